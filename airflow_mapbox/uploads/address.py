@@ -1,0 +1,61 @@
+"""Which addresses the token may be sent to."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import SplitResult, urlsplit
+
+from airflow_mapbox.uploads.errors import ConfigurationError
+
+API_URL = "https://api.mapbox.com"
+
+
+def check_endpoint(url: str, where: str) -> str:
+    """
+    Refuse an address that would send secrets in the clear, or that is no address.
+
+    :param url: a base URL, with or without a trailing slash.
+    :param where: the setting it came from, for the message.
+    :return: the URL without a trailing slash.
+    :raises ConfigurationError: where it is not http(s), has no host, carries a user, query or fragment, or is plain
+        http to anything but the loopback.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise _unusable(where, "is no URL") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise _unusable(where, "is no http(s) URL")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise _unusable(where, "must be an address only, with no user, password, query or fragment in it")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise _unusable(where, f"is plain http to {host}, which would show the token to the network: use https")
+    return url.rstrip("/")
+
+
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """
+    Give what must be equal for two URLs to be the same server: scheme, host and port.
+
+    :param url: an absolute URL.
+    """
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, _port(parts)
+
+
+def _port(parts: SplitResult) -> int | None:
+    return parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _unusable(where: str, why: str) -> ConfigurationError:
+    return ConfigurationError(f"The address in {where} {why}.")

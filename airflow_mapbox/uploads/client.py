@@ -1,0 +1,481 @@
+"""The Uploads API over HTTP, one method per endpoint, with patience and without ever showing the token."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import NewConnectionError
+
+from airflow_mapbox.uploads.address import API_URL, check_endpoint, origin
+from airflow_mapbox.uploads.errors import (
+    ApiError,
+    ConfigurationError,
+    InvalidAnswerError,
+    InvalidRequestError,
+    InvalidUploadIdError,
+    MapboxError,
+    NoAnswerError,
+    NotFoundError,
+    ServerError,
+    StagedUrlNotReadableError,
+    StagedUrlUsedError,
+    ThrottledError,
+    TokenRejectedError,
+    UploadActiveError,
+    UploadIncompleteError,
+)
+from airflow_mapbox.uploads.models import (
+    StagingCredentials,
+    TilesetId,
+    TokenState,
+    Upload,
+    account_of_token,
+    check_display_name,
+    is_dataset_url,
+)
+from airflow_mapbox.uploads.redaction import guard_loggers, redact, register_secret
+from airflow_mapbox.uploads.throttle import RetryPolicy, server_time, throttle_delay
+
+log = logging.getLogger(__name__)
+
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_PAGE = 100  # "The maximum number of statuses to return, up to 100" (Uploads API, "Retrieve recent upload statuses")
+_LARGEST_ANSWER = 8 * 2**20  # a list is at most one MB (same section); beyond this it is not the Uploads API
+_SHOWN_OF_FOREIGN_ANSWER = 120
+_SHOWN_OF_MESSAGE = 500
+
+
+class _NotSentError(NoAnswerError):
+    """The request never reached the server, so that even one that must not be repeated can be sent again."""
+
+    def __init__(self, text: str, *, retryable: bool = True) -> None:
+        super().__init__(text)
+        self.retryable = retryable
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of the API, through all its tries."""
+
+    method: str
+    path: str
+    scope: str
+    repeatable: bool = True
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """An answer that was read to its end: every header by its name in any case, and the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    next_link: str | None
+
+    @property
+    def message(self) -> str:
+        """The API's own words, redacted and short enough for a log line."""
+        try:
+            document = json.loads(self.body)
+            text = document["message"] if isinstance(document, dict) else None
+        except (ValueError, KeyError):
+            text = None
+        if not isinstance(text, str):
+            kind = self.headers.get("Content-Type", "no content type")
+            text = f"{kind}: {self.body[:_SHOWN_OF_FOREIGN_ANSWER].decode('utf-8', 'replace')}"
+        return redact(text.strip()[:_SHOWN_OF_MESSAGE])
+
+
+class _TokenAdapter(HTTPAdapter):
+    """
+    Adds the token at the last moment, on the way from requests to urllib3.
+
+    So no URL that requests holds, hands out or puts into an exception has the token in it.
+    """
+
+    def __init__(self, access_token: str) -> None:
+        self._parameter = urlencode({"access_token": access_token})
+        super().__init__(max_retries=0)
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Mapping[str, str] | None) -> str:
+        url = super().request_url(request, proxies)
+        return f"{url}{'&' if '?' in url else '?'}{self._parameter}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class UploadsClient:
+    """
+    A client of the Mapbox Uploads API.
+
+    Each method is one endpoint. A rate limit is waited out, 5xx answers and broken connections are tried again, each
+    visibly at INFO. The token is sent to ``base_url`` and to no other host; it is in no message, log line or
+    exception.
+
+    :param access_token: a secret token (``sk.…``) with the scopes uploads:read, uploads:write and uploads:list.
+    :param username: the account; read from the token where it is not given.
+    :param base_url: another server than Mapbox; plain http only on the loopback.
+    :param timeout: seconds to wait for a connection, for the next bytes, and for a whole answer.
+    :param retry: how long a call may go on.
+    :param sleep: called with the seconds to wait.
+    :param clock: gives the unix time.
+    :param rng: the source of the jitter.
+    :raises ConfigurationError: where there is no token, it names no account, or the address cannot be used.
+    """
+
+    def __init__(
+        self,
+        access_token: str,
+        username: str | None = None,
+        *,
+        base_url: str = API_URL,
+        timeout: tuple[float, float, float] = (10.0, 30.0, 120.0),
+        retry: RetryPolicy | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        token = access_token.strip()
+        if not token:
+            raise ConfigurationError("There is no access token: put one into the connection's password.")
+        register_secret(token, quote(token, safe=""))
+        guard_loggers()
+        self.base_url = check_endpoint(base_url, "the connection's host")
+        self.username = username or account_of_token(token)
+        TilesetId(self.username, "any")  # the account is part of every path and tileset: refuse a bad one here
+        self.retry = retry or RetryPolicy()
+        self._timeout = timeout
+        self._sleep = sleep
+        self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
+        self._clock_offset = 0.0
+        self._session = requests.Session()
+        # One host has an adapter: a request to any other finds none, whatever made it.
+        self._session.adapters.clear()
+        self._session.mount(f"{self.base_url}/", _TokenAdapter(token))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(username={self.username!r}, base_url={self.base_url!r})"
+
+    def close(self) -> None:
+        """Close the connections that are kept open between calls."""
+        self._session.close()
+
+    def server_now(self) -> float:
+        """Give the unix time by the server's clock, as the last answer told it."""
+        return self._clock() + self._clock_offset
+
+    def tileset_id(self, tileset: str) -> TilesetId:
+        """
+        Complete ``name`` to ``account.name`` and check it.
+
+        :param tileset: ``name`` or ``account.name``.
+        :raises InvalidTilesetError: where Mapbox would refuse it.
+        """
+        return TilesetId.parse(tileset, self.username)
+
+    def create_credentials(self) -> StagingCredentials:
+        """
+        Get temporary credentials for one key of the staging bucket (scope uploads:write).
+
+        :return: credentials for one file; each call gives another key.
+        :raises MapboxError: as the API or the network has it.
+        """
+        call = _Call("POST", f"/uploads/v1/{self.username}/credentials", "uploads:write")
+        credentials = StagingCredentials.from_json(self._json(call, self._request(call)))
+        register_secret(*credentials.secrets)
+        return credentials
+
+    def create_upload(self, tileset: str, url: str, name: str | None = None) -> Upload:
+        """
+        Create an upload of what is staged (scope uploads:write). It is billed.
+
+        A try whose answer is lost may have taken effect. Tried again with a staged URL it then answers 409, which
+        surfaces as :class:`~airflow_mapbox.uploads.errors.StagedUrlUsedError`; a ``mapbox://datasets`` URL has no such
+        safeguard, so there a lost answer is not tried again.
+
+        :param tileset: ``name`` or ``account.name``; an existing tileset of that id is replaced.
+        :param url: the ``url`` of the staging credentials, or ``mapbox://datasets/{user}/{id}``.
+        :param name: the display name, at most 64 characters.
+        :raises InvalidTilesetError: for a tileset or name that Mapbox would refuse; nothing is sent.
+        :raises MapboxError: as the API or the network has it.
+        """
+        check_display_name(name)
+        body = {"tileset": str(self.tileset_id(tileset)), "url": url}
+        if name is not None:
+            body["name"] = name
+        call = _Call("POST", f"/uploads/v1/{self.username}", "uploads:write", repeatable=not is_dataset_url(url))
+        return Upload.from_json(self._json(call, self._request(call, body=body)))
+
+    def get_upload(self, upload_id: str) -> Upload:
+        """
+        Get the state of an upload (scope uploads:read).
+
+        :param upload_id: the id that creation gave.
+        :raises InvalidUploadIdError: where the text cannot be an id; nothing is sent.
+        :raises MapboxError: as the API or the network has it.
+        """
+        call = _Call("GET", self._upload_path(upload_id), "uploads:read")
+        return Upload.from_json(self._json(call, self._request(call)))
+
+    def list_uploads(self, *, limit: int | None = None, reverse: bool = False) -> Iterator[Upload]:
+        """
+        Go through the account's recent uploads (scope uploads:list), page by page as they are asked for.
+
+        :param limit: how many at most, in all; None for every one.
+        :param reverse: oldest first instead of newest first.
+        :raises InvalidAnswerError: where a page links to another host, or pages run in a circle.
+        :raises MapboxError: as the API or the network has it.
+        """
+        call = _Call("GET", f"/uploads/v1/{self.username}", "uploads:list")
+        page = _PAGE if limit is None else max(1, min(limit, _PAGE))
+        query = urlencode({"limit": page} | ({"reverse": "true"} if reverse else {}))
+        url: str | None = f"{self.base_url}{call.path}?{query}"
+        given, seen = 0, set[str]()
+        while url is not None and (limit is None or given < limit):
+            seen.add(url)
+            answer = self._request(call, url=url)
+            document = self._json(call, answer)
+            if not isinstance(document, list):
+                raise InvalidAnswerError(f"{call.method} {call.path} should answer an array of uploads.")
+            for item in document:
+                if limit is not None and given >= limit:
+                    return
+                given += 1
+                yield Upload.from_json(item)
+            url = self._next_page(call, url, answer.next_link)
+            if url in seen:
+                raise InvalidAnswerError(f"The pages of {call.method} {call.path} run in a circle.")
+
+    def delete_upload(self, upload_id: str) -> None:
+        """
+        Remove the status of a completed upload from the list (scope uploads:write); the tileset stays.
+
+        :param upload_id: the id that creation gave.
+        :raises UploadIncompleteError: where it is still being processed.
+        :raises MapboxError: as the API or the network has it.
+        """
+        call = _Call("DELETE", self._upload_path(upload_id), "uploads:write")
+        self._request(call, gone_is_done=True)
+
+    def check_token(self) -> TokenState:
+        """
+        Ask Mapbox whether the token is valid (no scope needed).
+
+        :return: the state; an invalid token is an answer, not an error.
+        :raises MapboxError: as the API or the network has it.
+        """
+        call = _Call("GET", "/tokens/v2", "")
+        answer = self._request(call, expected=(200, 401))
+        document = self._json(call, answer)
+        if answer.status == 401 and not (isinstance(document, dict) and "code" in document):
+            raise self._error(call, answer)
+        return TokenState.from_json(document)
+
+    def _upload_path(self, upload_id: str) -> str:
+        # Also keeps `..` out of the path, which urllib3 would resolve to another endpoint.
+        if not _UPLOAD_ID.fullmatch(upload_id):
+            raise InvalidUploadIdError(
+                f"{redact(upload_id[:80])!r} is no upload id: take the `id` of an upload object."
+            )
+        return f"/uploads/v1/{self.username}/{upload_id}"
+
+    def _next_page(self, call: _Call, url: str, link: str | None) -> str | None:
+        if link is None:
+            return None
+        target = urljoin(url, link)
+        if origin(target) != origin(self.base_url):
+            raise InvalidAnswerError(
+                f"The next page of {call.method} {call.path} is on another host, {urlsplit(target).hostname}; "
+                "the token is not sent there."
+            )
+        parts = urlsplit(target)
+        query = [(key, value) for key, value in parse_qsl(parts.query) if key != "access_token"]
+        return urlunsplit(parts._replace(query=urlencode(query)))
+
+    def _request(
+        self,
+        call: _Call,
+        *,
+        url: str | None = None,
+        body: Mapping[str, str] | None = None,
+        expected: tuple[int, ...] = (200, 201, 204),
+        gone_is_done: bool = False,
+    ) -> _Answer:
+        """Go through the tries of one call, until an answer is expected or cannot be helped by another try."""
+        attempt, throttled_for, maybe_done = 1, 0.0, False
+        while True:
+            error: MapboxError
+            outcome = self._attempt(call, url or f"{self.base_url}{call.path}", body)
+            if isinstance(outcome, _Answer):
+                log.info("%s %s answered %s", call.method, call.path, outcome.status)
+                if outcome.status in expected:
+                    return outcome
+                if outcome.status == 404 and gone_is_done and maybe_done:
+                    return outcome  # an earlier try, whose answer was lost, has deleted it
+                error = self._error(call, outcome)
+            else:
+                error = outcome
+            if isinstance(error, ThrottledError):
+                limit = self.retry.max_throttle_wait
+                if limit is not None and throttled_for + error.retry_after > limit:
+                    raise error
+                pause = error.retry_after
+                throttled_for += pause
+                log.info("%s %s was rate limited; trying again in %.1f s", call.method, call.path, pause)
+            elif self._worth_another_try(call, error) and attempt < self.retry.attempts:
+                pause = self.retry.backoff(attempt, self._rng)
+                attempt += 1
+                maybe_done = maybe_done or not isinstance(error, _NotSentError)
+                log.info("%s Trying again in %.1f s (try %d of %d).", error, pause, attempt, self.retry.attempts)
+            else:
+                raise error
+            self._sleep(pause)
+
+    @staticmethod
+    def _worth_another_try(call: _Call, error: MapboxError) -> bool:
+        if isinstance(error, _NotSentError):
+            return error.retryable
+        return call.repeatable and isinstance(error, NoAnswerError | ServerError)
+
+    def _attempt(self, call: _Call, url: str, body: Mapping[str, str] | None) -> _Answer | MapboxError:
+        """
+        Send one request and read its answer.
+
+        What goes wrong is returned rather than raised, so that the error finally raised has nothing of requests, which
+        may hold a URL with the token, in its ``__cause__`` or ``__context__``.
+        """
+        connect, read, whole = self._timeout
+        # A staging host or proxy can be slow for long and still send a byte now and then: the deadline ends that.
+        deadline = time.monotonic() + whole
+        try:
+            with self._session.request(
+                call.method,
+                url,
+                json=body,
+                timeout=(connect, read),
+                allow_redirects=False,
+                stream=True,
+                headers={"Accept": "application/json", "Cache-Control": "no-cache"},
+            ) as response:
+                content = bytearray()
+                for chunk in response.iter_content(64 * 1024):
+                    content += chunk
+                    if len(content) > _LARGEST_ANSWER:
+                        return InvalidAnswerError(f"{call.method} {call.path} answered more than the API ever sends.")
+                    if time.monotonic() > deadline:
+                        return NoAnswerError(f"{call.method} {call.path} was not answered within {whole:g} s.")
+                self._keep_server_time(response.headers)
+                if response.is_redirect or 300 <= response.status_code < 400:
+                    target = urlsplit(response.headers.get("Location", "")).hostname or "another path"
+                    return InvalidAnswerError(
+                        f"{call.method} {call.path} was redirected to {redact(target)}, and the Uploads API never "
+                        "redirects: check the connection's host. The token was not sent on."
+                    )
+                link = response.links.get("next", {}).get("url")
+                return _Answer(response.status_code, response.headers, bytes(content), link)
+        except requests.exceptions.SSLError as error:
+            return _NotSentError(self._no_answer(call, "the certificate could not be verified", error), retryable=False)
+        except requests.exceptions.ProxyError as error:
+            return _NotSentError(self._no_answer(call, "the proxy refused the connection", error))
+        except requests.exceptions.ConnectTimeout as error:
+            return _NotSentError(self._no_answer(call, f"no connection within {connect:g} s", error))
+        except requests.exceptions.Timeout as error:
+            return NoAnswerError(self._no_answer(call, f"no answer within {read:g} s", error))
+        except requests.exceptions.ConnectionError as error:
+            reason = getattr(error.args[0], "reason", None) if error.args else None
+            refused = isinstance(reason, NewConnectionError)
+            text = self._no_answer(call, "no connection could be made" if refused else "the connection broke", error)
+            return _NotSentError(text) if refused else NoAnswerError(text)
+        except requests.exceptions.RequestException as error:
+            return NoAnswerError(self._no_answer(call, "the answer broke off", error))
+
+    def _keep_server_time(self, headers: Mapping[str, str]) -> None:
+        told = server_time(headers)
+        if told is not None:
+            self._clock_offset = told - self._clock()
+
+    def _no_answer(self, call: _Call, what: str, error: Exception) -> str:
+        return f"{call.method} {call.path} at {self.base_url}: {what} ({type(error).__name__})."
+
+    def _json(self, call: _Call, answer: _Answer) -> object:
+        # A UnicodeDecodeError is a ValueError too. Raised outside of the handler, so that nothing hangs on the error.
+        try:
+            return json.loads(answer.body)
+        except ValueError:
+            pass
+        raise InvalidAnswerError(
+            f"{call.method} {call.path} at {self.base_url} answered {answer.status} with no JSON ({answer.message}). "
+            "Check that the connection's host is the Mapbox API and that no proxy answers in its place."
+        )
+
+    def _error(self, call: _Call, answer: _Answer) -> ApiError:
+        """Turn an answer that is no success into the error that means it (uploads-api.md, "Errors at the API")."""
+        status, message = answer.status, answer.message
+        said = f"{call.method} {call.path} answered {status} ({message})."
+        if status == 429:
+            delay = throttle_delay(answer.headers, self._clock(), self._rng)
+            return ThrottledError(
+                f"{said} The account's rate limit is spent; another request makes sense in {delay:.0f} s.",
+                status=status,
+                message=message,
+                retry_after=delay,
+            )
+        kind, advice = _refusal(call, status, message)
+        return kind(f"{said} {advice}", status=status, message=message)
+
+
+# What the API says in words decides before the status, which nobody outside Mapbox has shown for some of them.
+_REFUSALS_BY_MESSAGE: tuple[tuple[str, type[ApiError], str], ...] = (
+    (
+        "could not access url",
+        StagedUrlNotReadableError,
+        "Nothing is staged at that URL: stage the file, then create the upload.",
+    ),
+    (
+        "upload is already active",
+        UploadActiveError,
+        "Wait until the tileset's other upload has ended, then create this one.",
+    ),
+    (
+        "upload is incomplete",
+        UploadIncompleteError,
+        "Only a completed upload can be removed from the list: wait for it.",
+    ),
+)
+
+
+def _refusal(call: _Call, status: int, message: str) -> tuple[type[ApiError], str]:
+    """Give the class and the advice for an answer that is no success and no rate limit."""
+    for words, kind, advice in _REFUSALS_BY_MESSAGE:
+        if words in message.lower():
+            return kind, advice
+    if status >= 500:
+        return ServerError, "The fault is on Mapbox's side; try later."
+    if status == 401:
+        return TokenRejectedError, "Check the token in the connection's password: it is missing, mistyped or revoked."
+    if status == 404:
+        return NotFoundError, (
+            "Mapbox answers this for a thing that does not exist, for a token that it does not know, and for a token "
+            f"without the scope {call.scope}, which this call needs: check the id, then the token's scopes."
+        )
+    if status == 409:
+        return StagedUrlUsedError, "A staged file makes one upload only: look for it in the list, or stage again."
+    return InvalidRequestError, "Mapbox does not accept this request: change what the message names."

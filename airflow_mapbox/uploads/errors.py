@@ -1,0 +1,233 @@
+"""Everything that can go wrong between a file and its tileset: one class per meaning, each saying what to do next."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_mapbox.uploads.models import Upload
+
+
+class MapboxError(Exception):
+    """
+    The root of the tree.
+
+    :ivar retryable: whether the same call may succeed later with nothing changed. What is not retryable needs a
+        person: another token, another name, other data.
+    """
+
+    retryable: bool = False
+
+
+class ConfigurationError(MapboxError):
+    """The token, account or address that the client was given cannot be used."""
+
+
+class InvalidTilesetError(MapboxError, ValueError):
+    """A tileset id or display name that Mapbox would refuse."""
+
+
+class InvalidUploadIdError(MapboxError, ValueError):
+    """A text that cannot be the id of an upload."""
+
+
+class SourceError(MapboxError):
+    """The data to upload is missing, unreadable, or something that Mapbox would refuse."""
+
+
+class StagingError(MapboxError):
+    """The bytes did not reach the staging bucket whole; nothing was created."""
+
+    retryable = True
+
+
+class NoAnswerError(MapboxError):
+    """No answer came: the server could not be reached, was too slow, or broke the connection off."""
+
+    retryable = True
+
+
+class InvalidAnswerError(MapboxError):
+    """An answer that is not the Uploads API's: no JSON, a field missing, a redirect, a link to another host."""
+
+    retryable = True
+
+
+class ApiError(MapboxError):
+    """
+    The API refused a request.
+
+    :param text: the whole sentence for the reader.
+    :param status: the HTTP status.
+    :param message: the API's own ``message``, redacted.
+    """
+
+    def __init__(self, text: str, *, status: int, message: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.message = message
+
+
+class TokenRejectedError(ApiError):
+    """401: there is no token, or it is not one of Mapbox's."""
+
+
+class NotFoundError(ApiError):
+    """404: no such thing, or the token is unknown or lacks the scope, which Mapbox answers alike by design."""
+
+
+class StagedUrlUsedError(ApiError):
+    """409: an upload of this staged URL exists already."""
+
+
+class StagedUrlNotReadableError(ApiError):
+    """422 ``Could not access url``: nothing is staged there."""
+
+    retryable = True
+
+
+class UploadActiveError(ApiError):
+    """The tileset is being processed by another upload."""
+
+    retryable = True
+
+
+class UploadIncompleteError(ApiError):
+    """An upload's status can be deleted only once it has completed."""
+
+    retryable = True
+
+
+class InvalidRequestError(ApiError):
+    """Any other request that the API does not accept."""
+
+
+class ThrottledError(ApiError):
+    """
+    429: the account has spent its requests.
+
+    :param retry_after: seconds until another request makes sense, jitter included.
+    """
+
+    retryable = True
+
+    def __init__(self, text: str, *, status: int, message: str, retry_after: float) -> None:
+        super().__init__(text, status=status, message=message)
+        self.retry_after = retry_after
+
+
+class ServerError(ApiError):
+    """5xx: the fault is on Mapbox's side."""
+
+    retryable = True
+
+
+class UploadFailedError(MapboxError):
+    """
+    Mapbox could not make a tileset of the data.
+
+    :param upload: the failed upload.
+    """
+
+    def __init__(self, upload: Upload) -> None:
+        self.upload = upload
+        self.cause = explain_failure(upload.error or "")
+        super().__init__(
+            f"Upload {upload.id} of tileset {upload.tileset} failed in processing: "
+            f"{upload.error or 'Mapbox gave no message'} {self.cause.hint}"
+        )
+
+    @property
+    def data_at_fault(self) -> bool:
+        """Whether the same data would fail again, so that a new upload would be billed for nothing."""
+        return self.cause.data_at_fault
+
+
+class WaitTimeoutError(MapboxError):
+    """The upload was still being processed when the time to wait was over."""
+
+    retryable = True
+
+
+@dataclass(frozen=True)
+class FailureCause:
+    """
+    What a message of failed processing means.
+
+    :param data_at_fault: the same data would fail again.
+    :param hint: what to do next.
+    """
+
+    data_at_fault: bool
+    hint: str
+
+
+_NEW_UPLOAD = FailureCause(
+    False, "The fault is not known to lie in the data: clear the task that created the upload to upload again."
+)
+
+_SMALLER = "Simplify or split the data, or upload it as MBTiles."
+_MBTILES = "Repair the MBTiles file with the tool that made it; its metadata and tiles must agree."
+_COLUMNS = "The CSV needs a header row with lon and lat columns (or wkt, geom, geojson), UTF-8, separated by commas."
+_GEOJSON = "Send a FeatureCollection; airflow_mapbox.export.write_geojson writes one that Mapbox takes."
+_RANGE = "Coordinates must be longitude, latitude (CRS84) within ±180 and ±85.0511; write_geojson reprojects the data."
+_ZIP = "Send one .zip that holds the .shp, .dbf, .shx and .prj of one shapefile."
+_EMPTY = "Check the query or the filter that chose the data: no feature was in it."
+_TIFF = "The TIFF must be 8-bit and georeferenced, with a coordinate reference system."
+
+# The messages of failed processing (uploads-api.md, "Messages of failed processing"), all of them the data's fault.
+_DATA_AT_FAULT: tuple[tuple[str, str], ...] = (
+    (r"Failed to find a shapefile in your zip", _ZIP),
+    (r"Invalid shapefile: (missing|invalid) projection file", _ZIP),
+    (r"vector_layers must be an array of layer objects", _MBTILES),
+    (r'Vector source must include "vector_layers" key', _MBTILES),
+    (r'Vector source "vector_layers" contains duplicate ID', _MBTILES),
+    (r"Metadata exceeds limit of", "Shorten the MBTiles metadata: fewer layers or attributes, no tile statistics."),
+    (r"In mbtiles file, ", _MBTILES),
+    (r"Tile is invalid", _MBTILES),
+    (r"Invalid tile based on the Mapbox Vector Tile spec", _MBTILES),
+    (r"Tileset is empty", _EMPTY),
+    (r"KML does not contain any layers", _EMPTY),
+    (r"KML does not contain any valid features", _EMPTY),
+    (r"GPX does not contain any valid features", _EMPTY),
+    (r"CSV file does not contain any features", _EMPTY),
+    (r"Invalid geojson: does not contain any features", _EMPTY),
+    (r"\d+ layers found\. Maximum of \d+ layers allowed", "Send fewer layers in one file."),
+    (r"Duplicate layer names", "Give each layer a name of its own."),
+    (r"Tileset exceeds processing limit", _SMALLER),
+    (r"Tile exceeds maximum size", _SMALLER),
+    (r"Tile size exceeds limit", _SMALLER),
+    (r"File is larger than .* Too big to process", _SMALLER),
+    (r"Failed to parse geojson feature", _GEOJSON),
+    (r"Error creating Mapnik Datasource", _GEOJSON),
+    (r"Coordinates beyond web mercator range", _RANGE),
+    (r"bounds (west|south|east|north) value must be", _RANGE),
+    (r"Error calculating min/max zoom: Bounds invalid", _RANGE),
+    (r"Unable to reproject data", _RANGE),
+    (r"Unable to reproject tif", _TIFF),
+    (r"Invalid raster", _TIFF),
+    (r"Unknown filetype", "Mapbox did not recognise the format: send GeoJSON, CSV, KML, GPX, MBTiles, TIFF or a zip."),
+    (r"Unknown format", "Mapbox did not recognise the format: send GeoJSON, CSV, KML, GPX, MBTiles, TIFF or a zip."),
+    (r"File is zero bytes", "The file is empty: look at the task that wrote it."),
+    (r"File too small", "The file is too small to be of its format: look at the task that wrote it."),
+    (r"Invalid CSV", _COLUMNS),
+    (r"Dataset not found", "The dataset was deleted or never existed: check the mapbox://datasets/ source."),
+)
+_DATA_PATTERNS = tuple(
+    (re.compile(pattern, re.IGNORECASE), FailureCause(True, hint)) for pattern, hint in _DATA_AT_FAULT
+)
+
+
+def explain_failure(message: str) -> FailureCause:
+    """
+    Say whose fault a failed upload is, and what to do.
+
+    :param message: the ``error`` field of the upload.
+    :return: the cause; a message that nobody has documented is not blamed on the data.
+    """
+    for pattern, cause in _DATA_PATTERNS:
+        if pattern.search(message):
+            return cause
+    return _NEW_UPLOAD

@@ -1,0 +1,292 @@
+"""What travels between the Uploads API and its users: tileset ids, uploads, staging credentials, token states."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from airflow_mapbox.uploads.errors import ConfigurationError, InvalidAnswerError, InvalidTilesetError
+
+# "The only allowed special characters are - and _", 32 characters a part (Uploads API, "Create an upload").
+_TILESET_PART = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_DISPLAY_NAME_LIMIT = 64
+_DATASET_URL = re.compile(r"mapbox://datasets/(?P<owner>[A-Za-z0-9_-]+)/(?P<dataset>[A-Za-z0-9_-]+)")
+
+
+@dataclass(frozen=True)
+class TilesetId:
+    """
+    A tileset id, ``owner.name``.
+
+    :param owner: the account, 1 to 32 of ``A-Z a-z 0-9 _ -``.
+    :param name: the tileset's own part, 1 to 32 of the same characters.
+    :raises InvalidTilesetError: where either part is something that Mapbox would refuse.
+    """
+
+    owner: str
+    name: str
+
+    def __post_init__(self) -> None:
+        for part, meaning in ((self.owner, "account"), (self.name, "name")):
+            if not _TILESET_PART.fullmatch(part):
+                raise InvalidTilesetError(
+                    f"The {meaning} in tileset {f'{self.owner}.{self.name}'!r} is {len(part)} characters long and "
+                    f"{part!r}: Mapbox takes 1 to 32 of A-Z, a-z, 0-9, - and _. Change the `tileset` parameter."
+                )
+
+    @classmethod
+    def parse(cls, text: str, account: str) -> TilesetId:
+        """
+        Read ``name`` or ``owner.name`` as a tileset of an account.
+
+        :param text: the id as a user wrote it.
+        :param account: the account that uploads; it completes a bare name.
+        :raises InvalidTilesetError: where Mapbox would refuse the id, or it belongs to another account.
+        """
+        owner, dot, name = text.rpartition(".")
+        tileset = cls(owner if dot else account, name)
+        if tileset.owner != account:
+            raise InvalidTilesetError(
+                f"Tileset {text!r} belongs to account {tileset.owner!r}, the connection to {account!r}: an upload "
+                f"can only make tilesets of its own account. Use {name!r} alone, or another connection."
+            )
+        return tileset
+
+    def __str__(self) -> str:
+        return f"{self.owner}.{self.name}"
+
+
+def check_display_name(name: str | None) -> None:
+    """
+    Refuse a display name that Mapbox would refuse.
+
+    :param name: the ``name`` of an upload, or None.
+    :raises InvalidTilesetError: where it is empty or longer than 64 characters (Uploads API, "Create an upload").
+    """
+    if name is not None and not 1 <= len(name) <= _DISPLAY_NAME_LIMIT:
+        raise InvalidTilesetError(
+            f"The display name {name!r} has {len(name)} characters: Mapbox takes 1 to {_DISPLAY_NAME_LIMIT}. "
+            "Change the `name` parameter, or leave it out."
+        )
+
+
+def is_dataset_url(source: object) -> bool:
+    """
+    Tell whether a source is a Mapbox dataset, for which nothing is staged.
+
+    :param source: what a user gave as the source.
+    """
+    return isinstance(source, str) and _DATASET_URL.fullmatch(source) is not None
+
+
+@dataclass(frozen=True)
+class Upload:
+    """
+    An upload as the API describes it.
+
+    :param id: the upload's id.
+    :param tileset: the tileset it makes or replaces.
+    :param complete: whether processing has ended; what a failed upload says here is not documented.
+    :param error: Mapbox's message where processing failed, else None.
+    :param progress: from 0 (started) to 1 (done).
+    :param name: the display name, or None.
+    :param owner: the account.
+    :param created: when it was created, ISO 8601.
+    :param modified: when it last changed, ISO 8601.
+    """
+
+    id: str
+    tileset: str
+    complete: bool
+    error: str | None
+    progress: float
+    name: str | None = None
+    owner: str | None = None
+    created: str | None = None
+    modified: str | None = None
+
+    @classmethod
+    def from_json(cls, document: object) -> Upload:
+        """
+        Read an upload object, believing nothing.
+
+        :param document: the decoded JSON.
+        :raises InvalidAnswerError: where it is no upload object; the message names the field.
+        """
+        fields = _object(document, "upload")
+        return cls(
+            id=_text(fields, "id", "upload"),
+            tileset=_text(fields, "tileset", "upload"),
+            complete=_boolean(fields, "complete", "upload"),
+            error=_optional_text(fields, "error", "upload", required=True),
+            progress=_number(fields, "progress", "upload"),
+            name=_optional_text(fields, "name", "upload"),
+            owner=_optional_text(fields, "owner", "upload"),
+            created=_optional_text(fields, "created", "upload"),
+            modified=_optional_text(fields, "modified", "upload"),
+        )
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether processing failed: the error decides, since ``complete`` may say either."""
+        return self.error is not None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.is_failed or self.complete
+
+    @property
+    def is_successful(self) -> bool:
+        """Whether the tileset is there."""
+        return self.complete and not self.is_failed
+
+    @property
+    def created_at(self) -> datetime | None:
+        """The time of creation, with its zone, or None where the API gave none that can be read."""
+        try:
+            return datetime.fromisoformat(self.created) if self.created else None
+        except ValueError:
+            return None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the upload object as the API gives it: small, JSON, no secret; what crosses from task to task."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StagingCredentials:
+    """
+    Temporary credentials for one key of Mapbox's staging bucket.
+
+    :param bucket: the bucket, in us-east-1.
+    :param key: the only key that may be written.
+    :param url: where the staged object will be; it is what an upload is created from.
+    :param access_key_id: with ``secret_access_key`` and ``session_token``, the S3 credentials; never shown.
+    """
+
+    bucket: str
+    key: str
+    url: str
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+
+    @classmethod
+    def from_json(cls, document: object) -> StagingCredentials:
+        """
+        Read the answer of the credentials endpoint.
+
+        :param document: the decoded JSON.
+        :raises InvalidAnswerError: where a field is missing; the message names it and shows no value.
+        """
+        fields = _object(document, "staging credentials")
+        names = ("bucket", "key", "url", "accessKeyId", "secretAccessKey", "sessionToken")
+        return cls(*(_text(fields, name, "staging credentials") for name in names))
+
+    @property
+    def secrets(self) -> tuple[str, str, str]:
+        """The values that must be in no log."""
+        return self.access_key_id, self.secret_access_key, self.session_token
+
+
+@dataclass(frozen=True)
+class TokenState:
+    """
+    What Mapbox says of a token.
+
+    :param code: ``TokenValid``, ``TokenMalformed``, ``TokenInvalid``, ``TokenExpired`` or ``TokenRevoked``.
+    :param account: whose token it is, where the answer says so.
+    :param usage: ``sk``, ``pk`` or ``tk``, where the answer says so.
+    """
+
+    code: str
+    account: str | None = None
+    usage: str | None = None
+
+    @classmethod
+    def from_json(cls, document: object) -> TokenState:
+        """
+        Read the answer of ``GET /tokens/v2``.
+
+        :param document: the decoded JSON.
+        :raises InvalidAnswerError: where it has no code.
+        """
+        fields = _object(document, "token state")
+        token = fields.get("token")
+        details = token if isinstance(token, Mapping) else {}
+        return cls(
+            code=_text(fields, "code", "token state"),
+            account=_optional_text(details, "user", "token state"),
+            usage=_optional_text(details, "usage", "token state"),
+        )
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the token may be used."""
+        return self.code == "TokenValid"
+
+
+def account_of_token(token: str) -> str:
+    """
+    Read the account from a token: its second part is base64 JSON with the account as ``u``.
+
+    :param token: a Mapbox access token.
+    :raises ConfigurationError: where the token names no account; the message does not show the token.
+    """
+    try:
+        payload = token.split(".")[1]
+        account = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["u"]
+    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
+        account = None
+    if not isinstance(account, str) or not _TILESET_PART.fullmatch(account):
+        raise ConfigurationError(
+            "The access token names no account. Check that the whole token is in the connection's password, or put "
+            "the account name into the connection's login."
+        )
+    return account
+
+
+def _object(document: object, what: str) -> Mapping[str, object]:
+    if not isinstance(document, Mapping):
+        raise InvalidAnswerError(f"Expected the {what} as a JSON object, got {type(document).__name__}.")
+    return document
+
+
+def _text(fields: Mapping[str, object], name: str, what: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not value:
+        raise _wrong_field(fields, name, what, "a text")
+    return value
+
+
+def _optional_text(fields: Mapping[str, object], name: str, what: str, *, required: bool = False) -> str | None:
+    value = fields.get(name)
+    if (value is not None and not isinstance(value, str)) or (required and name not in fields):
+        raise _wrong_field(fields, name, what, "a text or null")
+    return value
+
+
+def _boolean(fields: Mapping[str, object], name: str, what: str) -> bool:
+    value = fields.get(name)
+    if not isinstance(value, bool):
+        raise _wrong_field(fields, name, what, "true or false")
+    return value
+
+
+def _number(fields: Mapping[str, object], name: str, what: str) -> float:
+    value = fields.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong_field(fields, name, what, "a number")
+    return float(value)
+
+
+def _wrong_field(fields: Mapping[str, object], name: str, what: str, expected: str) -> InvalidAnswerError:
+    found = f"a {type(fields[name]).__name__}" if name in fields else "nothing"
+    return InvalidAnswerError(f"The {what} should have {expected} as {name!r}, the answer has {found}.")

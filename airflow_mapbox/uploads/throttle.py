@@ -1,0 +1,83 @@
+"""When to try again: exponential back-off for faults, the reset of the window for a rate limit."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+# 30 requests a minute (Uploads API, "Restrictions and limits"): the window where an answer does not name its own.
+DEFAULT_INTERVAL = 60.0
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """
+    How long one call may go on.
+
+    :param attempts: tries at a request that meets faults: 5xx answers and broken connections. A rate limit uses none.
+    :param base: seconds before the second try; each further one waits up to twice as long.
+    :param cap: seconds that no pause between tries exceeds.
+    :param max_throttle_wait: seconds that a call may spend waiting out rate limits in all; 0 raises
+        :class:`~airflow_mapbox.uploads.errors.ThrottledError` at once, None waits as long as it takes.
+    """
+
+    attempts: int = 5
+    base: float = 1.0
+    cap: float = 30.0
+    max_throttle_wait: float | None = None
+
+    def backoff(self, attempt: int, rng: random.Random) -> float:
+        """
+        Give the pause after a failed try: half fixed, half random, so that clients that failed together part.
+
+        :param attempt: the try that failed, from 1.
+        :param rng: the source of the jitter.
+        :return: seconds.
+        """
+        ceiling = min(self.cap, self.base * 2.0 ** (attempt - 1))
+        return ceiling / 2 + rng.uniform(0, ceiling / 2)
+
+
+def throttle_delay(headers: Mapping[str, str], now: float, rng: random.Random) -> float:
+    """
+    Give the pause after a 429: until the window's reset, plus jitter.
+
+    The reset is a time of the server's clock, so it is measured from the answer's own ``Date`` where there is one:
+    a worker whose clock is off by a minute waits no minute too long. A window cannot reset later than it is long,
+    which bounds a reset that makes no sense.
+
+    :param headers: of the answer: ``X-Rate-Limit-Interval`` in seconds, ``X-Rate-Limit-Reset`` in unix time
+        (uploads-api.md, "Errors at the API"); ``Retry-After`` in seconds, not seen so far, is a lower bound.
+    :param now: the local unix time.
+    :param rng: the source of the jitter, up to a tenth of the window and five seconds.
+    :return: seconds.
+    """
+    interval = _positive(headers.get("X-Rate-Limit-Interval")) or DEFAULT_INTERVAL
+    reset = _positive(headers.get("X-Rate-Limit-Reset"))
+    delay = interval if reset is None else reset - (server_time(headers) or now)
+    delay = min(max(delay, 0.0), interval)
+    delay = max(delay, _positive(headers.get("Retry-After")) or 0.0)
+    return delay + rng.uniform(0, min(5.0, interval / 10))
+
+
+def server_time(headers: Mapping[str, str]) -> float | None:
+    """
+    Read the server's clock from an answer.
+
+    :param headers: of the answer.
+    :return: unix time, whole seconds, or None where the answer has no readable ``Date``.
+    """
+    try:
+        return parsedate_to_datetime(headers["Date"]).timestamp()
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _positive(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if 0 < number < float("inf") else None
