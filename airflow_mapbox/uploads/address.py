@@ -1,13 +1,22 @@
-"""Which addresses the token may be sent to."""
+"""Which addresses secrets may be sent to, and which may not carry any."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_mapbox.uploads.errors import ConfigurationError
 
 API_URL = "https://api.mapbox.com"
+
+_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/?#@]*:[^/?#]*@")
+# Names of query parameters that sign a URL or carry a key, at AWS, Azure, Google and elsewhere.
+_SIGNED = re.compile(
+    r"[?&](x-amz-(signature|credential|security-token)|signature|sig|x-goog-(signature|credential)|access_token|token"
+    r"|api_?key|key|password|secret)=",
+    re.IGNORECASE,
+)
 
 
 def check_endpoint(url: str, where: str) -> str:
@@ -32,6 +41,24 @@ def check_endpoint(url: str, where: str) -> str:
     if parts.scheme == "http" and not _is_loopback(host):
         raise _unusable(where, f"is plain http to {host}, which would show the token to the network: use https")
     return url.rstrip("/")
+
+
+def refuse_secrets(source: object) -> None:
+    """
+    Refuse a source whose text carries a password or a signature.
+
+    What is given as a source is shown in the UI and stored in the database as it stands.
+
+    :param source: a source as a user gave it; only texts and paths can carry secrets.
+    :raises ConfigurationError: with advice, and without the text.
+    """
+    text = str(source) if isinstance(source, str) or hasattr(source, "open") else ""
+    if _PASSWORD.match(text) or _SIGNED.search(text):
+        raise ConfigurationError(
+            "The source carries a password or a signature, which would be shown in the UI and stored in the database. "
+            "Put the credentials into an Airflow connection and name it in the URL (s3://my_conn@bucket/key), or "
+            "fetch the file in a task before this one."
+        )
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:

@@ -1,0 +1,48 @@
+"""What Airflow discovers about this package; imports nothing of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Give the provider's metadata in the form of Airflow's ``provider.yaml`` schema."""
+    integration = "Mapbox"
+    return {
+        "package-name": "airflow-provider-mapbox",
+        "name": "Mapbox",
+        "description": "Publish geodata as Mapbox tilesets: export, stage, create the upload, wait.",
+        "integrations": [
+            {
+                "integration-name": integration,
+                "external-doc-url": "https://docs.mapbox.com/api/maps/uploads/",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [{"integration-name": integration, "python-modules": ["airflow_mapbox.hooks.uploads"]}],
+        "operators": [{"integration-name": integration, "python-modules": ["airflow_mapbox.operators.uploads"]}],
+        "sensors": [{"integration-name": integration, "python-modules": ["airflow_mapbox.sensors.uploads"]}],
+        "connection-types": [
+            {
+                "connection-type": "mapbox",
+                "hook-class-name": "airflow_mapbox.hooks.uploads.MapboxUploadsHook",
+                "hook-name": "Mapbox",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema", "port", "extra"],
+                    "relabeling": {"password": "Secret token", "login": "Account", "host": "API base URL"},
+                    "placeholders": {
+                        "password": "sk.… with the scopes uploads:read, uploads:write and uploads:list",
+                        "login": "read from the token where empty",
+                        "host": "https://api.mapbox.com",
+                    },
+                },
+                "conn-fields": {
+                    "s3_endpoint_url": {
+                        "label": "S3 endpoint URL",
+                        "description": "Another S3 than Amazon's, for a server that stands in for Mapbox.",
+                        "schema": {"type": ["string", "null"]},
+                    }
+                },
+            }
+        ],
+    }

@@ -1,0 +1,3 @@
+"""The connection to Mapbox."""
+
+from __future__ import annotations

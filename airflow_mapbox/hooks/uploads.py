@@ -1,0 +1,282 @@
+"""From an Airflow connection to the Uploads API, with the S3 half done by the Amazon provider."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseHook, ObjectStoragePath
+from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.log import mask_secret
+
+from airflow_mapbox.preflight import check_source
+from airflow_mapbox.uploads.address import API_URL, check_endpoint, refuse_secrets
+from airflow_mapbox.uploads.client import UploadsClient
+from airflow_mapbox.uploads.creation import create_or_adopt
+from airflow_mapbox.uploads.errors import ConfigurationError, MapboxError, NotFoundError, TokenRejectedError
+from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name, is_dataset_url
+from airflow_mapbox.uploads.sources import Source, SourceLike, open_source
+from airflow_mapbox.uploads.staging import STAGING_REGION, stage
+from airflow_mapbox.uploads.waiting import wait_for_upload
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from airflow_mapbox.uploads.staging import S3Client
+    from airflow_mapbox.uploads.throttle import RetryPolicy
+
+# Schemes that the core reads itself; every other one is object storage.
+_READ_BY_CORE = re.compile(r"(https?|file)://", re.IGNORECASE)
+
+
+class MapboxUploadsHook(BaseHook):
+    """
+    The Mapbox Uploads API by an Airflow connection of type ``mapbox``.
+
+    The connection's ``password`` is the secret token and ``login`` the account (read from the token where it is
+    empty). ``host`` is another API base URL and the extra ``s3_endpoint_url`` another S3 endpoint, both for servers
+    that stand in for Mapbox; plain http is taken on the loopback only.
+
+    :param mapbox_conn_id: the connection.
+    :param retry: how long one call may go on; by default a rate limit is waited out, however long.
+    """
+
+    conn_name_attr = "mapbox_conn_id"
+    default_conn_name = "mapbox_default"
+    conn_type = "mapbox"
+    hook_name = "Mapbox"
+
+    def __init__(self, mapbox_conn_id: str = default_conn_name, *, retry: RetryPolicy | None = None) -> None:
+        super().__init__()
+        self.mapbox_conn_id = mapbox_conn_id
+        self._retry = retry
+
+    @cached_property
+    def _connection(self) -> Connection:
+        connection: Connection | None = None
+        with suppress(AirflowNotFoundException):
+            connection = self.get_connection(self.mapbox_conn_id)
+        if connection is None:
+            raise ConfigurationError(
+                f"There is no connection {self.mapbox_conn_id!r}. Make one of type mapbox in the UI under Admin, "
+                "Connections, with the secret token as its password, or name another in `mapbox_conn_id`."
+            )
+        if connection.conn_type != self.conn_type:
+            raise ConfigurationError(
+                f"Connection {self.mapbox_conn_id!r} is of type {connection.conn_type!r}, not mapbox. Name a mapbox "
+                "connection in `mapbox_conn_id`."
+            )
+        return connection
+
+    @cached_property
+    def _client(self) -> UploadsClient:
+        connection = self._connection
+        if not connection.password:
+            raise ConfigurationError(
+                f"Connection {self.mapbox_conn_id!r} has no password: put the secret Mapbox token there."
+            )
+        return UploadsClient(
+            connection.password, connection.login or None, base_url=_base_url(connection), retry=self._retry
+        )
+
+    def get_conn(self) -> UploadsClient:
+        """
+        Give the client that the connection describes.
+
+        :raises ConfigurationError: where the connection is missing, has no token, or has an address that cannot be
+            used.
+        """
+        return self._client
+
+    def test_connection(self) -> tuple[bool, str]:
+        """
+        Say whether the token is valid, and which of the scopes work. Makes at most four requests and no upload.
+
+        :return: whether uploads can be made with this connection, and a sentence for the form.
+        """
+        try:
+            client = self.get_conn()
+            state = client.check_token()
+            if not state.is_valid:
+                return False, f"Mapbox answers {state.code} for this token: put a valid secret token into the password."
+            if state.account is not None and state.account != client.username:
+                return False, f"The token belongs to account {state.account!r}, the login is {client.username!r}."
+            return _describe_scopes(client)
+        except MapboxError as error:
+            return False, str(error)
+
+    def create_credentials(self) -> StagingCredentials:
+        """
+        Get temporary credentials for one staged file, masked in the task's log.
+
+        :raises MapboxError: as the API or the network has it.
+        """
+        credentials = self.get_conn().create_credentials()
+        for secret in credentials.secrets:
+            mask_secret(secret)
+        return credentials
+
+    def create_upload(self, tileset: str, url: str, name: str | None = None) -> Upload:
+        """
+        Create an upload of what is staged at a URL; see :meth:`UploadsClient.create_upload`.
+
+        :param tileset: ``name`` or ``account.name``.
+        :param url: of the staging credentials, or ``mapbox://datasets/{user}/{id}``.
+        :param name: the display name.
+        :raises MapboxError: as the API or the network has it.
+        """
+        return self.get_conn().create_upload(tileset, url, name)
+
+    def get_upload(self, upload_id: str) -> Upload:
+        """
+        Get the state of an upload.
+
+        :param upload_id: the id that creation gave.
+        :raises MapboxError: as the API or the network has it.
+        """
+        return self.get_conn().get_upload(upload_id)
+
+    def list_uploads(self, *, limit: int | None = None, reverse: bool = False) -> Iterator[Upload]:
+        """
+        Go through the account's recent uploads.
+
+        :param limit: how many at most, in all.
+        :param reverse: oldest first.
+        :raises MapboxError: as the API or the network has it.
+        """
+        return self.get_conn().list_uploads(limit=limit, reverse=reverse)
+
+    def delete_upload(self, upload_id: str) -> None:
+        """
+        Remove the status of a completed upload from the list; the tileset stays.
+
+        :param upload_id: the id that creation gave.
+        :raises MapboxError: as the API or the network has it.
+        """
+        self.get_conn().delete_upload(upload_id)
+
+    def check_token(self) -> TokenState:
+        """
+        Ask Mapbox whether the token is valid.
+
+        :raises MapboxError: as the API or the network has it.
+        """
+        return self.get_conn().check_token()
+
+    def stage(self, source: SourceLike) -> str:
+        """
+        Check a source and send it to the staging bucket.
+
+        :param source: a local path, an object-storage or ``https://`` URL, or an ``ObjectStoragePath``.
+        :return: the URL that :meth:`create_upload` takes, once.
+        :raises SourceError: where it is missing, or Mapbox would refuse it; nothing is sent.
+        :raises StagingError: where it did not arrive whole.
+        :raises MapboxError: as the API or the network has it.
+        """
+        return self._stage(self._checked_source(source), self.create_credentials())
+
+    def upload(self, source: SourceLike, tileset: str, name: str | None = None) -> Upload:
+        """
+        Check a source, stage it and create its upload.
+
+        What Mapbox would refuse is found before a byte is sent. A create call whose answer was lost is not made twice.
+
+        :param source: as for :meth:`stage`, or ``mapbox://datasets/{user}/{id}``, for which nothing is staged.
+        :param tileset: ``name`` or ``account.name``; an existing tileset of that id is replaced.
+        :param name: the display name, at most 64 characters.
+        :return: the upload, which is still being processed.
+        :raises InvalidTilesetError: for a name that Mapbox would refuse.
+        :raises SourceError: for data that Mapbox would refuse.
+        :raises MapboxError: as the API, S3 or the network has it.
+        """
+        client = self.get_conn()
+        tileset_id = str(client.tileset_id(tileset))
+        check_display_name(name)
+        if is_dataset_url(source):
+            upload = client.create_upload(tileset_id, str(source), name)
+        else:
+            checked = self._checked_source(source)
+            credentials = self.create_credentials()
+            issued = client.server_now()
+            url = self._stage(checked, credentials)
+            upload = create_or_adopt(client, tileset_id, url, name, since=issued)
+        self.log.info("Upload %s of tileset %s is being processed", upload.id, upload.tileset)
+        return upload
+
+    def wait(self, upload_id: str, *, timeout: float = 3600.0, poll_interval: float = 15.0) -> Upload:
+        """
+        Wait for an upload in this process; a task waits better with :class:`UploadCompleteSensor`.
+
+        :param upload_id: the id that creation gave.
+        :param timeout: seconds to wait at most; processing is capped at one hour, two for MBTiles.
+        :param poll_interval: seconds between two looks.
+        :return: the successful upload.
+        :raises UploadFailedError: where processing failed, with Mapbox's message and a hint.
+        :raises WaitTimeoutError: where it has not ended in time.
+        """
+        return wait_for_upload(self.get_conn(), upload_id, timeout=timeout, poll_interval=poll_interval)
+
+    def _checked_source(self, source: SourceLike) -> Source:
+        refuse_secrets(source)
+        if isinstance(source, str) and "://" in source and not _READ_BY_CORE.match(source):
+            source = ObjectStoragePath(source)
+        opened = open_source(source)
+        report = check_source(opened)
+        report.raise_for_problems()
+        size = "unknown size" if opened.size is None else f"{opened.size:,} bytes"
+        self.log.info("Source %s: %s, %s", opened.description, report.format, size)
+        return opened
+
+    def _stage(self, source: Source, credentials: StagingCredentials) -> str:
+        return stage(source, credentials, self._s3_client(credentials)).url
+
+    def _s3_client(self, credentials: StagingCredentials) -> S3Client:
+        # Here and not above: boto3 and the Amazon provider take half a second, and a status request needs neither.
+        from airflow_mapbox.hooks.staging import staging_s3_client
+
+        endpoint = self._connection.extra_dejson.get("s3_endpoint_url")
+        if endpoint is not None:
+            endpoint = check_endpoint(str(endpoint), "the connection's extra s3_endpoint_url")
+        return staging_s3_client(credentials, endpoint, region=STAGING_REGION)
+
+
+def _base_url(connection: Connection) -> str:
+    host = (connection.host or "").strip()
+    if not host:
+        return API_URL
+    if "://" not in host:
+        host = f"{connection.schema or 'https'}://{host}"
+    return f"{host}:{connection.port}" if connection.port else host
+
+
+def _describe_scopes(client: UploadsClient) -> tuple[bool, str]:
+    """Try each scope by a request that changes nothing."""
+    works: dict[str, bool | None] = {}
+    newest: list[Upload] = []
+    try:
+        newest = list(client.list_uploads(limit=1))
+        works["uploads:list"] = True
+    except (NotFoundError, TokenRejectedError):
+        works["uploads:list"] = False
+    try:
+        client.create_credentials()
+        works["uploads:write"] = True
+    except (NotFoundError, TokenRejectedError):
+        works["uploads:write"] = False
+    if newest:
+        try:
+            client.get_upload(newest[0].id)
+            works["uploads:read"] = True
+        except (NotFoundError, TokenRejectedError):
+            works["uploads:read"] = False
+    else:
+        # Without an upload to ask for, a missing scope and an unknown id get the same answer.
+        works["uploads:read"] = None
+    words = {True: "works", False: "is missing", None: "cannot be told until there is an upload"}
+    scopes = ", ".join(f"{scope} {words[state]}" for scope, state in works.items())
+    usable = all(state is not False for state in works.values())
+    advice = "" if usable else " Give the token the missing scopes on the account's tokens page."
+    return usable, f"Account {client.username} at {client.base_url}: {scopes}.{advice}"

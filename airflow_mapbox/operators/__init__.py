@@ -1,0 +1,3 @@
+"""Tasks that make uploads."""
+
+from __future__ import annotations

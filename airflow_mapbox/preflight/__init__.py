@@ -1,0 +1,7 @@
+"""What Mapbox would refuse, said before a byte is sent."""
+
+from __future__ import annotations
+
+from airflow_mapbox.preflight.source import SourceReport, check_source
+
+__all__ = ["SourceReport", "check_source"]

@@ -1,0 +1,121 @@
+"""What Mapbox would refuse in a GeoJSON document."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import orjson
+
+from airflow_mapbox.preflight.formats import SNIFFED_CHARACTERS, WEB_MERCATOR_LATITUDE
+
+# What these start with is read as TopoJSON or TileJSON (uploads-api.md, "Names and limits").
+_MISTAKEN = {'"arcs":': "TopoJSON", '"objects":': "TopoJSON", '"tilejson":': "TileJSON"}
+
+# A `crs` member that says what GeoJSON says without one. 4326 is written by tools that mean longitude, latitude.
+_LONGITUDE_LATITUDE = re.compile(r"(CRS:?84|EPSG:+4326|EPSG:[0-9.]*:4326)$", re.IGNORECASE)
+_CRS_NAME = re.compile(rb'"crs"\s*:\s*\{.{0,120}?"name"\s*:\s*"([^"]{1,120})"', re.DOTALL)
+
+_GEOMETRIES = {"Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection"}
+_WRITE = "Write it with airflow_mapbox.export.write_geojson, which reprojects to longitude, latitude."
+
+
+def check_head(head: bytes) -> Iterator[str]:
+    """
+    Look at the start of a document, which is all there is to see of a stream.
+
+    :param head: its first bytes.
+    :return: problems, each a clause that follows the file's name.
+    """
+    squeezed = re.sub(r"\s", "", head.decode("utf-8", "replace")[:SNIFFED_CHARACTERS])
+    for token, mistaken_for in _MISTAKEN.items():
+        if token in squeezed:
+            yield (
+                f"has {token} in its first {SNIFFED_CHARACTERS} characters, which Mapbox reads as {mistaken_for}: "
+                "rename the attribute, or put spaces before the first feature."
+            )
+    if named := _CRS_NAME.search(head):
+        yield from _check_crs(named.group(1).decode("utf-8", "replace"))
+
+
+def check_document(data: bytes) -> Iterator[str]:
+    """
+    Look at a whole document.
+
+    :param data: the file's bytes.
+    :return: problems, each a clause that follows the file's name; a document with one is not looked at further.
+    """
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        yield f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        return
+    if not isinstance(document, dict) or document.get("type") not in {"FeatureCollection", "Feature", *_GEOMETRIES}:
+        yield "is JSON but not GeoJSON: it has no `type` of FeatureCollection, Feature or a geometry."
+        return
+    yield from _check_crs(_crs_name(document.get("crs")))
+    features = document.get("features") if document["type"] == "FeatureCollection" else [document]
+    if not isinstance(features, list):
+        yield "is a FeatureCollection whose `features` is no array."
+    elif not features:
+        yield "has no features: check the query or filter that chose the data."
+    else:
+        yield from _check_features(features)
+
+
+def _check_features(features: list[Any]) -> Iterator[str]:
+    for index, feature in enumerate(features):
+        if not isinstance(feature, dict):
+            yield f"has a {type(feature).__name__} as feature {index}."
+            return
+        geometry = feature.get("geometry") if feature.get("type") == "Feature" else feature
+        if geometry is None:
+            continue
+        if not isinstance(geometry, dict) or geometry.get("type") not in _GEOMETRIES:
+            yield f"has no geometry that GeoJSON knows in feature {index}."
+            return
+        for longitude, latitude in _positions(geometry):
+            if not (_is_number(longitude) and _is_number(latitude)):
+                yield f"has a position that is no pair of numbers in feature {index}."
+                return
+            if abs(longitude) > 180 or abs(latitude) > WEB_MERCATOR_LATITUDE:
+                yield (
+                    f"has ({longitude:g}, {latitude:g}) in feature {index}, beyond ±180 and ±85.0511 degrees: the "
+                    f"coordinates are in another reference system, or latitude comes first. {_WRITE}"
+                )
+                return
+
+
+def _positions(geometry: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """Walk the positions of a geometry, however deep they are nested."""
+    stack: list[Any] = [geometry]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            stack.append(item.get("coordinates"))
+            stack.extend(_members(item.get("geometries")))
+        elif isinstance(item, list) and item:
+            if isinstance(item[0], list):
+                stack.extend(item)
+            else:
+                yield item[0], item[1] if len(item) > 1 else None
+
+
+def _members(geometries: object) -> Iterable[Any]:
+    return geometries if isinstance(geometries, list) else ()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _crs_name(crs: object) -> str | None:
+    properties = crs.get("properties") if isinstance(crs, dict) else None
+    name = properties.get("name") if isinstance(properties, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _check_crs(name: str | None) -> Iterator[str]:
+    if name is not None and not _LONGITUDE_LATITUDE.search(name):
+        yield f"says that its coordinates are in {name}; Mapbox ignores that and reads longitude, latitude. {_WRITE}"

@@ -1,0 +1,3 @@
+"""Tasks that wait for uploads."""
+
+from __future__ import annotations

@@ -1,0 +1,131 @@
+"""Anything that holds the bytes of one file, seen as one thing: a description, a size where known, a stream."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+
+from airflow_mapbox.uploads.address import check_endpoint, origin, refuse_secrets
+from airflow_mapbox.uploads.errors import SourceError
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_HTTP_TIMEOUT = (10.0, 60.0)
+
+
+@runtime_checkable
+class PathLike(Protocol):
+    """What is needed of an object-storage path; Airflow's ``ObjectStoragePath`` is one."""
+
+    def open(self, mode: str = ...) -> IO[bytes]:
+        """Open it for reading."""
+        ...
+
+    def stat(self) -> Any:
+        """Say how large it is."""
+        ...
+
+
+SourceLike: TypeAlias = "str | os.PathLike[str] | PathLike"
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    The bytes of one file.
+
+    :param description: a path or URL that may be shown: no query, no password.
+    :param size: bytes, or None where it is not known before reading.
+    :param open: opens a stream of the bytes from the start; the caller closes it.
+    :param path: the local file, where it is one.
+    """
+
+    description: str
+    size: int | None
+    open: Callable[[], IO[bytes]]
+    path: Path | None = None
+
+    @property
+    def suffix(self) -> str:
+        """The ending of its name, lower case, with the dot."""
+        return Path(self.description).suffix.lower()
+
+
+def open_source(source: SourceLike) -> Source:
+    """
+    Find out what a source is.
+
+    :param source: a local path, an ``https://`` URL, or an object with ``open`` and ``stat``.
+    :raises SourceError: where it does not exist, is no file, or is of a kind that cannot be read.
+    :raises ConfigurationError: where it carries a secret.
+    """
+    refuse_secrets(source)
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        return _web_source(source)
+    if isinstance(source, str) and source.startswith("file://"):
+        return _local_source(Path(urlsplit(source).path))
+    if isinstance(source, str) and _SCHEME.match(source):
+        raise SourceError(f"{source!r} is no local path and no https URL; give object storage as an ObjectStoragePath.")
+    if isinstance(source, str | Path):
+        return _local_source(Path(source))
+    if isinstance(source, PathLike):
+        return _object_source(source)
+    raise SourceError(f"A {type(source).__name__} cannot be uploaded: give a path, a URL or an ObjectStoragePath.")
+
+
+def _local_source(path: Path) -> Source:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist on this worker"
+        raise SourceError(
+            f"The source file {path} {what}. Check the path, and that the task that wrote it ran on the same machine "
+            "or on storage that all workers share."
+        )
+    return Source(str(path), path.stat().st_size, lambda: path.open("rb"), path)
+
+
+def _object_source(path: PathLike) -> Source:
+    description = str(path)
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        size = -1
+    if size == -1:
+        raise SourceError(f"The source {description} does not exist. Check the bucket and key.")
+    return Source(description, size, lambda: path.open("rb"))
+
+
+def _web_source(url: str) -> Source:
+    scheme, host, port = origin(url)
+    check_endpoint(f"{scheme}://{host}:{port}", "the source")
+    description = urlunsplit(urlsplit(url)._replace(query="", fragment=""))
+    failure = None
+    try:
+        with requests.get(url, stream=True, timeout=_HTTP_TIMEOUT) as response:
+            if response.status_code != 200:
+                failure = f"answered {response.status_code}"
+            length = response.headers.get("Content-Length")
+            encoded = "Content-Encoding" in response.headers
+    except requests.exceptions.RequestException as error:
+        failure = f"could not be read ({type(error).__name__})"
+    if failure is not None:
+        raise SourceError(f"The source {description} {failure}. Check the URL, and that it needs no login.")
+    size = int(length) if length is not None and length.isdigit() and not encoded else None
+    return Source(description, size, lambda: _web_stream(url, description))
+
+
+def _web_stream(url: str, description: str) -> IO[bytes]:
+    response = requests.get(url, stream=True, timeout=_HTTP_TIMEOUT)  # closed with the stream
+    if response.status_code != 200:
+        response.close()
+        raise SourceError(f"The source {description} answered {response.status_code} when it was read.")
+    response.raw.decode_content = True
+    return cast("IO[bytes]", response.raw)
