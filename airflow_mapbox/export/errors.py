@@ -1,0 +1,31 @@
+"""Why an export stopped; no file is left where one did."""
+
+from __future__ import annotations
+
+
+class ExportError(ValueError):
+    """The data cannot be written as Mapbox wants it."""
+
+
+class MissingCrsError(ExportError):
+    """The data does not say which coordinate reference system it is in, and nobody else did."""
+
+
+class CoordinatesError(ExportError):
+    """A coordinate is not finite, or outside of what a Mercator map shows."""
+
+
+class AttributeNameError(ExportError):
+    """The columns cannot be told apart as attributes of a feature."""
+
+
+class AttributeValueError(ExportError):
+    """A value has no form in JSON."""
+
+
+class EmptyExportError(ExportError):
+    """There was no feature to write."""
+
+
+class UnreadableSourceError(ExportError):
+    """The source is missing, or of a kind that cannot be read."""

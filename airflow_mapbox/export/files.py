@@ -1,0 +1,74 @@
+"""A file that is whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class WholeFile:
+    """
+    A file being written to the side of its name.
+
+    :ivar bytes: how many were written.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data: bytes) -> None:
+        """
+        Append bytes.
+
+        :param data: as many as fit in memory; large pieces are faster than small ones.
+        """
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+        self._digest.update(data)
+        self.bytes += len(data)
+
+    @property
+    def sha256(self) -> str:
+        """The digest of what was written so far."""
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        """Make sure that what was written outlasts a power cut, and close."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Close without ceremony."""
+        self._file.close()
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[WholeFile]:
+    """
+    Write a file that appears under its name only when the block ends well; what was there stays until then.
+
+    :param path: the file; folders above it are made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    part = Path(name)
+    file = WholeFile(descriptor)
+    try:
+        yield file
+        file.close()
+        # mkstemp makes it readable by its owner only; another user's worker may be the one that uploads it.
+        umask = os.umask(0)
+        os.umask(umask)
+        part.chmod(0o666 & ~umask)
+        part.replace(path)
+    except BaseException:
+        file.abandon()
+        part.unlink(missing_ok=True)
+        raise
