@@ -1,0 +1,87 @@
+"""One tileset a day of that day's earthquakes: read, export to CRS84 GeoJSON, upload, wait."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from airflow.sdk import CronDataIntervalTimetable, Param, dag, task
+
+from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
+from airflow_mapbox.sensors.uploads import UploadCompleteSensor
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
+# Where the export waits for its upload; on several machines this is a folder that all workers share.
+EXPORT_FOLDER = Path(
+    os.environ.get("MAPBOX_EXPORT_FOLDER") or Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "exports"
+)
+EIGHT_DAYS = Path(__file__).parent / "data" / "usgs-earthquakes-2018-01-31-to-02-07.geojson"
+USGS_SERVICE = "https://earthquake.usgs.gov/fdsnws/event/1/query"
+
+
+def read_earthquakes(feed: str, start: datetime, end: datetime) -> GeoDataFrame:
+    """Give the earthquakes from `start` to before `end`, of a GeoJSON file or of an FDSN event service."""
+    import geopandas
+    import pandas
+
+    if feed.startswith(("http://", "https://")):
+        interval = {"starttime": start.isoformat(), "endtime": end.isoformat(), "orderby": "time-asc"}
+        feed = f"{feed}?{urlencode({'format': 'geojson', **interval})}"
+    quakes = geopandas.read_file(feed)
+    if quakes.empty:
+        return quakes
+    quakes["time"] = pandas.to_datetime(quakes["time"], unit="ms", utc=True)
+    quakes = quakes[(quakes["time"] >= start) & (quakes["time"] < end)]
+    # The third coordinate is a depth below ground in kilometres, which no map would take for a height in metres.
+    quakes = quakes.assign(depth_km=quakes.geometry.z, geometry=quakes.geometry.force_2d())
+    return quakes[["id", "title", "mag", "place", "time", "depth_km", "type", "url", "geometry"]]
+
+
+@dag(
+    # Airflow 3 gives a bare "@daily" an empty data interval; this one spans the day.
+    schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
+    start_date=datetime(2018, 1, 31, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=4,
+    tags=["mapbox", "example"],
+    params={
+        "feed": Param(
+            str(EIGHT_DAYS),
+            type="string",
+            title="Feed",
+            description=f"A GeoJSON file, by default eight days of 2018, or the USGS event service: {USGS_SERVICE}",
+        )
+    },
+    doc_md=__doc__,
+)
+def earthquakes_daily() -> None:
+    @task(multiple_outputs=True, retries=2, retry_delay=timedelta(seconds=30))
+    def export(
+        params: dict[str, Any] | None = None,
+        data_interval_start: datetime | None = None,
+        data_interval_end: datetime | None = None,
+    ) -> dict[str, Any]:
+        from airflow_mapbox.export import write_geojson
+
+        if params is None or data_interval_start is None or data_interval_end is None:
+            raise ValueError("This run has no data interval: run the DAG for a day, by its schedule or a backfill.")
+        quakes = read_earthquakes(params["feed"], data_interval_start, data_interval_end)
+        # The same name at every try and every backfill of a day, so that running it again leaves nothing behind.
+        path = EXPORT_FOLDER / "earthquakes_daily" / f"{data_interval_start:%Y-%m-%d}.geojson"
+        return write_geojson(quakes, path).to_json()
+
+    upload = StageAndCreateUploadOperator(
+        task_id="upload",
+        source=export()["path"],
+        tileset="earthquakes-{{ data_interval_start | ds_nodash }}",
+        name="Earthquakes of {{ data_interval_start | ds }}",
+    )
+    UploadCompleteSensor(task_id="wait", upload_id=upload.output["id"])
+
+
+earthquakes_daily()

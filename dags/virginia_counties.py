@@ -1,0 +1,44 @@
+"""A polygon layer in a projected reference system: read, export to CRS84 GeoJSON, upload, wait."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import dag, task
+
+from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
+from airflow_mapbox.sensors.uploads import UploadCompleteSensor
+
+EXPORT_FOLDER = Path(
+    os.environ.get("MAPBOX_EXPORT_FOLDER") or Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "exports"
+)
+COUNTIES = Path(__file__).parent / "data" / "virginia-counties-utm17n.zip"
+
+
+@dag(
+    schedule=None,
+    start_date=datetime(2018, 1, 1, tzinfo=UTC),
+    catchup=False,
+    tags=["mapbox", "example"],
+    doc_md=__doc__,
+)
+def virginia_counties() -> None:
+    @task(multiple_outputs=True)
+    def export() -> dict[str, Any]:
+        import geopandas
+
+        from airflow_mapbox.export import write_geojson
+
+        counties = geopandas.read_file(COUNTIES)  # in EPSG:32617; write_geojson reprojects
+        return write_geojson(counties, EXPORT_FOLDER / "virginia_counties.geojson").to_json()
+
+    upload = StageAndCreateUploadOperator(
+        task_id="upload", source=export()["path"], tileset="virginia-counties", name="Counties of Virginia"
+    )
+    UploadCompleteSensor(task_id="wait", upload_id=upload.output["id"])
+
+
+virginia_counties()
