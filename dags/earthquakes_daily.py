@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from airflow.sdk import CronDataIntervalTimetable, Param, dag, task
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from airflow_mapbox.sensors.uploads import UploadCompleteSensor
@@ -28,11 +29,15 @@ def read_earthquakes(feed: str, start: datetime, end: datetime) -> GeoDataFrame:
     """Give the earthquakes from `start` to before `end`, of a GeoJSON file or of an FDSN event service."""
     import geopandas
     import pandas
+    import requests
 
     if feed.startswith(("http://", "https://")):
-        interval = {"starttime": start.isoformat(), "endtime": end.isoformat(), "orderby": "time-asc"}
-        feed = f"{feed}?{urlencode({'format': 'geojson', **interval})}"
-    quakes = geopandas.read_file(feed)
+        interval = {"starttime": start.isoformat(), "endtime": end.isoformat()}
+        answer = requests.get(feed, params={"format": "geojson", "orderby": "time-asc", **interval}, timeout=60)
+        answer.raise_for_status()
+        quakes = geopandas.read_file(io.BytesIO(answer.content))
+    else:
+        quakes = geopandas.read_file(feed)
     if quakes.empty:
         return quakes
     quakes["time"] = pandas.to_datetime(quakes["time"], unit="ms", utc=True)
@@ -69,8 +74,11 @@ def earthquakes_daily() -> None:
         from airflow_mapbox.export import write_geojson
 
         if params is None or data_interval_start is None or data_interval_end is None:
-            raise ValueError("This run has no data interval: run the DAG for a day, by its schedule or a backfill.")
+            # A run that was triggered without a logical date has no interval either.
+            raise AirflowFailException("This run has no data interval: run the DAG by its schedule or a backfill.")
         quakes = read_earthquakes(params["feed"], data_interval_start, data_interval_end)
+        if quakes.empty and params["feed"] == str(EIGHT_DAYS):
+            raise AirflowSkipException(f"{EIGHT_DAYS.name} has no such day: set the feed to {USGS_SERVICE} for it.")
         # The same name at every try and every backfill of a day, so that running it again leaves nothing behind.
         path = EXPORT_FOLDER / "earthquakes_daily" / f"{data_interval_start:%Y-%m-%d}.geojson"
         return write_geojson(quakes, path).to_json()

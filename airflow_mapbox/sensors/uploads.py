@@ -10,26 +10,31 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 
 from airflow_mapbox.exceptions import airflow_errors
+from airflow_mapbox.uploads.pacing import seconds_to_next_look
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+    from airflow_mapbox.uploads.models import Upload
 
 
 class UploadCompleteSensor(BaseSensorOperator):
     """
     Wait until Mapbox has made the tileset.
 
-    Each poke is one status request; between pokes no worker slot is held (``mode="reschedule"``). A rate limit moves
-    the next poke to the limit's reset and is no failure. The result is the finished upload object.
+    Each poke is one status request; between pokes no worker slot is held (``mode="reschedule"``). The next one is
+    chosen from the upload's progress and the time it has taken: soon when it is nearly done, seldom when it has far to
+    go. A rate limit moves it to the limit's reset and is no failure. The result is the finished upload object.
 
     :param upload_id: the id of an upload, or the whole result of
         :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator`, so that it can be mapped over.
     :param mapbox_conn_id: the connection.
-    :param poke_interval: seconds between two looks. Rescheduled, never under twice ``[workers]
-        min_heartbeat_interval`` (10 s unless configured): a task that comes back sooner than its last exit is noticed
-        is failed by the scheduler.
+    :param poke_interval: seconds between two looks, at least. Rescheduled, never under twice ``[workers]
+        min_heartbeat_interval`` (10 s unless configured): a task that comes back before its last exit was noticed is
+        failed by the scheduler.
+    :param max_wait: seconds between two looks, at most, but for a rate limit.
+    :param exponential_backoff: Airflow's own pacing instead of the one by progress.
     :param timeout: seconds until the wait fails; processing is capped at one hour, two for MBTiles.
     :raises MapboxUploadFailedError: where processing failed, with Mapbox's message and a hint; not retried, since the
         same upload would be read again.
@@ -46,14 +51,16 @@ class UploadCompleteSensor(BaseSensorOperator):
         upload_id: str | Mapping[str, Any],
         mapbox_conn_id: str = "mapbox_default",
         mode: str = "reschedule",
-        poke_interval: datetime.timedelta | float = 30,
+        poke_interval: datetime.timedelta | float = 0,
+        max_wait: datetime.timedelta | float = 120,
         timeout: datetime.timedelta | float = 2.5 * 3600,
         **kwargs: Any,
     ) -> None:
-        super().__init__(mode=mode, poke_interval=poke_interval, timeout=timeout, **kwargs)
+        super().__init__(mode=mode, poke_interval=poke_interval, max_wait=max_wait, timeout=timeout, **kwargs)
         self.upload_id = upload_id
         self.mapbox_conn_id = mapbox_conn_id
         self._throttled_for = 0.0
+        self._seen: Upload | None = None
 
     @cached_property
     def hook(self) -> MapboxUploadsHook:
@@ -76,17 +83,21 @@ class UploadCompleteSensor(BaseSensorOperator):
                 self._throttled_for = error.retry_after
                 self.log.info("The account's rate limit is spent; looking again in %.0f s", error.retry_after)
                 return PokeReturnValue(is_done=False)
+        self._seen = upload
         self.log.info("Upload %s of tileset %s: %.0f %%", upload.id, upload.tileset, upload.progress * 100)
         return PokeReturnValue(upload.is_successful, upload.to_json() if upload.is_successful else None)
 
     def _get_next_poke_interval(
         self, started_at: datetime.datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
-        """Give the seconds to the next look: as Airflow has it, but after a rate limit's reset, and never unsafe."""
-        interval = max(super()._get_next_poke_interval(started_at, run_duration, poke_count), self._throttled_for)
+        """Give the seconds to the next look: by progress, after a rate limit's reset, and never sooner than safe."""
         # The supervisor may report a task's exit that late; the second interval is the margin.
-        safe = 2 * conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) if self.reschedule else 0.0
-        return max(interval, safe)
+        safe = 2 * conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) if self.reschedule else 1.0
+        floor = max(self.poke_interval, safe, self._throttled_for)
+        if self.exponential_backoff or self._seen is None:
+            return max(floor, super()._get_next_poke_interval(started_at, run_duration, poke_count))
+        ceiling = self.max_wait.total_seconds() if self.max_wait else float("inf")
+        return seconds_to_next_look(self._seen, self.hook.get_conn().server_now(), floor=floor, ceiling=ceiling)
 
 
 def _id_of(upload: str | Mapping[str, Any]) -> str:

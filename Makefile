@@ -1,0 +1,45 @@
+# make demo   run the main job from nothing: a real Airflow, the emulator, one upload, its tiles fetched back
+# make test   unit, emulator and DAG tests
+# make ui     look at what the demo made: Airflow and the emulator, until Ctrl-C
+# make lint   ruff and mypy
+# make constraints   raise the pinned versions
+
+PYTHON ?= python3
+VENV := .venv
+IN_VENV := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+WHAT := -c constraints.txt -e .[emulator] --group test --group lint
+
+.PHONY: demo test ui lint constraints clean
+
+demo: $(INSTALLED)
+	@$(IN_VENV)/python demo/run.py
+
+ui: $(INSTALLED)
+	@$(IN_VENV)/python demo/run.py --serve
+
+test: $(INSTALLED)
+	$(IN_VENV)/python -m pytest
+
+lint: $(INSTALLED)
+	$(IN_VENV)/ruff check .
+	$(IN_VENV)/ruff format --check .
+	$(IN_VENV)/mypy
+
+# uv installs in seconds what takes pip a minute and a half; where it does not reach what pip is configured to, pip does it.
+$(INSTALLED): pyproject.toml constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Installing into $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(IN_VENV)/pip install --quiet --disable-pip-version-check --upgrade -c constraints.txt pip uv
+	@$(IN_VENV)/uv pip install --quiet --python $(IN_VENV)/python $(WHAT) || $(IN_VENV)/pip install --quiet $(WHAT)
+	@touch $@
+
+constraints: $(INSTALLED)
+	{ echo "# Every version that the checks of this repository run with; made by: make constraints"; \
+	  $(IN_VENV)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
+	    --extra emulator --group test --group lint pyproject.toml; } > constraints.new
+	mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) .demo build dist

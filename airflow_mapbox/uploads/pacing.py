@@ -1,0 +1,26 @@
+"""When to look at an upload again: soon when it is nearly done, seldom when it has far to go."""
+
+from __future__ import annotations
+
+from airflow_mapbox.uploads.models import Upload
+
+
+def seconds_to_next_look(upload: Upload, now: float, *, floor: float, ceiling: float) -> float:
+    """
+    Choose the pause before the next status request.
+
+    Half of the time that is left if processing goes on at the rate so far, so that a long wait takes few requests and
+    the end is noticed soon; the time so far where there is no progress to go by.
+
+    :param upload: as last seen.
+    :param now: unix time by the server's clock.
+    :param floor: seconds, at least.
+    :param ceiling: seconds, at most.
+    :return: seconds.
+    """
+    if upload.created_at is None:
+        return floor
+    elapsed = max(0.0, now - upload.created_at.timestamp())
+    progress = min(max(upload.progress, 0.0), 1.0)
+    left = elapsed * (1 - progress) / progress if progress else 2 * elapsed
+    return max(floor, min(left / 2, ceiling))
