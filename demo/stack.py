@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -60,6 +61,7 @@ class Stack:
         self.folder = folder.resolve()
         self.home = self.folder / "airflow"
         self.logs = self.folder / "logs"
+        self._database = self.home / "airflow.db"
         self._ready = self.folder / "emulator-ready.json"
         self.port = _port(port)
         self._emulator_port = _port(emulator_port)
@@ -83,6 +85,7 @@ class Stack:
             "AIRFLOW__CORE__DAGS_FOLDER": ROOT / "dags",
             "AIRFLOW__CORE__LOAD_EXAMPLES": False,
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self._database}?timeout=60",
             "AIRFLOW__CORE__PARALLELISM": 4,
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
@@ -193,6 +196,10 @@ class Stack:
         if migration.returncode != 0:
             self.check_alive()
         del self._processes["migrate"]
+        # Airflow's processes share this file: with a write-ahead log readers do not lock writers out. It is kept in the
+        # file itself, so once is enough.
+        with contextlib.closing(sqlite3.connect(self._database)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
         stamp.write_text(version)
 
     def _airflow(self, name: str, *arguments: str, last: bool = False) -> subprocess.Popen[bytes]:
