@@ -13,10 +13,10 @@ WHAT := -c constraints.txt -e .[emulator] --group test --group lint
 .PHONY: demo test ui lint constraints clean
 
 demo: $(INSTALLED)
-	@$(IN_VENV)/python demo/run.py
+	@$(IN_VENV)/python -m demo.run
 
 ui: $(INSTALLED)
-	@$(IN_VENV)/python demo/run.py --serve
+	@$(IN_VENV)/python -m demo.run --serve
 
 test: $(INSTALLED)
 	$(IN_VENV)/python -m pytest

@@ -9,8 +9,8 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from check import TilesetMismatchError, check_tileset
-from stack import ROOT, Stack, StackError, every
+from demo.check import TilesetMismatchError, check_tileset
+from demo.stack import ROOT, Stack, StackError, every
 
 DAG_ID = "earthquakes_daily"
 RUN_SECONDS = 180

@@ -1,0 +1,75 @@
+"""What every test has: an Airflow home of its own, and a network that ends at the loopback."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Airflow reads its configuration when it is first imported, so this stands before any test module's imports.
+_HOME = Path(tempfile.mkdtemp(prefix="airflow-home-"))
+for _name in [name for name in os.environ if name.startswith(("AIRFLOW", "MAPBOX", "AWS_"))]:
+    del os.environ[_name]
+os.environ |= {
+    "AIRFLOW_HOME": str(_HOME),
+    "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_HOME}/airflow.db?timeout=60",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    "MAPBOX_EXPORT_FOLDER": str(_HOME / "exports"),
+    "NO_PROXY": "127.0.0.1,localhost,::1",
+    "no_proxy": "127.0.0.1,localhost,::1",
+}
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def airflow_home() -> Path:
+    return _HOME
+
+
+class OutsideWorldError(AssertionError):
+    """A test tried to leave this machine."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loopback_only() -> Iterator[None]:
+    """Refuse every connection and name look-up that would leave the machine, so that no test can reach a service."""
+    connect, look_up = socket.socket.connect, socket.getaddrinfo
+
+    def guarded_connect(self: socket.socket, address: object) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(str(address[0])):  # type: ignore[index]
+            raise OutsideWorldError(f"a test tried to connect to {address}")
+        return connect(self, address)  # type: ignore[arg-type]
+
+    def guarded_look_up(host: object, *arguments: object, **options: object) -> object:
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        if host is not None and name not in ("", "localhost", socket.gethostname()) and not _is_loopback(name):
+            raise socket.gaierror(f"a test tried to look up {name}")
+        return look_up(host, *arguments, **options)  # type: ignore[arg-type]
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(socket.socket, "connect", guarded_connect)
+    patch.setattr(socket, "getaddrinfo", guarded_look_up)
+    yield
+    patch.undo()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.is_loopback or address.is_unspecified

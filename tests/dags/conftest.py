@@ -1,0 +1,71 @@
+"""A migrated database, the emulator, and DAGs that run in this process as Airflow's task runner runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mapbox.emulator import Emulator, EmulatorSettings
+
+
+@pytest.fixture(scope="session")
+def database(airflow_home: Path) -> Path:
+    """Migrated by Airflow's own command, in a process of its own."""
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+    return airflow_home / "airflow.db"
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    settings = EmulatorSettings(processing_seconds=0, rate_limit=0)
+    with Emulator(tmp_path_factory.mktemp("emulator"), settings=settings) as running:
+        yield running
+
+
+def connection(emulator: Emulator, **changes: Any) -> str:
+    """Give the Airflow connection to an emulator as JSON, with changes."""
+    fields = {
+        "conn_type": "mapbox",
+        "host": emulator.url,
+        "login": emulator.account,
+        "password": emulator.token,
+        "extra": {"s3_endpoint_url": emulator.s3_url},
+    }
+    return json.dumps({name: value for name, value in (fields | changes).items() if value is not None})
+
+
+@pytest.fixture
+def mapbox_connection(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The connection `mapbox_default`, to the emulator."""
+    described = connection(emulator)
+    monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", described)
+    return described
+
+
+@pytest.fixture
+def database_dump(database: Path) -> Any:
+    """Give all rows of Airflow's database as one text."""
+    import sqlite3
+
+    def dump() -> str:
+        with sqlite3.connect(database) as opened:
+            return "\n".join(opened.iterdump())
+
+    return dump
+
+
+@pytest.fixture
+def task_logs(airflow_home: Path) -> Any:
+    """Give everything under Airflow's log folder as one text."""
+
+    def read() -> str:
+        files = (path for path in (airflow_home / "logs").rglob("*") if path.is_file())
+        return "\n".join(path.read_text(errors="replace") for path in files)
+
+    return read

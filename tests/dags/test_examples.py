@@ -1,0 +1,143 @@
+"""The example DAGs, run as they stand."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from airflow_mapbox.emulator import Emulator
+from tests.conftest import ROOT
+
+FEED = ROOT / "dags" / "data" / "usgs-earthquakes-2018-01-31-to-02-07.geojson"
+# shared/data/README.md counts these by day from 2018-01-31.
+A_DAY = {"2018-01-31": 198, "2018-02-03": 259, "2018-02-07": 14}
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.fixture(scope="module")
+def dags(database: Path) -> dict[str, Any]:
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(ROOT / "dags")
+    assert bag.import_errors == {}
+    return dict(bag.dags)
+
+
+def ids_in(path: Path) -> list[str]:
+    return sorted(feature["properties"]["id"] for feature in json.loads(path.read_text())["features"])
+
+
+def ids_of(day: str) -> list[str]:
+    def is_that_day(feature: dict[str, Any]) -> bool:
+        return f"{datetime.fromtimestamp(feature['properties']['time'] / 1000, UTC):%Y-%m-%d}" == day
+
+    return sorted(feature["id"] for feature in json.loads(FEED.read_text())["features"] if is_that_day(feature))
+
+
+def run(dag: Any, day_after: str, **options: Any) -> Any:
+    # A manual run's interval is the last whole one before its logical date.
+    return dag.test(logical_date=datetime.fromisoformat(f"{day_after}T00:00:00+00:00"), **options)
+
+
+def test_two_dags_are_found(dags: dict[str, Any]) -> None:
+    assert set(dags) == {"earthquakes_daily", "virginia_counties"}
+
+
+@pytest.mark.usefixtures("mapbox_connection")
+@pytest.mark.parametrize(("day", "day_after"), [("2018-01-31", "2018-02-01"), ("2018-02-07", "2018-02-08")])
+def test_a_day_becomes_a_tileset_of_that_days_earthquakes(
+    dags: dict[str, Any], airflow_home: Path, emulator: Emulator, day: str, day_after: str
+) -> None:
+    from demo.check import check_tileset
+
+    outcome = run(dags["earthquakes_daily"], day_after)
+
+    assert outcome.state == "success"
+    exported = airflow_home / "exports" / "earthquakes_daily" / f"{day}.geojson"
+    assert ids_in(exported) == ids_of(day)
+    tileset = f"{emulator.account}.earthquakes-{day.replace('-', '')}"
+    found = check_tileset(f"{emulator.url}/v4/{tileset}.json", exported, key="id", token=emulator.token)
+    assert found.features == A_DAY[day]
+    finished = outcome.get_task_instance("wait").xcom_pull(task_ids="wait")
+    assert (finished["complete"], finished["error"], finished["progress"]) == (True, None, 1)
+    assert finished["name"] == f"Earthquakes of {day}"
+
+
+@pytest.mark.usefixtures("mapbox_connection")
+def test_running_a_day_again_leaves_one_file_and_one_tileset_and_touches_no_other(
+    dags: dict[str, Any], airflow_home: Path, emulator: Emulator
+) -> None:
+    run(dags["earthquakes_daily"], "2018-02-04")
+    folder = airflow_home / "exports" / "earthquakes_daily"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    tilesets = sorted((emulator.folder / "tilesets").iterdir())
+
+    run(dags["earthquakes_daily"], "2018-02-04")
+
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert sorted((emulator.folder / "tilesets").iterdir()) == tilesets
+
+
+@pytest.mark.usefixtures("mapbox_connection")
+def test_a_day_that_the_bundled_file_lacks_is_skipped(dags: dict[str, Any]) -> None:
+    outcome = run(dags["earthquakes_daily"], "2019-06-02")
+
+    states = {instance.task_id: instance.state for instance in outcome.get_task_instances()}
+    assert states == {"export": "skipped", "upload": "skipped", "wait": "skipped"}
+
+
+@pytest.mark.usefixtures("mapbox_connection")
+def test_a_feed_service_is_asked_for_the_interval(dags: dict[str, Any], airflow_home: Path) -> None:
+    asked: list[dict[str, list[str]]] = []
+    document = FEED.read_bytes()
+
+    class EventService(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(parse_qs(urlsplit(self.path).query))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(document)))
+            self.end_headers()
+            self.wfile.write(document)
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), EventService) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        feed = f"http://127.0.0.1:{service.server_port}/fdsnws/event/1/query"
+        outcome = run(dags["earthquakes_daily"], "2018-02-06", run_conf={"feed": feed})
+        service.shutdown()
+
+    assert outcome.state == "success"
+    assert [query["format"] for query in asked] == [["geojson"]]
+    assert asked[0]["starttime"] == ["2018-02-05T00:00:00+00:00"]
+    assert asked[0]["endtime"] == ["2018-02-06T00:00:00+00:00"]
+    assert ids_in(airflow_home / "exports" / "earthquakes_daily" / "2018-02-05.geojson") == ids_of("2018-02-05")
+
+
+@pytest.mark.usefixtures("mapbox_connection")
+def test_a_projected_polygon_layer_becomes_a_tileset_in_its_place(
+    dags: dict[str, Any], airflow_home: Path, emulator: Emulator
+) -> None:
+    import geopandas
+
+    from demo.check import check_tileset
+
+    outcome = dags["virginia_counties"].test(logical_date=datetime(2018, 2, 1, tzinfo=UTC))
+
+    assert outcome.state == "success"
+    exported = airflow_home / "exports" / "virginia_counties.geojson"
+    source = geopandas.read_file(ROOT / "dags" / "data" / "virginia-counties-utm17n.zip")
+    assert source.crs.to_epsg() == 32617
+    west, south, east, north = geopandas.read_file(exported).total_bounds
+    assert (round(west, 1), round(south, 1), round(east, 1), round(north, 1)) == (-83.7, 36.5, -75.2, 39.5)
+    address = f"{emulator.url}/v4/{emulator.account}.virginia-counties.json"
+    assert check_tileset(address, exported, key="POLY_ID", token=emulator.token).features == len(source) == 136
