@@ -1,0 +1,24 @@
+"""The Mapbox Uploads API on this machine: real HTTP, real S3, real tiles, for demos and tests of DAGs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_mapbox.emulator.server import Emulator
+    from airflow_mapbox.emulator.settings import EmulatorSettings
+
+__all__ = ["Emulator", "EmulatorSettings"]
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for at the first use: the servers take a second, the settings nothing."""
+    if name == "Emulator":
+        from airflow_mapbox.emulator.server import Emulator
+
+        return Emulator
+    if name == "EmulatorSettings":
+        from airflow_mapbox.emulator.settings import EmulatorSettings
+
+        return EmulatorSettings
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

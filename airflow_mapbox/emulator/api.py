@@ -1,0 +1,252 @@
+"""The Uploads API and the tokens endpoint over HTTP: routes, statuses and messages."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from airflow_mapbox.emulator.access import authorize, describe_token
+from airflow_mapbox.emulator.errors import RefusedError, Said
+from airflow_mapbox.emulator.ratelimit import RateLimiter
+from airflow_mapbox.emulator.requests_seen import RequestLog, SeenRequest
+from airflow_mapbox.emulator.settings import EmulatorSettings
+from airflow_mapbox.emulator.store import Store, Upload
+from airflow_mapbox.emulator.urls import parse_source
+
+log = logging.getLogger(__name__)
+
+TILESET = re.compile(r"([A-Za-z0-9_-]{1,32})\.([A-Za-z0-9_-]{1,32})\Z")
+PROPERTIES = ("tileset", "url", "name")
+NAME_LENGTH = 64
+PAGE = 100
+BODY_BYTES = 1 << 20
+RATE_LIMITED = RefusedError(429, Said.RATE_LIMITED)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One request, taken apart, as the handlers see it."""
+
+    method: str
+    account: str
+    upload_id: str
+    query: QueryParams
+    body: bytes
+    base_url: str
+
+
+class UploadsApi:
+    """The endpoints under ``/uploads/v1`` and ``/tokens/v2``.
+
+    :param store: all state.
+    :param seen: where requests are noted.
+    :param clock: Unix time in seconds.
+    :param created: called with every new upload.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        settings: EmulatorSettings,
+        seen: RequestLog,
+        clock: Callable[[], float],
+        created: Callable[[Upload], None],
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._seen = seen
+        self._clock = clock
+        self._created = created
+        self._limiter = RateLimiter(limit=settings.rate_limit, window=settings.rate_window, clock=clock)
+
+    def routes(self) -> list[Route]:
+        """Return the routes for the application."""
+        user = "/uploads/v1/{account}"
+        return [
+            self._route(user + "/credentials", {"POST": ("uploads:write", self._credentials)}),
+            self._route(user, {"POST": ("uploads:write", self._create), "GET": ("uploads:list", self._list)}),
+            self._route(
+                user + "/{upload_id}",
+                {"GET": ("uploads:read", self._status), "DELETE": ("uploads:write", self._delete)},
+            ),
+            Route("/tokens/v2", self._token, methods=["GET"]),
+        ]
+
+    def _route(self, path: str, handlers: dict[str, tuple[str, Callable[[_Call], Response]]]) -> Route:
+        async def endpoint(request: Request) -> Response:
+            scope, handler = handlers["GET" if request.method == "HEAD" else request.method]
+            body = b""
+            try:
+                body = await _read_body(request)
+            except RefusedError as refusal:
+                # Answered in its turn: who may not ask at all is told so first.
+                handler = functools.partial(_refuse, refusal)
+            call = _Call(
+                method=request.method,
+                account=request.path_params["account"],
+                upload_id=request.path_params.get("upload_id", ""),
+                query=request.query_params,
+                body=body,
+                base_url=str(request.base_url),
+            )
+            answer = await run_in_threadpool(self._answer, call, scope, handler)
+            self._note(request, answer)
+            return answer
+
+        return Route(path, endpoint, methods=list(handlers))
+
+    def _answer(self, call: _Call, scope: str, handler: Callable[[_Call], Response]) -> Response:
+        # Strangers share one window, so that guessed names don't fill the memory.
+        verdict = self._limiter.check(call.account if call.account == self._settings.account else "")
+        try:
+            answer = self._allowed(call, scope, handler) if verdict.allowed else refused(RATE_LIMITED)
+        except RefusedError as refusal:
+            answer = refused(refusal)
+        except Exception:
+            log.exception("%s of an upload failed", call.method)
+            answer = refused(RefusedError(500, Said.INTERNAL))
+        answer.headers.update(verdict.headers)
+        return answer
+
+    def _allowed(self, call: _Call, scope: str, handler: Callable[[_Call], Response]) -> Response:
+        authorize(self._store, call.query.get("access_token"), account=call.account, scope=scope)
+        return handler(call)
+
+    def _note(self, request: Request, answer: Response) -> None:
+        self._seen.add(SeenRequest(request.method, request.url.path, answer.status_code, self._clock()))
+
+    # Endpoints
+
+    def _credentials(self, call: _Call) -> Response:
+        issued = self._store.issue_credentials(
+            call.account, bucket=self._settings.bucket, lifetime=self._settings.credentials_lifetime
+        )
+        return JSONResponse(
+            {
+                "accessKeyId": issued.access_key,
+                "bucket": issued.bucket,
+                "key": issued.key,
+                "secretAccessKey": issued.secret,
+                "sessionToken": issued.session,
+                "url": f"https://{issued.bucket}.s3.amazonaws.com/{issued.key}",
+            }
+        )
+
+    def _create(self, call: _Call) -> Response:
+        wanted = _parse_object(call.body)
+        for required in ("tileset", "url"):
+            if wanted.get(required) is None:
+                raise RefusedError(self._settings.name_status, Said.MISSING.format(required))
+        for given in wanted:
+            if given not in PROPERTIES:
+                raise RefusedError(self._settings.name_status, Said.INVALID_PROPERTY.format(given))
+        tileset, url, name = wanted["tileset"], wanted["url"], wanted.get("name")
+        matched = TILESET.match(tileset) if isinstance(tileset, str) else None
+        if matched is None or matched[1] != call.account:
+            raise RefusedError(self._settings.name_status, Said.INVALID_VALUE.format("tileset"))
+        if name is not None and (not isinstance(name, str) or len(name) > NAME_LENGTH or "\0" in name):
+            raise RefusedError(self._settings.name_status, Said.INVALID_VALUE.format("name"))
+        if not isinstance(url, str):
+            raise RefusedError(self._settings.name_status, Said.INVALID_VALUE.format("url"))
+        source = parse_source(url, bucket=self._settings.bucket)
+        upload = self._store.create_upload(owner=call.account, tileset=tileset, name=name, url=url, key=source.key)
+        self._created(upload)
+        return JSONResponse(self._as_json(upload), status_code=201)
+
+    def _status(self, call: _Call) -> Response:
+        upload = self._store.find_upload(call.account, call.upload_id)
+        if upload is None:
+            raise RefusedError(404, Said.NOT_FOUND)
+        return JSONResponse(self._as_json(upload))
+
+    def _list(self, call: _Call) -> Response:
+        limit = _limit(call.query.get("limit"))
+        # One client sends a bare `?reverse`.
+        reverse = call.query.get("reverse", "false").lower() in ("", "true", "1")
+        found = self._store.list_uploads(
+            call.account, after=call.query.get("start") or None, reverse=reverse, count=limit + 1
+        )
+        page: list[Upload] = []
+        size = 2
+        for upload in found[:limit]:
+            size += len(json.dumps(self._as_json(upload), ensure_ascii=False).encode()) + 1
+            if page and size > self._settings.page_bytes:
+                break
+            page.append(upload)
+        answer = JSONResponse([self._as_json(upload) for upload in page])
+        if len(found) > len(page):
+            query = {"start": page[-1].id, "limit": str(limit), **({"reverse": "true"} if reverse else {})}
+            answer.headers["Link"] = f'<{call.base_url}uploads/v1/{call.account}?{urlencode(query)}>; rel="next"'
+        return answer
+
+    def _delete(self, call: _Call) -> Response:
+        if not self._store.remove_upload(call.account, call.upload_id):
+            raise RefusedError(self._settings.early_delete_status, Said.INCOMPLETE)
+        return Response(status_code=204)
+
+    async def _token(self, request: Request) -> Response:
+        token = request.query_params.get("access_token")
+        answer = (
+            JSONResponse(await run_in_threadpool(describe_token, self._store, token))
+            if token
+            else refused(RefusedError(401, Said.UNAUTHORIZED))
+        )
+        self._note(request, answer)
+        return answer
+
+    def _as_json(self, upload: Upload) -> dict[str, object]:
+        return upload.as_json(failed_complete=self._settings.failed_complete)
+
+
+def refused(refusal: RefusedError) -> JSONResponse:
+    """Return the API's answer to a refused request."""
+    return JSONResponse({"message": refusal.message}, status_code=refusal.status)
+
+
+def _refuse(refusal: RefusedError, _call: _Call) -> Response:
+    raise refusal
+
+
+async def _read_body(request: Request) -> bytes:
+    blocks = bytearray()
+    try:
+        async for block in request.stream():
+            blocks += block
+            if len(blocks) > BODY_BYTES:
+                raise RefusedError(413, Said.BODY_TOO_LARGE)
+    except ClientDisconnect:
+        raise RefusedError(400, Said.NO_JSON) from None
+    return bytes(blocks)
+
+
+def _parse_object(body: bytes) -> dict[str, Any]:
+    try:
+        parsed = json.loads(body)
+        # Half of a surrogate pair can be escaped in JSON, but is no character.
+        json.dumps(parsed, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise RefusedError(400, Said.NO_JSON) from None
+    if not isinstance(parsed, dict):
+        raise RefusedError(400, Said.NO_OBJECT)
+    return parsed
+
+
+def _limit(given: str | None) -> int:
+    if given is None:
+        return PAGE
+    if not re.fullmatch(r"[0-9]{1,3}", given) or not 1 <= int(given) <= PAGE:
+        raise RefusedError(422, Said.INVALID_VALUE.format("limit"))
+    return int(given)

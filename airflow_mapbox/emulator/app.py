@@ -1,0 +1,35 @@
+"""The HTTP application: all routes, and one shape for every error."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ExceptionHandler
+
+from airflow_mapbox.emulator.api import UploadsApi, refused
+from airflow_mapbox.emulator.errors import RefusedError, Said
+from airflow_mapbox.emulator.tiles import TilesetPages
+
+
+def build_app(api: UploadsApi, tilesets: TilesetPages) -> Starlette:
+    """Return the application.
+
+    Whatever goes wrong is answered ``{"message": …}``, as Mapbox does; an unknown route and a known one by another
+    method are the same ``Not Found``.
+    """
+    handlers: dict[int | type[Exception], ExceptionHandler] = {HTTPException: _not_found, Exception: _internal}
+    app = Starlette(routes=[*api.routes(), *tilesets.routes()], exception_handlers=handlers)
+    # A redirect to the path without its slash would carry the token on.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _not_found(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return refused(RefusedError(404, Said.NOT_FOUND) if status in (404, 405) else RefusedError(status, str(error)))
+
+
+def _internal(_request: Request, _error: Exception) -> Response:
+    return refused(RefusedError(500, Said.INTERNAL))

@@ -1,0 +1,81 @@
+"""What Mapbox says when it refuses: the API's answers and the messages of failed processing, each written once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class RefusedError(Exception):
+    """An answer of the API other than success.
+
+    :param status: the HTTP status.
+    :param message: the text of the ``message`` member.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class DataError(Exception):
+    """Data that Mapbox refuses; its text is what the upload's ``error`` says."""
+
+
+class Said(StrEnum):
+    """Messages of the API."""
+
+    UNAUTHORIZED = "Not Authorized - Invalid Token"
+    NOT_FOUND = "Not Found"
+    TILESET_MISSING = "Tileset does not exist"
+    TILE_MISSING = "Tile not found"
+    NO_JSON = "Request body is not valid JSON"
+    NO_OBJECT = "Request body must be a JSON object"
+    BODY_TOO_LARGE = "Request body is too large"
+    MISSING = 'Missing required property "{}"'
+    INVALID_PROPERTY = 'The request body contains the invalid property "{}".'
+    INVALID_VALUE = 'Invalid "{}" value'
+    USED_URL = "The provided url has already been used by another upload. Fetch new credentials."
+    NO_ACCESS = "Could not access url"
+    ACTIVE = "An upload is already active"
+    INCOMPLETE = "upload is incomplete"
+    RATE_LIMITED = "Too Many Requests"
+    INTERNAL = "Internal Server Error"
+
+
+class Failed(StrEnum):
+    """Messages of failed processing."""
+
+    ZERO_BYTES = "File is zero bytes."
+    UNKNOWN_FILETYPE = "Unknown filetype"
+    TOO_LARGE = "File is larger than {}. Too big to process."
+    GEOJSON_INVALID = "Error creating Mapnik Datasource: Invalid geojson"
+    GEOJSON_FEATURE = "Failed to parse geojson feature"
+    GEOJSON_EMPTY = "Invalid geojson: does not contain any features"
+    BEYOND_MERCATOR = "Coordinates beyond web mercator range. Please check projection and lat/lon values."
+    CSV_COLUMNS = "Invalid CSV. Cannot detect column(s) with the name(s) of wkt, geojson, x/y, or latitude/longitude."
+    CSV_EMPTY = "CSV file does not contain any features"
+    KML_NO_LAYERS = "KML does not contain any layers."
+    KML_TOO_MANY_LAYERS = "{} layers found. Maximum of {} layers allowed."
+    KML_DUPLICATE_LAYERS = "Duplicate layer names: {}"
+    KML_EMPTY = "KML does not contain any valid features"
+    GPX_EMPTY = "GPX does not contain any valid features."
+    NO_SHAPEFILE = "Failed to find a shapefile in your zip"
+    SHAPEFILE_NO_PROJECTION = "Invalid shapefile: missing projection file"
+    SHAPEFILE_BAD_PROJECTION = "Invalid shapefile: invalid projection file"
+    NO_REPROJECTION = "Unable to reproject data. {}"
+    METADATA_TOO_LARGE = "Metadata exceeds limit of 60kb"
+    NO_VECTOR_LAYERS = 'Vector source must include "vector_layers" key'
+    VECTOR_LAYERS_NO_ARRAY = "vector_layers must be an array of layer objects"
+    VECTOR_LAYERS_DUPLICATE = 'Vector source "vector_layers" contains duplicate ID: {}'
+    ZOOM_MISMATCH = "In mbtiles file, metadata.{} ({}) is {} than actual tiles {} ({})"
+    BOUNDS = "bounds {} value must be between {} and {}"
+    TILE_TOO_LARGE = "Tile exceeds maximum size of 500k at z{}. Reduce the detail or increase the zoom."
+    TILE_INVALID = "Tile is invalid"
+    TILESET_EMPTY = "Tileset is empty."
+    UNKNOWN_FORMAT = "Unknown format."
+    DATASET_MISSING = "Dataset not found. It may have been deleted during processing into a tileset."
+    # Not one of Mapbox's: rasters are what the emulator can't do.
+    NO_RASTER = "Unknown filetype: the emulator does not process TIFF."
+    TIMED_OUT = "Processing timed out."
+    INTERNAL = "Processing failed."

@@ -1,0 +1,115 @@
+"""The emulator's own HTML pages: what was uploaded, and what a tileset holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+from airflow_mapbox.emulator.mbtiles import TilesetFacts
+from airflow_mapbox.emulator.store import Tileset, timestamp
+
+STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#1b1f24}"
+    "table{border-collapse:collapse;width:100%;margin:0 0 2rem}"
+    "th,td{border-bottom:1px solid #d0d7de;padding:.35rem .6rem;text-align:left;vertical-align:top}"
+    "code{font-family:ui-monospace,monospace}progress{width:8rem}.error{color:#b42318}"
+)
+
+
+def page(title: str, body: str) -> str:
+    """Return a whole page.
+
+    :param title: plain text.
+    :param body: HTML.
+    """
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
+        f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1>{body}</body></html>"
+    )
+
+
+def home(account: str, uploads: Sequence[Mapping[str, object]], tilesets: Sequence[Tileset]) -> str:
+    """Return the list of uploads and tilesets.
+
+    :param uploads: upload objects as the API shows them, newest first.
+    """
+    published = {tileset.id for tileset in tilesets}
+    return page(
+        f"Mapbox Uploads emulator: {account}",
+        "<h2>Tilesets</h2>"
+        + _table(
+            ("tileset", "name", "modified"),
+            (
+                (_tileset_link(tileset.id), escape(tileset.name), escape(timestamp(tileset.modified)))
+                for tileset in tilesets
+            ),
+        )
+        + "<h2>Uploads</h2>"
+        + _table(
+            ("upload", "tileset", "name", "created", "state"),
+            (
+                (
+                    f"<code>{escape(str(upload['id']))}</code>",
+                    _tileset_link(str(upload["tileset"]))
+                    if upload["tileset"] in published
+                    else escape(str(upload["tileset"])),
+                    escape(str(upload["name"] or "")),
+                    escape(str(upload["created"])),
+                    _state(upload),
+                )
+                for upload in uploads
+            ),
+        ),
+    )
+
+
+def tileset(found: Tileset, facts: TilesetFacts) -> str:
+    """Return a tileset's page."""
+    about = _table(
+        ("", ""),
+        (
+            ("name", escape(found.name)),
+            ("modified", escape(timestamp(found.modified))),
+            ("format", escape(facts.format)),
+            ("bounds", escape(", ".join(f"{number:g}" for number in facts.bounds))),
+            ("zooms", f"{facts.minzoom} to {facts.maxzoom}"),
+            ("TileJSON", f'<a href="/tilesets/{escape(found.id)}.json">/tilesets/{escape(found.id)}.json</a>'),
+        ),
+    )
+    zooms = _table(("zoom", "tiles"), ((str(zoom), str(count)) for zoom, count in facts.tiles.items()))
+    layers = _table(
+        ("layer", "field", "type"),
+        (
+            (escape(str(layer.get("id", ""))), escape(str(name)), escape(str(kind)))
+            for layer in facts.vector_layers
+            for name, kind in (_fields(layer) or {"": ""}).items()
+        ),
+    )
+    return page(found.id, f'<p><a href="/">All tilesets</a></p>{about}<h2>Tiles</h2>{zooms}<h2>Layers</h2>{layers}')
+
+
+def _fields(layer: Mapping[str, object]) -> Mapping[object, object]:
+    fields = layer.get("fields")
+    return fields if isinstance(fields, dict) else {}
+
+
+def _tileset_link(tileset_id: str) -> str:
+    return f'<a href="/tilesets/{escape(tileset_id)}">{escape(tileset_id)}</a>'
+
+
+def _state(upload: Mapping[str, object]) -> str:
+    if upload["error"] is not None:
+        return f'<span class="error">{escape(str(upload["error"]))}</span>'
+    if upload["complete"]:
+        return "complete"
+    share = float(str(upload["progress"]))
+    return f'<progress value="{share:.2f}"></progress> {share:.0%}'
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    if not body:
+        return "<p>None yet.</p>"
+    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

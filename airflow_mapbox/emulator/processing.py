@@ -1,0 +1,206 @@
+"""Uploads turned into tilesets by worker threads: read, tiled, published, or failed with Mapbox's message."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import re
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from airflow_mapbox.emulator.errors import DataError, Failed
+from airflow_mapbox.emulator.readers import Prepared, prepare
+from airflow_mapbox.emulator.settings import EmulatorSettings
+from airflow_mapbox.emulator.store import Store, Upload
+from airflow_mapbox.emulator.tiler import TilerError, tile
+from airflow_mapbox.emulator.urls import DATASET
+from airflow_mapbox.emulator.zooms import pick_maxzoom
+
+log = logging.getLogger(__name__)
+
+# Progress stays below 1 until the tileset is published.
+ALMOST = 0.99
+# Share of the work that reading is, before tiling starts.
+READING = 0.1
+PACE = 0.05
+
+
+class _StoppedError(Exception):
+    """The emulator stops; the upload is processed again at the next start."""
+
+
+class Processing:
+    """Worker threads over the uploads that are not finished.
+
+    :param store: all state.
+    :param clock: Unix time in seconds.
+    :param finished: called with every upload that is done, well or not.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        settings: EmulatorSettings,
+        clock: Callable[[], float],
+        finished: Callable[[Upload], None],
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._finished = finished
+        self._waiting: queue.SimpleQueue[Upload | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"mapbox-processing-{number}", daemon=True)
+            for number in range(settings.workers)
+        ]
+
+    def start(self) -> None:
+        """Start the workers, with what an earlier run left unfinished first in the queue."""
+        for upload in self._store.unfinished_uploads():
+            self.add(upload)
+        for thread in self._threads:
+            thread.start()
+
+    def add(self, upload: Upload) -> None:
+        """Put an upload at the end of the queue."""
+        self._waiting.put(upload)
+
+    def stop(self) -> None:
+        """Give up what is being processed and wait for the workers to end."""
+        self._stop.set()
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set() and (upload := self._waiting.get()) is not None:
+            try:
+                with tempfile.TemporaryDirectory(dir=self._store.work, ignore_cleanup_errors=True) as work:
+                    self._process(upload, Path(work))
+            except _StoppedError:
+                return
+            except Exception:
+                log.exception("upload %s failed for a reason of the emulator's own", upload.id)
+                self._store.fail_upload(upload, Failed.INTERNAL)
+            self._finished(upload)
+
+    def _process(self, upload: Upload, work: Path) -> None:
+        run = _Run(self._store, upload, self._settings, self._clock, self._stop)
+        try:
+            prepared = prepare(
+                self._data_of(upload),
+                work,
+                layer=self._layer_of(upload),
+                tick=run.tick,
+                staged=upload.staged is not None,
+            )
+            run.report(READING)
+            mbtiles = self._tiles_of(upload, prepared, work, run)
+            run.wait_out()
+        except DataError as error:
+            run.wait_out()
+            self._store.fail_upload(upload, str(error))
+        except TilerError as error:
+            log.warning("upload %s: %s", upload.id, error)
+            run.wait_out()
+            self._store.fail_upload(upload, Failed.INTERNAL)
+        else:
+            name = upload.name or upload.tileset.partition(".")[2]
+            self._store.publish(upload, mbtiles, name=name, layer=prepared.kept_layer)
+
+    def _data_of(self, upload: Upload) -> Path:
+        if upload.staged is not None:
+            staged = self._store.take_staged(upload)
+            if staged is None:
+                raise DataError(Failed.INTERNAL)
+            return staged
+        matched = DATASET.match(upload.url)
+        if matched is not None and matched[1] == upload.owner:
+            file = self._store.folder / "datasets" / matched[1] / f"{matched[2]}.geojson"
+            if file.is_file():
+                return file
+        raise DataError(Failed.DATASET_MISSING)
+
+    def _layer_of(self, upload: Upload) -> str:
+        """Return the source layer for data that names none; a replaced tileset keeps the one it has."""
+        present = self._store.find_tileset(upload.tileset)
+        if present is not None and present.layer is not None:
+            return present.layer
+        return layer_name(upload.name or upload.tileset.partition(".")[2])
+
+    def _tiles_of(self, upload: Upload, prepared: Prepared, work: Path, run: _Run) -> Path:
+        if prepared.mbtiles is not None:
+            return prepared.mbtiles
+        output = work / "tiles.mbtiles"
+        tile(
+            prepared.layers,
+            output,
+            maxzoom=pick_maxzoom(prepared.size, prepared.measured.bounds),
+            name=upload.name or upload.tileset.partition(".")[2],
+            progress=lambda share: run.report(READING + share * (1 - READING)),
+            tick=run.tick,
+        )
+        return output
+
+
+class _Run:
+    """One upload's time: how far it is, whether to go on, and no end before its least time."""
+
+    def __init__(
+        self,
+        store: Store,
+        upload: Upload,
+        settings: EmulatorSettings,
+        clock: Callable[[], float],
+        stop: threading.Event,
+    ) -> None:
+        self._store = store
+        self._upload = upload
+        self._settings = settings
+        self._clock = clock
+        self._stop = stop
+        self._started = clock()
+        self._done = 0.0
+        self._reported = 0.0
+
+    def tick(self) -> None:
+        """Raise where the work is to be given up."""
+        if self._stop.is_set():
+            raise _StoppedError
+        if self._clock() - self._started > self._settings.processing_limit:
+            raise DataError(Failed.TIMED_OUT)
+        self._show()
+
+    def report(self, done: float) -> None:
+        """Note the share of the work that is done."""
+        self._done = max(self._done, done)
+        self._show()
+
+    def wait_out(self) -> None:
+        """Return once the least time has passed."""
+        self._done = 1.0
+        while (left := self._started + self._settings.processing_seconds - self._clock()) > 0:
+            self._show()
+            if self._stop.wait(min(left, PACE)):
+                raise _StoppedError
+        if self._stop.is_set():
+            raise _StoppedError
+
+    def _show(self) -> None:
+        least = self._settings.processing_seconds
+        passed = (self._clock() - self._started) / least if least else 1.0
+        progress = round(ALMOST * max(0.0, min(self._done, passed, 1.0)), 2)
+        if progress > self._reported:
+            self._reported = progress
+            self._store.set_progress(self._upload.id, progress)
+
+
+def layer_name(name: str) -> str:
+    """Return a source layer's name made of a tileset's: letters, digits, ``_`` and ``-``."""
+    return re.sub(r"[^\w-]+", "_", name.strip()).strip("_") or "layer"

@@ -1,0 +1,425 @@
+"""Everything the emulator remembers, in one folder: a SQLite file, staged objects, tilesets."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_mapbox.emulator.errors import RefusedError, Said
+from airflow_mapbox.emulator.tokens import SCOPES, Token, TokenState, make_cuid, make_token, parse_token
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS tokens (
+    digest TEXT PRIMARY KEY, account TEXT NOT NULL, authorization TEXT NOT NULL, usage TEXT NOT NULL,
+    scopes TEXT NOT NULL, state TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS credentials (
+    access_key TEXT PRIMARY KEY, secret TEXT NOT NULL, session TEXT NOT NULL, account TEXT NOT NULL,
+    bucket TEXT NOT NULL, key TEXT NOT NULL UNIQUE, expires REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS uploads (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, tileset TEXT NOT NULL,
+    name TEXT, url TEXT NOT NULL, staged TEXT UNIQUE, finished INTEGER NOT NULL DEFAULT 0, error TEXT,
+    progress REAL NOT NULL DEFAULT 0, created REAL NOT NULL, modified REAL NOT NULL,
+    removed INTEGER NOT NULL DEFAULT 0);
+CREATE UNIQUE INDEX IF NOT EXISTS one_active ON uploads (tileset) WHERE finished = 0;
+CREATE TABLE IF NOT EXISTS tilesets (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, layer TEXT, created REAL NOT NULL,
+    modified REAL NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Temporary S3 credentials, good for one bucket and key."""
+
+    access_key: str
+    secret: str
+    session: str
+    account: str
+    bucket: str
+    key: str
+    expires: float
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One upload, with what its status does not show: where its data is."""
+
+    id: str
+    owner: str
+    tileset: str
+    name: str | None
+    url: str
+    staged: str | None
+    finished: bool
+    error: str | None
+    progress: float
+    created: float
+    modified: float
+
+    def as_json(self, *, failed_complete: bool) -> dict[str, object]:
+        """Return the upload object of the API.
+
+        :param failed_complete: what ``complete`` says where the upload failed.
+        """
+        return {
+            "id": self.id,
+            "name": self.name,
+            "complete": self.finished and (self.error is None or failed_complete),
+            "error": self.error,
+            "created": timestamp(self.created),
+            "modified": timestamp(self.modified),
+            "tileset": self.tileset,
+            "owner": self.owner,
+            "progress": int(self.progress) if self.progress in (0, 1) else self.progress,
+        }
+
+
+@dataclass(frozen=True)
+class Tileset:
+    """A published tileset; its tiles are an MBTiles file of the same id."""
+
+    id: str
+    owner: str
+    name: str
+    layer: str | None
+    created: float
+    modified: float
+
+
+def timestamp(seconds: float) -> str:
+    """Return Unix seconds as Mapbox writes time: ``2015-10-20T19:29:34.270Z``."""
+    moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+UPLOAD_COLUMNS = "id, owner, tileset, name, url, staged, finished, error, progress, created, modified"
+TILESET_COLUMNS = "id, owner, name, layer, created, modified"
+
+
+def _upload(row: tuple[object, ...]) -> Upload:
+    values = dict(zip(UPLOAD_COLUMNS.split(", "), row, strict=True))
+    values["finished"] = bool(values["finished"])
+    return Upload(**values)  # type: ignore[arg-type]
+
+
+class Store:
+    """The state of one emulator; safe to use from several threads.
+
+    :param folder: where the state is kept; made where it is missing.
+    :param clock: Unix time in seconds.
+    """
+
+    def __init__(self, folder: Path, *, clock: Callable[[], float]) -> None:
+        self.folder = folder
+        self.clock = clock
+        for name in ("staged", "incoming", "tilesets", "datasets"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        # What an interrupted run left half done is done again, so none of it is worth keeping.
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir()
+        self._lock = threading.RLock()
+        database = folder / "emulator.sqlite3"
+        database.touch(mode=0o600)
+        self._db = sqlite3.connect(database, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.executescript(SCHEMA)
+        self._remove_orphans()
+
+    @property
+    def work(self) -> Path:
+        """Where unfinished files are; emptied at every start."""
+        return self.folder / "work"
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _rows(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
+
+    # Tokens
+
+    def own_token(self, account: str, given: str | None) -> tuple[str, Path | None]:
+        """Return the account's full token and the file it is kept in, which is None for a token that was given.
+
+        :param account: whose token it is.
+        :param given: a token to use instead of the kept one; it is not written to the folder.
+        """
+        if given is not None:
+            parsed = parse_token(given)
+            if parsed is None or parsed["user"] != account:
+                raise ValueError(f"the given token is not of a token's shape, or not one of account {account!r}")
+            self.add_token(given, scopes=SCOPES)
+            return given, None
+        file = self.folder / "token"
+        if file.exists():
+            token = file.read_text(encoding="ascii").strip()
+            parsed = parse_token(token)
+            if parsed is not None and parsed["user"] == account:
+                self.add_token(token, scopes=SCOPES)
+                return token, file
+        token = make_token(account)
+        fresh = self.work / "token"
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+            stream.write(token + "\n")
+        fresh.replace(file)
+        self.add_token(token, scopes=SCOPES)
+        return token, file
+
+    def add_token(
+        self, token: str, *, scopes: tuple[str, ...] | frozenset[str], state: TokenState = TokenState.VALID
+    ) -> None:
+        """Remember a token by its digest."""
+        parsed = parse_token(token)
+        if parsed is None:
+            raise ValueError("not of a token's shape")
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    _digest(token),
+                    parsed["user"],
+                    parsed["authorization"],
+                    parsed["usage"],
+                    json.dumps(sorted(scopes)),
+                    state,
+                ),
+            )
+
+    def find_token(self, token: str) -> Token | None:
+        """Return what is known of a token, or None."""
+        rows = self._rows(
+            "SELECT account, authorization, usage, scopes, state FROM tokens WHERE digest = ?", _digest(token)
+        )
+        if not rows:
+            return None
+        account, authorization, usage, scopes, state = (str(value) for value in rows[0])
+        return Token(account, authorization, usage, frozenset(json.loads(scopes)), TokenState(state))
+
+    # Staging
+
+    def issue_credentials(self, account: str, *, bucket: str, lifetime: float) -> Credentials:
+        """Make and remember temporary S3 credentials for a new key."""
+        issued = Credentials(
+            access_key="ASIA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16)),
+            secret=secrets.token_urlsafe(30),
+            session=secrets.token_urlsafe(96),
+            account=account,
+            bucket=bucket,
+            key=f"{secrets.token_hex(1)}/_pending/{make_cuid()}/{account}",
+            expires=self.clock() + lifetime,
+        )
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO credentials VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    issued.access_key,
+                    issued.secret,
+                    issued.session,
+                    issued.account,
+                    issued.bucket,
+                    issued.key,
+                    issued.expires,
+                ),
+            )
+        return issued
+
+    def find_credentials(self, access_key: str) -> Credentials | None:
+        """Return issued credentials by their key id, expired ones included, or None."""
+        rows = self._rows(
+            "SELECT access_key, secret, session, account, bucket, key, expires FROM credentials WHERE access_key = ?",
+            access_key,
+        )
+        return Credentials(*rows[0]) if rows else None  # type: ignore[arg-type]
+
+    def staged_file(self, key: str) -> Path:
+        """Return where a staged object is kept; keys have slashes, files have a digest."""
+        return self.folder / "staged" / hashlib.sha256(key.encode()).hexdigest()
+
+    def staged_objects(self) -> list[tuple[str, Path]]:
+        """Return the keys and files of all objects staged and not yet consumed."""
+        keys = [str(key) for (key,) in self._rows("SELECT key FROM credentials")]
+        return [(key, file) for key in keys if (file := self.staged_file(key)).exists()]
+
+    # Uploads
+
+    def create_upload(self, *, owner: str, tileset: str, name: str | None, url: str, key: str | None) -> Upload:
+        """Create an upload in one transaction, taking its staged object.
+
+        :param key: the staged object's key; None where the data is a dataset.
+        :raises RefusedError: 409 for a key used before, 422 for nothing staged or a tileset being processed.
+        """
+        with self._lock, self._transaction() as db:
+            if key is not None:
+                if db.execute("SELECT 1 FROM uploads WHERE staged = ?", (key,)).fetchone():
+                    raise RefusedError(409, Said.USED_URL)
+                issued = db.execute("SELECT account FROM credentials WHERE key = ?", (key,)).fetchone()
+                if issued is None or issued[0] != owner or not self.staged_file(key).exists():
+                    raise RefusedError(422, Said.NO_ACCESS)
+            if db.execute("SELECT 1 FROM uploads WHERE tileset = ? AND finished = 0", (tileset,)).fetchone():
+                raise RefusedError(422, Said.ACTIVE)
+            now = self.clock()
+            upload = Upload(make_cuid(), owner, tileset, name, url, key, False, None, 0.0, now, now)
+            db.execute(
+                "INSERT INTO uploads (id, owner, tileset, name, url, staged, created, modified)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (upload.id, owner, tileset, name, url, key, now, now),
+            )
+        self.take_staged(upload)
+        return upload
+
+    def incoming_file(self, upload: Upload) -> Path:
+        """Return where an upload's data waits for its processing."""
+        return self.folder / "incoming" / upload.id
+
+    def take_staged(self, upload: Upload) -> Path | None:
+        """Move an upload's staged object out of the bucket's reach; a second call finds it moved."""
+        incoming = self.incoming_file(upload)
+        with self._lock:
+            if upload.staged is not None and not incoming.exists():
+                staged = self.staged_file(upload.staged)
+                if staged.exists():
+                    staged.replace(incoming)
+        return incoming if incoming.exists() else None
+
+    def find_upload(self, owner: str, upload_id: str) -> Upload | None:
+        """Return an account's upload, or None where there is none or it was removed from the listing."""
+        rows = self._rows(
+            f"SELECT {UPLOAD_COLUMNS} FROM uploads WHERE id = ? AND owner = ? AND removed = 0",  # noqa: S608
+            upload_id,
+            owner,
+        )
+        return _upload(rows[0]) if rows else None
+
+    def list_uploads(
+        self, owner: str, *, after: str | None = None, reverse: bool = False, count: int = 100
+    ) -> list[Upload]:
+        """Return an account's uploads, newest first, or oldest first where reversed.
+
+        :param after: id of the upload the page starts behind; one removed meanwhile still marks its place.
+        :raises RefusedError: 422 for an ``after`` that never was.
+        """
+        sign, order = (">", "ASC") if reverse else ("<", "DESC")
+        start = 0 if reverse else 2**62
+        if after is not None:
+            found = self._rows("SELECT seq FROM uploads WHERE id = ? AND owner = ?", after, owner)
+            if not found:
+                raise RefusedError(422, Said.INVALID_VALUE.format("start"))
+            start = int(str(found[0][0]))
+        rows = self._rows(
+            f"SELECT {UPLOAD_COLUMNS} FROM uploads"  # noqa: S608
+            f" WHERE owner = ? AND removed = 0 AND seq {sign} ? ORDER BY seq {order} LIMIT ?",
+            owner,
+            start,
+            count,
+        )
+        return [_upload(row) for row in rows]
+
+    def remove_upload(self, owner: str, upload_id: str) -> bool:
+        """Take a finished upload off the listing; return False where it is incomplete.
+
+        The row stays, because a staged URL is good for one upload only, whatever became of its status.
+
+        :raises RefusedError: 404 for an unknown id.
+        """
+        with self._lock:
+            upload = self.find_upload(owner, upload_id)
+            if upload is None:
+                raise RefusedError(404, Said.NOT_FOUND)
+            if not upload.finished:
+                return False
+            self._db.execute("UPDATE uploads SET removed = 1 WHERE id = ?", (upload_id,))
+        return True
+
+    def unfinished_uploads(self) -> list[Upload]:
+        """Return what is still to be processed, oldest first."""
+        rows = self._rows(f"SELECT {UPLOAD_COLUMNS} FROM uploads WHERE finished = 0 ORDER BY seq")  # noqa: S608
+        return [_upload(row) for row in rows]
+
+    def set_progress(self, upload_id: str, progress: float) -> None:
+        """Record how far processing is; progress never falls."""
+        with self._lock:
+            self._db.execute(
+                "UPDATE uploads SET progress = ?, modified = ? WHERE id = ? AND finished = 0 AND progress < ?",
+                (progress, self.clock(), upload_id, progress),
+            )
+
+    def fail_upload(self, upload: Upload, message: str) -> None:
+        """End an upload with an error."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE uploads SET finished = 1, error = ?, modified = ? WHERE id = ?",
+                (message, self.clock(), upload.id),
+            )
+        self.incoming_file(upload).unlink(missing_ok=True)
+
+    # Tilesets
+
+    def tiles_file(self, tileset: str) -> Path:
+        """Return the MBTiles file of a tileset."""
+        return self.folder / "tilesets" / f"{tileset}.mbtiles"
+
+    def publish(self, upload: Upload, mbtiles: Path, *, name: str, layer: str | None) -> None:
+        """Put a finished MBTiles file in a tileset's place and complete the upload.
+
+        The file goes first: a kill between the two is followed by the same processing again.
+        """
+        mbtiles.replace(self.tiles_file(upload.tileset))
+        now = self.clock()
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO tilesets VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+                " name = excluded.name, layer = excluded.layer, modified = excluded.modified",
+                (upload.tileset, upload.owner, name, layer, now, now),
+            )
+            db.execute("UPDATE uploads SET finished = 1, progress = 1, modified = ? WHERE id = ?", (now, upload.id))
+        self.incoming_file(upload).unlink(missing_ok=True)
+
+    def find_tileset(self, tileset: str) -> Tileset | None:
+        """Return a published tileset, or None."""
+        rows = self._rows(f"SELECT {TILESET_COLUMNS} FROM tilesets WHERE id = ?", tileset)  # noqa: S608
+        return Tileset(*rows[0]) if rows else None  # type: ignore[arg-type]
+
+    def list_tilesets(self) -> list[Tileset]:
+        """Return all published tilesets, last modified first."""
+        rows = self._rows(f"SELECT {TILESET_COLUMNS} FROM tilesets ORDER BY modified DESC, id")  # noqa: S608
+        return [Tileset(*row) for row in rows]  # type: ignore[arg-type]
+
+    def _remove_orphans(self) -> None:
+        """Delete data nobody will ask for again: of finished uploads, and staged anew under a used key."""
+        waiting = {upload.id for upload in self.unfinished_uploads()}
+        for file in (self.folder / "incoming").iterdir():
+            if file.name not in waiting:
+                file.unlink()
+        rows = self._rows("SELECT staged FROM uploads WHERE staged IS NOT NULL AND finished = 1")
+        for (key,) in rows:
+            self.staged_file(str(key)).unlink(missing_ok=True)
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

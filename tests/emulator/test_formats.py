@@ -1,0 +1,295 @@
+"""The formats besides GeoJSON: what comes out of each, and what each is refused for."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import shutil
+import sqlite3
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import pytest
+import shapely
+
+from airflow_mapbox.emulator import sniff
+from airflow_mapbox.emulator.errors import DataError
+from airflow_mapbox.emulator.jsonstream import JsonError, JsonReader
+
+from .conftest import TOWNS, Account, points
+
+
+def layers_of(account: Account) -> dict[str, set[str]]:
+    """Layers of the published tileset and their fields."""
+    return {layer["id"]: set(layer["fields"]) for layer in account.tileset().json()["vector_layers"]}
+
+
+def bounds_of(account: Account) -> list[float]:
+    return list(account.tileset().json()["bounds"])
+
+
+class TestCsv:
+    @pytest.mark.parametrize(
+        "header", ["name,lon,lat", "name,Longitude,Latitude", "name,x,y", "name,lng,lat", "name,long,LAT"]
+    )
+    def test_points_are_read_by_their_columns_names(self, acme: Account, header: str) -> None:
+        done = acme.upload(f"{header}\nBerlin,13.4,52.5\nParis,2.35,48.85\n".encode(), name="My towns")
+
+        assert done["error"] is None
+        assert layers_of(acme) == {"My_towns": {"name"}}
+
+    def test_geometries_are_read_from_wkt_and_geojson(self, acme: Account) -> None:
+        assert acme.upload(b'wkt,n\n"LINESTRING (1 1, 2 2)",1\n')["error"] is None
+        assert acme.upload(b'n,geojson\n1,"{""type"":""Point"",""coordinates"":[1,2]}"\n')["error"] is None
+
+    def test_rows_that_do_not_parse_are_dropped_without_a_word(self, acme: Account) -> None:
+        done = acme.upload(b"lon,lat,n\n1,2,1\nx,y,2\n3\n,,\nnan,1,3\n\n")
+
+        assert done["error"] is None
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (
+                b"a,b\n1,2\n",
+                "Invalid CSV. Cannot detect column(s) with the name(s) of wkt, geojson, x/y, or latitude/longitude.",
+            ),
+            (b"lon,lat\n", "CSV file does not contain any features"),
+            (b"lon,lat\nx,y\n", "CSV file does not contain any features"),
+            (
+                b"lon,lat\n200,1\n",
+                "Coordinates beyond web mercator range. Please check projection and lat/lon values.",
+            ),
+        ],
+    )
+    def test_what_is_no_table_of_places_fails(self, shared: Account, data: bytes, message: str) -> None:
+        assert shared.upload(data)["error"] == message
+
+
+def shapefile(folder: Path, *, crs: str = "EPSG:3857", drop: tuple[str, ...] = (), under: str = "") -> bytes:
+    frame = geopandas.GeoDataFrame({"n": [1]}, geometry=[shapely.box(1, 1, 2, 2)], crs="EPSG:4326").to_crs(crs)
+    frame.to_file(folder / "Parcels.shp")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as files:
+        for file in sorted(folder.glob("Parcels.*")):
+            if file.suffix not in drop:
+                files.write(file, under + file.name)
+    return packed.getvalue()
+
+
+class TestShapefile:
+    @pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:4326", "EPSG:32631"])
+    def test_is_brought_to_longitude_and_latitude(self, acme: Account, tmp_path: Path, crs: str) -> None:
+        done = acme.upload(shapefile(tmp_path, crs=crs))
+
+        assert done["error"] is None
+        assert layers_of(acme) == {"Parcels": {"n"}}
+        assert bounds_of(acme) == pytest.approx([1, 1, 2, 2], abs=0.1)
+
+    def test_is_found_in_a_folder_of_the_zip(self, acme: Account, tmp_path: Path) -> None:
+        assert acme.upload(shapefile(tmp_path, under="../../a folder/"))["error"] is None
+
+    @pytest.mark.parametrize(
+        ("missing", "message"),
+        [
+            (".prj", "Invalid shapefile: missing projection file"),
+            (".shp", "Failed to find a shapefile in your zip"),
+            (".dbf", "Failed to find a shapefile in your zip"),
+            (".shx", "Failed to find a shapefile in your zip"),
+        ],
+    )
+    def test_a_missing_part_fails(self, shared: Account, tmp_path: Path, missing: str, message: str) -> None:
+        assert shared.upload(shapefile(tmp_path, drop=(missing,)))["error"] == message
+
+    def test_a_projection_that_is_none_fails(self, shared: Account, tmp_path: Path) -> None:
+        packed = io.BytesIO(shapefile(tmp_path, drop=(".prj",)))
+        with zipfile.ZipFile(packed, "a") as files:
+            files.writestr("Parcels.prj", "nonsense")
+
+        assert shared.upload(packed.getvalue())["error"] == "Invalid shapefile: invalid projection file"
+
+
+KML = '<?xml version="1.0"?><!-- a comment --><kml xmlns="http://www.opengis.net/kml/2.2"><Document>{}</Document></kml>'
+PLACE = "<Placemark><name>a</name><Point><coordinates>1,2,3</coordinates></Point></Placemark>"
+
+
+def folder(name: str, content: str = PLACE) -> str:
+    return f"<Folder><name>{name}</name>{content}</Folder>"
+
+
+class TestKml:
+    def test_each_folder_is_a_layer(self, acme: Account) -> None:
+        assert acme.upload(KML.format(folder("One") + folder("Two")).encode())["error"] is None
+        assert list(layers_of(acme)) == ["One", "Two"]
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("", "KML does not contain any layers."),
+            ("".join(folder(f"f{n}") for n in range(16)), "16 layers found. Maximum of 15 layers allowed."),
+            (folder("One") + folder("One"), "Duplicate layer names: One"),
+            (folder("One", "<Placemark><name>a</name></Placemark>"), "KML does not contain any valid features"),
+        ],
+    )
+    def test_what_it_is_refused_for(self, shared: Account, content: str, message: str) -> None:
+        assert shared.upload(KML.format(content).encode())["error"] == message
+
+
+GPX = '<gpx version="1.1" creator="t" xmlns="http://www.topografix.com/GPX/1/1">{}</gpx>'
+
+
+class TestGpx:
+    def test_waypoints_and_tracks_are_layers(self, acme: Account) -> None:
+        track = '<trk><trkseg><trkpt lat="1" lon="1"/><trkpt lat="2" lon="2"/></trkseg></trk>'
+
+        assert acme.upload(GPX.format('<wpt lat="1" lon="2"/>' + track).encode())["error"] is None
+        assert set(layers_of(acme)) == {"waypoints", "tracks"}
+
+    def test_without_features_it_fails(self, shared: Account) -> None:
+        assert shared.upload(GPX.format("").encode())["error"] == "GPX does not contain any valid features."
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'<OGRVRTDataSource><!-- <kml> --><OGRVRTLayer name="x"><SrcDataSource>/etc/passwd</SrcDataSource>'
+        b"</OGRVRTLayer></OGRVRTDataSource>",
+        b"<html><body>not found</body></html>",
+        b"PK\x03\x04 but no zip",
+    ],
+)
+def test_formats_that_gdal_knows_and_mapbox_does_not_are_unknown(shared: Account, data: bytes) -> None:
+    assert shared.upload(data)["error"] == "Unknown filetype"
+
+
+class TestMbtiles:
+    @pytest.fixture
+    def changed(self, shared: Account, tmp_path: Path) -> Callable[..., bytes]:
+        """Bytes of a good MBTiles file after some SQL."""
+        shared.upload(points((1, 1), (100, 50)), "made")
+        made = shared.emulator.folder / "tilesets" / "acme.made.mbtiles"
+
+        def change(*statements: str | tuple[str, tuple[Any, ...]]) -> bytes:
+            file = tmp_path / "changed.mbtiles"
+            shutil.copy(made, file)
+            with sqlite3.connect(file) as db:
+                for statement in statements:
+                    sql, values = (statement, ()) if isinstance(statement, str) else statement
+                    db.execute(sql, values)
+            db.close()
+            return file.read_bytes()
+
+        return change
+
+    def test_is_published_as_it_is(self, shared: Account, changed: Callable[..., bytes]) -> None:
+        data = changed()
+        done = shared.upload(data, "copied", name="Copied")
+
+        assert done["error"] is None
+        assert (shared.emulator.folder / "tilesets" / "acme.copied.mbtiles").read_bytes() == data
+        assert shared.tileset("copied").json()["name"] == "Copied"
+
+    @pytest.mark.parametrize(
+        ("sql", "message"),
+        [
+            ("DELETE FROM metadata WHERE name = 'json'", 'Vector source must include "vector_layers" key'),
+            (
+                """UPDATE metadata SET value = '{"vector_layers": {}}' WHERE name = 'json'""",
+                "vector_layers must be an array of layer objects",
+            ),
+            (
+                """UPDATE metadata SET value = '{"vector_layers": [{"id": "a"}, {"id": "a"}]}' WHERE name = 'json'""",
+                'Vector source "vector_layers" contains duplicate ID: a',
+            ),
+            (
+                "UPDATE metadata SET value = 4 WHERE name = 'maxzoom'",
+                "In mbtiles file, metadata.maxzoom (4) is higher than actual tiles maxzoom (0)",
+            ),
+            (
+                "UPDATE metadata SET value = '-400,0,0,0' WHERE name = 'bounds'",
+                "bounds west value must be between -360 and 360",
+            ),
+            (
+                "UPDATE metadata SET value = '0,0,361,0' WHERE name = 'bounds'",
+                "bounds east value must be between -360 and 360",
+            ),
+            ("DELETE FROM map", "Tileset is empty."),
+            ("UPDATE metadata SET value = 'gif' WHERE name = 'format'", "Unknown format."),
+            ("DROP TABLE metadata", "Unknown format."),
+            (("INSERT INTO metadata VALUES ('more', ?)", ("x" * 62_000,)), "Metadata exceeds limit of 60kb"),
+            (("UPDATE images SET tile_data = ?", (b"nonsense",)), "Tile is invalid"),
+            (("UPDATE images SET tile_data = ?", (gzip.compress(b"nonsense"),)), "Tile is invalid"),
+            (("UPDATE images SET tile_data = ?", (gzip.compress(b"x")[:-4],)), "Tile is invalid"),
+            (("UPDATE images SET tile_data = ?", (b"",)), "Tile is invalid"),
+            (
+                ("UPDATE images SET tile_data = zeroblob(?)", (512_001,)),
+                "Tile exceeds maximum size of 500k at z0. Reduce the detail or increase the zoom.",
+            ),
+        ],
+    )
+    def test_what_it_is_refused_for(
+        self, shared: Account, changed: Callable[..., bytes], sql: Any, message: str
+    ) -> None:
+        failed = shared.upload(changed(sql), "refused")
+
+        assert failed["error"] == message
+        assert shared.tileset("refused").status_code == 404
+
+
+class TestSize:
+    @pytest.mark.parametrize(
+        ("head", "size", "message"),
+        [
+            (b'{"type": "FeatureCollection"', (1 << 30) + 1, "File is larger than 1 GB. Too big to process."),
+            (b"lon,lat\n", (1 << 30) + 1, "File is larger than 1 GB. Too big to process."),
+            (b"<kml>", 272_629_761, "File is larger than 260 MB. Too big to process."),
+            (b"SQLite format 3\x00", 26_843_545_601, "File is larger than 25 GB. Too big to process."),
+        ],
+    )
+    def test_what_is_too_large_is_refused_by_its_format(
+        self, tmp_path: Path, head: bytes, size: int, message: str
+    ) -> None:
+        file = tmp_path / "data"
+        with file.open("wb") as stream:
+            stream.write(head.ljust(sniff.HEAD))
+            stream.truncate(size)
+
+        with pytest.raises(DataError) as caught:
+            sniff.sniff(file)
+        assert str(caught.value) == message
+
+        with file.open("r+b") as stream:
+            stream.truncate(size - 1)
+        assert sniff.sniff(file)
+
+
+class TestJsonStream:
+    @pytest.mark.parametrize("block", [1, 2, 7, 1 << 20])
+    def test_what_is_read_does_not_depend_on_where_blocks_end(
+        self, monkeypatch: pytest.MonkeyPatch, block: int
+    ) -> None:
+        monkeypatch.setattr("airflow_mapbox.emulator.jsonstream.BLOCK", block)
+        value = {**TOWNS, "s": 'é "\\ \U0001f600', "n": [-1.5e-7, 12345678, True, None], "e": [], "o": {}}
+        text = json.dumps(value, indent=1)
+
+        reader = JsonReader(io.StringIO(text))
+        found = {}
+        for name in reader.members():
+            found[name] = list(reader.elements()) if reader.peek() == "[" else reader.value()
+
+        assert found == value
+        assert reader.peek() == ""
+
+    def test_a_fault_is_found_without_reading_on(self) -> None:
+        stream = io.StringIO('{"a": [1, 2, nope' + " " * (5 << 20))
+        reader = JsonReader(stream)
+        members = reader.members()
+        next(members)
+
+        with pytest.raises(JsonError):
+            reader.value()
+        assert stream.tell() < 4 << 20

@@ -1,0 +1,221 @@
+"""Starting and stopping: what is listened on, what the command line says, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from airflow_mapbox.emulator.__main__ import main
+from airflow_mapbox.emulator.tokens import make_token
+
+from .conftest import TOWNS, Account
+
+
+class TestWhatIsListenedOn:
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.invalid", ""])
+    def test_an_address_others_can_reach_is_refused(self, tmp_path: Path, host: str) -> None:
+        with pytest.raises(ValueError, match="--public"):
+            Emulator(tmp_path, host=host)
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
+    def test_the_loopback_is_not(self, tmp_path: Path, host: str) -> None:
+        Emulator(tmp_path, host=host)
+
+    def test_it_is_allowed_where_asked_for(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+        with Emulator(tmp_path, host="0.0.0.0", settings=settings, allow_public=True) as emulator:
+            port = emulator.url.rpartition(":")[2]
+            assert requests.get(f"http://127.0.0.1:{port}/", timeout=10).status_code == 200
+
+    def test_a_port_in_use_is_an_error_that_leaves_nothing_running(
+        self, tmp_path: Path, emulator: Emulator, settings: EmulatorSettings
+    ) -> None:
+        port = int(emulator.url.rpartition(":")[2])
+
+        with pytest.raises(OSError, match="in use"):
+            Emulator(tmp_path / "second", port=port, settings=settings).start()
+        with Emulator(tmp_path / "second", settings=settings):
+            pass
+
+    def test_after_stop_nothing_answers(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+        with Emulator(tmp_path, settings=settings) as emulator:
+            addresses = [emulator.url, emulator.s3_url]
+        for address in addresses:
+            host, port = address.removeprefix("http://").split(":")
+            with pytest.raises(OSError, match="refused"):
+                socket.create_connection((host, int(port)), timeout=5)
+
+    def test_stop_twice_and_start_again(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+        emulator = Emulator(tmp_path, settings=settings)
+        for _ in range(2):
+            emulator.start()
+            assert Account(emulator).call("GET").status_code == 200
+            emulator.stop()
+            emulator.stop()
+
+
+class TestTheToken:
+    def test_is_made_once_and_kept_for_the_owner_only(self, emulator: Emulator) -> None:
+        file = emulator.token_file
+
+        assert file is not None
+        assert file.read_text().strip() == emulator.token
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert stat.S_IMODE((emulator.folder / "emulator.sqlite3").stat().st_mode) == 0o600
+
+    def test_can_be_given_and_is_then_not_written(self, tmp_path: Path) -> None:
+        token = make_token("acme")
+        with Emulator(tmp_path, settings=EmulatorSettings(account="acme", token=token, rate_limit=0)) as emulator:
+            assert emulator.token == token
+            assert emulator.token_file is None
+            assert Account(emulator).call("GET").status_code == 200
+        assert not (tmp_path / "token").exists()
+
+    @pytest.mark.parametrize("token", ["nonsense", make_token("other")])
+    def test_that_is_none_of_the_accounts_is_refused(self, tmp_path: Path, token: str) -> None:
+        emulator = Emulator(tmp_path, settings=EmulatorSettings(account="acme", token=token))
+        with pytest.raises(ValueError, match="acme") as caught:
+            emulator.start()
+        assert token not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"account": "a/b"},
+        {"account": ""},
+        {"bucket": "../x"},
+        {"rate_window": 0},
+        {"workers": 0},
+        {"processing_seconds": -1},
+        {"processing_seconds": float("nan")},
+        {"early_delete_status": 200},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        EmulatorSettings(**wrong)
+
+
+class Command:
+    """The emulator as a process of its own."""
+
+    def __init__(self, tmp_path: Path, *more: str, token: str | None = None) -> None:
+        ready = tmp_path / "ready.json"
+        ready.unlink(missing_ok=True)
+        environment = {name: value for name, value in os.environ.items() if name != "MAPBOX_EMULATOR_TOKEN"}
+        if token:
+            environment["MAPBOX_EMULATOR_TOKEN"] = token
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "airflow_mapbox.emulator", "--port", "0", "--s3-port", "0"),
+                *("--folder", str(tmp_path / "folder"), "--ready-file", str(ready), "--account", "acme", *more),
+            ],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        deadline = time.monotonic() + 30
+        while not ready.exists():
+            assert self.process.poll() is None, self.process.stdout.read()  # type: ignore[union-attr]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        self.ready = json.loads(ready.read_text())
+
+    def end(self, name: signal.Signals = signal.SIGTERM) -> str:
+        self.process.send_signal(name)
+        output, _ = self.process.communicate(timeout=15)
+        return str(output)
+
+
+class TestCommandLine:
+    @pytest.fixture
+    def running(self, tmp_path: Path) -> Iterator[Command]:
+        command = Command(tmp_path, "--processing-seconds", "600", "--rate-limit", "7", "--rate-window", "5")
+        yield command
+        if command.process.poll() is None:
+            command.process.kill()
+            command.process.communicate()
+
+    @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+    def test_it_says_where_it_is_and_ends_when_told(self, running: Command, name: signal.Signals) -> None:
+        token = Path(running.ready["token_file"]).read_text().strip()
+        answer = requests.get(f"{running.ready['url']}/uploads/v1/acme", params={"access_token": token}, timeout=10)
+
+        assert answer.status_code == 200
+        assert answer.headers["X-Rate-Limit-Limit"] == "7"
+        assert answer.headers["X-Rate-Limit-Interval"] == "5"
+        assert running.ready["pid"] == running.process.pid
+        started = time.monotonic()
+        output = running.end(name)
+        assert time.monotonic() - started < 5
+        assert running.process.returncode == 0
+        assert token not in output
+        assert running.ready["url"] in output
+        assert running.ready["s3_url"] in output
+        assert "AIRFLOW_CONN_MAPBOX_DEFAULT" in output
+
+    def test_the_connection_it_prints_is_one(self, running: Command, tmp_path: Path) -> None:
+        output = running.end()
+        [line] = [line for line in output.splitlines() if "AIRFLOW_CONN" in line]
+
+        printed = subprocess.run(
+            ["sh", "-c", f'{line.strip()}; printf %s "$AIRFLOW_CONN_MAPBOX_DEFAULT"'],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+        assert json.loads(printed) == {
+            "conn_type": "mapbox",
+            "login": "acme",
+            "password": (tmp_path / "folder" / "token").read_text().strip(),
+            "host": running.ready["url"],
+            "extra": {"s3_endpoint_url": running.ready["s3_url"]},
+        }
+
+    def test_a_kill_in_the_middle_of_processing_loses_nothing(self, running: Command, tmp_path: Path) -> None:
+        folder = tmp_path / "folder"
+        token = Path(running.ready["token_file"]).read_text().strip()
+        remote = type("Remote", (), {"account": "acme", "token": token, **running.ready})
+        acme = Account(remote)  # type: ignore[arg-type]
+        upload = acme.create(acme.stage(TOWNS)["url"]).json()["id"]
+        waiting = acme.stage(TOWNS)
+        running.process.kill()
+        running.process.communicate()
+
+        settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0)
+        with Emulator(folder, settings=settings) as emulator:
+            acme = Account(emulator)
+            assert emulator.token == token
+            assert acme.wait(upload)["complete"]
+            assert acme.create(waiting["url"], "other").status_code == 201
+
+    def test_a_token_from_the_environment_is_used(self, tmp_path: Path) -> None:
+        token = make_token("acme")
+        command = Command(tmp_path, token=token)
+        try:
+            answer = requests.get(f"{command.ready['url']}/uploads/v1/acme", params={"access_token": token}, timeout=10)
+            assert answer.status_code == 200
+            assert command.ready["token_file"] is None
+        finally:
+            assert token not in command.end()
+
+    def test_what_cannot_start_says_why(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for wrong in (["--host", "0.0.0.0"], ["--account", "a/b"]):
+            assert main(["--folder", str(tmp_path), *wrong]) == 2
+            assert "mapbox-emulator: " in capsys.readouterr().err

@@ -1,0 +1,471 @@
+"""The Uploads API row by row: statuses, messages, headers, paging."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from airflow_mapbox.emulator import Emulator, EmulatorSettings
+
+from .conftest import TOWNS, Account, Clock
+
+KEYS = ["complete", "created", "error", "id", "modified", "name", "owner", "progress", "tileset"]
+
+
+def said(answer: requests.Response) -> tuple[int, str]:
+    body = answer.json()
+    assert list(body) == ["message"]
+    return answer.status_code, body["message"]
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Iterator[Account]:
+    """An emulator whose clock stands, so that what is processed stays in processing."""
+    settings = EmulatorSettings(account="acme", processing_seconds=60, rate_limit=0)
+    with Emulator(tmp_path / "frozen", settings=settings, clock=Clock()) as emulator:
+        yield Account(emulator)
+
+
+def finish(account: Account) -> None:
+    clock: Any = account.emulator._clock
+    clock.now += 61
+
+
+def joined(pages: list[list[str]]) -> list[str]:
+    return [upload_id for page in pages for upload_id in page]
+
+
+class TestCreate:
+    def test_answers_201_with_an_upload_object(self, frozen: Account) -> None:
+        answer = frozen.create(frozen.stage(TOWNS)["url"], name="Towns")
+
+        assert answer.status_code == 201
+        upload = answer.json()
+        assert sorted(upload) == KEYS
+        assert re.fullmatch(r"c[0-9a-z]{24}", upload["id"])
+        assert upload["created"] == upload["modified"] == "2023-11-14T22:13:20.000Z"
+        assert {key: upload[key] for key in ("name", "complete", "error", "tileset", "owner", "progress")} == {
+            "name": "Towns",
+            "complete": False,
+            "error": None,
+            "tileset": "acme.places",
+            "owner": "acme",
+            "progress": 0,
+        }
+
+    def test_a_name_left_out_is_null(self, frozen: Account) -> None:
+        assert frozen.create(frozen.stage(TOWNS)["url"]).json()["name"] is None
+        assert frozen.create(frozen.stage(TOWNS)["url"], "other", name=None).json()["name"] is None
+
+    @pytest.mark.parametrize(
+        "form",
+        [
+            "http://{bucket}.s3.amazonaws.com/{key}",
+            "https://{bucket}.s3.amazonaws.com/{key}",
+            "https://{bucket}.s3.us-east-1.amazonaws.com/{key}",
+            "https://s3.amazonaws.com/{bucket}/{key}",
+            "http://s3.us-east-1.amazonaws.com/{bucket}/{key}",
+        ],
+    )
+    def test_every_form_of_the_staged_url_is_understood_and_used_up(self, frozen: Account, form: str) -> None:
+        issued = frozen.stage(TOWNS)
+
+        assert frozen.create(form.format(**issued)).status_code == 201
+        assert frozen.create(issued["url"], "other").status_code == 409
+
+    @pytest.mark.parametrize(
+        ("body", "message"),
+        [
+            ({"tileset": "acme.x"}, 'Missing required property "url"'),
+            ({"tileset": "acme.x", "url": None}, 'Missing required property "url"'),
+            ({"url": "https://x.invalid/"}, 'Missing required property "tileset"'),
+            ({}, 'Missing required property "tileset"'),
+            (
+                {"tileset": "acme.x", "url": "https://x.invalid/", "private": True},
+                'The request body contains the invalid property "private".',
+            ),
+            (
+                {"tileset": "acme.x", "url": "https://x.invalid/", "patch": True},
+                'The request body contains the invalid property "patch".',
+            ),
+            ({"tileset": "acme.x", "url": "https://x.invalid/", "name": "n" * 65}, 'Invalid "name" value'),
+            ({"tileset": "acme.x", "url": "https://x.invalid/", "name": 7}, 'Invalid "name" value'),
+            ({"tileset": "acme.x", "url": 7}, 'Invalid "url" value'),
+        ],
+    )
+    def test_a_body_that_breaks_a_rule_is_refused(self, shared: Account, body: dict[str, Any], message: str) -> None:
+        assert said(shared.call("POST", json=body)) == (422, message)
+
+    @pytest.mark.parametrize(
+        "tileset",
+        [
+            "acme.",
+            ".x",
+            "x",
+            "acme.x.y",
+            "other.x",
+            "acme.x\n",
+            "acme\n.x",
+            "acme." + "x" * 33,
+            "acme.é",
+            "acme.x y",
+            "acme/x",
+            "acme.../x",
+            "",
+            7,
+            ["acme.x"],
+        ],
+    )
+    def test_a_tileset_id_that_is_none_is_refused(self, shared: Account, tileset: Any) -> None:
+        answer = shared.call("POST", json={"tileset": tileset, "url": "https://x.invalid/"})
+
+        assert said(answer) == (422, 'Invalid "tileset" value')
+
+    def test_the_longest_names_are_taken(self, acme: Account) -> None:
+        answer = acme.create(acme.stage(TOWNS)["url"], "Aa0_-" + "x" * 27, name="n" * 64)
+
+        assert answer.status_code == 201
+
+    @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b'{"url": NaN'])
+    def test_a_body_that_is_not_json_is_refused(self, shared: Account, body: bytes) -> None:
+        assert shared.call("POST", data=body).status_code == 400
+
+    @pytest.mark.parametrize("body", [[], "x", 7, None])
+    def test_json_that_is_no_object_is_refused(self, shared: Account, body: Any) -> None:
+        assert shared.call("POST", json=body, headers={"Content-Type": "application/json"}).status_code == 400
+
+    @pytest.mark.parametrize(
+        "body", [b'{"tileset": "acme.x", "url": "https://x.invalid/", "name": "\\ud800"}', b'{"\\udfff": 1}']
+    )
+    def test_half_a_character_is_refused(self, shared: Account, body: bytes) -> None:
+        assert shared.call("POST", data=body).status_code == 400
+
+    def test_a_body_of_megabytes_is_refused(self, acme: Account) -> None:
+        large = b" " * (2 << 20)
+
+        assert said(acme.call("POST", data=large)) == (413, "Request body is too large")
+        assert acme.call("POST", data=large, token=None).status_code == 401
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "s3://{bucket}/{key}",
+            "https://elsewhere.s3.amazonaws.com/{key}",
+            "https://s3.amazonaws.com/elsewhere/{key}",
+            "https://example.invalid/{key}",
+            "file:///etc/passwd",
+            "http://[",
+            "",
+            "mapbox://tilesets/acme.x",
+        ],
+    )
+    def test_data_outside_the_staging_bucket_is_an_internal_error(self, shared: Account, url: str) -> None:
+        issued = shared.stage(TOWNS)
+
+        assert said(shared.create(url.format(**issued))) == (500, "Internal Server Error")
+
+    def test_nothing_staged_cannot_be_accessed(self, acme: Account) -> None:
+        issued = acme.credentials()
+
+        assert said(acme.create(issued["url"])) == (422, "Could not access url")
+        assert said(acme.create(issued["url"] + "x")) == (422, "Could not access url")
+        assert said(acme.create(f"https://{issued['bucket']}.s3.amazonaws.com/")) == (422, "Could not access url")
+
+    def test_a_refused_create_does_not_use_the_url_up(self, acme: Account) -> None:
+        issued = acme.credentials()
+        acme.create(issued["url"])
+        acme.s3(issued).put_object(Bucket=issued["bucket"], Key=issued["key"], Body=b"{}")
+
+        assert acme.create(issued["url"]).status_code == 201
+
+    def test_a_url_is_good_for_one_upload(self, acme: Account) -> None:
+        issued = acme.stage(TOWNS)
+        upload = acme.create(issued["url"]).json()
+        used = (409, "The provided url has already been used by another upload. Fetch new credentials.")
+
+        assert said(acme.create(issued["url"], "other")) == used
+        acme.wait(upload["id"])
+        assert said(acme.create(issued["url"], "other")) == used
+        acme.call("DELETE", f"/{upload['id']}")
+        assert said(acme.create(issued["url"], "other")) == used
+
+    def test_staging_again_does_not_make_a_used_url_good(self, acme: Account) -> None:
+        issued = acme.stage(TOWNS)
+        acme.create(issued["url"])
+        acme.s3(issued).put_object(Bucket=issued["bucket"], Key=issued["key"], Body=b"{}")
+
+        assert acme.create(issued["url"], "other").status_code == 409
+
+    def test_a_tileset_in_processing_is_active(self, frozen: Account) -> None:
+        first = frozen.create(frozen.stage(TOWNS)["url"]).json()
+        second = frozen.stage(TOWNS)
+
+        assert said(frozen.create(second["url"])) == (422, "An upload is already active")
+        assert frozen.create(frozen.stage(TOWNS)["url"], "other").status_code == 201
+        finish(frozen)
+        frozen.wait(first["id"])
+        assert frozen.create(second["url"]).status_code == 201
+
+    def test_of_two_creates_at_once_one_wins(self, acme: Account) -> None:
+        for round_number in range(5):
+            issued = acme.stage(TOWNS)
+            gate = threading.Barrier(4)
+
+            def create(tileset: str, url: str = issued["url"], gate: threading.Barrier = gate) -> int:
+                gate.wait()
+                return Account(acme.emulator).create(url, tileset).status_code
+
+            tilesets = [f"t{round_number}-{number}" for number in range(4)]
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                assert sorted(pool.map(create, tilesets)) == [201, 409, 409, 409]
+
+
+class TestStatus:
+    def test_progress_rises_and_is_1_only_with_complete(self, tmp_path: Path) -> None:
+        settings = EmulatorSettings(account="acme", processing_seconds=0.5, rate_limit=0)
+        with Emulator(tmp_path, settings=settings) as emulator:
+            acme = Account(emulator)
+            upload = acme.create(acme.stage(TOWNS)["url"]).json()
+            seen = []
+
+            def look(state: dict[str, Any]) -> bool:
+                seen.append(state)
+                return bool(state["complete"])
+
+            done = acme.wait(upload["id"], look)
+
+        progress = [state["progress"] for state in seen]
+        assert progress == sorted(progress)
+        assert len(set(progress)) > 3
+        assert all(share < 1 for share in progress[:-1])
+        assert {**upload, "complete": True, "progress": 1, "modified": done["modified"]} == done
+        assert done["modified"] > done["created"]
+
+    def test_an_unknown_id_is_not_found(self, acme: Account) -> None:
+        for upload_id in ("c" + "0" * 24, "x", "..", "%2e%2e", "a%00b"):
+            assert said(acme.call("GET", f"/{upload_id}"))[0] == 404
+
+    @pytest.mark.parametrize("failed_complete", [False, True])
+    def test_what_complete_says_of_a_failed_upload_is_a_setting(
+        self, tmp_path: Path, settings: EmulatorSettings, failed_complete: bool
+    ) -> None:
+        changed = dataclasses.replace(settings, failed_complete=failed_complete)
+        with Emulator(tmp_path, settings=changed) as emulator:
+            failed = Account(emulator).upload(b"nonsense")
+
+        assert failed["error"] == "Unknown filetype"
+        assert failed["complete"] is failed_complete
+        assert failed["progress"] < 1
+
+
+class TestDelete:
+    def test_a_finished_upload_leaves_the_listing_and_its_tileset_stays(self, acme: Account) -> None:
+        upload = acme.upload(TOWNS)
+
+        answer = acme.call("DELETE", f"/{upload['id']}")
+
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert acme.call("GET", f"/{upload['id']}").status_code == 404
+        assert acme.call("GET").json() == []
+        assert acme.call("DELETE", f"/{upload['id']}").status_code == 404
+        assert acme.tileset().status_code == 200
+
+    def test_a_failed_upload_can_be_deleted(self, acme: Account) -> None:
+        assert acme.call("DELETE", f"/{acme.upload(b'nonsense')['id']}").status_code == 204
+
+    def test_an_incomplete_upload_cannot(self, frozen: Account) -> None:
+        upload = frozen.create(frozen.stage(TOWNS)["url"]).json()
+
+        assert said(frozen.call("DELETE", f"/{upload['id']}")) == (400, "upload is incomplete")
+        assert frozen.call("GET", f"/{upload['id']}").status_code == 200
+
+    def test_an_unknown_id_is_not_found(self, acme: Account) -> None:
+        assert said(acme.call("DELETE", "/cabc")) == (404, "Not Found")
+
+
+class TestList:
+    @pytest.fixture
+    def five(self, frozen: Account) -> list[str]:
+        """Ids of five uploads, oldest first."""
+        return [frozen.create(frozen.stage(TOWNS)["url"], f"t{number}").json()["id"] for number in range(5)]
+
+    def ids(self, answer: requests.Response) -> list[str]:
+        assert answer.status_code == 200
+        return [upload["id"] for upload in answer.json()]
+
+    def pages(self, account: Account, **params: Any) -> list[list[str]]:
+        answer = account.call("GET", params=params)
+        found = [self.ids(answer)]
+        while "next" in answer.links:
+            # As Mapbox's own, the link has no token in it.
+            url = answer.links["next"]["url"]
+            assert "access_token" not in url
+            answer = account.session.get(url, params={"access_token": account.emulator.token}, timeout=10)
+            found.append(self.ids(answer))
+        return found
+
+    def test_is_a_bare_array_newest_first(self, frozen: Account, five: list[str]) -> None:
+        answer = frozen.call("GET")
+
+        assert self.ids(answer) == five[::-1]
+        assert "Link" not in answer.headers
+        assert sorted(answer.json()[0]) == KEYS
+
+    def test_is_empty_for_a_new_account(self, acme: Account) -> None:
+        assert acme.call("GET").json() == []
+
+    def test_pages_follow_one_another_by_their_links(self, frozen: Account, five: list[str]) -> None:
+        assert [len(page) for page in self.pages(frozen, limit=2)] == [2, 2, 1]
+        assert joined(self.pages(frozen, limit=2)) == five[::-1]
+        assert self.pages(frozen, limit=5) == [five[::-1]]
+
+    @pytest.mark.parametrize("reverse", ["true", "", "1"])
+    def test_reversed_pages_are_oldest_first(self, frozen: Account, five: list[str], reverse: str) -> None:
+        assert joined(self.pages(frozen, limit=2, reverse=reverse)) == five
+
+    def test_a_bare_reverse_is_understood(self, frozen: Account, five: list[str]) -> None:
+        url = f"{frozen.emulator.url}/uploads/v1/acme?reverse&access_token={frozen.emulator.token}"
+
+        assert self.ids(requests.get(url, timeout=10)) == five
+
+    def test_reverse_false_is_not_reversed(self, frozen: Account, five: list[str]) -> None:
+        assert self.ids(frozen.call("GET", params={"reverse": "false"})) == five[::-1]
+
+    def test_a_page_ends_early_where_its_json_would_be_too_long(self, tmp_path: Path) -> None:
+        settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0, page_bytes=600)
+        with Emulator(tmp_path, settings=settings) as emulator:
+            acme = Account(emulator)
+            ids = [acme.upload(b"x", f"t{number}")["id"] for number in range(5)]
+            pages = self.pages(acme, limit=100)
+
+        assert [len(page) for page in pages] == [2, 2, 1]
+        assert joined(pages) == ids[::-1]
+
+    def test_a_page_that_starts_behind_a_removed_upload_is_found(self, acme: Account) -> None:
+        ids = [acme.upload(b"x", f"t{number}")["id"] for number in range(3)]
+        acme.call("DELETE", f"/{ids[1]}")
+
+        assert self.ids(acme.call("GET", params={"start": ids[1]})) == [ids[0]]
+
+    @pytest.mark.parametrize("limit", ["0", "101", "-1", "x", "", "1e1", "٣"])
+    def test_a_limit_outside_1_to_100_is_refused(self, shared: Account, limit: str) -> None:
+        assert said(shared.call("GET", params={"limit": limit})) == (422, 'Invalid "limit" value')
+
+    def test_an_unknown_start_is_refused(self, shared: Account) -> None:
+        assert said(shared.call("GET", params={"start": "cabc"})) == (422, 'Invalid "start" value')
+
+
+class TestRateLimit:
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture
+    def limited(self, tmp_path: Path, clock: Clock) -> Iterator[Account]:
+        settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=3, rate_window=60)
+        with Emulator(tmp_path, settings=settings, clock=clock) as emulator:
+            yield Account(emulator)
+
+    def test_every_answer_carries_the_three_headers(self, limited: Account) -> None:
+        for answer in (limited.call("GET"), limited.call("GET", "/cabc"), limited.call("GET", token=None)):
+            assert answer.headers["X-Rate-Limit-Interval"] == "60"
+            assert answer.headers["X-Rate-Limit-Limit"] == "3"
+            assert answer.headers["X-Rate-Limit-Reset"] == "1700000060"
+
+    def test_a_request_too_many_is_refused_until_the_reset(self, limited: Account, clock: Clock) -> None:
+        clock.now += 0.5
+        for _ in range(3):
+            answer = limited.call("GET")
+            assert answer.status_code == 200
+
+        clock.now += 59
+        refused = limited.call("POST", "/credentials")
+
+        assert said(refused) == (429, "Too Many Requests")
+        assert refused.headers["X-Rate-Limit-Reset"] == answer.headers["X-Rate-Limit-Reset"] == "1700000061"
+        assert "Retry-After" not in refused.headers
+        clock.now = float(refused.headers["X-Rate-Limit-Reset"])
+        assert limited.call("POST", "/credentials").status_code == 200
+
+    def test_refused_requests_do_not_prolong_the_wait(self, limited: Account, clock: Clock) -> None:
+        resets = set()
+        for _ in range(10):
+            clock.now += 1
+            resets.add(limited.call("GET").headers["X-Rate-Limit-Reset"])
+
+        assert len(resets) == 1
+
+    def test_strangers_do_not_use_up_the_accounts_requests(self, limited: Account) -> None:
+        for number in range(10):
+            requests.get(f"{limited.emulator.url}/uploads/v1/stranger{number}", timeout=10)
+
+        assert limited.call("GET").status_code == 200
+
+    def test_tokens_and_tiles_are_not_limited(self, limited: Account) -> None:
+        for _ in range(5):
+            answer = limited.session.get(
+                f"{limited.emulator.url}/tokens/v2", params={"access_token": limited.emulator.token}, timeout=10
+            )
+            assert answer.status_code == 200
+            assert "X-Rate-Limit-Limit" not in answer.headers
+
+    def test_a_limit_of_0_is_none(self, acme: Account) -> None:
+        for _ in range(40):
+            answer = acme.call("GET")
+        assert answer.status_code == 200
+        assert "X-Rate-Limit-Limit" not in answer.headers
+
+
+class TestRubbish:
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("GET", "/uploads/v1/acme/x/y"),
+            ("GET", "/uploads/v1"),
+            ("GET", "/uploads/v1/"),
+            ("PUT", "/uploads/v1/acme"),
+            ("PATCH", "/uploads/v1/acme/x"),
+            ("POST", "/uploads/v1/acme/x"),
+            ("POST", "/tokens/v2"),
+            ("GET", "/nowhere"),
+            ("GET", "/docs"),
+            ("GET", "/openapi.json"),
+            ("GET", "/tilesets/..%2f..%2fshared.emulator.sqlite3"),
+            ("GET", "/tilesets/../../token"),
+            ("GET", "/v4/..%2ftoken.json"),
+        ],
+    )
+    def test_an_unknown_route_is_not_found_in_json(self, shared: Account, method: str, path: str) -> None:
+        request = requests.Request(
+            method, shared.emulator.url + path, params={"access_token": shared.emulator.token}
+        ).prepare()
+        request.url = f"{shared.emulator.url}{path}?access_token={shared.emulator.token}"
+        answer = requests.Session().send(request, timeout=10, allow_redirects=False)
+
+        assert answer.status_code == 404
+        assert list(answer.json()) == ["message"]
+
+    def test_a_request_that_is_not_http_does_no_harm(self, acme: Account) -> None:
+        host, port = acme.emulator.url.removeprefix("http://").split(":")
+        for noise in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"\x16\x03\x01"):
+            with socket.create_connection((host, int(port)), timeout=10) as connection:
+                connection.sendall(noise)
+
+        assert acme.call("GET").status_code == 200
+
+
+def test_requests_are_recorded_without_the_token(acme: Account) -> None:
+    acme.upload(TOWNS)
+
+    seen = [(request.method, request.path, request.status) for request in acme.emulator.requests]
+    assert seen[:2] == [("POST", "/uploads/v1/acme/credentials", 200), ("POST", "/uploads/v1/acme", 201)]
+    assert acme.emulator.token not in repr(acme.emulator.requests)
