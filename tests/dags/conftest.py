@@ -18,6 +18,9 @@ from airflow_mapbox.emulator import Emulator, EmulatorSettings
 def database(airflow_home: Path) -> Path:
     """Migrated by Airflow's own command, in a process of its own."""
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    DagBundlesManager().sync_bundles_to_db()
     return airflow_home / "airflow.db"
 
 
