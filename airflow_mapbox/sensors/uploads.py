@@ -30,7 +30,7 @@ class UploadCompleteSensor(BaseSensorOperator):
     :param upload_id: the id of an upload, or the whole result of
         :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator`, so that it can be mapped over.
     :param mapbox_conn_id: the connection.
-    :param poke_interval: seconds between two looks, at least. Rescheduled, never under twice ``[workers]
+    :param poke_interval: seconds between two looks, at least. Rescheduled, never under 5 s more than ``[workers]
         min_heartbeat_interval`` (10 s unless configured): a task that comes back before its last exit was noticed is
         failed by the scheduler.
     :param max_wait: seconds between two looks, at most, but for a rate limit.
@@ -91,13 +91,18 @@ class UploadCompleteSensor(BaseSensorOperator):
         self, started_at: datetime.datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
         """Give the seconds to the next look: by progress, after a rate limit's reset, and never sooner than safe."""
-        # The supervisor may report a task's exit that late; the second interval is the margin.
-        safe = 2 * conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) if self.reschedule else 1.0
+        safe = _seconds_until_exit_is_noticed() if self.reschedule else 1.0
         floor = max(self.poke_interval, safe, self._throttled_for)
         if self.exponential_backoff or self._seen is None:
             return max(floor, super()._get_next_poke_interval(started_at, run_duration, poke_count))
         ceiling = self.max_wait.total_seconds() if self.max_wait else float("inf")
         return seconds_to_next_look(self._seen, self.hook.get_conn().server_now(), floor=floor, ceiling=ceiling)
+
+
+def _seconds_until_exit_is_noticed() -> float:
+    # The supervisor reports a task's exit up to one heartbeat late, and a busy scheduler takes seconds to read the
+    # report: at twice a heartbeat of 1 s, one task of 16 was queued again before that and failed.
+    return conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + 5.0
 
 
 def _id_of(upload: str | Mapping[str, Any]) -> str:

@@ -1,0 +1,3 @@
+"""Tests that start real servers."""
+
+from __future__ import annotations
