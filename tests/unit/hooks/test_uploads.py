@@ -1,0 +1,270 @@
+"""The hook: from a connection to a client, and the whole way of an upload against the emulator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.uploads.errors import (
+    ConfigurationError,
+    InvalidTilesetError,
+    SourceError,
+    StagedUrlUsedError,
+    UploadFailedError,
+    WaitTimeoutError,
+)
+from airflow_mapbox.uploads.throttle import RetryPolicy
+
+Connect = Callable[..., MapboxUploadsHook]
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["failed is complete", "failed is incomplete"])
+def emulator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    # What `complete` says of a failed upload nobody outside Mapbox has shown: the hook must do with either.
+    settings = EmulatorSettings(processing_seconds=0, rate_limit=0, failed_complete=request.param)
+    with Emulator(tmp_path_factory.mktemp("emulator"), settings=settings) as running:
+        yield running
+
+
+@pytest.fixture
+def connect(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Connect:
+    """Give a hook on a connection to the emulator, with changes."""
+
+    def make(retry: RetryPolicy | None = None, **changes: Any) -> MapboxUploadsHook:
+        fields = {
+            "conn_type": "mapbox",
+            "host": emulator.url,
+            "login": emulator.account,
+            "password": emulator.token,
+            "extra": {"s3_endpoint_url": emulator.s3_url},
+        }
+        described = {name: value for name, value in (fields | changes).items() if value is not None}
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", json.dumps(described))
+        return MapboxUploadsHook(retry=retry)
+
+    return make
+
+
+@pytest.fixture
+def geojson(tmp_path: Path) -> Path:
+    path = tmp_path / "points.geojson"
+    point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [7.1, 50.7]}, "properties": {"a": 1}}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [point] * 3}))
+    return path
+
+
+def test_a_missing_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_OTHER", "{}")
+    with pytest.raises(ConfigurationError, match="There is no connection 'mapbox_elsewhere'"):
+        MapboxUploadsHook("mapbox_elsewhere").get_conn()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"password": None}, "has no password: put the secret Mapbox token there"),
+        ({"password": "  "}, "There is no access token"),
+        ({"password": "sk.nonsense", "login": None}, "names no account"),
+        ({"conn_type": "http"}, "is of type 'http', not mapbox"),
+        ({"host": "http://api.example"}, "plain http to api.example"),
+        ({"host": "ftp://127.0.0.1"}, "is no http"),
+        ({"host": "https://user:pass@127.0.0.1"}, "must be an address only"),
+    ],
+)
+def test_a_connection_that_cannot_be_used_says_what_to_change(
+    connect: Connect, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        connect(**changes).get_conn()
+
+
+def test_the_account_is_read_from_the_token_where_the_login_is_empty(connect: Connect, emulator: Emulator) -> None:
+    assert connect(login=None).get_conn().username == emulator.account
+
+
+@pytest.mark.parametrize("form", ["scheme and port in their fields", "all in the host"])
+def test_the_address_may_stand_in_the_host_or_in_its_parts(connect: Connect, emulator: Emulator, form: str) -> None:
+    port = int(emulator.url.rpartition(":")[2])
+    parts = {"host": "127.0.0.1", "port": port, "schema": "http"} if form.startswith("scheme") else {}
+    assert connect(**parts).get_conn().base_url == emulator.url
+
+
+def test_without_a_host_it_is_mapbox(connect: Connect) -> None:
+    assert connect(host=None).get_conn().base_url == "https://api.mapbox.com"
+
+
+def test_a_plain_http_s3_endpoint_elsewhere_is_refused_before_anything_is_staged(
+    connect: Connect, geojson: Path
+) -> None:
+    hook = connect(extra={"s3_endpoint_url": "http://s3.example"})
+    with pytest.raises(ConfigurationError, match=r"s3_endpoint_url is plain http to s3\.example"):
+        hook.upload(geojson, "points")
+
+
+def test_a_file_becomes_a_tileset(connect: Connect, geojson: Path) -> None:
+    hook = connect()
+
+    upload = hook.upload(geojson, "points", "Points of interest")
+    finished = hook.wait(upload.id, timeout=60, poll_interval=0.1)
+
+    assert (finished.is_successful, finished.progress, finished.name) == (True, 1, "Points of interest")
+    assert [listed.id for listed in hook.list_uploads(limit=1)] == [upload.id]
+    hook.delete_upload(upload.id)
+    assert upload.id not in [listed.id for listed in hook.list_uploads()]
+
+
+def test_an_object_storage_path_is_streamed(connect: Connect, geojson: Path) -> None:
+    from airflow.sdk import ObjectStoragePath
+
+    hook = connect()
+    for source in (ObjectStoragePath(f"file://{geojson}"), f"file://{geojson}"):
+        upload = hook.upload(source, "points-of-a-path")
+        assert hook.wait(upload.id, timeout=60, poll_interval=0.1).is_successful
+
+
+def test_a_dataset_is_uploaded_with_nothing_staged(connect: Connect, emulator: Emulator, geojson: Path) -> None:
+    folder = emulator.folder / "datasets" / emulator.account
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "places.geojson").write_bytes(geojson.read_bytes())
+    hook = connect()
+    before = len(emulator.requests)
+
+    upload = hook.upload(f"mapbox://datasets/{emulator.account}/places", "places")
+
+    assert hook.wait(upload.id, timeout=60, poll_interval=0.1).is_successful
+    assert not [seen for seen in emulator.requests[before:] if seen.path.endswith("/credentials")]
+
+
+@pytest.mark.parametrize(("tileset", "name"), [("x" * 33, None), ("points\n", None), ("points", "n" * 65)])
+def test_names_are_refused_before_a_request_is_made(
+    connect: Connect, emulator: Emulator, geojson: Path, tileset: str, name: str | None
+) -> None:
+    hook = connect()
+    before = len(emulator.requests)
+
+    with pytest.raises(InvalidTilesetError):
+        hook.upload(geojson, tileset, name)
+
+    assert len(emulator.requests) == before
+
+
+def test_a_file_that_mapbox_would_refuse_costs_no_request(connect: Connect, emulator: Emulator, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.geojson"
+    empty.touch()
+    hook = connect()
+    before = len(emulator.requests)
+
+    with pytest.raises(SourceError, match=r"empty\.geojson is empty"):
+        hook.stage(empty)
+
+    assert len(emulator.requests) == before
+
+
+def test_a_staged_url_is_good_for_one_upload(connect: Connect, geojson: Path) -> None:
+    hook = connect()
+    url = hook.stage(geojson)
+    hook.wait(hook.create_upload("points-once", url).id, timeout=60, poll_interval=0.1)
+
+    with pytest.raises(StagedUrlUsedError):
+        hook.create_upload("points-twice", url)
+
+
+def test_a_failed_upload_ends_the_wait_with_mapboxs_message_and_a_hint(connect: Connect, tmp_path: Path) -> None:
+    beyond = tmp_path / "shapes.zip"
+    import zipfile
+
+    with zipfile.ZipFile(beyond, "w") as archive:
+        archive.writestr("readme.txt", "nothing to see")
+    hook = connect()
+    upload = hook.upload(beyond, "shapes")
+
+    with pytest.raises(UploadFailedError, match=r"Failed to find a shapefile in your zip Send one \.zip") as failure:
+        hook.wait(upload.id, timeout=60, poll_interval=0.1)
+
+    assert failure.value.data_at_fault
+    assert failure.value.upload.id == upload.id
+
+
+def test_a_wait_that_takes_too_long_says_that_processing_goes_on(
+    tmp_path: Path, geojson: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Emulator(tmp_path / "slow", settings=EmulatorSettings(processing_seconds=600, rate_limit=0)) as slow:
+        described = {"conn_type": "mapbox", "host": slow.url, "password": slow.token}
+        described["extra"] = {"s3_endpoint_url": slow.s3_url}  # type: ignore[assignment]
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", json.dumps(described))
+        hook = MapboxUploadsHook()
+        upload = hook.upload(geojson, "points")
+
+        with pytest.raises(WaitTimeoutError, match="goes on at Mapbox"):
+            hook.wait(upload.id, timeout=0, poll_interval=0)
+
+
+def test_the_connection_test_says_that_all_scopes_work(connect: Connect, geojson: Path) -> None:
+    hook = connect()
+    hook.wait(hook.upload(geojson, "points-seen").id, timeout=60, poll_interval=0.1)
+
+    works, text = hook.test_connection()
+
+    assert works
+    assert "uploads:list works, uploads:write works, uploads:read works" in text
+
+
+@pytest.mark.parametrize(
+    ("scopes", "told"),
+    [
+        (["uploads:read", "uploads:write"], "uploads:list is missing, uploads:write works"),
+        (["uploads:list", "uploads:write"], "uploads:write works, uploads:read is missing"),
+        (["uploads:list", "uploads:read"], "uploads:write is missing, uploads:read works"),
+    ],
+)
+def test_the_connection_test_names_the_missing_scope(
+    connect: Connect, emulator: Emulator, geojson: Path, scopes: list[str], told: str
+) -> None:
+    full = connect()
+    full.wait(full.upload(geojson, "points-seen").id, timeout=60, poll_interval=0.1)
+
+    works, text = connect(password=emulator.create_token(scopes=scopes)).test_connection()
+
+    assert not works
+    assert told in text
+
+
+@pytest.mark.parametrize("state", ["TokenExpired", "TokenRevoked"])
+def test_the_connection_test_says_what_is_wrong_with_the_token(
+    connect: Connect, emulator: Emulator, state: str
+) -> None:
+    token = emulator.create_token(state=state)
+
+    works, text = connect(password=token).test_connection()
+
+    assert not works
+    assert state in text
+    assert token not in text
+
+
+def test_the_connection_test_makes_no_upload(connect: Connect, emulator: Emulator) -> None:
+    hook = connect()
+    before = [upload.id for upload in hook.list_uploads()]
+
+    hook.test_connection()
+
+    assert [upload.id for upload in hook.list_uploads()] == before
+
+
+def test_the_connection_test_of_a_server_that_is_down_is_an_answer(connect: Connect) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        hook = connect(retry=RetryPolicy(attempts=1), host=address)
+        works, text = hook.test_connection()
+
+    assert not works
+    assert address in text

@@ -1,0 +1,201 @@
+"""The sensor: what a poke makes of an upload, and when the next one comes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from airflow_mapbox.exceptions import MapboxFailError, MapboxUploadFailedError
+from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.sensors.uploads import UploadCompleteSensor
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, clock: Clock) -> Iterator[Emulator]:
+    settings = EmulatorSettings(processing_seconds=100, rate_limit=0)
+    with Emulator(tmp_path / "emulator", settings=settings, clock=clock) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def connection(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect_to(emulator, monkeypatch)
+
+
+def connect_to(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = {"conn_type": "mapbox", "host": emulator.url, "password": emulator.token}
+    described = fields | {"extra": {"s3_endpoint_url": emulator.s3_url}}
+    monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", json.dumps(described))
+
+
+@pytest.fixture
+def upload(tmp_path: Path) -> dict[str, Any]:
+    path = tmp_path / "points.geojson"
+    path.write_text('{"type": "Point", "coordinates": [7.1, 50.7]}')
+    return MapboxUploadsHook().upload(path, "points").to_json()
+
+
+def sensor(upload_id: Any, **options: Any) -> UploadCompleteSensor:
+    return UploadCompleteSensor(task_id="wait", upload_id=upload_id, **options)
+
+
+def poke(waiting: UploadCompleteSensor) -> Any:
+    return waiting.poke({})  # type: ignore[typeddict-item]
+
+
+def next_look(waiting: UploadCompleteSensor, run_duration: float = 0) -> float:
+    return waiting._get_next_poke_interval(datetime.now(UTC), lambda: run_duration, 1)
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Wait for the emulator's worker threads to have done what the clock allows them."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)
+
+
+def test_it_reschedules_unless_told_otherwise(upload: dict[str, Any]) -> None:
+    assert sensor(upload["id"]).mode == "reschedule"
+    assert sensor(upload["id"], mode="poke").mode == "poke"
+
+
+def test_an_upload_in_processing_is_not_done(upload: dict[str, Any]) -> None:
+    for upload_id in (upload["id"], upload):  # an id, or the operator's whole result
+        assert not poke(sensor(upload_id))
+
+
+def test_a_poke_is_one_request(upload: dict[str, Any], emulator: Emulator) -> None:
+    before = len(emulator.requests)
+
+    poke(sensor(upload["id"]))
+
+    assert len(emulator.requests) == before + 1
+
+
+def test_the_finished_upload_is_the_result(upload: dict[str, Any], clock: Clock) -> None:
+    waiting = sensor(upload["id"])
+
+    def done() -> bool:
+        clock.now += 50
+        return bool(poke(waiting))
+
+    until(done)
+
+    result = poke(waiting).xcom_value
+    assert (result["id"], result["complete"], result["progress"]) == (upload["id"], True, 1)
+
+
+def test_a_rate_limit_moves_the_next_look_to_the_reset_and_is_no_failure(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = EmulatorSettings(rate_limit=1, rate_window=60)
+    with Emulator(tmp_path / "limited", settings=settings, clock=clock) as limited:
+        connect_to(limited, monkeypatch)
+        list(MapboxUploadsHook().list_uploads(limit=1))  # spends what the window allows
+        waiting = sensor("cwhateverupload0123456789")
+
+        assert not poke(waiting)
+
+        assert limited.requests[-1].status == 429
+        assert 55 <= next_look(waiting) <= 66  # the window's minute, and the jitter of at most five seconds
+
+
+def test_the_next_look_is_not_before_airflow_has_noticed_the_last_exit(
+    upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = sensor(upload["id"], poke_interval=1)
+    poke(waiting)
+
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "5")
+
+    assert next_look(waiting) == 10
+
+
+def test_in_poke_mode_the_floor_is_the_users(upload: dict[str, Any]) -> None:
+    waiting = sensor(upload["id"], mode="poke", poke_interval=3)
+    poke(waiting)
+
+    assert next_look(waiting) == 3
+
+
+def test_the_next_look_is_seldom_when_the_upload_has_far_to_go_and_soon_when_it_is_nearly_done(
+    upload: dict[str, Any], clock: Clock
+) -> None:
+    waiting = sensor(upload["id"], max_wait=timedelta(seconds=40))
+    looks = []
+    for passed in (10, 50, 90):
+        clock.now = datetime.fromisoformat(upload["created"]).timestamp() + passed
+        until(lambda wanted=passed / 100 - 0.02: progress(waiting) >= wanted)
+        looks.append(next_look(waiting))
+
+    far, halfway, nearly = looks
+    assert far == 40  # half of what is left is 45 s, and max_wait is less
+    assert 20 <= halfway <= 30
+    assert nearly == 6  # the floor at the heartbeat of 1 s that the tests run with
+
+
+def progress(waiting: UploadCompleteSensor) -> float:
+    poke(waiting)
+    assert waiting._seen is not None
+    return waiting._seen.progress
+
+
+def test_airflows_exponential_backoff_keeps_its_meaning(upload: dict[str, Any]) -> None:
+    waiting = sensor(upload["id"], exponential_backoff=True, poke_interval=60, timeout=10_000, max_wait=7_000)
+    poke(waiting)
+
+    assert next_look(waiting, 1_000) > 120
+
+
+@pytest.mark.parametrize("upload_id", [None, "", "None", {}, {"id": None}, 7])
+def test_a_missing_id_is_a_clear_error(upload_id: Any) -> None:
+    with pytest.raises(MapboxFailError, match="There is no upload id"):
+        poke(sensor(upload_id))
+
+
+def test_an_id_that_mapbox_does_not_know_fails_at_once_and_names_the_scope() -> None:
+    with pytest.raises(MapboxFailError, match="without the scope uploads:read"):
+        poke(sensor("cnobodyknowsthisone123456"))
+
+
+def test_a_failed_upload_is_not_retried(tmp_path: Path, clock: Clock) -> None:
+    import zipfile
+
+    archive = tmp_path / "shapes.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("readme.txt", "no shapefile")
+    upload = MapboxUploadsHook().upload(archive, "shapes")
+    waiting = sensor(upload.id)
+
+    def ended() -> bool:
+        clock.now += 50
+        return bool(poke(waiting))
+
+    with pytest.raises(MapboxUploadFailedError, match="Failed to find a shapefile in your zip") as failure:
+        until(ended)
+
+    assert isinstance(failure.value, AirflowFailException)

@@ -1,0 +1,107 @@
+"""What Airflow reads from the provider's metadata, by Airflow's own code."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from airflow_mapbox.get_provider_info import get_provider_info
+
+
+@pytest.fixture(scope="module")
+def providers() -> Any:
+    from airflow.providers_manager import ProvidersManager
+
+    return ProvidersManager()
+
+
+def test_the_entry_point_leads_to_it() -> None:
+    (entry,) = metadata.entry_points(group="apache_airflow_provider", name="provider_info").select(
+        module="airflow_mapbox.get_provider_info"
+    )
+    assert entry.load()() == get_provider_info()
+
+
+def test_it_is_of_airflows_schema_and_knows_no_key_that_the_schema_lacks() -> None:
+    import airflow
+
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    info = get_provider_info()
+
+    jsonschema.validate(info, schema)
+    # Airflow passes over unknown keys without a word.
+    assert set(info) <= set(schema["properties"]) | {"integrations", "package-name", "name", "description"}
+
+
+def test_the_package_name_is_the_distributions() -> None:
+    assert get_provider_info()["package-name"] == metadata.metadata("airflow-provider-mapbox")["Name"]
+
+
+@pytest.mark.parametrize("section", ["hooks", "operators", "sensors"])
+def test_every_module_that_it_names_can_be_imported(section: str) -> None:
+    for integration in get_provider_info()[section]:
+        for module in integration["python-modules"]:
+            importlib.import_module(module)
+
+
+def test_airflow_lists_the_provider_and_its_version(providers: Any) -> None:
+    import airflow_mapbox
+
+    assert providers.providers["airflow-provider-mapbox"].version == airflow_mapbox.__version__
+
+
+def test_airflow_finds_the_hook_of_the_connection_type(providers: Any) -> None:
+    from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+
+    found = providers.hooks["mapbox"]
+    assert (found.hook_name, found.package_name) == ("Mapbox", "airflow-provider-mapbox")
+    assert found.connection_id_attribute_name == MapboxUploadsHook.conn_name_attr
+    assert found.connection_testable is True
+    module, _, name = found.hook_class_name.rpartition(".")
+    assert getattr(importlib.import_module(module), name) is MapboxUploadsHook
+
+
+def test_the_connection_form_asks_for_token_account_and_addresses() -> None:
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+
+    (form,) = [meta for meta in HookMetaService.hook_meta_data() if meta.connection_type == "mapbox"]
+
+    assert form.hook_name == "Mapbox"
+    assert form.standard_fields is not None
+    labels = {
+        "password": form.standard_fields.password.title,
+        "login": form.standard_fields.login.title,
+        "host": form.standard_fields.host.title,
+    }
+    assert labels == {"password": "Secret token", "login": "Account", "host": "API base URL"}
+    assert form.standard_fields.port.hidden
+    assert form.standard_fields.url_schema.hidden
+    assert set(form.extra_fields or {}) == {"s3_endpoint_url"}
+
+
+@pytest.mark.parametrize(
+    "module", ["airflow_mapbox.operators.uploads", "airflow_mapbox.sensors.uploads", "airflow_mapbox.export"]
+)
+def test_what_a_dag_file_imports_pulls_in_nothing_heavy(module: str) -> None:
+    code = (
+        "import sys, airflow.sdk, airflow.sdk.exceptions\n"
+        "from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue, conf\n"
+        "before = set(sys.modules)\n"
+        f"import {module}\n"
+        "print('\\n'.join(sorted(set(sys.modules) - before)))\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    heavy = {"geopandas", "pandas", "pyproj", "shapely", "pyarrow", "boto3", "botocore", "requests", "orjson", "numpy"}
+
+    imported = answer.stdout.split()
+
+    assert module in imported
+    assert not heavy & {name.partition(".")[0] for name in imported}
