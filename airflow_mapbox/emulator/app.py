@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from email.utils import formatdate
+
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ExceptionHandler
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from airflow_mapbox.emulator.api import UploadsApi, refused
 from airflow_mapbox.emulator.errors import RefusedError, Said
 from airflow_mapbox.emulator.tiles import TilesetPages
 
 
-def build_app(api: UploadsApi, tilesets: TilesetPages) -> Starlette:
+def build_app(api: UploadsApi, tilesets: TilesetPages, *, clock: Callable[[], float]) -> ASGIApp:
     """Return the application.
 
     Whatever goes wrong is answered ``{"message": …}``, as Mapbox does; an unknown route and a known one by another
     method are the same ``Not Found``.
+
+    :param clock: Unix time in seconds; what ``Date`` says, so that a client can hold a reset against it.
     """
     handlers: dict[int | type[Exception], ExceptionHandler] = {HTTPException: _not_found, Exception: _internal}
     app = Starlette(routes=[*api.routes(), *tilesets.routes()], exception_handlers=handlers)
     # A redirect to the path without its slash would carry the token on.
     app.router.redirect_slashes = False
-    return app
+    return _dated(app, clock)
+
+
+def _dated(app: ASGIApp, clock: Callable[[], float]) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Date"] = formatdate(clock(), usegmt=True)
+            await send(message)
+
+        await app(scope, receive, send_dated)
+
+    return answer
 
 
 def _not_found(_request: Request, error: Exception) -> Response:

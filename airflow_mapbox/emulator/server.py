@@ -176,7 +176,7 @@ class _Running:
             s3.start()
             stack.callback(s3.stop)
             api = UploadsApi(self.store, settings=settings, seen=emulator._seen, clock=clock, created=processing.add)
-            server = _ApiServer(build_app(api, TilesetPages(self.store, settings=settings)), api_socket)
+            server = _ApiServer(build_app(api, TilesetPages(self.store, settings=settings), clock=clock), api_socket)
             stack.callback(server.stop)
             server.start()
             self._ends = stack.pop_all()
@@ -195,7 +195,13 @@ class _ApiServer:
     def __init__(self, app: Any, listening: socket.socket) -> None:
         # No access log: its lines have the token in them.
         config = uvicorn.Config(
-            app, lifespan="off", log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=1
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(

@@ -380,6 +380,7 @@ class TestRateLimit:
             assert answer.headers["X-Rate-Limit-Interval"] == "60"
             assert answer.headers["X-Rate-Limit-Limit"] == "3"
             assert answer.headers["X-Rate-Limit-Reset"] == "1700000060"
+            assert answer.headers["Date"] == "Tue, 14 Nov 2023 22:13:20 GMT"  # the same clock, at 1700000000
 
     def test_a_request_too_many_is_refused_until_the_reset(self, limited: Account, clock: Clock) -> None:
         clock.now += 0.5
