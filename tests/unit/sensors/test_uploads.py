@@ -149,7 +149,7 @@ def test_the_next_look_is_seldom_when_the_upload_has_far_to_go_and_soon_when_it_
     looks = []
     for passed in (10, 50, 90):
         clock.now = datetime.fromisoformat(upload["created"]).timestamp() + passed
-        until(lambda wanted=passed / 100 - 0.02: progress(waiting) >= wanted)
+        until(lambda wanted=passed / 100 - 0.06: progress(waiting) >= wanted)
         looks.append(next_look(waiting))
 
     far, halfway, nearly = looks
