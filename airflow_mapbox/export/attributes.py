@@ -7,6 +7,7 @@ import decimal
 from typing import Any
 
 import geopandas
+import numpy as np
 import orjson
 import pandas as pd
 
@@ -49,7 +50,7 @@ def encode_properties(frame: pd.DataFrame) -> list[bytes]:
     for values in zip(*columns, strict=True):
         row = dict(zip(names, values, strict=True))
         try:
-            encoded.append(orjson.dumps(row, default=_default, option=orjson.OPT_SERIALIZE_NUMPY))
+            encoded.append(orjson.dumps(row, default=_default))
         except (orjson.JSONEncodeError, TypeError):
             raise _cannot_encode(row) from None
     return encoded
@@ -74,15 +75,26 @@ def _default(value: Any) -> Any:
         return float(value) if value.is_finite() else None
     if isinstance(value, datetime.timedelta):
         return value.total_seconds()
-    if isinstance(value, pd.Timestamp | pd.Period):
+    if isinstance(value, pd.Timestamp):
+        return value.isoformat()
+    if isinstance(value, pd.Period):
         return str(value)
+    # Not left to orjson, which knows no NaT: it refuses one alone and writes one in an array as a date in 1677.
+    if isinstance(value, np.datetime64):
+        return pd.Timestamp(value)
+    if isinstance(value, np.timedelta64):
+        return pd.Timedelta(value)
+    if isinstance(value, np.ndarray):
+        return list(value) if value.dtype.kind in "mM" else value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
     raise TypeError(type(value).__name__)
 
 
 def _cannot_encode(row: dict[str, Any]) -> AttributeValueError:
     for name, value in row.items():
         try:
-            orjson.dumps(value, default=_default, option=orjson.OPT_SERIALIZE_NUMPY)
+            orjson.dumps(value, default=_default)
         except (orjson.JSONEncodeError, TypeError) as error:
             return AttributeValueError(
                 f"Column {name!r} has a {type(value).__name__}, which has no form in JSON ({error}). Convert it to "

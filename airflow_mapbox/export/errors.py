@@ -11,6 +11,10 @@ class MissingCrsError(ExportError):
     """The data does not say which coordinate reference system it is in, and nobody else did."""
 
 
+class UnknownCrsError(ExportError):
+    """A reference system that PROJ does not know, or cannot transform to longitude, latitude."""
+
+
 class CoordinatesError(ExportError):
     """A coordinate is not finite, or outside of what a Mercator map shows."""
 

@@ -13,7 +13,7 @@ import shapely
 from pyproj import CRS
 
 from airflow_mapbox.export.attributes import attributes, encode_properties
-from airflow_mapbox.export.crs84 import CRS84, crs_name, crs_of, to_crs84
+from airflow_mapbox.export.crs84 import CRS84, crs_name, crs_of, parse_crs, to_crs84
 from airflow_mapbox.export.errors import EmptyExportError
 from airflow_mapbox.export.files import WholeFile, whole_file
 from airflow_mapbox.export.report import ExportReport
@@ -48,13 +48,15 @@ def write_geojson(
     :param batch_rows: features in memory at a time.
     :return: what was done.
     :raises MissingCrsError: where nobody says which reference system the data is in.
+    :raises UnknownCrsError: where PROJ cannot transform from there to longitude, latitude.
     :raises CoordinatesError: for coordinates that are not finite or that no Mercator map shows.
     :raises EmptyExportError: where there is no feature to write.
     :raises ExportError: for a source, column or value that cannot be written; the message names it.
     """
     target = Path(path)
+    given = None if crs is None else parse_crs(crs)
     with whole_file(target) as file:
-        writer = _Writer(file, None if crs is None else CRS.from_user_input(crs), decimals)
+        writer = _Writer(file, given, decimals)
         for frame in batches(source, rows=batch_rows):
             writer.add(frame)
         report = writer.finish(target)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TypeAlias
 
 import geopandas
 import pyarrow as pa
 import pyarrow.parquet as pq
+import shapely
+from pyproj import CRS
+from pyproj.exceptions import CRSError
 
 from airflow_mapbox.export.errors import UnreadableSourceError
-
-if TYPE_CHECKING:
-    from pyproj import CRS
 
 # A frame, frames, or a GeoParquet file.
 ExportSource: TypeAlias = "geopandas.GeoDataFrame | Iterable[geopandas.GeoDataFrame] | str | PathLike[str]"
@@ -24,6 +26,7 @@ ExportSource: TypeAlias = "geopandas.GeoDataFrame | Iterable[geopandas.GeoDataFr
 BATCH_ROWS = 20_000
 
 _WGS84 = "OGC:CRS84"
+_ENCODINGS = ("WKB", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon")
 
 
 def batches(source: ExportSource, *, rows: int = BATCH_ROWS) -> Iterator[geopandas.GeoDataFrame]:
@@ -66,49 +69,95 @@ def _slices(frame: geopandas.GeoDataFrame, rows: int) -> Iterator[geopandas.GeoD
 def _geoparquet(path: Path, rows: int) -> Iterator[geopandas.GeoDataFrame]:
     if not path.is_file():
         raise UnreadableSourceError(f"The GeoParquet file {path} does not exist.")
+    with _named(path):
+        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+    with file:
+        geometry = _geometry_column(path, file.schema_arrow)
+        read = file.iter_batches(rows, use_threads=False)
+        while True:
+            # Not around the yield as well: what is raised there is not of this file.
+            with _named(path):
+                batch = next(read, None)
+                frame = None if batch is None else _frame(pa.Table.from_batches([batch]), geometry)
+            if frame is None:
+                return
+            yield frame
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say of which file it is that reading it failed."""
     problem = None
     try:
-        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
-    except pa.ArrowInvalid as error:
-        problem = str(error).splitlines()[0]
+        yield
+    # shapely has no curves, which it says with a NotImplementedError.
+    except (pa.ArrowException, OSError, ValueError, NotImplementedError, shapely.errors.ShapelyError) as error:
+        problem = (str(error).splitlines() or [type(error).__name__])[0]
     if problem is not None:
         raise UnreadableSourceError(
-            f"{path} cannot be read as Parquet: {problem} Read another format with geopandas.read_file and export the "
-            "frame."
+            f"{path} cannot be read as GeoParquet: {problem.rstrip('.')}. Read another format with "
+            "geopandas.read_file and export the frame."
         )
-    with file:
-        geometry, crs, encoding = _geo_metadata(path, file.schema_arrow.metadata or {})
-        for batch in file.iter_batches(rows, use_threads=False):
-            yield _frame(pa.Table.from_batches([batch]), geometry, crs, encoding)
 
 
-def _geo_metadata(path: Path, metadata: dict[bytes, bytes]) -> tuple[str, Any, str]:
+@dataclass(frozen=True)
+class _GeometryColumn:
+    """What GeoParquet says of its primary geometry: a CRS, or None for an unknown one, and columns of boxes."""
+
+    name: str
+    encoding: str
+    crs: CRS | None
+    coverings: tuple[str, ...]
+
+
+def _geometry_column(path: Path, schema: pa.Schema) -> _GeometryColumn:
     """Read what GeoParquet says of the geometry column (GeoParquet 1.1, "File metadata")."""
+    metadata = schema.metadata or {}
     if b"geo" not in metadata:
         raise UnreadableSourceError(
             f"{path} is Parquet but not GeoParquet: it does not say which column is the geometry. Write it with "
             "GeoDataFrame.to_parquet."
         )
-    geo = json.loads(metadata[b"geo"])
-    name = geo["primary_column"]
-    column = geo["columns"][name]
+    try:
+        geo = json.loads(metadata[b"geo"])
+        name = geo["primary_column"]
+        column = geo["columns"][name]
+        # Absent means longitude, latitude; null means that nobody knows.
+        crs = column.get("crs", _WGS84)
+        found = _GeometryColumn(
+            name=name,
+            encoding=column["encoding"],
+            crs=None if crs is None else CRS.from_user_input(crs),
+            coverings=tuple({corner[0] for corner in column.get("covering", {}).get("bbox", {}).values()}),
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, CRSError):
+        found = None
+    if found is None or found.name not in schema.names or found.encoding not in _ENCODINGS:
+        raise UnreadableSourceError(
+            f"{path} has GeoParquet metadata that make no sense: rewrite it with GeoDataFrame.to_parquet."
+        )
     if column.get("edges", "planar") != "planar":
         raise UnreadableSourceError(
             f"{path} has {column['edges']} edges: GeoJSON's edges are straight in longitude and latitude. Densify them "
             "first."
         )
-    # Absent means longitude, latitude; null means that nobody knows.
-    return name, column.get("crs", _WGS84), column["encoding"]
+    return found
 
 
-def _frame(table: pa.Table, geometry: str, crs: CRS | None, encoding: str) -> geopandas.GeoDataFrame:
-    column = table.column(geometry)
-    if encoding == "WKB":
-        geometries = geopandas.GeoSeries.from_wkb(column.to_pandas(), crs=crs)
+def _frame(table: pa.Table, geometry: _GeometryColumn) -> geopandas.GeoDataFrame:
+    column = table.column(geometry.name)
+    if geometry.encoding == "WKB":
+        geometries = geopandas.GeoSeries.from_wkb(column.to_pandas(), crs=geometry.crs)
     else:
-        field = pa.field(geometry, column.type, metadata={"ARROW:extension:name": f"geoarrow.{encoding}"})
-        geometries = geopandas.GeoSeries.from_arrow(_Exported(field, column), crs=crs)
-    return geopandas.GeoDataFrame(table.drop_columns([geometry]).to_pandas(), geometry=geometries.to_numpy(), crs=crs)
+        extension = {"ARROW:extension:name": f"geoarrow.{geometry.encoding}"}
+        field = pa.field(geometry.name, column.type, metadata=extension)
+        geometries = geopandas.GeoSeries.from_arrow(_Exported(field, column), crs=geometry.crs)
+    left_out = {geometry.name, *geometry.coverings}
+    # As floats, integers beside a null would lose digits and change their type from batch to batch.
+    rest = table.drop_columns([name for name in table.column_names if name in left_out]).to_pandas(
+        integer_object_nulls=True
+    )
+    return geopandas.GeoDataFrame(rest, geometry=geometries.to_numpy(), crs=geometry.crs)
 
 
 class _Exported:

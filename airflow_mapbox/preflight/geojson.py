@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -17,7 +17,7 @@ _MISTAKEN = {'"arcs":': "TopoJSON", '"objects":': "TopoJSON", '"tilejson":': "Ti
 _LONGITUDE_LATITUDE = re.compile(r"(CRS:?84|EPSG:+4326|EPSG:[0-9.]*:4326)$", re.IGNORECASE)
 _CRS_NAME = re.compile(rb'"crs"\s*:\s*\{.{0,120}?"name"\s*:\s*"([^"]{1,120})"', re.DOTALL)
 
-_GEOMETRIES = {"Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection"}
+_GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
 _WRITE = "Write it with airflow_mapbox.export.write_geojson, which reprojects to longitude, latitude."
 
 
@@ -51,11 +51,14 @@ def check_document(data: bytes) -> Iterator[str]:
     except orjson.JSONDecodeError as error:
         yield f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         return
-    if not isinstance(document, dict) or document.get("type") not in {"FeatureCollection", "Feature", *_GEOMETRIES}:
+    if not isinstance(document, dict) or document.get("type") not in ("FeatureCollection", "Feature", *_GEOMETRIES):
         yield "is JSON but not GeoJSON: it has no `type` of FeatureCollection, Feature or a geometry."
         return
     yield from _check_crs(_crs_name(document.get("crs")))
-    features = document.get("features") if document["type"] == "FeatureCollection" else [document]
+    if document["type"] == "FeatureCollection":
+        features = document.get("features")
+    else:
+        features = [document if document["type"] == "Feature" else {"type": "Feature", "geometry": document}]
     if not isinstance(features, list):
         yield "is a FeatureCollection whose `features` is no array."
     elif not features:
@@ -69,7 +72,10 @@ def _check_features(features: list[Any]) -> Iterator[str]:
         if not isinstance(feature, dict):
             yield f"has a {type(feature).__name__} as feature {index}."
             return
-        geometry = feature.get("geometry") if feature.get("type") == "Feature" else feature
+        if feature.get("type") != "Feature":
+            yield f"has no `type` of Feature in feature {index}."
+            return
+        geometry = feature.get("geometry")
         if geometry is None:
             continue
         if not isinstance(geometry, dict) or geometry.get("type") not in _GEOMETRIES:
@@ -93,17 +99,13 @@ def _positions(geometry: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     while stack:
         item = stack.pop()
         if isinstance(item, dict):
-            stack.append(item.get("coordinates"))
-            stack.extend(_members(item.get("geometries")))
-        elif isinstance(item, list) and item:
-            if isinstance(item[0], list):
-                stack.extend(item)
-            else:
-                yield item[0], item[1] if len(item) > 1 else None
-
-
-def _members(geometries: object) -> Iterable[Any]:
-    return geometries if isinstance(geometries, list) else ()
+            stack.append(item.get("geometries" if item.get("type") == "GeometryCollection" else "coordinates"))
+        elif not isinstance(item, list):
+            yield None, None
+        elif item and isinstance(item[0], list | dict):
+            stack.extend(item)
+        elif item:
+            yield item[0], item[1] if len(item) > 1 else None
 
 
 def _is_number(value: object) -> bool:

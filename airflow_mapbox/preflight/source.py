@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from urllib3.exceptions import HTTPError
+
 from airflow_mapbox.preflight import formats, geojson
 from airflow_mapbox.uploads.errors import SourceError
+from airflow_mapbox.uploads.redaction import redact
 from airflow_mapbox.uploads.sources import Source, SourceLike, open_source
 
 _HEAD = 64 * 1024
@@ -56,8 +59,14 @@ def check_source(source: SourceLike | Source) -> SourceReport:
     :raises SourceError: where it does not exist or cannot be read.
     """
     opened = source if isinstance(source, Source) else open_source(source)
+    head, failure = b"", None
     with opened.open() as stream:
-        head = stream.read(_HEAD)
+        try:
+            head = stream.read(_HEAD)
+        except (OSError, HTTPError) as error:
+            failure = redact(str(error))
+    if failure is not None:
+        raise SourceError(f"{opened.description} cannot be read: {failure}.")
     found = formats.format_of_content(head)
     problems = tuple(f"{opened.description} {problem}" for problem in _problems(opened, head, found))
     return SourceReport(opened.description, found.name if found else None, opened.size, problems)
@@ -74,7 +83,8 @@ def _problems(source: Source, head: bytes, found: formats.Format | None) -> Iter
     if promised is not None and found is not promised:
         start = head[:40].decode("utf-8", "replace")
         yield f"should be {promised.name} by its name, but starts with {start!r}: look at the task that wrote it."
-        return
+        if found is None:
+            return
     if found is None:
         known = ", ".join(known.name for known in formats.FORMATS)
         yield f"is of no format that Mapbox takes ({known})."

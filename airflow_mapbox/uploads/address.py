@@ -10,10 +10,12 @@ from airflow_mapbox.uploads.errors import ConfigurationError
 
 API_URL = "https://api.mapbox.com"
 
-_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/?#@]*:[^/?#]*@")
+# A password may have a slash in it, as AWS keys do; digits before the first slash are a port. A `Path` of a URL has
+# lost one of the two slashes.
+_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+[^/?#@:]*:(?!/|\d{1,5}[/?#])[^@]*@")
 # Names of query parameters that sign a URL or carry a key, at AWS, Azure, Google and elsewhere.
 _SIGNED = re.compile(
-    r"[?&](x-amz-(signature|credential|security-token)|signature|sig|x-goog-(signature|credential)|access_token|token"
+    r"[?&#](x-amz-(signature|credential|security-token)|signature|sig|x-goog-(signature|credential)|access_token|token"
     r"|api_?key|key|password|secret)=",
     re.IGNORECASE,
 )

@@ -9,14 +9,15 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import NewConnectionError
+from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 
 from airflow_mapbox.uploads.address import API_URL, check_endpoint, origin
+from airflow_mapbox.uploads.deadline import bound_answers
 from airflow_mapbox.uploads.errors import (
     ApiError,
     ConfigurationError,
@@ -40,11 +41,15 @@ from airflow_mapbox.uploads.models import (
     TokenState,
     Upload,
     account_of_token,
+    check_account,
     check_display_name,
     is_dataset_url,
 )
 from airflow_mapbox.uploads.redaction import guard_loggers, redact, register_secret
 from airflow_mapbox.uploads.throttle import RetryPolicy, server_time, throttle_delay
+
+if TYPE_CHECKING:
+    from urllib3.connectionpool import ConnectionPool, HTTPConnectionPool
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +93,13 @@ class _Answer:
         try:
             document = json.loads(self.body)
             text = document["message"] if isinstance(document, dict) else None
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, RecursionError):
             text = None
-        if not isinstance(text, str):
-            kind = self.headers.get("Content-Type", "no content type")
-            text = f"{kind}: {self.body[:_SHOWN_OF_FOREIGN_ANSWER].decode('utf-8', 'replace')}"
-        return redact(text.strip()[:_SHOWN_OF_MESSAGE])
+        # Redacted before it is cut: half a secret is no longer recognised as one.
+        if isinstance(text, str):
+            return redact(text.strip())[:_SHOWN_OF_MESSAGE]
+        kind = redact(self.headers.get("Content-Type", "no content type"))
+        return f"{kind}: {redact(self.body.decode('utf-8', 'replace'))[:_SHOWN_OF_FOREIGN_ANSWER]}".strip()
 
 
 class _TokenAdapter(HTTPAdapter):
@@ -103,9 +109,15 @@ class _TokenAdapter(HTTPAdapter):
     So no URL that requests holds, hands out or puts into an exception has the token in it.
     """
 
-    def __init__(self, access_token: str) -> None:
+    def __init__(self, access_token: str, *, whole_answer: float) -> None:
         self._parameter = urlencode({"access_token": access_token})
+        self._whole_answer = whole_answer
         super().__init__(max_retries=0)
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> ConnectionPool:
+        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        bound_answers(cast("HTTPConnectionPool", pool), self._whole_answer)
+        return pool
 
     def request_url(self, request: requests.PreparedRequest, proxies: Mapping[str, str] | None) -> str:
         url = super().request_url(request, proxies)
@@ -113,6 +125,13 @@ class _TokenAdapter(HTTPAdapter):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+class _Session(requests.Session):
+    """A session to which no answer is a redirect: requests would read and parse one even where it must not follow."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
 
 
 class UploadsClient:
@@ -152,18 +171,19 @@ class UploadsClient:
         register_secret(token, quote(token, safe=""))
         guard_loggers()
         self.base_url = check_endpoint(base_url, "the connection's host")
-        self.username = username or account_of_token(token)
-        TilesetId(self.username, "any")  # the account is part of every path and tileset: refuse a bad one here
+        self.username = check_account(username) if username else account_of_token(token)
         self.retry = retry or RetryPolicy()
         self._timeout = timeout
         self._sleep = sleep
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self._clock_offset = 0.0
-        self._session = requests.Session()
+        self._session = _Session()
+        # What is for the loopback is for no proxy that the environment names; and plain http goes nowhere else.
+        self._session.trust_env = not self.base_url.startswith("http://")
         # One host has an adapter: a request to any other finds none, whatever made it.
         self._session.adapters.clear()
-        self._session.mount(f"{self.base_url}/", _TokenAdapter(token))
+        self._session.mount(f"{self.base_url}/", _TokenAdapter(token, whole_answer=timeout[2]))
 
     def __enter__(self) -> Self:
         return self
@@ -293,22 +313,29 @@ class UploadsClient:
         # Also keeps `..` out of the path, which urllib3 would resolve to another endpoint.
         if not _UPLOAD_ID.fullmatch(upload_id):
             raise InvalidUploadIdError(
-                f"{redact(upload_id[:80])!r} is no upload id: take the `id` of an upload object."
+                f"{redact(upload_id)[:80]!r} is no upload id: take the `id` of an upload object."
             )
         return f"/uploads/v1/{self.username}/{upload_id}"
 
     def _next_page(self, call: _Call, url: str, link: str | None) -> str | None:
         if link is None:
             return None
-        target = urljoin(url, link)
-        if origin(target) != origin(self.base_url):
+        try:
+            target = urljoin(url, link)
+            parts, target_origin = urlsplit(target), origin(target)
+        except ValueError:
+            target_origin = None
+        if target_origin is None:
+            raise InvalidAnswerError(f"{call.method} {call.path} links to a next page with something that is no URL.")
+        if target_origin != origin(self.base_url):
             raise InvalidAnswerError(
-                f"The next page of {call.method} {call.path} is on another host, {urlsplit(target).hostname}; "
+                f"The next page of {call.method} {call.path} is on another host, {redact(parts.hostname or 'none')}; "
                 "the token is not sent there."
             )
-        parts = urlsplit(target)
-        query = [(key, value) for key, value in parse_qsl(parts.query) if key != "access_token"]
-        return urlunsplit(parts._replace(query=urlencode(query)))
+        # One client's `reverse` has no value, and the server may give it back so.
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+        query = urlencode([(key, value) for key, value in pairs if key != "access_token"])
+        return urlunsplit(parts._replace(netloc=urlsplit(self.base_url).netloc, query=query, fragment=""))
 
     def _request(
         self,
@@ -335,7 +362,7 @@ class UploadsClient:
                 error = outcome
             if isinstance(error, ThrottledError):
                 limit = self.retry.max_throttle_wait
-                if limit is not None and throttled_for + error.retry_after > limit:
+                if limit is not None and (limit <= 0 or throttled_for + error.retry_after > limit):
                     raise error
                 pause = error.retry_after
                 throttled_for += pause
@@ -363,8 +390,7 @@ class UploadsClient:
         may hold a URL with the token, in its ``__cause__`` or ``__context__``.
         """
         connect, read, whole = self._timeout
-        # A staging host or proxy can be slow for long and still send a byte now and then: the deadline ends that.
-        deadline = time.monotonic() + whole
+        started = time.monotonic()
         try:
             with self._session.request(
                 call.method,
@@ -380,11 +406,9 @@ class UploadsClient:
                     content += chunk
                     if len(content) > _LARGEST_ANSWER:
                         return InvalidAnswerError(f"{call.method} {call.path} answered more than the API ever sends.")
-                    if time.monotonic() > deadline:
-                        return NoAnswerError(f"{call.method} {call.path} was not answered within {whole:g} s.")
                 self._keep_server_time(response.headers)
-                if response.is_redirect or 300 <= response.status_code < 400:
-                    target = urlsplit(response.headers.get("Location", "")).hostname or "another path"
+                if 300 <= response.status_code < 400:
+                    target = _host_of(response.headers.get("Location", "")) or "another path"
                     return InvalidAnswerError(
                         f"{call.method} {call.path} was redirected to {redact(target)}, and the Uploads API never "
                         "redirects: check the connection's host. The token was not sent on."
@@ -397,15 +421,19 @@ class UploadsClient:
             return _NotSentError(self._no_answer(call, "the proxy refused the connection", error))
         except requests.exceptions.ConnectTimeout as error:
             return _NotSentError(self._no_answer(call, f"no connection within {connect:g} s", error))
-        except requests.exceptions.Timeout as error:
-            return NoAnswerError(self._no_answer(call, f"no answer within {read:g} s", error))
-        except requests.exceptions.ConnectionError as error:
-            reason = getattr(error.args[0], "reason", None) if error.args else None
-            refused = isinstance(reason, NewConnectionError)
-            text = self._no_answer(call, "no connection could be made" if refused else "the connection broke", error)
-            return _NotSentError(text) if refused else NoAnswerError(text)
         except requests.exceptions.RequestException as error:
-            return NoAnswerError(self._no_answer(call, "the answer broke off", error))
+            reason = error.args[0] if error.args else None
+            if isinstance(getattr(reason, "reason", None), NewConnectionError):
+                return _NotSentError(self._no_answer(call, "no connection could be made", error))
+            # requests has a class of its own only for a read that times out before the body.
+            if isinstance(error, requests.exceptions.Timeout) or isinstance(reason, ReadTimeoutError):
+                late = time.monotonic() - started >= whole
+                what = f"no whole answer within {whole:g} s" if late else f"no answer within {read:g} s"
+            elif isinstance(error, requests.exceptions.ConnectionError):
+                what = "the connection broke"
+            else:
+                what = "the answer broke off"
+            return NoAnswerError(self._no_answer(call, what, error))
 
     def _keep_server_time(self, headers: Mapping[str, str]) -> None:
         told = server_time(headers)
@@ -419,7 +447,7 @@ class UploadsClient:
         # A UnicodeDecodeError is a ValueError too. Raised outside of the handler, so that nothing hangs on the error.
         try:
             return json.loads(answer.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         raise InvalidAnswerError(
             f"{call.method} {call.path} at {self.base_url} answered {answer.status} with no JSON ({answer.message}). "
@@ -431,7 +459,7 @@ class UploadsClient:
         status, message = answer.status, answer.message
         said = f"{call.method} {call.path} answered {status} ({message})."
         if status == 429:
-            delay = throttle_delay(answer.headers, self._clock(), self._rng)
+            delay = throttle_delay(answer.headers, self.server_now(), self._rng)
             return ThrottledError(
                 f"{said} The account's rate limit is spent; another request makes sense in {delay:.0f} s.",
                 status=status,
@@ -472,6 +500,8 @@ def _refusal(call: _Call, status: int, message: str) -> tuple[type[ApiError], st
     if status == 401:
         return TokenRejectedError, "Check the token in the connection's password: it is missing, mistyped or revoked."
     if status == 404:
+        if not call.scope:
+            return NotFoundError, "Check that the connection's host is the Mapbox API."
         return NotFoundError, (
             "Mapbox answers this for a thing that does not exist, for a token that it does not know, and for a token "
             f"without the scope {call.scope}, which this call needs: check the id, then the token's scopes."
@@ -479,3 +509,10 @@ def _refusal(call: _Call, status: int, message: str) -> tuple[type[ApiError], st
     if status == 409:
         return StagedUrlUsedError, "A staged file makes one upload only: look for it in the list, or stage again."
     return InvalidRequestError, "Mapbox does not accept this request: change what the message names."
+
+
+def _host_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None

@@ -38,7 +38,9 @@ def create_or_adopt(client: UploadsClient, tileset: str, url: str, name: str | N
     wanted = str(client.tileset_id(tileset))
     earliest = datetime.fromtimestamp(since - _CLOCK_STEP, UTC)
     for upload in client.list_uploads():
-        if upload.created_at is not None and upload.created_at < earliest:
+        if upload.created_at is None:
+            continue  # it may be older
+        if upload.created_at < earliest:
             break  # newest first: all that follow are older
         if upload.tileset == wanted:
             log.info("The create call had taken effect before: adopting upload %s of %s", upload.id, wanted)

@@ -6,12 +6,14 @@ import base64
 import binascii
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow_mapbox.uploads.errors import ConfigurationError, InvalidAnswerError, InvalidTilesetError
+from airflow_mapbox.uploads.redaction import redact
 
 # "The only allowed special characters are - and _", 32 characters a part (Uploads API, "Create an upload").
 _TILESET_PART = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -120,11 +122,12 @@ class Upload:
         :raises InvalidAnswerError: where it is no upload object; the message names the field.
         """
         fields = _object(document, "upload")
+        error = _optional_text(fields, "error", "upload", required=True)
         return cls(
             id=_text(fields, "id", "upload"),
             tileset=_text(fields, "tileset", "upload"),
             complete=_boolean(fields, "complete", "upload"),
-            error=_optional_text(fields, "error", "upload", required=True),
+            error=None if error is None else redact(error),
             progress=_number(fields, "progress", "upload"),
             name=_optional_text(fields, "name", "upload"),
             owner=_optional_text(fields, "owner", "upload"),
@@ -149,10 +152,11 @@ class Upload:
 
     @property
     def created_at(self) -> datetime | None:
-        """The time of creation, with its zone, or None where the API gave none that can be read."""
+        """The time of creation, in UTC, or None where the API gave none that can be read."""
         try:
-            return datetime.fromisoformat(self.created) if self.created else None
-        except ValueError:
+            created = datetime.fromisoformat(self.created or "")
+            return created.astimezone(UTC) if created.tzinfo else created.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
             return None
 
     def to_json(self) -> dict[str, Any]:
@@ -253,6 +257,22 @@ def account_of_token(token: str) -> str:
     return account
 
 
+def check_account(username: str) -> str:
+    """
+    Refuse an account name that can be none: it is part of every path and tileset id.
+
+    :param username: as the connection has it.
+    :return: the same.
+    :raises ConfigurationError: where it is not 1 to 32 of ``A-Z a-z 0-9 _ -``.
+    """
+    if not _TILESET_PART.fullmatch(username):
+        raise ConfigurationError(
+            f"{redact(username)[:80]!r} is no Mapbox account, which has 1 to 32 of A-Z, a-z, 0-9, - and _. Correct the "
+            "connection's login, or leave it out: the token names its account."
+        )
+    return username
+
+
 def _object(document: object, what: str) -> Mapping[str, object]:
     if not isinstance(document, Mapping):
         raise InvalidAnswerError(f"Expected the {what} as a JSON object, got {type(document).__name__}.")
@@ -282,8 +302,8 @@ def _boolean(fields: Mapping[str, object], name: str, what: str) -> bool:
 
 def _number(fields: Mapping[str, object], name: str, what: str) -> float:
     value = fields.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong_field(fields, name, what, "a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        raise _wrong_field(fields, name, what, "a finite number")
     return float(value)
 
 

@@ -57,9 +57,14 @@ class _RedactingFilter(logging.Filter):
         redacted = redact(message)
         if redacted != message:
             record.msg, record.args = redacted, None
+        if record.exc_info:
+            # A server's own words may be in the exception. Formatters take the text where there is one.
+            record.exc_text = redact(_format_exception(record.exc_info))
+            record.exc_info = None
         return True
 
 
+_format_exception = logging.Formatter().formatException
 _filter = _RedactingFilter()
 
 

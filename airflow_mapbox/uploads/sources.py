@@ -8,18 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import requests
 
 from airflow_mapbox.uploads.address import check_endpoint, origin, refuse_secrets
 from airflow_mapbox.uploads.errors import SourceError
+from airflow_mapbox.uploads.redaction import redact
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_HTTP_TIMEOUT = (10.0, 60.0)
+_HTTP_TIMEOUT = (10.0, 60.0)  # to connect, and between bytes: a file may take as long as it takes
 
 
 @runtime_checkable
@@ -72,40 +73,68 @@ def open_source(source: SourceLike) -> Source:
     if isinstance(source, str) and source.startswith(("http://", "https://")):
         return _web_source(source)
     if isinstance(source, str) and source.startswith("file://"):
-        return _local_source(Path(urlsplit(source).path))
+        return _local_source(Path(unquote(urlsplit(source).path)))
     if isinstance(source, str) and _SCHEME.match(source):
         raise SourceError(f"{source!r} is no local path and no https URL; give object storage as an ObjectStoragePath.")
     if isinstance(source, str | Path):
         return _local_source(Path(source))
     if isinstance(source, PathLike):
         return _object_source(source)
+    if isinstance(source, os.PathLike):
+        return _local_source(Path(source))
     raise SourceError(f"A {type(source).__name__} cannot be uploaded: give a path, a URL or an ObjectStoragePath.")
 
 
 def _local_source(path: Path) -> Source:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist on this worker"
+    problem, size = None, 0
+    try:
+        if not path.is_file():
+            exists = "is no regular file" if path.exists() else "does not exist on this worker"
+            problem = "is a folder" if path.is_dir() else exists
+        else:
+            size = path.stat().st_size
+    except OSError as error:
+        problem = f"cannot be looked at ({error.strerror})"
+    if problem is not None:
         raise SourceError(
-            f"The source file {path} {what}. Check the path, and that the task that wrote it ran on the same machine "
-            "or on storage that all workers share."
+            f"The source file {path} {problem}. Check the path, and that the task that wrote it ran on the same "
+            "machine or on storage that all workers share."
         )
-    return Source(str(path), path.stat().st_size, lambda: path.open("rb"), path)
+    return Source(str(path), size, lambda: _opened(str(path), lambda: path.open("rb")), path)
 
 
 def _object_source(path: PathLike) -> Source:
     description = str(path)
+    problem, size = None, None
     try:
         size = path.stat().st_size
     except FileNotFoundError:
         size = -1
+    except OSError as error:
+        problem = f"cannot be looked at ({redact(str(error))})"
     if size == -1:
-        raise SourceError(f"The source {description} does not exist. Check the bucket and key.")
-    return Source(description, size, lambda: path.open("rb"))
+        problem = "does not exist"
+    if problem is not None:
+        raise SourceError(f"The source {description} {problem}. Check the bucket, the key and the connection.")
+    return Source(description, size, lambda: _opened(description, lambda: path.open("rb")))
+
+
+def _opened(description: str, opener: Callable[[], IO[bytes]]) -> IO[bytes]:
+    try:
+        return opener()
+    except OSError as error:
+        problem = redact(error.strerror or str(error))
+    raise SourceError(f"The source {description} cannot be read: {problem}.")
 
 
 def _web_source(url: str) -> Source:
-    scheme, host, port = origin(url)
-    check_endpoint(f"{scheme}://{host}:{port}", "the source")
+    try:
+        scheme, host, port = origin(url)
+    except ValueError:
+        host = None
+    if not host:
+        raise SourceError("The source is a web address that cannot be read as one. Check its host and port.")
+    check_endpoint(f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}", "the source")
     description = urlunsplit(urlsplit(url)._replace(query="", fragment=""))
     failure = None
     try:
@@ -123,9 +152,16 @@ def _web_source(url: str) -> Source:
 
 
 def _web_stream(url: str, description: str) -> IO[bytes]:
-    response = requests.get(url, stream=True, timeout=_HTTP_TIMEOUT)  # closed with the stream
-    if response.status_code != 200:
-        response.close()
-        raise SourceError(f"The source {description} answered {response.status_code} when it was read.")
+    failure = None
+    try:
+        response = requests.get(url, stream=True, timeout=_HTTP_TIMEOUT)  # closed with the stream
+    except requests.exceptions.RequestException as error:
+        failure = f"could not be read ({type(error).__name__})"
+    else:
+        if response.status_code != 200:
+            response.close()
+            failure = f"answered {response.status_code} when it was read"
+    if failure is not None:
+        raise SourceError(f"The source {description} {failure}. Check the URL, and that it needs no login.")
     response.raw.decode_content = True
     return cast("IO[bytes]", response.raw)

@@ -9,6 +9,8 @@ from email.utils import parsedate_to_datetime
 
 # 30 requests a minute (Uploads API, "Restrictions and limits"): the window where an answer does not name its own.
 DEFAULT_INTERVAL = 60.0
+# No window is this long: what a header says beyond it makes no sense.
+_LONGEST_INTERVAL = 3600.0
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,15 @@ def throttle_delay(headers: Mapping[str, str], now: float, rng: random.Random) -
 
     :param headers: of the answer: ``X-Rate-Limit-Interval`` in seconds, ``X-Rate-Limit-Reset`` in unix time
         (uploads-api.md, "Errors at the API"); ``Retry-After`` in seconds, not seen so far, is a lower bound.
-    :param now: the local unix time.
+    :param now: the unix time, for an answer without a ``Date``.
     :param rng: the source of the jitter, up to a tenth of the window and five seconds.
     :return: seconds.
     """
-    interval = _positive(headers.get("X-Rate-Limit-Interval")) or DEFAULT_INTERVAL
+    interval = min(_positive(headers.get("X-Rate-Limit-Interval")) or DEFAULT_INTERVAL, _LONGEST_INTERVAL)
     reset = _positive(headers.get("X-Rate-Limit-Reset"))
     delay = interval if reset is None else reset - (server_time(headers) or now)
     delay = min(max(delay, 0.0), interval)
-    delay = max(delay, _positive(headers.get("Retry-After")) or 0.0)
+    delay = max(delay, min(_positive(headers.get("Retry-After")) or 0.0, _LONGEST_INTERVAL))
     return delay + rng.uniform(0, min(5.0, interval / 10))
 
 
@@ -71,7 +73,7 @@ def server_time(headers: Mapping[str, str]) -> float | None:
     """
     try:
         return parsedate_to_datetime(headers["Date"]).timestamp()
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         return None
 
 

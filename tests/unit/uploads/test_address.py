@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from airflow_mapbox.uploads.address import check_endpoint, origin, refuse_secrets
+from airflow_mapbox.uploads.errors import ConfigurationError
+
+from ..support import all_text_of
+
+CANARY = "c4nary0secret"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"https://user:{CANARY}@example.com/x.geojson",
+        f"s3://AKIAEXAMPLE:{CANARY}/with/slashes@bucket/key.geojson",
+        f"postgresql+psycopg://user:{CANARY}@db/gis",
+        f"https://:{CANARY}@example.com/x",
+        f"ftp://user:{CANARY}@127.0.0.1:21/x",
+        f"https://b.s3.amazonaws.com/x?X-Amz-Algorithm=A&X-Amz-Credential={CANARY}&X-Amz-Signature={CANARY}",
+        f"https://b.s3.amazonaws.com/x?X-Amz-Security-Token={CANARY}",
+        f"https://b.s3.amazonaws.com/x?AWSAccessKeyId=AKIA&Expires=1&Signature={CANARY}",
+        f"https://acct.blob.core.windows.net/c/x.geojson?sv=2022&sr=b&sig={CANARY}",
+        f"https://storage.googleapis.com/b/x?X-Goog-Credential={CANARY}&X-Goog-Signature={CANARY}",
+        f"https://storage.googleapis.com/b/x?GoogleAccessId=a&Signature={CANARY}",
+        f"https://api.mapbox.com/datasets/v1/u/d?access_token={CANARY}",
+        f"https://example.com/x?api_key={CANARY}",
+        f"https://example.com/x?apikey={CANARY}",
+        f"https://example.com/x#access_token={CANARY}",
+        Path(f"https://user:{CANARY}@example.com/x.geojson"),
+        Path(f"s3://b/x?X-Amz-Signature={CANARY}"),
+    ],
+)
+def test_a_source_with_a_secret_is_refused_with_advice_and_without_the_secret(source: object) -> None:
+    with pytest.raises(ConfigurationError, match="connection") as caught:
+        refuse_secrets(source)
+
+    assert CANARY not in all_text_of(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/data/x.geojson",
+        "/data/sig=nal/key=value.geojson",
+        "/data/me@home:x.geojson",
+        "https://example.com/x.geojson?version=2&keyword=roads",
+        "https://example.com:8443/@user/x.geojson",
+        "s3://aws_default@bucket/key.geojson",
+        "mapbox://datasets/orion/cjz0",
+        "file:///data/a:b@c.geojson",
+        Path("/data/x.geojson"),
+        None,
+        7,
+    ],
+)
+def test_a_source_without_one_passes(source: object) -> None:
+    refuse_secrets(source)
+
+
+def test_a_slash_at_the_end_of_an_endpoint_is_taken_off() -> None:
+    assert check_endpoint("https://api.example.com/base/", "here") == "https://api.example.com/base"
+
+
+def test_the_setting_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="the extra"):
+        check_endpoint("http://example.com", "the extra")
+
+
+def test_an_origin_has_the_ports_that_nobody_writes() -> None:
+    assert origin("https://h/x") == origin("https://h:443/y")
+    assert origin("http://h/x") == origin("http://h:80")
+    assert origin("https://h") != origin("http://h")

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any
+
+import pytest
+
+from airflow_mapbox.uploads.errors import ConfigurationError, MapboxError, SourceError
+from airflow_mapbox.uploads.sources import open_source
+
+from ..support import Reply, ScriptedServer, all_text_of, closed_port
+
+DATA = b'{"type":"FeatureCollection","features":[]}'
+
+
+class ObjectPath:
+    """An object-storage path as far as the package needs one."""
+
+    def __init__(self, data: bytes = DATA, *, size: int | OSError | None = 0, failure: OSError | None = None) -> None:
+        self.data = data
+        self.size = len(data) if size == 0 else size
+        self.failure = failure
+
+    def open(self, mode: str = "r") -> IO[bytes]:
+        assert mode == "rb"
+        if self.failure is not None:
+            raise self.failure
+        return io.BytesIO(self.data)
+
+    def stat(self) -> Any:
+        if isinstance(self.size, OSError):
+            raise self.size
+        return SimpleNamespace(st_size=self.size)
+
+    def __str__(self) -> str:
+        return "s3://aws_default@bucket/Harbours.GeoJSON"
+
+
+@pytest.mark.parametrize("form", [str, Path, lambda path: f"file://{path}"])
+def test_a_local_file_is_known_by_path_name_or_file_url(tmp_path: Path, form: Any) -> None:
+    path = tmp_path / "x.geojson"
+    path.write_bytes(DATA)
+
+    source = open_source(form(path))
+
+    assert (source.description, source.size, source.path, source.suffix) == (str(path), len(DATA), path, ".geojson")
+    with source.open() as stream:
+        assert stream.read() == DATA
+
+
+def test_a_file_url_may_have_escapes(tmp_path: Path) -> None:
+    (tmp_path / "Große Häfen.geojson").write_bytes(DATA)
+
+    source = open_source((tmp_path / "Große Häfen.geojson").as_uri())
+
+    assert source.size == len(DATA)
+
+
+def test_any_os_path_is_a_local_file(tmp_path: Path) -> None:
+    (tmp_path / "x.geojson").write_bytes(DATA)
+    (entry,) = os.scandir(tmp_path)
+
+    assert open_source(entry).path == tmp_path / "x.geojson"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("missing.geojson", "does not exist"), (".", "is a folder"), ("x" * 300, "cannot be looked at")]
+)
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str, why: str) -> None:
+    with pytest.raises(SourceError, match=why) as caught:
+        open_source(tmp_path / name)
+
+    assert name.strip(".") in str(caught.value)
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.geojson")
+
+    with pytest.raises(SourceError, match="no regular file"):
+        open_source(tmp_path / "pipe.geojson")
+
+
+def test_a_file_that_vanishes_is_named_when_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "x.geojson"
+    path.write_bytes(DATA)
+    source = open_source(path)
+    path.unlink()
+
+    with pytest.raises(SourceError, match=r"x\.geojson cannot be read"):
+        source.open()
+
+
+@pytest.mark.parametrize("source", [3, None, DATA, io.BytesIO(DATA), ["x.geojson"]])
+def test_what_is_no_source_is_refused(source: Any) -> None:
+    with pytest.raises(SourceError, match="cannot be uploaded"):
+        open_source(source)
+
+
+def test_a_url_of_object_storage_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="ObjectStoragePath"):
+        open_source("s3://bucket/key.geojson")
+
+
+class TestObjectPaths:
+    def test_are_described_sized_and_opened(self) -> None:
+        source = open_source(ObjectPath())
+
+        assert (source.description, source.size, source.path) == (str(ObjectPath()), len(DATA), None)
+        assert source.suffix == ".geojson"
+        assert source.open().read() == DATA
+
+    def test_may_not_know_their_size(self) -> None:
+        assert open_source(ObjectPath(size=None)).size is None
+
+    @pytest.mark.parametrize(
+        ("size", "why"),
+        [
+            (FileNotFoundError("no"), "does not exist"),
+            (-1, "does not exist"),
+            (PermissionError("Forbidden"), "Forbidden"),
+        ],
+    )
+    def test_that_cannot_be_looked_at_are_named(self, size: Any, why: str) -> None:
+        with pytest.raises(SourceError, match=why) as caught:
+            open_source(ObjectPath(size=size))
+        assert "bucket/Harbours.GeoJSON" in str(caught.value)
+
+    def test_that_cannot_be_opened_are_named(self) -> None:
+        source = open_source(ObjectPath(failure=PermissionError(13, "Forbidden")))
+
+        with pytest.raises(SourceError, match="Forbidden"):
+            source.open()
+
+
+class TestWebSources:
+    def test_are_sized_and_streamed_and_shown_without_their_query(self, server: ScriptedServer) -> None:
+        server.script(Reply(body=DATA), Reply(body=DATA))
+
+        source = open_source(f"{server.url}/x.geojson?version=2#part")
+
+        assert source.description == f"{server.url}/x.geojson"
+        assert (source.size, source.suffix, source.path) == (len(DATA), ".geojson", None)
+        with source.open() as stream:
+            assert stream.read() == DATA
+        assert server.requests[1].query == {"version": "2"}
+
+    def test_without_a_length_have_no_size(self, server: ScriptedServer) -> None:
+        server.script(Reply(body=DATA, headers={"Content-Length": ""}))
+
+        assert open_source(f"{server.url}/x.geojson").size is None
+
+    @pytest.mark.parametrize("status", [204, 401, 404, 500])
+    def test_that_answer_no_file_are_named_with_the_status(self, server: ScriptedServer, status: int) -> None:
+        server.script(Reply(status))
+
+        with pytest.raises(SourceError, match=rf"x\.geojson answered {status}"):
+            open_source(f"{server.url}/x.geojson?k=v")
+
+    def test_that_are_down_are_named(self) -> None:
+        with closed_port() as url, pytest.raises(SourceError, match="could not be read") as caught:
+            open_source(f"{url}/x.geojson?q=c4nary")
+        assert "c4nary" not in all_text_of(caught.value)
+
+    @pytest.mark.parametrize("then", [Reply(404), Reply(fault="drop")], ids=["gone", "broken"])
+    def test_that_fail_when_they_are_read_are_named(self, server: ScriptedServer, then: Reply) -> None:
+        server.script(Reply(body=DATA), then)
+        source = open_source(f"{server.url}/x.geojson")
+
+        with pytest.raises(SourceError, match=r"x\.geojson"):
+            source.open()
+
+    @pytest.mark.parametrize("url", ["http://example.com/x.geojson", "http://127.0.0.1.example.com/x"])
+    def test_by_plain_http_from_elsewhere_are_refused(self, url: str) -> None:
+        with pytest.raises(ConfigurationError, match="https"):
+            open_source(url)
+
+    @pytest.mark.parametrize(
+        "url", ["https://", "https:///x", "https://host:port/x", "https://[::1/x", "https://h:99999/"]
+    )
+    def test_that_are_no_urls_are_refused(self, url: str) -> None:
+        with pytest.raises(MapboxError, match="source"):
+            open_source(url)
