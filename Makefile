@@ -1,6 +1,7 @@
 # make demo   run the main job from nothing: a real Airflow, the emulator, one upload, its tiles fetched back
 # make test   unit, emulator and DAG tests
 # make ui     look at what the demo made: Airflow and the emulator, until Ctrl-C
+# make system the wheel in an empty environment, a backfill in a running Airflow, the compose file
 # make lint   ruff and mypy
 # make constraints   raise the pinned versions
 
@@ -10,16 +11,21 @@ IN_VENV := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WHAT := -c constraints.txt -e .[emulator] --group test --group lint
 
-.PHONY: demo test ui lint constraints clean
+DEMO := $(IN_VENV)/python -m demo.run
+
+.PHONY: demo test system ui lint constraints clean
 
 demo: $(INSTALLED)
-	@$(IN_VENV)/python -m demo.run
+	@$(DEMO)
 
 ui: $(INSTALLED)
-	@$(IN_VENV)/python -m demo.run --serve
+	@$(DEMO) --serve
 
 test: $(INSTALLED)
 	$(IN_VENV)/python -m pytest
+
+system: $(INSTALLED)
+	$(IN_VENV)/python -m pytest tests/system
 
 lint: $(INSTALLED)
 	$(IN_VENV)/ruff check .

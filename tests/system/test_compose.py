@@ -1,0 +1,72 @@
+"""The compose file, read by docker compose itself; there is no engine here to start it with."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+COMPOSE = ROOT / "docker" / "docker-compose.yaml"
+
+
+@functools.cache
+def compose_command() -> list[str]:
+    """Give a Compose 2 or newer; the first does not know the specification that the file is written in."""
+    for command in (shlex.split(os.environ.get("COMPOSE", "")), ["docker", "compose"], ["docker-compose"]):
+        if command and shutil.which(command[0]):
+            version = subprocess.run([*command, "version", "--short"], capture_output=True, text=True).stdout
+            if version.strip().lstrip("v").startswith(("2.", "3.", "4.", "5.")):
+                return command
+    pytest.fail("there is no Docker Compose 2 or newer here: .ci/compose gets one, and COMPOSE=PATH names it")
+
+
+def config(**variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MAPBOX"))}
+    command = [*compose_command(), "--env-file", os.devnull, "--file", str(COMPOSE), "config", "--format", "json"]
+    return subprocess.run(command, env=environment | variables, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    names = ("AIRFLOW_FERNET_KEY", "AIRFLOW_JWT_SECRET", "POSTGRES_PASSWORD", "MAPBOX_EMULATOR_TOKEN")
+    done = config(**{name: f"value-of-{name}" for name in names})
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout)["services"])
+
+
+def test_every_part_of_a_celery_deployment_is_there(services: dict[str, Any]) -> None:
+    assert set(services) == {
+        "postgres", "redis", "emulator", "init", "api-server", "scheduler", "dag-processor", "triggerer", "worker"
+    }  # fmt: skip
+
+
+def test_every_service_that_stays_up_says_whether_it_is_healthy(services: dict[str, Any]) -> None:
+    assert [name for name, service in services.items() if "healthcheck" not in service] == ["init"]
+
+
+def test_nothing_is_published_beyond_this_machine(services: dict[str, Any]) -> None:
+    published = [port for service in services.values() for port in service.get("ports", [])]
+    assert published
+    assert {port["host_ip"] for port in published} == {"127.0.0.1"}
+
+
+def test_no_secret_is_in_the_file_and_a_missing_one_is_named() -> None:
+    done = config()
+    assert done.returncode != 0
+    assert "make -C docker .env" in done.stderr
+
+
+def test_what_talks_to_the_emulator_does_so_over_the_loopback(services: dict[str, Any]) -> None:
+    # Plain http is refused for any other host, so they share the emulator's network.
+    for name in ("worker", "triggerer"):
+        assert services[name]["network_mode"] == "service:emulator"
+        described = json.loads(services[name]["environment"]["AIRFLOW_CONN_MAPBOX_DEFAULT"])
+        assert described["host"] == "http://127.0.0.1:8787"

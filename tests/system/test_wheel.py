@@ -1,0 +1,73 @@
+"""The wheel, built and installed where nothing else is: what a user gets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def run(*command: str | Path, home: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON"))}
+    environment |= {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    # Elsewhere than in the checkout, so that only what was installed can be imported.
+    done = subprocess.run([*map(str, command)], env=environment, cwd=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def wheel(home: Path) -> Path:
+    run(sys.executable, "-m", "build", "--installer", "uv", "--wheel", "--outdir", home / "dist", ROOT, home=home)
+    (built,) = (home / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def empty_environment(home: Path, wheel: Path) -> Path:
+    run(sys.executable, "-m", "venv", "--without-pip", home / "venv", home=home)
+    python = home / "venv" / "bin" / "python"
+    constraints = ROOT / "constraints.txt"
+    run(sys.executable, "-m", "uv", "pip", "install", "--python", python, "-c", constraints, wheel, home=home)
+    return python
+
+
+def test_the_wheel_holds_the_package_its_types_and_its_licence_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"airflow_mapbox", "airflow_provider_mapbox"}
+    assert "airflow_mapbox/py.typed" in names
+    assert [name for name in names if name.endswith("licenses/LICENSE")]
+
+
+def test_airflow_lists_the_provider_and_its_connection_type(home: Path, empty_environment: Path) -> None:
+    providers = run(empty_environment, "-m", "airflow", "providers", "list", "--output", "plain", home=home)
+    (line,) = [line for line in providers.splitlines() if line.startswith("airflow-provider-mapbox")]
+    assert "Mapbox" in line
+    hooks = run(empty_environment, "-m", "airflow", "providers", "hooks", "--output", "plain", home=home)
+    (line,) = [line for line in hooks.splitlines() if line.split()[:1] == ["mapbox"]]
+    assert "airflow_mapbox.hooks.uploads.MapboxUploadsHook" in line
+
+
+def test_everything_but_the_emulator_works_without_its_extra(home: Path, empty_environment: Path) -> None:
+    code = (
+        "import airflow_mapbox.hooks.uploads, airflow_mapbox.hooks.staging, airflow_mapbox.operators.uploads\n"
+        "import airflow_mapbox.sensors.uploads, airflow_mapbox.preflight\n"
+        "import geopandas\n"
+        "from airflow_mapbox.export import write_geojson\n"
+        "frame = geopandas.GeoDataFrame(geometry=geopandas.points_from_xy([7], [50]), crs=4326)\n"
+        "print(write_geojson(frame, 'x.geojson').features)\n"
+    )
+    assert run(empty_environment, "-c", code, home=home).splitlines()[-1] == "1"
