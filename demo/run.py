@@ -116,6 +116,7 @@ class RunLog:
 
 def serve(stack: Stack) -> None:
     """Keep everything up until the user has seen enough."""
+    stack.watch_dags()
     print(f"  Airflow      {stack.url}\n  tilesets     {stack.emulator.url}/\nEnd it with Ctrl-C.", flush=True)
     while True:
         stack.check_alive()
