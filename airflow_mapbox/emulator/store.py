@@ -126,7 +126,8 @@ class Store:
             (folder / name).mkdir(parents=True, exist_ok=True)
         # What an interrupted run left half done is done again, so none of it is worth keeping.
         shutil.rmtree(self.work, ignore_errors=True)
-        self.work.mkdir()
+        # It may still stand: the tiler of a killed run goes on writing into its own part of it, until it ends.
+        self.work.mkdir(exist_ok=True)
         self._lock = threading.RLock()
         database = folder / "emulator.sqlite3"
         database.touch(mode=0o600)
