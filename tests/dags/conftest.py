@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from tests.connections import connection
 
 
 @pytest.fixture(scope="session")
@@ -29,18 +29,6 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     settings = EmulatorSettings(processing_seconds=0, rate_limit=0)
     with Emulator(tmp_path_factory.mktemp("emulator"), settings=settings) as running:
         yield running
-
-
-def connection(emulator: Emulator, **changes: Any) -> str:
-    """Give the Airflow connection to an emulator as JSON, with changes."""
-    fields = {
-        "conn_type": "mapbox",
-        "host": emulator.url,
-        "login": emulator.account,
-        "password": emulator.token,
-        "extra": {"s3_endpoint_url": emulator.s3_url},
-    }
-    return json.dumps({name: value for name, value in (fields | changes).items() if value is not None})
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from airflow_mapbox.sensors.uploads import UploadCompleteSensor
-from tests.dags.conftest import connection
+from tests.connections import connection
 
 pytestmark = pytest.mark.usefixtures("database")
 

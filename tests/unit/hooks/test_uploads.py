@@ -20,6 +20,7 @@ from airflow_mapbox.uploads.errors import (
     WaitTimeoutError,
 )
 from airflow_mapbox.uploads.throttle import RetryPolicy
+from tests.connections import connection
 
 Connect = Callable[..., MapboxUploadsHook]
 
@@ -37,15 +38,7 @@ def connect(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Connect:
     """Give a hook on a connection to the emulator, with changes."""
 
     def make(retry: RetryPolicy | None = None, **changes: Any) -> MapboxUploadsHook:
-        fields = {
-            "conn_type": "mapbox",
-            "host": emulator.url,
-            "login": emulator.account,
-            "password": emulator.token,
-            "extra": {"s3_endpoint_url": emulator.s3_url},
-        }
-        described = {name: value for name, value in (fields | changes).items() if value is not None}
-        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", json.dumps(described))
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(emulator, **changes))
         return MapboxUploadsHook(retry=retry)
 
     return make
@@ -195,9 +188,7 @@ def test_a_wait_that_takes_too_long_says_that_processing_goes_on(
     tmp_path: Path, geojson: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Emulator(tmp_path / "slow", settings=EmulatorSettings(processing_seconds=600, rate_limit=0)) as slow:
-        described = {"conn_type": "mapbox", "host": slow.url, "password": slow.token}
-        described["extra"] = {"s3_endpoint_url": slow.s3_url}  # type: ignore[assignment]
-        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", json.dumps(described))
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(slow))
         hook = MapboxUploadsHook()
         upload = hook.upload(geojson, "points")
 

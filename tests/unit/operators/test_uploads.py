@@ -15,6 +15,7 @@ from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, MapboxUp
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from airflow_mapbox.uploads import errors
 from airflow_mapbox.uploads.models import Upload
+from tests.connections import connection
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +26,8 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 
 @pytest.fixture(autouse=True)
-def connection(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = {"conn_type": "mapbox", "host": emulator.url, "password": emulator.token}
-    described = fields | {"extra": {"s3_endpoint_url": emulator.s3_url}}
-    monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", json.dumps(described))
+def connected(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(emulator))
 
 
 def operator(source: Any, tileset: Any = "points", **options: Any) -> StageAndCreateUploadOperator:

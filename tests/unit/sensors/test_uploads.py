@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.exceptions import MapboxFailError, MapboxUploadFailedError
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.sensors.uploads import UploadCompleteSensor
+from tests.connections import connection
 
 
 class Clock:
@@ -41,14 +41,8 @@ def emulator(tmp_path: Path, clock: Clock) -> Iterator[Emulator]:
 
 
 @pytest.fixture(autouse=True)
-def connection(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect_to(emulator, monkeypatch)
-
-
-def connect_to(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = {"conn_type": "mapbox", "host": emulator.url, "password": emulator.token}
-    described = fields | {"extra": {"s3_endpoint_url": emulator.s3_url}}
-    monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", json.dumps(described))
+def connected(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(emulator))
 
 
 @pytest.fixture
@@ -114,7 +108,7 @@ def test_a_rate_limit_moves_the_next_look_to_the_reset_and_is_no_failure(
 ) -> None:
     settings = EmulatorSettings(rate_limit=1, rate_window=60)
     with Emulator(tmp_path / "limited", settings=settings, clock=clock) as limited:
-        connect_to(limited, monkeypatch)
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(limited))
         list(MapboxUploadsHook().list_uploads(limit=1))  # spends what the window allows
         waiting = sensor("cwhateverupload0123456789")
 
