@@ -8,8 +8,9 @@
 PYTHON ?= python3
 VENV := .venv
 IN_VENV := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
-WHAT := -c constraints.txt -e .[emulator] --group test --group lint
+# Another PYTHON makes the environment anew.
+INSTALLED := $(VENV)/.installed-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+WHAT := -c constraints.txt -e .[emulator,s3] --group test --group lint
 
 DEMO := $(IN_VENV)/python -m demo.run
 
@@ -25,7 +26,7 @@ test: $(INSTALLED)
 	$(IN_VENV)/python -m pytest
 
 system: $(INSTALLED)
-	$(IN_VENV)/python -m pytest tests/system
+	COMPOSE="$$(.ci/compose $(abspath $(VENV))/compose)" $(IN_VENV)/python -m pytest tests/system
 
 lint: $(INSTALLED)
 	$(IN_VENV)/ruff check .
@@ -36,15 +37,16 @@ lint: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Installing into $(VENV) …"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)
 	@$(IN_VENV)/pip install --quiet --disable-pip-version-check --upgrade -c constraints.txt pip uv
-	@$(IN_VENV)/uv pip install --quiet --python $(IN_VENV)/python $(WHAT) || $(IN_VENV)/pip install --quiet $(WHAT)
+	@$(IN_VENV)/uv pip install --quiet --python $(IN_VENV)/python --build-constraints constraints.txt $(WHAT) \
+	  || PIP_BUILD_CONSTRAINT=constraints.txt $(IN_VENV)/pip install --quiet $(WHAT)
 	@touch $@
 
 constraints: $(INSTALLED)
 	{ echo "# Every version that the checks of this repository run with; made by: make constraints"; \
 	  $(IN_VENV)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
-	    --extra emulator --group test --group lint pyproject.toml; } > constraints.new
+	    --extra emulator --extra s3 --group test --group lint pyproject.toml; } > constraints.new
 	mv constraints.new constraints.txt
 
 clean:

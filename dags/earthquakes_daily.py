@@ -71,7 +71,7 @@ def earthquakes_daily() -> None:
         data_interval_start: datetime | None = None,
         data_interval_end: datetime | None = None,
     ) -> dict[str, Any]:
-        from airflow_mapbox.export import write_geojson
+        from airflow_mapbox.export import ExportError, write_geojson
 
         if params is None or data_interval_start is None or data_interval_end is None:
             # A run that was triggered without a logical date has no interval either.
@@ -81,7 +81,10 @@ def earthquakes_daily() -> None:
             raise AirflowSkipException(f"{EIGHT_DAYS.name} has no such day: set the feed to {USGS_SERVICE} for it.")
         # The same name at every try and every backfill of a day, so that running it again leaves nothing behind.
         path = EXPORT_FOLDER / "earthquakes_daily" / f"{data_interval_start:%Y-%m-%d}.geojson"
-        return write_geojson(quakes, path).to_json()
+        try:
+            return write_geojson(quakes, path).to_json()
+        except ExportError as error:
+            raise AirflowFailException(str(error)) from None  # the same data would fail again
 
     upload = StageAndCreateUploadOperator(
         task_id="upload",

@@ -56,6 +56,7 @@ def check_tileset(tilejson_url: str, geojson: Path, *, key: str, token: str | No
     :raises TilesetMismatchError: naming the feature or tile that is wrong.
     """
     with requests.Session() as session:
+        session.trust_env = False
         if token is not None:
             session.params = {"access_token": token}
         tilejson = _get(session, tilejson_url).json()
@@ -70,12 +71,19 @@ def check_tileset(tilejson_url: str, geojson: Path, *, key: str, token: str | No
                 if tile is None:
                     continue
                 counts[zoom] += 1
+                here: set[Any] = set()
                 for feature in _decode(tile.content, zoom, column, row):
                     if zoom == maxzoom:
                         identity = feature["properties"].get(key)
+                        if identity in here:
+                            raise TilesetMismatchError(f"Feature {identity} is twice in tile {zoom}/{column}/{row}")
+                        here.add(identity)
                         pieces[identity].append(feature["geometry"])
                         attributes[identity] = feature["properties"]
-    expected = {feature["properties"][key]: feature for feature in json.loads(geojson.read_text())["features"]}
+    features = json.loads(geojson.read_text())["features"]
+    expected = {feature["properties"][key]: feature for feature in features}
+    if len(expected) != len(features):
+        raise ValueError(f"{key} does not tell the {len(features)} features of {geojson} apart")
     _compare_keys(set(expected), set(pieces))
     for identity, feature in expected.items():
         _compare_attributes(identity, feature["properties"], attributes[identity])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from datetime import UTC, date, datetime, timedelta
@@ -25,6 +26,9 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true", help="run nothing: keep Airflow and the emulator up")
     options = parser.parse_args()
     say = Narrator()
+    # However it is ended, by a closed terminal too, the servers end with it; a shell's `&` would have ignored SIGINT.
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _interrupt)
     try:
         say("start", "Airflow on SQLite, and the emulator")
         with Stack(options.folder, port=8080, emulator_port=8787) as stack:
@@ -39,6 +43,11 @@ def main() -> int:
     except KeyboardInterrupt:
         return 0 if options.serve else 130
     return 0
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: the servers are being stopped
+    raise KeyboardInterrupt
 
 
 class Narrator:
@@ -76,7 +85,7 @@ def demonstrate(stack: Stack, day: date, say: Narrator) -> None:
     counts = ", ".join(f"z{zoom}: {count}" for zoom, count in sorted(found.tiles.items()))
     say("tiles", f"fetched back and decoded, by zoom: {counts}")
     say("check", f"all {found.features} features are in them, each once, at its place, with its attributes")
-    print(f"\nTo look at it: make ui\n  the tileset  {address}\n  Airflow      {stack.url}  (the home {stack.home})")
+    print(f"\nTo look at it: make ui   (the same home, {stack.home})\n  tileset  {address}\n  Airflow  {stack.url}")
 
 
 def follow(stack: Stack, run_id: str, say: Narrator) -> str:
@@ -117,7 +126,12 @@ class RunLog:
 def serve(stack: Stack) -> None:
     """Keep everything up until the user has seen enough."""
     stack.watch_dags()
-    print(f"  Airflow      {stack.url}\n  tilesets     {stack.emulator.url}/\nEnd it with Ctrl-C.", flush=True)
+    airflow = Path(sys.executable).with_name("airflow")
+    print(
+        f"  Airflow   {stack.url}\n  tilesets  {stack.emulator.url}/\n"
+        f"  commands  AIRFLOW_HOME={stack.home} {airflow} …\nEnd it with Ctrl-C.",
+        flush=True,
+    )
     while True:
         stack.check_alive()
         time.sleep(1)

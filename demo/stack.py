@@ -71,6 +71,7 @@ class Stack:
         self._airflow_options = dict(airflow_options or {})
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._session = requests.Session()
+        self._session.trust_env = False  # all of it is on the loopback, which is for no proxy
         self.emulator: EmulatorAddress
 
     @property
@@ -91,6 +92,7 @@ class Stack:
             "AIRFLOW__CORE__PARALLELISM": 4,
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": True,  # the loopback only; so no password to look up
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": self.port,
@@ -128,7 +130,7 @@ class Stack:
         self._airflow("scheduler", "scheduler")
         self._await_emulator()
         self._await("Airflow's API server", lambda: self._answers(f"{self.url}/api/v2/version"))
-        token = requests.get(f"{self.url}/auth/token", timeout=10).json()["access_token"]
+        token = self._session.get(f"{self.url}/auth/token", timeout=10).json()["access_token"]
         self._session.headers["Authorization"] = f"Bearer {token}"
         self._keep_connection()
 
@@ -254,7 +256,7 @@ class Stack:
     def _answers(self, url: str) -> bool:
         try:
             return self._session.get(url, timeout=5).status_code == 200
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     def _await(self, what: str, condition: Callable[[], bool], *, seconds: float = 60) -> None:

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             allow_public=given.public,
         ).start()
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"mapbox-emulator: {error}", file=sys.stderr)
+        print(f"mapbox-emulator: {error.strerror if isinstance(error, OSError) else error}", file=sys.stderr)
         return 2
     try:
         print(_greeting(emulator, show_token=given.show_token), flush=True)

@@ -262,9 +262,11 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
         listening.listen(128)
-    except OSError:
+    except OSError as error:
         listening.close()
-        raise
+        raise OSError(
+            error.errno, f"{host}:{port} cannot be listened at ({error.strerror}): take another port"
+        ) from None
     return listening
 
 
@@ -275,7 +277,7 @@ def _lock(folder: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.close()
-        raise RuntimeError(f"{folder} is in use by another emulator") from None
+        raise RuntimeError(f"{folder} is in use by another emulator: end that one, or take another folder") from None
     return file
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,18 +55,17 @@ def whole_file(path: Path) -> Iterator[WholeFile]:
     Write a file that appears under its name only when the block ends well; what was there stays until then.
 
     :param path: the file; folders above it are made.
+    :raises IsADirectoryError: where there is a folder of that name; nothing is begun.
     """
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    part = Path(name)
-    file = WholeFile(descriptor)
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    # Exclusive, and with the permissions that the process gives to every new file.
+    file = WholeFile(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield file
         file.close()
-        # mkstemp makes it readable by its owner only; another user's worker may be the one that uploads it.
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)
         part.replace(path)
     except BaseException:
         file.abandon()

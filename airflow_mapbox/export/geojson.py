@@ -45,7 +45,7 @@ def write_geojson(
     :param path: the file to write; folders above it are made, and a file of that name is replaced.
     :param crs: the reference system of data that does not name its own, as pyproj takes it.
     :param decimals: kept of each degree; seven are about a centimetre, and RFC 7946 (section 11.2) advises no more.
-    :param batch_rows: features in memory at a time.
+    :param batch_rows: features in memory at a time, at least 1.
     :return: what was done.
     :raises MissingCrsError: where nobody says which reference system the data is in.
     :raises UnknownCrsError: where PROJ cannot transform from there to longitude, latitude.
@@ -53,6 +53,8 @@ def write_geojson(
     :raises EmptyExportError: where there is no feature to write.
     :raises ExportError: for a source, column or value that cannot be written; the message names it.
     """
+    if batch_rows < 1:
+        raise ValueError(f"batch_rows={batch_rows}: a batch has at least one row")
     target = Path(path)
     given = None if crs is None else parse_crs(crs)
     with whole_file(target) as file:

@@ -33,7 +33,11 @@ def staging_s3_client(credentials: StagingCredentials, endpoint_url: str | None,
     :param endpoint_url: another S3 than Amazon's, or None.
     :param region: of the bucket.
     """
-    config = {"retries": {"mode": "standard", "max_attempts": 5}, "connect_timeout": 10, "read_timeout": 60}
+    config: dict[str, object] = {
+        "retries": {"mode": "standard", "max_attempts": 5},
+        "connect_timeout": 10,
+        "read_timeout": 60,
+    }
     extra: dict[str, object] = {
         "aws_session_token": credentials.session_token,
         "region_name": region,
@@ -42,9 +46,11 @@ def staging_s3_client(credentials: StagingCredentials, endpoint_url: str | None,
     if endpoint_url is not None:
         # A bucket's own host name exists at Amazon only.
         config["s3"] = {"addressing_style": "path"}
+        if endpoint_url.startswith("http://"):
+            config["proxies"] = {}  # what is for the loopback is for no proxy that the environment names
         extra["endpoint_url"] = endpoint_url
     connection = AwsConnectionWrapper.from_connection_metadata(
-        conn_id="mapbox_staging",
+        conn_id="temporary staging credentials from Mapbox",
         login=credentials.access_key_id,
         password=credentials.secret_access_key,
         extra=extra,

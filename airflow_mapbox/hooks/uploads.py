@@ -16,17 +16,23 @@ from airflow_mapbox.preflight import check_source
 from airflow_mapbox.uploads.address import API_URL, check_endpoint, refuse_secrets
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.creation import create_or_adopt
-from airflow_mapbox.uploads.errors import ConfigurationError, MapboxError, NotFoundError, TokenRejectedError
+from airflow_mapbox.uploads.errors import (
+    ConfigurationError,
+    MapboxError,
+    NotFoundError,
+    SourceError,
+    TokenRejectedError,
+)
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name, is_dataset_url
 from airflow_mapbox.uploads.sources import Source, SourceLike, open_source
 from airflow_mapbox.uploads.staging import STAGING_REGION, stage
+from airflow_mapbox.uploads.throttle import RetryPolicy
 from airflow_mapbox.uploads.waiting import wait_for_upload
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from airflow_mapbox.uploads.staging import S3Client
-    from airflow_mapbox.uploads.throttle import RetryPolicy
 
 # Schemes that the core reads itself; every other one is object storage.
 _READ_BY_CORE = re.compile(r"(https?|file)://", re.IGNORECASE)
@@ -62,7 +68,8 @@ class MapboxUploadsHook(BaseHook):
         if connection is None:
             raise ConfigurationError(
                 f"There is no connection {self.mapbox_conn_id!r}. Make one of type mapbox in the UI under Admin, "
-                "Connections, with the secret token as its password, or name another in `mapbox_conn_id`."
+                "Connections, with the secret token as its password, or name another in `mapbox_conn_id`. Outside of a "
+                f"task Airflow looks into AIRFLOW_CONN_{self.mapbox_conn_id.upper()} and the secrets backends only."
             )
         if connection.conn_type != self.conn_type:
             raise ConfigurationError(
@@ -78,9 +85,21 @@ class MapboxUploadsHook(BaseHook):
             raise ConfigurationError(
                 f"Connection {self.mapbox_conn_id!r} has no password: put the secret Mapbox token there."
             )
-        return UploadsClient(
+        client = UploadsClient(
             connection.password, connection.login or None, base_url=_base_url(connection), retry=self._retry
         )
+        if client.base_url != API_URL and self._s3_endpoint is None:
+            self.log.warning(
+                "Connection %r names a host of its own (%s) and no s3_endpoint_url: files are staged at Amazon's S3.",
+                self.mapbox_conn_id,
+                client.base_url,
+            )
+        return client
+
+    @cached_property
+    def _s3_endpoint(self) -> str | None:
+        endpoint = self._connection.extra_dejson.get("s3_endpoint_url")
+        return check_endpoint(str(endpoint), "the connection's extra s3_endpoint_url") if endpoint else None
 
     def get_conn(self) -> UploadsClient:
         """
@@ -97,6 +116,9 @@ class MapboxUploadsHook(BaseHook):
 
         :return: whether uploads can be made with this connection, and a sentence for the form.
         """
+        # The form waits for this, in the API server: one try at each request, and no waiting for a rate limit's reset.
+        self._retry = RetryPolicy(attempts=1, max_throttle_wait=0)
+        self.__dict__.pop("_client", None)
         try:
             client = self.get_conn()
             state = client.check_token()
@@ -221,9 +243,7 @@ class MapboxUploadsHook(BaseHook):
 
     def _checked_source(self, source: SourceLike) -> Source:
         refuse_secrets(source)
-        if isinstance(source, str) and "://" in source and not _READ_BY_CORE.match(source):
-            source = ObjectStoragePath(source)
-        opened = open_source(source)
+        opened = open_source(_object_storage(source))
         report = check_source(opened)
         report.raise_for_problems()
         size = "unknown size" if opened.size is None else f"{opened.size:,} bytes"
@@ -237,10 +257,27 @@ class MapboxUploadsHook(BaseHook):
         # Here and not above: boto3 and the Amazon provider take half a second, and a status request needs neither.
         from airflow_mapbox.hooks.staging import staging_s3_client
 
-        endpoint = self._connection.extra_dejson.get("s3_endpoint_url")
-        if endpoint is not None:
-            endpoint = check_endpoint(str(endpoint), "the connection's extra s3_endpoint_url")
-        return staging_s3_client(credentials, endpoint, region=STAGING_REGION)
+        return staging_s3_client(credentials, self._s3_endpoint, region=STAGING_REGION)
+
+
+def _object_storage(source: SourceLike) -> SourceLike:
+    """Give a URL that Airflow's object storage reads as a path of it."""
+    if not isinstance(source, str) or "://" not in source or _READ_BY_CORE.match(source):
+        return source
+    if source.startswith("mapbox://"):
+        raise SourceError(f"{source!r} is no dataset: a dataset's source is mapbox://datasets/{{user}}/{{id}}.")
+    problem = None
+    try:
+        path = ObjectStoragePath(source)
+        path.fs  # noqa: B018 - the file system is looked up, and its package imported, only now
+    except (ImportError, ValueError) as error:
+        problem = str(error)
+    if problem is not None:
+        raise SourceError(
+            f"The source {source} cannot be read: {problem}. Install the provider of that storage with its file "
+            "system, such as apache-airflow-providers-amazon[s3fs] for s3:// (the extra `s3` of this package)."
+        )
+    return path
 
 
 def _base_url(connection: Connection) -> str:

@@ -9,14 +9,12 @@ from airflow.sdk import BaseOperator
 
 from airflow_mapbox.exceptions import airflow_errors
 from airflow_mapbox.uploads.address import refuse_secrets
-from airflow_mapbox.uploads.models import TilesetId, check_display_name
+from airflow_mapbox.uploads.models import check_display_name, check_tileset_part
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_mapbox.uploads.sources import SourceLike
-
-_PLACEHOLDER_ACCOUNT = "account"
 
 
 class StageAndCreateUploadOperator(BaseOperator):
@@ -60,10 +58,14 @@ class StageAndCreateUploadOperator(BaseOperator):
     def _check_literals(self) -> None:
         """Refuse while the DAG is parsed what needs no run to be known as wrong."""
         _refuse_secrets(self.source)
-        if isinstance(self.tileset, str) and "{{" not in self.tileset:
-            TilesetId.parse(self.tileset, self.tileset.rpartition(".")[0] or _PLACEHOLDER_ACCOUNT)
-        if isinstance(self.name, str) and "{{" not in self.name:
-            check_display_name(self.name)
+        with airflow_errors():
+            if _is_literal(self.tileset):
+                account, dot, name = self.tileset.rpartition(".")
+                check_tileset_part(name, "name")
+                if dot:
+                    check_tileset_part(account, "account")
+            if _is_literal(self.name):
+                check_display_name(self.name)
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
         """Refuse a source with a secret in it before Airflow stores the rendered fields."""
@@ -81,6 +83,10 @@ class StageAndCreateUploadOperator(BaseOperator):
 
         with airflow_errors():
             return MapboxUploadsHook(self.mapbox_conn_id).upload(self.source, self.tileset, self.name).to_json()
+
+
+def _is_literal(value: object) -> bool:
+    return isinstance(value, str) and not any(mark in value for mark in ("{{", "{%", "{#"))
 
 
 def _refuse_secrets(value: object) -> None:

@@ -45,7 +45,10 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"II+\x00", TIFF),
     (b"MM\x00+", TIFF),
 )
-_CSV_HEADER = re.compile(r"(^|[,\"])(lon|lng|long|longitude|x|wkt|geom|geojson)([,\"]|$)", re.IGNORECASE)
+# As Mapnik, which reads CSV at Mapbox, recognises columns: whole names, or a word that is part of one.
+_CSV_GEOMETRY = re.compile(r"wkt|geojson|.*geom.*", re.IGNORECASE)
+_CSV_X = re.compile(r"x|lon|lng|long|.*longitude.*", re.IGNORECASE)
+_CSV_Y = re.compile(r"y|lat|.*latitude.*", re.IGNORECASE)
 
 
 def format_of_suffix(suffix: str) -> Format | None:
@@ -71,4 +74,6 @@ def format_of_content(head: bytes) -> Format | None:
         return GEOJSON
     if text.startswith("<"):
         return KML if "<kml" in text else GPX if "<gpx" in text else None
-    return CSV if _CSV_HEADER.search(text.partition("\n")[0].strip()) else None
+    columns = [column.strip(' "\r') for column in text.partition("\n")[0].split(",")]
+    located = any(map(_CSV_X.fullmatch, columns)) and any(map(_CSV_Y.fullmatch, columns))
+    return CSV if located or any(map(_CSV_GEOMETRY.fullmatch, columns)) else None

@@ -47,7 +47,7 @@ def check_document(data: bytes) -> Iterator[str]:
     :return: problems, each a clause that follows the file's name; a document with one is not looked at further.
     """
     try:
-        document = orjson.loads(data)
+        document = orjson.loads(data.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
         yield f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         return
@@ -68,6 +68,7 @@ def check_document(data: bytes) -> Iterator[str]:
 
 
 def _check_features(features: list[Any]) -> Iterator[str]:
+    positions = 0
     for index, feature in enumerate(features):
         if not isinstance(feature, dict):
             yield f"has a {type(feature).__name__} as feature {index}."
@@ -82,6 +83,7 @@ def _check_features(features: list[Any]) -> Iterator[str]:
             yield f"has no geometry that GeoJSON knows in feature {index}."
             return
         for longitude, latitude in _positions(geometry):
+            positions += 1
             if not (_is_number(longitude) and _is_number(latitude)):
                 yield f"has a position that is no pair of numbers in feature {index}."
                 return
@@ -91,6 +93,8 @@ def _check_features(features: list[Any]) -> Iterator[str]:
                     f"coordinates are in another reference system, or latitude comes first. {_WRITE}"
                 )
                 return
+    if not positions:
+        yield "has features and no geometry in any of them: check the data's geometry column."
 
 
 def _positions(geometry: dict[str, Any]) -> Iterator[tuple[Any, Any]]:

@@ -51,12 +51,14 @@ class UploadCompleteSensor(BaseSensorOperator):
         upload_id: str | Mapping[str, Any],
         mapbox_conn_id: str = "mapbox_default",
         mode: str = "reschedule",
-        poke_interval: datetime.timedelta | float = 0,
+        poke_interval: datetime.timedelta | float = 5,
         max_wait: datetime.timedelta | float = 120,
         timeout: datetime.timedelta | float = 2.5 * 3600,
         **kwargs: Any,
     ) -> None:
         super().__init__(mode=mode, poke_interval=poke_interval, max_wait=max_wait, timeout=timeout, **kwargs)
+        if self.exponential_backoff and not self.poke_interval:
+            raise ValueError("exponential_backoff doubles poke_interval: give one above 0")
         self.upload_id = upload_id
         self.mapbox_conn_id = mapbox_conn_id
         self._throttled_for = 0.0

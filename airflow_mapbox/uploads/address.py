@@ -11,12 +11,15 @@ from airflow_mapbox.uploads.errors import ConfigurationError
 API_URL = "https://api.mapbox.com"
 
 # A password may have a slash in it, as AWS keys do; digits before the first slash are a port. A `Path` of a URL has
-# lost one of the two slashes.
-_PASSWORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+[^/?#@:]*:(?!/|\d{1,5}[/?#])[^@]*@")
+# lost one of the two slashes. In a web address even a user alone is a secret, as GitHub's tokens are.
+_PASSWORD = re.compile(
+    r"https?:/+[^/?#@\s]+@|[A-Za-z][A-Za-z0-9+.-]+:/+[^/?#@:]*:(?!/|\d{1,5}[/?#])[^@]*@", re.IGNORECASE
+)
 # Names of query parameters that sign a URL or carry a key, at AWS, Azure, Google and elsewhere.
 _SIGNED = re.compile(
-    r"[?&#](x-amz-(signature|credential|security-token)|signature|sig|x-goog-(signature|credential)|access_token|token"
-    r"|api_?key|key|password|secret)=",
+    r"[?&#](x-amz-(signature|credential|security-token)|signature|sig|x-goog-(signature|credential)"
+    r"|(access|auth|api|id|refresh)?[_-]?token|auth|authorization|([a-z]+[_-])?(api[_-]?)?key|apikey"
+    r"|pwd|passwd|password|([a-z]+[_-])?secret)=",
     re.IGNORECASE,
 )
 
@@ -40,9 +43,9 @@ def check_endpoint(url: str, where: str) -> str:
         raise _unusable(where, "is no http(s) URL")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise _unusable(where, "must be an address only, with no user, password, query or fragment in it")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise _unusable(where, f"is plain http to {host}, which would show the token to the network: use https")
-    return url.rstrip("/")
+    return parts.geturl().rstrip("/")  # with the scheme in small letters, as the rules above compare it
 
 
 def refuse_secrets(source: object) -> None:
@@ -55,7 +58,7 @@ def refuse_secrets(source: object) -> None:
     :raises ConfigurationError: with advice, and without the text.
     """
     text = str(source) if isinstance(source, str) or hasattr(source, "open") else ""
-    if _PASSWORD.match(text) or _SIGNED.search(text):
+    if _PASSWORD.search(text) or _SIGNED.search(text):
         raise ConfigurationError(
             "The source carries a password or a signature, which would be shown in the UI and stored in the database. "
             "Put the credentials into an Airflow connection and name it in the URL (s3://my_conn@bucket/key), or "
@@ -77,7 +80,12 @@ def _port(parts: SplitResult) -> int | None:
     return parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """
+    Tell whether a host is this machine, which plain http does not leave.
+
+    :param host: a name or an address.
+    """
     if host == "localhost":
         return True
     try:

@@ -27,6 +27,7 @@ from airflow_mapbox.uploads.errors import (
     MapboxError,
     NoAnswerError,
     NotFoundError,
+    NotSentError,
     ServerError,
     StagedUrlNotReadableError,
     StagedUrlUsedError,
@@ -58,14 +59,6 @@ _PAGE = 100  # "The maximum number of statuses to return, up to 100" (Uploads AP
 _LARGEST_ANSWER = 8 * 2**20  # a list is at most one MB (same section); beyond this it is not the Uploads API
 _SHOWN_OF_FOREIGN_ANSWER = 120
 _SHOWN_OF_MESSAGE = 500
-
-
-class _NotSentError(NoAnswerError):
-    """The request never reached the server, so that even one that must not be repeated can be sent again."""
-
-    def __init__(self, text: str, *, retryable: bool = True) -> None:
-        super().__init__(text)
-        self.retryable = retryable
 
 
 @dataclass(frozen=True)
@@ -169,6 +162,11 @@ class UploadsClient:
         if not token:
             raise ConfigurationError("There is no access token: put one into the connection's password.")
         register_secret(token, quote(token, safe=""))
+        if token.startswith("pk."):
+            raise ConfigurationError(
+                "The access token is a public one (pk.), which can make no uploads: put a secret one (sk.) with the "
+                "scopes uploads:read, uploads:write and uploads:list into the connection's password."
+            )
         guard_loggers()
         self.base_url = check_endpoint(base_url, "the connection's host")
         self.username = check_account(username) if username else account_of_token(token)
@@ -360,6 +358,8 @@ class UploadsClient:
                 error = self._error(call, outcome)
             else:
                 error = outcome
+            lost = isinstance(error, NoAnswerError | ServerError) and not isinstance(error, NotSentError)
+            maybe_done = error.may_have_happened = maybe_done or lost
             if isinstance(error, ThrottledError):
                 limit = self.retry.max_throttle_wait
                 if limit is not None and (limit <= 0 or throttled_for + error.retry_after > limit):
@@ -370,7 +370,6 @@ class UploadsClient:
             elif self._worth_another_try(call, error) and attempt < self.retry.attempts:
                 pause = self.retry.backoff(attempt, self._rng)
                 attempt += 1
-                maybe_done = maybe_done or not isinstance(error, _NotSentError)
                 log.info("%s Trying again in %.1f s (try %d of %d).", error, pause, attempt, self.retry.attempts)
             else:
                 raise error
@@ -378,7 +377,7 @@ class UploadsClient:
 
     @staticmethod
     def _worth_another_try(call: _Call, error: MapboxError) -> bool:
-        if isinstance(error, _NotSentError):
+        if isinstance(error, NotSentError):
             return error.retryable
         return call.repeatable and isinstance(error, NoAnswerError | ServerError)
 
@@ -416,15 +415,15 @@ class UploadsClient:
                 link = response.links.get("next", {}).get("url")
                 return _Answer(response.status_code, response.headers, bytes(content), link)
         except requests.exceptions.SSLError as error:
-            return _NotSentError(self._no_answer(call, "the certificate could not be verified", error), retryable=False)
+            return NotSentError(self._no_answer(call, "the certificate could not be verified", error), retryable=False)
         except requests.exceptions.ProxyError as error:
-            return _NotSentError(self._no_answer(call, "the proxy refused the connection", error))
+            return NotSentError(self._no_answer(call, "the proxy refused the connection", error))
         except requests.exceptions.ConnectTimeout as error:
-            return _NotSentError(self._no_answer(call, f"no connection within {connect:g} s", error))
+            return NotSentError(self._no_answer(call, f"no connection within {connect:g} s", error))
         except requests.exceptions.RequestException as error:
             reason = error.args[0] if error.args else None
             if isinstance(getattr(reason, "reason", None), NewConnectionError):
-                return _NotSentError(self._no_answer(call, "no connection could be made", error))
+                return NotSentError(self._no_answer(call, "no connection could be made", error))
             # requests has a class of its own only for a read that times out before the body.
             if isinstance(error, requests.exceptions.Timeout) or isinstance(reason, ReadTimeoutError):
                 late = time.monotonic() - started >= whole
@@ -441,7 +440,10 @@ class UploadsClient:
             self._clock_offset = told - self._clock()
 
     def _no_answer(self, call: _Call, what: str, error: Exception) -> str:
-        return f"{call.method} {call.path} at {self.base_url}: {what} ({type(error).__name__})."
+        return (
+            f"{call.method} {call.path} at {self.base_url}: {what} ({type(error).__name__}). Check the connection's "
+            "host, and whether that server can be reached from here."
+        )
 
     def _json(self, call: _Call, answer: _Answer) -> object:
         # A UnicodeDecodeError is a ValueError too. Raised outside of the handler, so that nothing hangs on the error.

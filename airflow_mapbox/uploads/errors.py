@@ -16,9 +16,11 @@ class MapboxError(Exception):
 
     :ivar retryable: whether the same call may succeed later with nothing changed. What is not retryable needs a
         person: another token, another name, other data.
+    :ivar may_have_happened: whether the call may have taken effect all the same, because an answer to it was lost.
     """
 
     retryable: bool = False
+    may_have_happened: bool = False
 
 
 class ConfigurationError(MapboxError):
@@ -37,6 +39,12 @@ class SourceError(MapboxError):
     """The data to upload is missing, unreadable, or something that Mapbox would refuse."""
 
 
+class SourceUnavailableError(SourceError):
+    """The data could not be fetched just now."""
+
+    retryable = True
+
+
 class StagingError(MapboxError):
     """The bytes did not reach the staging bucket whole; nothing was created."""
 
@@ -47,6 +55,19 @@ class NoAnswerError(MapboxError):
     """No answer came: the server could not be reached, was too slow, or broke the connection off."""
 
     retryable = True
+
+
+class NotSentError(NoAnswerError):
+    """
+    No connection was made, so the request has not taken effect.
+
+    :param text: the whole sentence for the reader.
+    :param retryable: whether another try may succeed; a certificate that cannot be verified stays so.
+    """
+
+    def __init__(self, text: str, *, retryable: bool = True) -> None:
+        super().__init__(text)
+        self.retryable = retryable
 
 
 class InvalidAnswerError(MapboxError):

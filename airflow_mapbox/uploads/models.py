@@ -35,12 +35,8 @@ class TilesetId:
     name: str
 
     def __post_init__(self) -> None:
-        for part, meaning in ((self.owner, "account"), (self.name, "name")):
-            if not _TILESET_PART.fullmatch(part):
-                raise InvalidTilesetError(
-                    f"The {meaning} in tileset {f'{self.owner}.{self.name}'!r} is {len(part)} characters long and "
-                    f"{part!r}: Mapbox takes 1 to 32 of A-Z, a-z, 0-9, - and _. Change the `tileset` parameter."
-                )
+        check_tileset_part(self.owner, "account")
+        check_tileset_part(self.name, "name")
 
     @classmethod
     def parse(cls, text: str, account: str) -> TilesetId:
@@ -62,6 +58,24 @@ class TilesetId:
 
     def __str__(self) -> str:
         return f"{self.owner}.{self.name}"
+
+
+def check_tileset_part(part: str, meaning: str) -> None:
+    """
+    Refuse one part of a tileset id.
+
+    :param part: the account or the name.
+    :param meaning: which of the two.
+    :raises InvalidTilesetError: where it is not 1 to 32 of ``A-Z a-z 0-9 _ -``; the message names what is wrong.
+    """
+    if _TILESET_PART.fullmatch(part):
+        return
+    foreign = sorted(set(re.sub(r"[A-Za-z0-9_-]", "", part)))
+    wrong = f"has {', '.join(map(repr, foreign))} in it" if foreign else f"is {len(part)} characters long"
+    raise InvalidTilesetError(
+        f"{part!r} cannot be a tileset's {meaning}: it {wrong}, and Mapbox takes 1 to 32 of A-Z, a-z, 0-9, - and _. "
+        "Change the `tileset` parameter."
+    )
 
 
 def check_display_name(name: str | None) -> None:
@@ -290,7 +304,8 @@ def _optional_text(fields: Mapping[str, object], name: str, what: str, *, requir
     value = fields.get(name)
     if (value is not None and not isinstance(value, str)) or (required and name not in fields):
         raise _wrong_field(fields, name, what, "a text or null")
-    return value
+    # A server may send back what it was sent, and this goes to logs and XComs.
+    return None if value is None else redact(value)
 
 
 def _boolean(fields: Mapping[str, object], name: str, what: str) -> bool:

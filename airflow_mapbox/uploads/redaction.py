@@ -53,7 +53,10 @@ class _RedactingFilter(logging.Filter):
     """Rewrites a record before any handler sees it, also the handlers that Airflow's own masker does not cover."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
+        try:
+            message = record.getMessage()
+        except Exception:
+            return True  # a record whose arguments don't fit: logging says so itself
         redacted = redact(message)
         if redacted != message:
             record.msg, record.args = redacted, None

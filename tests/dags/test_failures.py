@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import zipfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import count
@@ -112,10 +111,15 @@ def test_a_wrong_token_fails_at_once_and_is_shown_nowhere(
 
 @pytest.mark.parametrize("tileset", ["x" * 33, "quakes\n", "quakes.of.today", "", "caf\u00e9"])
 def test_a_literal_tileset_that_mapbox_would_refuse_breaks_the_dag_file(tileset: str) -> None:
-    from airflow_mapbox.uploads.errors import InvalidTilesetError
+    from airflow_mapbox.exceptions import MapboxFailError
 
-    with pytest.raises(InvalidTilesetError, match="`tileset`"):
+    with pytest.raises(MapboxFailError, match="`tileset`"):
         upload("/data/x.geojson", tileset)
+
+
+@pytest.mark.parametrize("tileset", ["roads-{% if full %}full{% else %}part{% endif %}", "a{# b #}", "{{ x }}"])
+def test_a_template_is_no_literal(tileset: str) -> None:
+    upload("/data/x.geojson", tileset, name=tileset * 3)
 
 
 @pytest.mark.usefixtures("mapbox_connection")
@@ -222,19 +226,18 @@ def test_a_server_that_is_down_is_said_so_with_its_address(
 def test_an_upload_that_fails_in_processing_ends_the_wait_with_mapboxs_message_and_no_retry(
     run_dag: Callable[..., Outcome], tmp_path: Path, emulator: Emulator
 ) -> None:
-    archive = tmp_path / "shapes.zip"
-    with zipfile.ZipFile(archive, "w") as opened:
-        opened.writestr("readme.txt", "no shapefile in here")
+    empty = tmp_path / "empty.kml"
+    empty.write_text('<kml xmlns="http://www.opengis.net/kml/2.2"><Document></Document></kml>')
 
     def make_tasks() -> None:
-        made = upload(str(archive))
+        made = upload(str(empty))
         UploadCompleteSensor(task_id="wait", upload_id=made.output["id"], retries=3)
 
     outcome = run_dag(make_tasks)
 
     assert outcome.states == {"upload": "success", "wait": "failed"}
     assert outcome.tries["wait"] == 1
-    assert "failed in processing: Failed to find a shapefile in your zip Send one .zip that holds" in outcome.written
+    assert "failed in processing: KML does not contain any layers. Check the query" in outcome.written
     assert emulator.token not in outcome.written
 
 

@@ -169,15 +169,12 @@ def test_a_staged_url_is_good_for_one_upload(connect: Connect, geojson: Path) ->
 
 
 def test_a_failed_upload_ends_the_wait_with_mapboxs_message_and_a_hint(connect: Connect, tmp_path: Path) -> None:
-    beyond = tmp_path / "shapes.zip"
-    import zipfile
-
-    with zipfile.ZipFile(beyond, "w") as archive:
-        archive.writestr("readme.txt", "nothing to see")
+    empty = tmp_path / "empty.kml"
+    empty.write_text('<kml xmlns="http://www.opengis.net/kml/2.2"><Document></Document></kml>')
     hook = connect()
-    upload = hook.upload(beyond, "shapes")
+    upload = hook.upload(empty, "places")
 
-    with pytest.raises(UploadFailedError, match=r"Failed to find a shapefile in your zip Send one \.zip") as failure:
+    with pytest.raises(UploadFailedError, match=r"KML does not contain any layers\. Check the query") as failure:
         hook.wait(upload.id, timeout=60, poll_interval=0.1)
 
     assert failure.value.data_at_fault
@@ -259,3 +256,108 @@ def test_the_connection_test_of_a_server_that_is_down_is_an_answer(connect: Conn
 
     assert not works
     assert address in text
+
+
+def test_every_temporary_credential_is_masked(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    masked: list[str] = []
+    monkeypatch.setattr("airflow_mapbox.hooks.uploads.mask_secret", masked.append)
+
+    credentials = connect().create_credentials()
+
+    assert masked == list(credentials.secrets)
+
+
+def test_an_upload_older_than_the_staged_file_is_not_taken_for_its_own(
+    tmp_path: Path, geojson: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_800_000_000.0]
+    settings = EmulatorSettings(processing_seconds=0, rate_limit=0)
+    with Emulator(tmp_path / "emulator", settings=settings, clock=lambda: now[0]) as running:
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(running))
+        hook = MapboxUploadsHook()
+        older = hook.upload(geojson, "points")
+        hook.wait(older.id, timeout=60, poll_interval=0.1)
+        now[0] += 5
+
+        def answer_409(*arguments: object) -> None:
+            raise StagedUrlUsedError("used", status=409, message="used")
+
+        monkeypatch.setattr(hook.get_conn(), "create_upload", answer_409)
+
+        with pytest.raises(StagedUrlUsedError):
+            hook.upload(geojson, "points")
+
+
+@pytest.fixture
+def dead_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy for everything that nobody answers at."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
+@pytest.mark.usefixtures("dead_proxy")
+def test_what_is_for_the_loopback_is_for_no_proxy(connect: Connect, emulator: Emulator, geojson: Path) -> None:
+    for host in (emulator.url, emulator.url.replace("http", "HTTP")):
+        hook = connect(host=host)
+        upload = hook.upload(geojson, "points-unproxied")
+        assert hook.wait(upload.id, timeout=60, poll_interval=0.1).is_successful
+
+
+def test_an_empty_s3_endpoint_is_amazons(connect: Connect) -> None:
+    hook = connect(extra={"s3_endpoint_url": ""})
+    assert hook.get_conn().username
+    assert hook._s3_endpoint is None
+
+
+def test_the_connection_test_does_not_wait_for_a_rate_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = EmulatorSettings(rate_limit=1, rate_window=3600)
+    with Emulator(tmp_path / "limited", settings=settings) as limited:
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(limited))
+        hook = MapboxUploadsHook()
+        list(hook.list_uploads(limit=1))
+
+        works, text = hook.test_connection()
+
+    assert not works
+    assert "rate limit is spent" in text
+
+
+@pytest.mark.parametrize("source", ["mapbox://datasets/demo", "foo://bucket/x.geojson"])
+def test_a_source_of_no_known_kind_is_said_so(connect: Connect, source: str) -> None:
+    with pytest.raises(SourceError, match=r"cannot be read|is no dataset"):
+        connect().upload(source, "points")
+
+
+def test_an_object_in_s3_is_streamed_by_its_own_connection(
+    connect: Connect, geojson: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import boto3
+    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        keys = {"aws_access_key_id": "own-key", "aws_secret_access_key": "own-secret", "region_name": "us-east-1"}
+        own = boto3.client("s3", endpoint_url=endpoint, **keys)
+        own.create_bucket(Bucket="exports")
+        own.put_object(Bucket="exports", Key="points.geojson", Body=geojson.read_bytes())
+        described = {"conn_type": "aws", "login": "own-key", "password": "own-secret"}
+        # Airflow keeps file systems by connection, so each server has one of its own.
+        conn_id = f"s3_at_{port}"
+        monkeypatch.setenv(
+            f"AIRFLOW_CONN_{conn_id.upper()}",
+            json.dumps(described | {"extra": {"endpoint_url": endpoint, "region_name": "us-east-1"}}),
+        )
+        hook = connect()
+
+        upload = hook.upload(f"s3://{conn_id}@exports/points.geojson", "points-of-s3")
+
+        assert hook.wait(upload.id, timeout=60, poll_interval=0.1).is_successful
+        with pytest.raises(SourceError, match=r"exports/nothing\.geojson does not exist"):
+            hook.upload(f"s3://{conn_id}@exports/nothing.geojson", "points-of-s3")
+    finally:
+        server.stop()

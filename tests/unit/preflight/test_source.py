@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,18 @@ CSV = b"lon,lat,name\n13.4,52.5,Berlin\n"
 KML = b'<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document/></kml>'
 GPX = b'<?xml version="1.0"?><gpx version="1.1"></gpx>'
 MBTILES = b"SQLite format 3\x00" + bytes(84)
-ZIP = b"PK\x03\x04" + bytes(26)
+
+
+def archive(*names: str) -> bytes:
+    """Give a zip of files that hold their own names."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as opened:
+        for name in names:
+            opened.writestr(name, name)
+    return packed.getvalue()
+
+
+ZIP = archive("roads.shp", "roads.dbf", "roads.shx", "roads.prj")
 TIFF = b"II*\x00" + bytes(8)
 
 Write = Callable[..., Path]
@@ -107,6 +119,54 @@ class TestFormats:
         (problem,) = report.problems
         assert name in problem
         assert "by its name" in problem
+
+    def test_that_are_geopackages_are_a_problem_that_names_the_way_out(self, write: Write, tmp_path: Path) -> None:
+        import geopandas
+
+        path = tmp_path / "parcels.gpkg"
+        geopandas.GeoDataFrame(geometry=geopandas.points_from_xy([7], [50]), crs=4326).to_file(path)
+
+        (problem,) = check_source(path).problems
+
+        assert "is a GeoPackage" in problem
+        assert "write_geojson" in problem
+
+    def test_that_are_bare_shapefiles_are_a_problem(self, write: Write) -> None:
+        (problem,) = check_source(write(b"\x00\x00\x27\x0a" + bytes(96), "roads.shp")).problems
+
+        assert "send one .zip" in problem
+
+    @pytest.mark.parametrize(
+        ("content", "told"),
+        [
+            (b"PK\x03\x04garbage", "no zip archive"),
+            (archive("readme.txt"), "holds no shapefile"),
+            (archive("roads.shp", "roads.dbf"), "lacks .shx, .prj beside roads.shp"),
+            (archive("a/roads.shp", "b/roads.dbf", "a/roads.shx", "a/roads.prj"), "lacks .dbf beside a/roads.shp"),
+        ],
+    )
+    def test_of_archives_that_mapbox_would_refuse_are_a_problem(self, write: Write, content: bytes, told: str) -> None:
+        (problem,) = check_source(write(content, "roads.zip")).problems
+
+        assert told in problem
+
+    @pytest.mark.parametrize(
+        "header", ["id, lon, lat", '"x","y"', "start_longitude,start_latitude", "name,the_geom", "WKT"]
+    )
+    def test_of_csv_with_any_column_that_mapbox_detects_pass(self, write: Write, header: str) -> None:
+        assert check_source(write(f"{header}\n1,2,3\n".encode(), "a.csv")).ok
+
+    @pytest.mark.parametrize("header", ["lon", "id,lat", "a,b"])
+    def test_of_csv_without_both_coordinates_are_a_problem(self, write: Write, header: str) -> None:
+        assert not check_source(write(f"{header}\n1,2,3\n".encode(), "a.csv")).ok
+
+    def test_of_geojson_with_a_byte_order_mark_pass(self, write: Write) -> None:
+        assert check_source(write(b"\xef\xbb\xbf" + json.dumps(collection(POINT)).encode(), "a.geojson")).ok
+
+    def test_of_geojson_without_any_geometry_are_a_problem(self, write: Write) -> None:
+        (problem,) = check_source(write(collection({**POINT, "geometry": None}), "a.geojson")).problems
+
+        assert "no geometry in any of them" in problem
 
     @pytest.mark.parametrize("content", [b"GIF89a", b"hello", b"a,b\n1,2\n", b"<html></html>", b"\x00" * 50, b"   \n"])
     def test_that_mapbox_does_not_take_are_a_problem(self, write: Write, content: bytes) -> None:

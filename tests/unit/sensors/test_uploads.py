@@ -162,11 +162,18 @@ def progress(waiting: UploadCompleteSensor) -> float:
     return waiting._seen.progress
 
 
-def test_airflows_exponential_backoff_keeps_its_meaning(upload: dict[str, Any]) -> None:
-    waiting = sensor(upload["id"], exponential_backoff=True, poke_interval=60, timeout=10_000, max_wait=7_000)
+@pytest.mark.parametrize("options", [{}, {"poke_interval": 60}])
+def test_airflows_exponential_backoff_keeps_its_meaning(upload: dict[str, Any], options: dict[str, float]) -> None:
+    waiting = sensor(upload["id"], exponential_backoff=True, timeout=100_000, max_wait=70_000, **options)
     poke(waiting)
 
-    assert next_look(waiting, 1_000) > 120
+    assert next_look(waiting, 2_000) > 600
+    assert next_look(waiting, 20_000) > 6_000
+
+
+def test_exponential_backoff_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="poke_interval"):
+        sensor("cwhatever", exponential_backoff=True, poke_interval=0)
 
 
 @pytest.mark.parametrize("upload_id", [None, "", "None", {}, {"id": None}, 7])
@@ -181,19 +188,16 @@ def test_an_id_that_mapbox_does_not_know_fails_at_once_and_names_the_scope() -> 
 
 
 def test_a_failed_upload_is_not_retried(tmp_path: Path, clock: Clock) -> None:
-    import zipfile
-
-    archive = tmp_path / "shapes.zip"
-    with zipfile.ZipFile(archive, "w") as opened:
-        opened.writestr("readme.txt", "no shapefile")
-    upload = MapboxUploadsHook().upload(archive, "shapes")
+    empty = tmp_path / "empty.kml"
+    empty.write_text('<kml xmlns="http://www.opengis.net/kml/2.2"><Document></Document></kml>')
+    upload = MapboxUploadsHook().upload(empty, "places")
     waiting = sensor(upload.id)
 
     def ended() -> bool:
         clock.now += 50
         return bool(poke(waiting))
 
-    with pytest.raises(MapboxUploadFailedError, match="Failed to find a shapefile in your zip") as failure:
+    with pytest.raises(MapboxUploadFailedError, match="KML does not contain any layers") as failure:
         until(ended)
 
     assert isinstance(failure.value, AirflowFailException)

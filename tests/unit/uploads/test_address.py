@@ -74,3 +74,34 @@ def test_an_origin_has_the_ports_that_nobody_writes() -> None:
     assert origin("https://h/x") == origin("https://h:443/y")
     assert origin("http://h/x") == origin("http://h:80")
     assert origin("https://h") != origin("http://h")
+
+
+def test_the_scheme_is_compared_in_small_letters_whatever_the_user_wrote() -> None:
+    assert check_endpoint("HTTP://localhost:8787/", "x") == "http://localhost:8787"
+    with pytest.raises(ConfigurationError, match="plain http"):
+        check_endpoint("HTTP://api.example", "x")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://ghp_canary@host.example/x.geojson",
+        " https://user:canary@host.example/x.geojson",
+        "https://host.example/x?accesstoken=canary",
+        "https://host.example/x?auth=canary",
+        "https://host.example/x?pwd=canary",
+        "https://host.example/x?subscription-key=canary",
+        "https://host.example/x?client_secret=canary",
+    ],
+)
+def test_more_ways_to_carry_a_secret_are_refused(source: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        refuse_secrets(source)
+    assert "canary" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "source", ["https://host.example/x?monkey=1&keyboard=2", "s3://my_conn@bucket/key=1/x.geojson"]
+)
+def test_words_that_only_look_like_a_secret_pass(source: str) -> None:
+    refuse_secrets(source)

@@ -7,7 +7,7 @@ import pytest
 
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.creation import create_or_adopt
-from airflow_mapbox.uploads.errors import NotFoundError, StagedUrlUsedError
+from airflow_mapbox.uploads.errors import NotFoundError, StagedUrlUsedError, UploadActiveError
 
 from ..conftest import MakeClient
 from ..support import ACCOUNT, Reply, ScriptedServer, upload_json
@@ -109,3 +109,42 @@ def test_a_token_without_the_list_scope_is_told_so(server: ScriptedServer, make_
 
     with pytest.raises(NotFoundError, match="uploads:list"):
         create_or_adopt(make_client(), "harbours", URL, None, since=ISSUED)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(422, "An upload is already active"), (422, "Could not access url"), (404, "Not Found")]
+)
+def test_whatever_a_repeated_create_is_told_an_upload_that_the_lost_one_made_is_adopted(
+    server: ScriptedServer, client: UploadsClient, status: int, message: str
+) -> None:
+    # Which of its rules Mapbox looks at first, nobody outside has shown.
+    server.script(
+        Reply(201, upload_json(), fault="drop"),
+        Reply(status, {"message": message}),
+        Reply(json=[_listed("mine", after=30)]),
+    )
+
+    assert create_or_adopt(client, "harbours", URL, None, since=ISSUED).id == "mine"
+
+
+def test_a_refused_create_that_lost_no_answer_adopts_nothing(server: ScriptedServer, client: UploadsClient) -> None:
+    server.script(Reply(422, {"message": "An upload is already active"}))
+
+    with pytest.raises(UploadActiveError):
+        create_or_adopt(client, "harbours", URL, None, since=ISSUED)
+
+    assert len(server.requests) == 1
+
+
+def test_of_several_the_one_of_the_same_name_is_adopted_and_the_oldest_of_these(
+    server: ScriptedServer, client: UploadsClient
+) -> None:
+    uploads = [
+        _listed("later", after=50, name="Harbours"),
+        _listed("theirs", after=40, name="Theirs"),
+        _listed("mine", after=30, name="Harbours"),
+        _listed("also theirs", after=20, name="Theirs"),
+    ]
+    server.script(USED, Reply(json=uploads))
+
+    assert create_or_adopt(client, "harbours", URL, "Harbours", since=ISSUED).id == "mine"

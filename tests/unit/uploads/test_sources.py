@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import pytest
 
-from airflow_mapbox.uploads.errors import ConfigurationError, MapboxError, SourceError
+from airflow_mapbox.uploads.errors import MapboxError, SourceError
 from airflow_mapbox.uploads.sources import open_source
 
 from ..support import Reply, ScriptedServer, all_text_of, closed_port
@@ -174,8 +174,29 @@ class TestWebSources:
 
     @pytest.mark.parametrize("url", ["http://example.com/x.geojson", "http://127.0.0.1.example.com/x"])
     def test_by_plain_http_from_elsewhere_are_refused(self, url: str) -> None:
-        with pytest.raises(ConfigurationError, match="https"):
+        with pytest.raises(SourceError, match="over plain http"):
             open_source(url)
+
+    def test_that_redirect_to_plain_http_elsewhere_are_refused_and_not_followed(self, server: ScriptedServer) -> None:
+        server.script(Reply(302, headers={"Location": "http://192.0.2.1/x.geojson"}))
+
+        with pytest.raises(SourceError, match=r"192\.0\.2\.1 over plain http"):
+            open_source(f"{server.url}/x.geojson")
+
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_that_are_out_of_service_may_be_retried(self, server: ScriptedServer, status: int) -> None:
+        server.script(Reply(status))
+
+        with pytest.raises(SourceError) as failure:
+            open_source(f"{server.url}/x.geojson")
+
+        assert failure.value.retryable
+
+    def test_with_the_scheme_in_capitals_are_read(self, server: ScriptedServer) -> None:
+        server.script(Reply(200, body=b"abc"), Reply(200, body=b"abc"))
+
+        with open_source(f"{server.url}/x".replace("http", "HTTP")).open() as stream:
+            assert stream.read() == b"abc"
 
     @pytest.mark.parametrize(
         "url", ["https://", "https:///x", "https://host:port/x", "https://[::1/x", "https://h:99999/"]
