@@ -39,7 +39,7 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 	@echo "Installing into $(VENV) …"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(IN_VENV)/pip install --quiet --disable-pip-version-check --upgrade -c constraints.txt pip uv
-	@$(IN_VENV)/uv pip install --quiet --python $(IN_VENV)/python --build-constraints constraints.txt $(WHAT) \
+	@$(IN_VENV)/uv pip install --quiet --system-certs --python $(IN_VENV)/python --build-constraints constraints.txt $(WHAT) 2>/dev/null \
 	  || PIP_BUILD_CONSTRAINT=constraints.txt $(IN_VENV)/pip install --quiet $(WHAT)
 	@touch $@
 

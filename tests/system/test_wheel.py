@@ -47,7 +47,12 @@ def empty_environment(home: Path, wheel: Path) -> Path:
     python = home / "venv" / "bin" / "python"
     what = ("-c", ROOT / "constraints.txt", wheel)
     # As in the Makefile: uv is quick, and pip reaches what pip is configured to.
-    if attempt(sys.executable, "-m", "uv", "pip", "install", "--python", python, *what, home=home).returncode != 0:
+    if (
+        attempt(
+            sys.executable, "-m", "uv", "pip", "install", "--system-certs", "--python", python, *what, home=home
+        ).returncode
+        != 0
+    ):
         run(python, "-m", "pip", "install", "--quiet", *what, home=home)
     return python
 
