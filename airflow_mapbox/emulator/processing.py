@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from airflow_mapbox.emulator.errors import DataError, Failed
+from airflow_mapbox.emulator.faults import Fault, Faults, ProcessingFault, Where
 from airflow_mapbox.emulator.readers import Prepared, prepare
 from airflow_mapbox.emulator.settings import EmulatorSettings
 from airflow_mapbox.emulator.store import Store, Upload
@@ -31,10 +32,15 @@ class _StoppedError(Exception):
     """The emulator stops; the upload is processed again at the next start."""
 
 
+class _FaultError(Exception):
+    """Processing was asked to fail here and now; its text is what the upload's ``error`` says."""
+
+
 class Processing:
     """Worker threads over the uploads that are not finished.
 
     :param store: all state.
+    :param faults: what is to go wrong.
     :param clock: Unix time in seconds.
     :param finished: called with every upload that is done, well or not.
     """
@@ -44,11 +50,13 @@ class Processing:
         store: Store,
         *,
         settings: EmulatorSettings,
+        faults: Faults,
         clock: Callable[[], float],
         finished: Callable[[Upload], None],
     ) -> None:
         self._store = store
         self._settings = settings
+        self._faults = faults
         self._clock = clock
         self._finished = finished
         self._waiting: queue.SimpleQueue[Upload | None] = queue.SimpleQueue()
@@ -91,7 +99,7 @@ class Processing:
             self._finished(upload)
 
     def _process(self, upload: Upload, work: Path) -> None:
-        run = _Run(self._store, upload, self._settings, self._clock, self._stop)
+        run = _Run(self._store, upload, self._settings, self._faults, self._clock, self._stop)
         try:
             prepared = prepare(
                 self._data_of(upload),
@@ -103,6 +111,8 @@ class Processing:
             run.report(READING)
             mbtiles = self._tiles_of(upload, prepared, work, run)
             run.wait_out()
+        except _FaultError as error:
+            self._store.fail_upload(upload, str(error))
         except DataError as error:
             run.wait_out()
             self._store.fail_upload(upload, str(error))
@@ -157,17 +167,20 @@ class _Run:
         store: Store,
         upload: Upload,
         settings: EmulatorSettings,
+        faults: Faults,
         clock: Callable[[], float],
         stop: threading.Event,
     ) -> None:
         self._store = store
         self._upload = upload
         self._settings = settings
+        self._faults = faults
         self._clock = clock
         self._stop = stop
         self._started = clock()
         self._done = 0.0
         self._reported = 0.0
+        self._fell_back_at: float | None = None
 
     def tick(self) -> None:
         """Raise where the work is to be given up."""
@@ -185,20 +198,44 @@ class _Run:
     def wait_out(self) -> None:
         """Return once the least time has passed."""
         self._done = 1.0
-        while (left := self._started + self._settings.processing_seconds - self._clock()) > 0:
+        while (left := self._started + self._settings.processing_seconds - self._clock()) > 0 or self._is_stalled():
             self._show()
-            if self._stop.wait(min(left, PACE)):
+            if self._stop.wait(min(left, PACE) if left > 0 else PACE):
                 raise _StoppedError
         if self._stop.is_set():
             raise _StoppedError
+        self._show()
+
+    def _is_stalled(self) -> bool:
+        fault = self._faults.find(Where.PROCESSING, self._upload.tileset)
+        return fault is not None and fault.kind == ProcessingFault.STALL
 
     def _show(self) -> None:
         least = self._settings.processing_seconds
         passed = (self._clock() - self._started) / least if least else 1.0
-        progress = round(ALMOST * max(0.0, min(self._done, passed, 1.0)), 2)
-        if progress > self._reported:
+        progress = self._shown(round(ALMOST * max(0.0, min(self._done, passed, 1.0)), 2))
+        fault = self._faults.find(Where.PROCESSING, self._upload.tileset)
+        if fault is not None and progress >= fault.progress:
+            progress = self._spoil(fault, progress)
+        if progress != self._reported:
             self._reported = progress
             self._store.set_progress(self._upload.id, progress)
+
+    def _spoil(self, fault: Fault, progress: float) -> float:
+        if fault.kind == ProcessingFault.STALL:
+            return fault.progress
+        # The others happen once to an upload, and as often as they were asked for.
+        self._faults.take(Where.PROCESSING, "", self._upload.tileset)
+        if fault.kind == ProcessingFault.FAIL:
+            self._store.set_progress(self._upload.id, fault.progress)
+            raise _FaultError(fault.message)
+        self._fell_back_at = progress
+        return self._shown(progress)
+
+    def _shown(self, progress: float) -> float:
+        """Give the progress that is told: from half of where it fell back, up to the end."""
+        at = self._fell_back_at
+        return progress if at is None else round(at / 2 + (progress - at) * (1 - at / 2) / (1 - at), 2)
 
 
 def layer_name(name: str) -> str:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
+from wsgiref.types import WSGIApplication
 
 import uvicorn
 from moto.moto_server.werkzeug_app import MotoRequestHandler
@@ -19,6 +20,11 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from airflow_mapbox.emulator.api import UploadsApi
 from airflow_mapbox.emulator.app import build_app
+from airflow_mapbox.emulator.clock import AdjustableClock
+from airflow_mapbox.emulator.control import Control
+from airflow_mapbox.emulator.faults import Faults
+from airflow_mapbox.emulator.faulty_api import Connections
+from airflow_mapbox.emulator.faulty_s3 import with_s3_faults
 from airflow_mapbox.emulator.processing import Processing
 from airflow_mapbox.emulator.requests_seen import RequestLog, SeenRequest
 from airflow_mapbox.emulator.s3 import StagingGate
@@ -46,7 +52,7 @@ class Emulator:
     :param host: address to listen on.
     :param port: port of the API; 0 takes a free one.
     :param s3_port: port of the staging bucket; 0 takes a free one.
-    :param clock: Unix time in seconds.
+    :param clock: Unix time in seconds; by default the machine's, which :attr:`clock` can move on and speed up.
     :param allow_public: listen on an address that others can reach, too.
     :raises ValueError: for a host that others can reach.
     """
@@ -59,7 +65,7 @@ class Emulator:
         host: str = "127.0.0.1",
         port: int = 0,
         s3_port: int = 0,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         allow_public: bool = False,
     ) -> None:
         if not allow_public and not _is_loopback(host):
@@ -69,7 +75,8 @@ class Emulator:
         self.host = host
         self.port = port
         self.s3_port = s3_port
-        self._clock = clock
+        self.faults = Faults()
+        self._clock: Callable[[], float] = clock or AdjustableClock()
         self._seen = RequestLog()
         self._running: _Running | None = None
 
@@ -116,6 +123,17 @@ class Emulator:
         return self._started.token
 
     @property
+    def clock(self) -> AdjustableClock:
+        """
+        The emulator's own clock.
+
+        :raises RuntimeError: where the emulator was given another.
+        """
+        if not isinstance(self._clock, AdjustableClock):
+            raise RuntimeError("the emulator was given a clock: move that one")  # noqa: TRY004 - the call came too late
+        return self._clock
+
+    @property
     def token_file(self) -> Path | None:
         """The file the token is kept in; None where the token was given."""
         return self._started.token_file
@@ -155,7 +173,7 @@ class _Running:
     """What exists between start and stop."""
 
     def __init__(self, emulator: Emulator) -> None:
-        settings, clock = emulator.settings, emulator._clock
+        settings, clock, faults = emulator.settings, emulator._clock, emulator.faults
         # What was begun is ended in the other order, be it by a start that fails half-way.
         with contextlib.ExitStack() as stack:
             emulator.folder.mkdir(parents=True, exist_ok=True)
@@ -169,14 +187,19 @@ class _Running:
             self.token, self.token_file = self.store.own_token(settings.account, settings.token)
             self._gate = StagingGate(self.store, bucket=settings.bucket, clock=clock)
             stack.callback(self._gate.close)
-            processing = Processing(self.store, settings=settings, clock=clock, finished=self._forget)
+            processing = Processing(self.store, settings=settings, faults=faults, clock=clock, finished=self._forget)
             stack.callback(processing.stop)
             processing.start()
-            s3 = _S3Server(self._gate, s3_socket, emulator.host)
+            s3 = _S3Server(with_s3_faults(self._gate, faults), s3_socket, emulator.host)
             s3.start()
             stack.callback(s3.stop)
             api = UploadsApi(self.store, settings=settings, seen=emulator._seen, clock=clock, created=processing.add)
-            server = _ApiServer(build_app(api, TilesetPages(self.store, settings=settings), clock=clock), api_socket)
+            own_clock = clock if isinstance(clock, AdjustableClock) else None
+            control = Control(faults=faults, clock=own_clock, seen=emulator._seen)
+            pages = TilesetPages(self.store, settings=settings)
+            connections = Connections()
+            app = build_app(api, pages, control, faults=faults, connections=connections, clock=clock)
+            server = _ApiServer(app, api_socket, connections)
             stack.callback(server.stop)
             server.start()
             self._ends = stack.pop_all()
@@ -192,10 +215,12 @@ class _Running:
 class _ApiServer:
     """uvicorn in a thread."""
 
-    def __init__(self, app: Any, listening: socket.socket) -> None:
+    def __init__(self, app: Any, listening: socket.socket, connections: Connections) -> None:
         # No access log: its lines have the token in them.
         config = uvicorn.Config(
             app,
+            http=connections.protocol(),
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -232,7 +257,7 @@ class _QuietHandler(MotoRequestHandler):
 class _S3Server:
     """werkzeug's threaded server in a thread."""
 
-    def __init__(self, gate: StagingGate, listening: socket.socket, host: str) -> None:
+    def __init__(self, gate: WSGIApplication, listening: socket.socket, host: str) -> None:
         self._server: BaseWSGIServer = make_server(
             host,
             listening.getsockname()[1],
