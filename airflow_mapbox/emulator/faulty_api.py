@@ -23,7 +23,8 @@ class Connections:
     """The open connections of a server by their client's address, so that one can be cut."""
 
     def __init__(self) -> None:
-        self._transports: dict[tuple[str, int], asyncio.BaseTransport] = {}
+        # uvloop's transports are no subclass of asyncio's.
+        self._transports: dict[tuple[str, int], Any] = {}
 
     def protocol(self) -> type[H11Protocol]:
         """Give the protocol class by which a server keeps this list."""
@@ -46,12 +47,15 @@ class Connections:
 
         return Listed
 
-    def cut(self, scope: Scope) -> None:
-        """End the connection of a request with no further byte."""
-        client = scope.get("client")
+    async def cut(self, scope: Scope, receive: Receive) -> None:
+        """End the connection of a request with no further byte, and return when it has ended."""
+        client = scope["client"]
         transport = self._transports.get((client[0], client[1])) if client else None
-        if isinstance(transport, asyncio.Transport):
+        if transport is not None:
             transport.abort()
+            # Until the server has noticed, it would take a missing answer for the application's fault.
+            while (await receive())["type"] != "http.disconnect":
+                pass
 
 
 def with_faults(app: ASGIApp, faults: Faults, connections: Connections, *, spared: Callable[[str], bool]) -> ASGIApp:
@@ -94,13 +98,13 @@ async def _spoil(
             await app(scope, receive, nowhere)
             await _answer(send, 200, "application/json", _GARBAGE)
         case RequestFault.DROP_BEFORE:
-            connections.cut(scope)
+            await connections.cut(scope, receive)
         case RequestFault.DROP_AFTER:
             await app(scope, receive, nowhere)
-            connections.cut(scope)
+            await connections.cut(scope, receive)
         case RequestFault.HANG:
             await asyncio.sleep(fault.seconds)
-            connections.cut(scope)
+            await connections.cut(scope, receive)
 
 
 async def _answer(send: Send, status: int, media_type: str, body: bytes) -> None:
