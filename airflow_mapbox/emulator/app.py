@@ -17,6 +17,7 @@ from airflow_mapbox.emulator.control import Control
 from airflow_mapbox.emulator.errors import RefusedError, Said
 from airflow_mapbox.emulator.faults import Faults
 from airflow_mapbox.emulator.faulty_api import Connections, with_faults
+from airflow_mapbox.emulator.requests_seen import RequestLog, SeenRequest
 from airflow_mapbox.emulator.tiles import TilesetPages
 
 # What Mapbox answers, too; everything else is the emulator's own.
@@ -31,6 +32,7 @@ def build_app(
     faults: Faults,
     connections: Connections,
     clock: Callable[[], float],
+    seen: RequestLog,
 ) -> ASGIApp:
     """Return the application.
 
@@ -39,13 +41,18 @@ def build_app(
 
     :param faults: what is to go wrong with the API's answers; the emulator's own pages and its control are spared.
     :param connections: of the server, so that one can be cut.
+    :param seen: where requests are noted that a fault keeps from the API.
     :param clock: Unix time in seconds; what ``Date`` says, so that a client can hold a reset against it.
     """
     handlers: dict[int | type[Exception], ExceptionHandler] = {HTTPException: _not_found, Exception: _internal}
     app = Starlette(routes=[*api.routes(), *tilesets.routes(), *control.routes()], exception_handlers=handlers)
     # A redirect to the path without its slash would carry the token on.
     app.router.redirect_slashes = False
-    return _dated(with_faults(app, faults, connections, spared=_is_our_own), clock)
+
+    def noted(method: str, path: str, status: int) -> None:
+        seen.add(SeenRequest(method, path, status, clock()))
+
+    return _dated(with_faults(app, faults, connections, spared=_is_our_own, noted=noted), clock)
 
 
 def _is_our_own(path: str) -> bool:

@@ -6,6 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 
+# The last second that a date can be written of, less a year for what is reckoned from it.
+END = 253_402_300_799.0 - 366 * 86_400
+FASTEST = 1e6
+
 
 class AdjustableClock:
     """
@@ -37,28 +41,28 @@ class AdjustableClock:
         Move it on.
 
         :param seconds: not negative.
-        :raises ValueError: for a negative or infinite number.
+        :raises ValueError: for a negative number, and for one that leads beyond the year 9998.
         """
-        if not 0 <= seconds < float("inf"):
-            raise ValueError("a clock can only be moved on, by a finite number of seconds")
         with self._lock:
+            if not 0 <= seconds <= END - self._now():
+                raise ValueError("a clock can only be moved on, to no later than the year 9998")
             self._restart(self._now() + seconds)
 
     def run(self, speed: float) -> None:
         """
         Let it run faster or slower from now on.
 
-        :param speed: its seconds in one real second, above 0.
+        :param speed: its seconds in one real second, above 0, at most a million.
         :raises ValueError: for another number.
         """
-        if not 0 < speed < float("inf"):
-            raise ValueError("the speed of a clock is a number above 0")
+        if not 0 < speed <= FASTEST:
+            raise ValueError(f"the speed of a clock is a number above 0, at most {FASTEST:g}")
         with self._lock:
             self._restart(self._now())
             self._speed = speed
 
     def _now(self) -> float:
-        return self._at_since + (self._source() - self._since) * self._speed
+        return min(self._at_since + (self._source() - self._since) * self._speed, END)
 
     def _restart(self, now: float) -> None:
         self._since, self._at_since = self._source(), now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ _HTML = (
     b"<html><head><title>{0} Bad Gateway</title></head><body><center><h1>Bad Gateway</h1></center>"
     b"<hr><center>nginx</center></body></html>\r\n"
 )
+_PACE = 0.05
 _GARBAGE = b'\x00\xff{"id": "c\xc3('
 
 
@@ -25,6 +27,29 @@ class Connections:
     def __init__(self) -> None:
         # uvloop's transports are no subclass of asyncio's.
         self._transports: dict[tuple[str, int], Any] = {}
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Let no request wait any longer."""
+        self._is_stopping = True
+
+    async def wait(self, scope: Scope, seconds: float) -> None:
+        """
+        Wait, but not beyond the connection's or the server's end.
+
+        :param scope: of the request that waits.
+        :param seconds: by the real clock; 0 for as long as that.
+        """
+        until = time.monotonic() + (seconds or float("inf"))
+        while not self._is_stopping and (left := until - time.monotonic()) > 0:
+            transport = self._transport(scope)
+            if transport is None or transport.is_closing():
+                return
+            await asyncio.sleep(min(left, _PACE))
+
+    def _transport(self, scope: Scope) -> Any:
+        client = scope["client"]
+        return self._transports.get((client[0], client[1])) if client else None
 
     def protocol(self) -> type[H11Protocol]:
         """Give the protocol class by which a server keeps this list."""
@@ -49,8 +74,7 @@ class Connections:
 
     async def cut(self, scope: Scope, receive: Receive) -> None:
         """End the connection of a request with no further byte, and return when it has ended."""
-        client = scope["client"]
-        transport = self._transports.get((client[0], client[1])) if client else None
+        transport = self._transport(scope)
         if transport is not None:
             transport.abort()
             # Until the server has noticed, it would take a missing answer for the application's fault.
@@ -58,7 +82,18 @@ class Connections:
                 pass
 
 
-def with_faults(app: ASGIApp, faults: Faults, connections: Connections, *, spared: Callable[[str], bool]) -> ASGIApp:
+# Which of them keep the application from being asked.
+_WITHOUT_EFFECT = {RequestFault.STATUS, RequestFault.HTML, RequestFault.DROP_BEFORE, RequestFault.HANG}
+
+
+def with_faults(
+    app: ASGIApp,
+    faults: Faults,
+    connections: Connections,
+    *,
+    spared: Callable[[str], bool],
+    noted: Callable[[str, str, int], None],
+) -> ASGIApp:
     """
     Put the faults before an application.
 
@@ -66,6 +101,7 @@ def with_faults(app: ASGIApp, faults: Faults, connections: Connections, *, spare
     :param faults: what is to go wrong.
     :param connections: of the server.
     :param spared: says of a path that no fault is for it.
+    :param noted: told method, path and status of a request that the application does not see; 0 for no answer.
     """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,6 +111,9 @@ def with_faults(app: ASGIApp, faults: Faults, connections: Connections, *, spare
         fault = faults.take(Where.API, scope["method"], scope["path"] + (f"?{query}" if query else ""))
         if fault is None:
             return await app(scope, receive, send)
+        if fault.kind in _WITHOUT_EFFECT:
+            answered = fault.kind in (RequestFault.STATUS, RequestFault.HTML)
+            noted(scope["method"], scope["path"], fault.status if answered else 0)
         return await _spoil(fault, app, scope, receive, send, connections)
 
     return answer
@@ -88,7 +127,8 @@ async def _spoil(
 
     match RequestFault(fault.kind):
         case RequestFault.DELAY:
-            await asyncio.sleep(fault.seconds)
+            if fault.seconds:
+                await connections.wait(scope, fault.seconds)
             await app(scope, receive, send)
         case RequestFault.STATUS:
             await _answer(send, fault.status, "application/json", json.dumps({"message": fault.message}).encode())
@@ -97,13 +137,15 @@ async def _spoil(
         case RequestFault.GARBAGE:
             await app(scope, receive, nowhere)
             await _answer(send, 200, "application/json", _GARBAGE)
+        case RequestFault.EXPIRE:
+            raise AssertionError("credentials end at S3")
         case RequestFault.DROP_BEFORE:
             await connections.cut(scope, receive)
         case RequestFault.DROP_AFTER:
             await app(scope, receive, nowhere)
             await connections.cut(scope, receive)
         case RequestFault.HANG:
-            await asyncio.sleep(fault.seconds)
+            await connections.wait(scope, fault.seconds)
             await connections.cut(scope, receive)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
-import time
 from collections.abc import Callable, Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from xml.sax.saxutils import escape
@@ -15,17 +14,16 @@ from werkzeug.wsgi import get_input_stream
 from airflow_mapbox.emulator.faults import Fault, Faults, RequestFault, Where
 
 _BLOCK = 1 << 16
+_HTML = b"<html><body><h1>Bad Gateway</h1></body></html>"
 
 
-def with_s3_faults(
-    app: WSGIApplication, faults: Faults, *, sleep: Callable[[float], None] = time.sleep
-) -> WSGIApplication:
+def with_s3_faults(app: WSGIApplication, faults: Faults, *, sleep: Callable[[float | None], object]) -> WSGIApplication:
     """
     Put the faults before the bucket.
 
     :param app: what answers where nothing goes wrong.
     :param faults: what is to go wrong; ``path`` is looked for in the path with its query.
-    :param sleep: waits for seconds.
+    :param sleep: waits for seconds, for None until the emulator stops, and never longer than that.
     """
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -42,7 +40,7 @@ def with_s3_faults(
                 _run(app, environ)
                 return _cut(environ)
             case RequestFault.HANG:
-                sleep(fault.seconds)
+                sleep(fault.seconds or None)
                 return _cut(environ)
             case RequestFault.DROP_BEFORE:
                 return _cut(environ)
@@ -51,7 +49,9 @@ def with_s3_faults(
                 return _say(start_response, 200, b"\x00\xff<Err")
             case RequestFault.HTML:
                 _read(environ)
-                return _say(start_response, fault.status, b"<html><body><h1>Bad Gateway</h1></body></html>")
+                return _say(start_response, fault.status, _HTML, "text/html")
+            case RequestFault.EXPIRE:
+                raise AssertionError("the gate ends credentials")
             case RequestFault.STATUS:
                 _read(environ)
                 return _say(start_response, fault.status, _error(fault))
@@ -87,8 +87,10 @@ def _cut(environ: WSGIEnvironment) -> Iterable[bytes]:
     raise ConnectionAbortedError("cut by a fault")
 
 
-def _say(start_response: StartResponse, status: int, body: bytes) -> Iterable[bytes]:
-    headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(body))), ("Connection", "close")]
+def _say(
+    start_response: StartResponse, status: int, body: bytes, media_type: str = "application/xml"
+) -> Iterable[bytes]:
+    headers = [("Content-Type", media_type), ("Content-Length", str(len(body))), ("Connection", "close")]
     start_response(f"{status} Fault", headers)
     return [body]
 

@@ -7,6 +7,7 @@ import fcntl
 import ipaddress
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -18,7 +19,7 @@ import uvicorn
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from airflow_mapbox.emulator.api import UploadsApi
+from airflow_mapbox.emulator.api import TILESET, UploadsApi
 from airflow_mapbox.emulator.app import build_app
 from airflow_mapbox.emulator.clock import AdjustableClock
 from airflow_mapbox.emulator.control import Control
@@ -31,6 +32,7 @@ from airflow_mapbox.emulator.s3 import StagingGate
 from airflow_mapbox.emulator.settings import EmulatorSettings
 from airflow_mapbox.emulator.store import Store, Upload
 from airflow_mapbox.emulator.tiles import TilesetPages
+from airflow_mapbox.emulator.tls import Tls, prepare_tls
 from airflow_mapbox.emulator.tokens import SCOPES, TokenState, make_token
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Emulator:
     :param s3_port: port of the staging bucket; 0 takes a free one.
     :param clock: Unix time in seconds; by default the machine's, which :attr:`clock` can move on and speed up.
     :param allow_public: listen on an address that others can reach, too.
+    :param tls: speak https on both ports, with a certificate made here that :attr:`ca_file` vouches for.
     :raises ValueError: for a host that others can reach.
     """
 
@@ -67,6 +70,7 @@ class Emulator:
         s3_port: int = 0,
         clock: Callable[[], float] | None = None,
         allow_public: bool = False,
+        tls: bool = False,
     ) -> None:
         if not allow_public and not _is_loopback(host):
             raise ValueError(f"{host} can be reached from other machines; allow that with allow_public or --public")
@@ -75,6 +79,7 @@ class Emulator:
         self.host = host
         self.port = port
         self.s3_port = s3_port
+        self.tls = tls
         self.faults = Faults()
         self._clock: Callable[[], float] = clock or AdjustableClock()
         self._seen = RequestLog()
@@ -105,12 +110,17 @@ class Emulator:
     @property
     def url(self) -> str:
         """Base URL of the API, without a slash at the end."""
-        return _url(self.host, self._started.api_port)
+        return _url(self.host, self._started.api_port, tls=self.tls)
 
     @property
     def s3_url(self) -> str:
         """Endpoint of the staging bucket."""
-        return _url(self.host, self._started.s3_port)
+        return _url(self.host, self._started.s3_port, tls=self.tls)
+
+    @property
+    def ca_file(self) -> Path | None:
+        """The certificate of the authority that a client is to trust; None without TLS."""
+        return self._started.tls.ca if self._started.tls else None
 
     @property
     def account(self) -> str:
@@ -162,6 +172,17 @@ class Emulator:
         self._started.store.add_token(token, scopes=frozenset(scopes), state=TokenState(state))
         return token
 
+    def mark_tiling_service(self, tileset: str) -> None:
+        """
+        Have a tileset be one of the Mapbox Tiling Service, which no upload can replace.
+
+        :param tileset: its id, ``account.name``; it need not exist.
+        :raises ValueError: for what is no tileset's id.
+        """
+        if not TILESET.match(tileset):
+            raise ValueError(f"{tileset!r} is no tileset's id")
+        self._started.store.mark_tiling_service(tileset)
+
     @property
     def _started(self) -> _Running:
         if self._running is None:
@@ -185,21 +206,26 @@ class _Running:
             self.store = Store(emulator.folder, clock=clock)
             stack.callback(self.store.close)
             self.token, self.token_file = self.store.own_token(settings.account, settings.token)
-            self._gate = StagingGate(self.store, bucket=settings.bucket, clock=clock)
+            self.tls = _prepare_tls(emulator) if emulator.tls else None
+            self._gate = StagingGate(self.store, bucket=settings.bucket, clock=clock, faults=faults)
             stack.callback(self._gate.close)
             processing = Processing(self.store, settings=settings, faults=faults, clock=clock, finished=self._forget)
             stack.callback(processing.stop)
             processing.start()
-            s3 = _S3Server(with_s3_faults(self._gate, faults), s3_socket, emulator.host)
+            stopping = threading.Event()
+            s3 = _S3Server(with_s3_faults(self._gate, faults, sleep=stopping.wait), s3_socket, emulator.host, self.tls)
             s3.start()
             stack.callback(s3.stop)
+            stack.callback(stopping.set)
             api = UploadsApi(self.store, settings=settings, seen=emulator._seen, clock=clock, created=processing.add)
             own_clock = clock if isinstance(clock, AdjustableClock) else None
-            control = Control(faults=faults, clock=own_clock, seen=emulator._seen)
+            control = Control(faults=faults, clock=own_clock, seen=emulator._seen, store=self.store)
             pages = TilesetPages(self.store, settings=settings)
             connections = Connections()
-            app = build_app(api, pages, control, faults=faults, connections=connections, clock=clock)
-            server = _ApiServer(app, api_socket, connections)
+            app = build_app(
+                api, pages, control, faults=faults, connections=connections, clock=clock, seen=emulator._seen
+            )
+            server = _ApiServer(app, api_socket, connections, self.tls)
             stack.callback(server.stop)
             server.start()
             self._ends = stack.pop_all()
@@ -215,7 +241,8 @@ class _Running:
 class _ApiServer:
     """uvicorn in a thread."""
 
-    def __init__(self, app: Any, listening: socket.socket, connections: Connections) -> None:
+    def __init__(self, app: Any, listening: socket.socket, connections: Connections, tls: Tls | None) -> None:
+        self._connections = connections
         # No access log: its lines have the token in them.
         config = uvicorn.Config(
             app,
@@ -227,6 +254,8 @@ class _ApiServer:
             server_header=False,
             date_header=False,
             timeout_graceful_shutdown=1,
+            ssl_certfile=tls.certificate if tls else None,
+            ssl_keyfile=tls.key if tls else None,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -242,6 +271,7 @@ class _ApiServer:
             time.sleep(0.005)
 
     def stop(self) -> None:
+        self._connections.stop()
         self._server.should_exit = True
         if self._thread.ident is not None:
             self._thread.join()
@@ -257,7 +287,7 @@ class _QuietHandler(MotoRequestHandler):
 class _S3Server:
     """werkzeug's threaded server in a thread."""
 
-    def __init__(self, gate: WSGIApplication, listening: socket.socket, host: str) -> None:
+    def __init__(self, gate: WSGIApplication, listening: socket.socket, host: str, tls: Tls | None) -> None:
         self._server: BaseWSGIServer = make_server(
             host,
             listening.getsockname()[1],
@@ -265,7 +295,11 @@ class _S3Server:
             threaded=True,
             request_handler=_QuietHandler,
             fd=listening.fileno(),
+            ssl_context=(str(tls.certificate), str(tls.key)) if tls else None,
         )
+        if isinstance(self._server.socket, ssl.SSLSocket):
+            # By default the accepting thread shakes hands, and a client that is silent would stop all others.
+            self._server.socket.do_handshake_on_connect = False  # type: ignore[attr-defined]
         self._server.daemon_threads = True  # type: ignore[attr-defined]
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="mapbox-s3", daemon=True
@@ -313,5 +347,14 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _prepare_tls(emulator: Emulator) -> Tls:
+    # boto3 addresses a bucket by name before a host that is no number.
+    names: tuple[str, ...] = (f"{emulator.settings.bucket}.localhost",)
+    if emulator.host not in ("", "0.0.0.0", "::"):  # noqa: S104 - not listened on here
+        names = (*names, emulator.host)
+    return prepare_tls(emulator.folder / "tls", names=names)
+
+
+def _url(host: str, port: int, *, tls: bool) -> str:
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
