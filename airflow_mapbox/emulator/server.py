@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import ipaddress
+import json
 import logging
 import socket
 import ssl
@@ -152,6 +153,18 @@ class Emulator:
     def requests(self) -> list[SeenRequest]:
         """Requests to the Uploads API and the tokens endpoint so far, oldest first."""
         return self._seen.all()
+
+    def airflow_connection(self) -> str:
+        """Return an Airflow connection to it as JSON, for ``AIRFLOW_CONN_…``; the token is in it."""
+        return json.dumps(
+            {
+                "conn_type": "mapbox",
+                "login": self.account,
+                "password": self.token,
+                "host": self.url,
+                "extra": {"s3_endpoint_url": self.s3_url},
+            }
+        )
 
     def create_token(
         self,
