@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
+from airflow_mapbox.emulator import assets
 from airflow_mapbox.emulator.api import UploadsApi, refused
 from airflow_mapbox.emulator.control import Control
 from airflow_mapbox.emulator.errors import RefusedError, Said
@@ -45,7 +46,9 @@ def build_app(
     :param clock: Unix time in seconds; what ``Date`` says, so that a client can hold a reset against it.
     """
     handlers: dict[int | type[Exception], ExceptionHandler] = {HTTPException: _not_found, Exception: _internal}
-    app = Starlette(routes=[*api.routes(), *tilesets.routes(), *control.routes()], exception_handlers=handlers)
+    app = Starlette(
+        routes=[*api.routes(), *tilesets.routes(), *control.routes(), *assets.routes()], exception_handlers=handlers
+    )
     # A redirect to the path without its slash would carry the token on.
     app.router.redirect_slashes = False
 
