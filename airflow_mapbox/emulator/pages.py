@@ -30,7 +30,8 @@ def page(title: str, body: str, *, head: str = "", foot: str = "") -> str:
     """
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
+        f"<title>{escape(title)}</title>"
         f"{head}<style>{STYLE}</style></head><body><h1>{escape(title)}</h1><main>{body}</main>{foot}</body></html>"
     )
 

@@ -26,7 +26,7 @@ const map = new maplibregl.Map({
   container: element,
   attributionControl: false,
   bounds: tilejson.bounds,
-  fitBoundsOptions: { padding: 30, maxZoom: tilejson.maxzoom },
+  fitBoundsOptions: { padding: 30, maxZoom: 14 },
   style: {
     version: 8,
     sources: {
