@@ -1,7 +1,7 @@
 # make demo   run the main job from nothing: a real Airflow, the emulator, one upload, its tiles fetched back
 # make test   unit, emulator and DAG tests
 # make ui     look at what the demo made: Airflow and the emulator, until Ctrl-C
-# make system the wheel in an empty environment, a backfill in a running Airflow, the compose file
+# make system the wheel in an empty environment, a backfill in a running Airflow, the compose file, Mapbox's own clients
 # make lint   ruff and mypy
 # make constraints   raise the pinned versions
 
@@ -26,7 +26,7 @@ test: $(INSTALLED)
 	$(IN_VENV)/python -m pytest
 
 system: $(INSTALLED)
-	COMPOSE="$$(.ci/compose $(abspath $(VENV))/compose)" $(IN_VENV)/python -m pytest tests/system
+	COMPOSE="$$(.ci/compose $(abspath $(VENV))/compose)" $(IN_VENV)/python -m pytest tests/system tests/clients
 
 lint: $(INSTALLED)
 	$(IN_VENV)/ruff check .

@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             port=given.port,
             s3_port=given.s3_port,
             allow_public=given.public,
+            tls=given.tls,
         ).start()
     except (ValueError, RuntimeError, OSError) as error:
         print(f"mapbox-emulator: {error.strerror if isinstance(error, OSError) else error}", file=sys.stderr)
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "--s3-port", type=int, default=8788, metavar="N", help="port of the bucket (default %(default)s; 0: a free one)"
     )
     add("--public", action="store_true", help="allow a --host that other machines can reach")
+    add("--tls", action="store_true", help="speak https, with a certificate made in the folder")
     add("--account", default=defaults.account, metavar="NAME", help="the account (default %(default)s)")
     add(
         "--processing-seconds",
@@ -101,12 +103,14 @@ def _greeting(emulator: Emulator, *, show_token: bool) -> str:
             "extra": {"s3_endpoint_url": emulator.s3_url},
         }
     ).replace('"TOKEN"', f'"\'"{password}"\'"')
+    trust = [f"  CA     {emulator.ca_file}"] if emulator.ca_file else []
     lines = [
         f"Mapbox Uploads emulator, account {emulator.account}",
         f"  API    {emulator.url}",
         f"  S3     {emulator.s3_url}",
         f"  pages  {emulator.url}/",
         f"  token  {emulator.token if show_token else where}",
+        *trust,
         "An Airflow connection to it:",
         f"  export AIRFLOW_CONN_MAPBOX_DEFAULT='{connection}'",
     ]
@@ -119,6 +123,7 @@ def _write_ready(emulator: Emulator, file: Path) -> None:
         "s3_url": emulator.s3_url,
         "account": emulator.account,
         "token_file": str(emulator.token_file) if emulator.token_file else None,
+        "ca_file": str(emulator.ca_file) if emulator.ca_file else None,
         "pid": os.getpid(),
     }
     fresh = file.with_name(f".{file.name}.{os.getpid()}")

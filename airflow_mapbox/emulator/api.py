@@ -90,7 +90,7 @@ class UploadsApi:
             scope, handler = handlers["GET" if request.method == "HEAD" else request.method]
             body = b""
             try:
-                body = await _read_body(request)
+                body = await read_body(request)
             except RefusedError as refusal:
                 # Answered in its turn: who may not ask at all is told so first.
                 handler = functools.partial(_refuse, refusal)
@@ -168,7 +168,7 @@ class UploadsApi:
 
     def _status(self, call: _Call) -> Response:
         upload = self._store.find_upload(call.account, call.upload_id)
-        if upload is None:
+        if upload is None or self._clock() < upload.created + self._settings.unseen_seconds:
             raise RefusedError(404, Said.NOT_FOUND)
         return JSONResponse(self._as_json(upload))
 
@@ -220,7 +220,12 @@ def _refuse(refusal: RefusedError, _call: _Call) -> Response:
     raise refusal
 
 
-async def _read_body(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
+    """
+    Return the body of a request.
+
+    :raises RefusedError: 413 for one that is too large, 400 for one that is cut short.
+    """
     blocks = bytearray()
     try:
         async for block in request.stream():

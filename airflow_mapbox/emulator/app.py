@@ -12,24 +12,54 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
+from airflow_mapbox.emulator import assets
 from airflow_mapbox.emulator.api import UploadsApi, refused
+from airflow_mapbox.emulator.control import Control
 from airflow_mapbox.emulator.errors import RefusedError, Said
+from airflow_mapbox.emulator.faults import Faults
+from airflow_mapbox.emulator.faulty_api import Connections, with_faults
+from airflow_mapbox.emulator.requests_seen import RequestLog, SeenRequest
 from airflow_mapbox.emulator.tiles import TilesetPages
 
+# What Mapbox answers, too; everything else is the emulator's own.
+MAPBOX_PATHS = ("/uploads/", "/tokens/", "/v4/")
 
-def build_app(api: UploadsApi, tilesets: TilesetPages, *, clock: Callable[[], float]) -> ASGIApp:
+
+def build_app(
+    api: UploadsApi,
+    tilesets: TilesetPages,
+    control: Control,
+    *,
+    faults: Faults,
+    connections: Connections,
+    clock: Callable[[], float],
+    seen: RequestLog,
+) -> ASGIApp:
     """Return the application.
 
     Whatever goes wrong is answered ``{"message": …}``, as Mapbox does; an unknown route and a known one by another
     method are the same ``Not Found``.
 
+    :param faults: what is to go wrong with the API's answers; the emulator's own pages and its control are spared.
+    :param connections: of the server, so that one can be cut.
+    :param seen: where requests are noted that a fault keeps from the API.
     :param clock: Unix time in seconds; what ``Date`` says, so that a client can hold a reset against it.
     """
     handlers: dict[int | type[Exception], ExceptionHandler] = {HTTPException: _not_found, Exception: _internal}
-    app = Starlette(routes=[*api.routes(), *tilesets.routes()], exception_handlers=handlers)
+    app = Starlette(
+        routes=[*api.routes(), *tilesets.routes(), *control.routes(), *assets.routes()], exception_handlers=handlers
+    )
     # A redirect to the path without its slash would carry the token on.
     app.router.redirect_slashes = False
-    return _dated(app, clock)
+
+    def noted(method: str, path: str, status: int) -> None:
+        seen.add(SeenRequest(method, path, status, clock()))
+
+    return _dated(with_faults(app, faults, connections, spared=_is_our_own, noted=noted), clock)
+
+
+def _is_our_own(path: str) -> bool:
+    return not path.startswith(MAPBOX_PATHS)
 
 
 def _dated(app: ASGIApp, clock: Callable[[], float]) -> ASGIApp:

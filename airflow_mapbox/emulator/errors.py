@@ -38,6 +38,8 @@ class Said(StrEnum):
     USED_URL = "The provided url has already been used by another upload. Fetch new credentials."
     NO_ACCESS = "Could not access url"
     ACTIVE = "An upload is already active"
+    # Nobody outside Mapbox has shown the words.
+    TILING_SERVICE = "A tileset made by the Mapbox Tiling Service cannot be replaced by an upload"
     INCOMPLETE = "upload is incomplete"
     RATE_LIMITED = "Too Many Requests"
     INTERNAL = "Internal Server Error"

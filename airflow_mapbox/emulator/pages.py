@@ -13,19 +13,26 @@ STYLE = (
     "table{border-collapse:collapse;width:100%;margin:0 0 2rem}"
     "th,td{border-bottom:1px solid #d0d7de;padding:.35rem .6rem;text-align:left;vertical-align:top}"
     "code{font-family:ui-monospace,monospace}progress{width:8rem}.error{color:#b42318}"
+    "#map{height:30rem;border:1px solid #d0d7de;border-radius:4px}"
+    "#beside{display:grid;grid-template-columns:1fr 20rem;gap:1rem;margin-bottom:2rem}"
+    "#beside aside{max-height:30rem;overflow:auto;font-size:13px}#layers label{display:block}"
+    ".swatch{display:inline-block;width:.8em;height:.8em;margin:0 .4em;border-radius:2px}"
 )
 
 
-def page(title: str, body: str) -> str:
+def page(title: str, body: str, *, head: str = "", foot: str = "") -> str:
     """Return a whole page.
 
     :param title: plain text.
-    :param body: HTML.
+    :param body: HTML, the part that may change while it is looked at.
+    :param head: HTML of styles and scripts to load first.
+    :param foot: HTML of scripts to load last.
     """
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1>{body}</body></html>"
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
+        f"<title>{escape(title)}</title>"
+        f"{head}<style>{STYLE}</style></head><body><h1>{escape(title)}</h1><main>{body}</main>{foot}</body></html>"
     )
 
 
@@ -61,11 +68,15 @@ def home(account: str, uploads: Sequence[Mapping[str, object]], tilesets: Sequen
                 for upload in uploads
             ),
         ),
+        foot='<script type="module" src="/static/live.js"></script>',
     )
 
 
-def tileset(found: Tileset, facts: TilesetFacts) -> str:
-    """Return a tileset's page."""
+def tileset(found: Tileset, facts: TilesetFacts, *, size: int) -> str:
+    """Return a tileset's page, with a map where it has vector tiles.
+
+    :param size: bytes of the tileset.
+    """
     about = _table(
         ("", ""),
         (
@@ -74,6 +85,8 @@ def tileset(found: Tileset, facts: TilesetFacts) -> str:
             ("format", escape(facts.format)),
             ("bounds", escape(", ".join(f"{number:g}" for number in facts.bounds))),
             ("zooms", f"{facts.minzoom} to {facts.maxzoom}"),
+            ("tiles", f"{sum(facts.tiles.values()):,}, {size:,} bytes"),
+            ("price tier", price_tier(facts.maxzoom)),
             ("TileJSON", f'<a href="/tilesets/{escape(found.id)}.json">/tilesets/{escape(found.id)}.json</a>'),
         ),
     )
@@ -86,7 +99,32 @@ def tileset(found: Tileset, facts: TilesetFacts) -> str:
             for name, kind in (_fields(layer) or {"": ""}).items()
         ),
     )
-    return page(found.id, f'<p><a href="/">All tilesets</a></p>{about}<h2>Tiles</h2>{zooms}<h2>Layers</h2>{layers}')
+    is_vector = facts.format == "pbf"
+    return page(
+        found.id,
+        f'<p><a href="/">All tilesets</a></p>{_map(found.id) if is_vector else ""}{about}'
+        f"<h2>Tiles</h2>{zooms}<h2>Layers</h2>{layers}",
+        head='<link rel="stylesheet" href="/static/maplibre-gl.css">' if is_vector else "",
+        foot=MAP_SCRIPTS if is_vector else "",
+    )
+
+
+# The line items of Mapbox's pricing by a vector tileset's maxzoom (Uploads API, "Tileset processing").
+PRICE_TIERS = ((5, "free"), (10, "10 m"), (13, "1 m"), (16, "30 cm"))
+
+MAP_SCRIPTS = '<script src="/static/maplibre-gl.js"></script><script type="module" src="/static/map.js"></script>'
+
+
+def price_tier(maxzoom: int) -> str:
+    """Return the precision that a vector tileset is billed for."""
+    return next((tier for highest, tier in PRICE_TIERS if maxzoom <= highest), "1 cm")
+
+
+def _map(tileset_id: str) -> str:
+    return (
+        f'<div id="beside"><div id="map" data-tilejson="/tilesets/{escape(tileset_id)}.json"></div>'
+        '<aside><p>Zoom <span id="zoom"></span></p><div id="layers"></div><table id="attributes"></table></aside></div>'
+    )
 
 
 def _fields(layer: Mapping[str, object]) -> Mapping[object, object]:

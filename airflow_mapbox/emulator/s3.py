@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import itertools
 import logging
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +28,15 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_input_stream
 
 from airflow_mapbox.emulator.body import BLOCK, receive
-from airflow_mapbox.emulator.sigv4 import REGION, S3RefusedError, SignedRequest, access_denied, verify
+from airflow_mapbox.emulator.faults import Faults
+from airflow_mapbox.emulator.sigv4 import (
+    REGION,
+    S3RefusedError,
+    SignedRequest,
+    access_denied,
+    expired_token,
+    verify,
+)
 from airflow_mapbox.emulator.store import Credentials, Store
 
 log = logging.getLogger(__name__)
@@ -170,10 +179,12 @@ class StagingGate:
     :param store: issued credentials, and where objects are kept.
     :param bucket: the one bucket.
     :param clock: Unix time in seconds.
+    :param faults: those that end credentials after some bytes.
     """
 
-    def __init__(self, store: Store, *, bucket: str, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, *, bucket: str, clock: Callable[[], float], faults: Faults) -> None:
         self._store = store
+        self._faults = faults
         self._bucket = bucket
         self._clock = clock
         self._account = str(next(_accounts))
@@ -208,6 +219,7 @@ class StagingGate:
         request = _signed_request(environ)
         credentials = verify(request, find=self._store.find_credentials, clock=self._clock)
         key = self._allowed_key(request, credentials)
+        self._expire_in_time(request, credentials)
         body, size, trailer = receive(source, request.headers, folder=self._store.work)
         environ["wsgi.input"] = body
         environ["CONTENT_LENGTH"] = str(size)
@@ -218,6 +230,15 @@ class StagingGate:
                 environ["HTTP_" + name.upper().replace("-", "_")] = value
         answer = self._moto(environ, start_response)
         return _Closing(answer, body)
+
+    def _expire_in_time(self, request: SignedRequest, credentials: Credentials) -> None:
+        """End the credentials where a fault wants it, and refuse."""
+        length = request.headers.get("x-amz-decoded-content-length") or request.headers.get("content-length", "")
+        path = request.path + (f"?{request.query}" if request.query else "")
+        size = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else 0
+        if self._faults.expires(request.method, path, key=credentials.key, size=size):
+            self._store.expire_credentials(credentials.access_key)
+            raise expired_token()
 
     def _allowed_key(self, request: SignedRequest, credentials: Credentials) -> str:
         """Return the object's key where the request is for it, or refuse."""

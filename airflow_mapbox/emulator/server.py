@@ -5,26 +5,35 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import ipaddress
+import json
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
+from wsgiref.types import WSGIApplication
 
 import uvicorn
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from airflow_mapbox.emulator.api import UploadsApi
+from airflow_mapbox.emulator.api import TILESET, UploadsApi
 from airflow_mapbox.emulator.app import build_app
+from airflow_mapbox.emulator.clock import AdjustableClock
+from airflow_mapbox.emulator.control import Control
+from airflow_mapbox.emulator.faults import Faults
+from airflow_mapbox.emulator.faulty_api import Connections
+from airflow_mapbox.emulator.faulty_s3 import with_s3_faults
 from airflow_mapbox.emulator.processing import Processing
 from airflow_mapbox.emulator.requests_seen import RequestLog, SeenRequest
 from airflow_mapbox.emulator.s3 import StagingGate
 from airflow_mapbox.emulator.settings import EmulatorSettings
 from airflow_mapbox.emulator.store import Store, Upload
 from airflow_mapbox.emulator.tiles import TilesetPages
+from airflow_mapbox.emulator.tls import Tls, prepare_tls
 from airflow_mapbox.emulator.tokens import SCOPES, TokenState, make_token
 
 log = logging.getLogger(__name__)
@@ -46,8 +55,9 @@ class Emulator:
     :param host: address to listen on.
     :param port: port of the API; 0 takes a free one.
     :param s3_port: port of the staging bucket; 0 takes a free one.
-    :param clock: Unix time in seconds.
+    :param clock: Unix time in seconds; by default the machine's, which :attr:`clock` can move on and speed up.
     :param allow_public: listen on an address that others can reach, too.
+    :param tls: speak https on both ports, with a certificate made here that :attr:`ca_file` vouches for.
     :raises ValueError: for a host that others can reach.
     """
 
@@ -59,8 +69,9 @@ class Emulator:
         host: str = "127.0.0.1",
         port: int = 0,
         s3_port: int = 0,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         allow_public: bool = False,
+        tls: bool = False,
     ) -> None:
         if not allow_public and not _is_loopback(host):
             raise ValueError(f"{host} can be reached from other machines; allow that with allow_public or --public")
@@ -69,7 +80,9 @@ class Emulator:
         self.host = host
         self.port = port
         self.s3_port = s3_port
-        self._clock = clock
+        self.tls = tls
+        self.faults = Faults()
+        self._clock: Callable[[], float] = clock or AdjustableClock()
         self._seen = RequestLog()
         self._running: _Running | None = None
 
@@ -98,12 +111,17 @@ class Emulator:
     @property
     def url(self) -> str:
         """Base URL of the API, without a slash at the end."""
-        return _url(self.host, self._started.api_port)
+        return _url(self.host, self._started.api_port, tls=self.tls)
 
     @property
     def s3_url(self) -> str:
         """Endpoint of the staging bucket."""
-        return _url(self.host, self._started.s3_port)
+        return _url(self.host, self._started.s3_port, tls=self.tls)
+
+    @property
+    def ca_file(self) -> Path | None:
+        """The certificate of the authority that a client is to trust; None without TLS."""
+        return self._started.tls.ca if self._started.tls else None
 
     @property
     def account(self) -> str:
@@ -116,6 +134,17 @@ class Emulator:
         return self._started.token
 
     @property
+    def clock(self) -> AdjustableClock:
+        """
+        The emulator's own clock.
+
+        :raises RuntimeError: where the emulator was given another.
+        """
+        if not isinstance(self._clock, AdjustableClock):
+            raise RuntimeError("the emulator was given a clock: move that one")  # noqa: TRY004 - the call came too late
+        return self._clock
+
+    @property
     def token_file(self) -> Path | None:
         """The file the token is kept in; None where the token was given."""
         return self._started.token_file
@@ -124,6 +153,18 @@ class Emulator:
     def requests(self) -> list[SeenRequest]:
         """Requests to the Uploads API and the tokens endpoint so far, oldest first."""
         return self._seen.all()
+
+    def airflow_connection(self) -> str:
+        """Return an Airflow connection to it as JSON, for ``AIRFLOW_CONN_…``; the token is in it."""
+        return json.dumps(
+            {
+                "conn_type": "mapbox",
+                "login": self.account,
+                "password": self.token,
+                "host": self.url,
+                "extra": {"s3_endpoint_url": self.s3_url},
+            }
+        )
 
     def create_token(
         self,
@@ -144,6 +185,17 @@ class Emulator:
         self._started.store.add_token(token, scopes=frozenset(scopes), state=TokenState(state))
         return token
 
+    def mark_tiling_service(self, tileset: str) -> None:
+        """
+        Have a tileset be one of the Mapbox Tiling Service, which no upload can replace.
+
+        :param tileset: its id, ``account.name``; it need not exist.
+        :raises ValueError: for what is no tileset's id.
+        """
+        if not TILESET.match(tileset):
+            raise ValueError(f"{tileset!r} is no tileset's id")
+        self._started.store.mark_tiling_service(tileset)
+
     @property
     def _started(self) -> _Running:
         if self._running is None:
@@ -155,7 +207,7 @@ class _Running:
     """What exists between start and stop."""
 
     def __init__(self, emulator: Emulator) -> None:
-        settings, clock = emulator.settings, emulator._clock
+        settings, clock, faults = emulator.settings, emulator._clock, emulator.faults
         # What was begun is ended in the other order, be it by a start that fails half-way.
         with contextlib.ExitStack() as stack:
             emulator.folder.mkdir(parents=True, exist_ok=True)
@@ -167,16 +219,26 @@ class _Running:
             self.store = Store(emulator.folder, clock=clock)
             stack.callback(self.store.close)
             self.token, self.token_file = self.store.own_token(settings.account, settings.token)
-            self._gate = StagingGate(self.store, bucket=settings.bucket, clock=clock)
+            self.tls = _prepare_tls(emulator) if emulator.tls else None
+            self._gate = StagingGate(self.store, bucket=settings.bucket, clock=clock, faults=faults)
             stack.callback(self._gate.close)
-            processing = Processing(self.store, settings=settings, clock=clock, finished=self._forget)
+            processing = Processing(self.store, settings=settings, faults=faults, clock=clock, finished=self._forget)
             stack.callback(processing.stop)
             processing.start()
-            s3 = _S3Server(self._gate, s3_socket, emulator.host)
+            stopping = threading.Event()
+            s3 = _S3Server(with_s3_faults(self._gate, faults, sleep=stopping.wait), s3_socket, emulator.host, self.tls)
             s3.start()
             stack.callback(s3.stop)
+            stack.callback(stopping.set)
             api = UploadsApi(self.store, settings=settings, seen=emulator._seen, clock=clock, created=processing.add)
-            server = _ApiServer(build_app(api, TilesetPages(self.store, settings=settings), clock=clock), api_socket)
+            own_clock = clock if isinstance(clock, AdjustableClock) else None
+            control = Control(faults=faults, clock=own_clock, seen=emulator._seen, store=self.store)
+            pages = TilesetPages(self.store, settings=settings)
+            connections = Connections()
+            app = build_app(
+                api, pages, control, faults=faults, connections=connections, clock=clock, seen=emulator._seen
+            )
+            server = _ApiServer(app, api_socket, connections, self.tls)
             stack.callback(server.stop)
             server.start()
             self._ends = stack.pop_all()
@@ -192,16 +254,21 @@ class _Running:
 class _ApiServer:
     """uvicorn in a thread."""
 
-    def __init__(self, app: Any, listening: socket.socket) -> None:
+    def __init__(self, app: Any, listening: socket.socket, connections: Connections, tls: Tls | None) -> None:
+        self._connections = connections
         # No access log: its lines have the token in them.
         config = uvicorn.Config(
             app,
+            http=connections.protocol(),
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             date_header=False,
             timeout_graceful_shutdown=1,
+            ssl_certfile=tls.certificate if tls else None,
+            ssl_keyfile=tls.key if tls else None,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -217,6 +284,7 @@ class _ApiServer:
             time.sleep(0.005)
 
     def stop(self) -> None:
+        self._connections.stop()
         self._server.should_exit = True
         if self._thread.ident is not None:
             self._thread.join()
@@ -232,7 +300,7 @@ class _QuietHandler(MotoRequestHandler):
 class _S3Server:
     """werkzeug's threaded server in a thread."""
 
-    def __init__(self, gate: StagingGate, listening: socket.socket, host: str) -> None:
+    def __init__(self, gate: WSGIApplication, listening: socket.socket, host: str, tls: Tls | None) -> None:
         self._server: BaseWSGIServer = make_server(
             host,
             listening.getsockname()[1],
@@ -240,7 +308,11 @@ class _S3Server:
             threaded=True,
             request_handler=_QuietHandler,
             fd=listening.fileno(),
+            ssl_context=(str(tls.certificate), str(tls.key)) if tls else None,
         )
+        if isinstance(self._server.socket, ssl.SSLSocket):
+            # By default the accepting thread shakes hands, and a client that is silent would stop all others.
+            self._server.socket.do_handshake_on_connect = False  # type: ignore[attr-defined]
         self._server.daemon_threads = True  # type: ignore[attr-defined]
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="mapbox-s3", daemon=True
@@ -290,5 +362,14 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _prepare_tls(emulator: Emulator) -> Tls:
+    # boto3 addresses a bucket by name before a host that is no number.
+    names: tuple[str, ...] = (f"{emulator.settings.bucket}.localhost",)
+    if emulator.host not in ("", "0.0.0.0", "::"):  # noqa: S104 - not listened on here
+        names = (*names, emulator.host)
+    return prepare_tls(emulator.folder / "tls", names=names)
+
+
+def _url(host: str, port: int, *, tls: bool) -> str:
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -24,6 +24,7 @@ class EmulatorSettings:
     :param failed_complete: what ``complete`` says of a failed upload; nobody outside Mapbox has shown it.
     :param early_delete_status: status of a refused ``DELETE`` of an incomplete upload; only its message is known.
     :param name_status: status of a refused tileset, name or property; 422 is probable.
+    :param unseen_seconds: how long a fresh upload's status is still ``Not Found``, as where a replica lags behind.
     :param page_bytes: bytes of JSON after which a list page ends early (Mapbox: one megabyte).
     """
 
@@ -39,6 +40,7 @@ class EmulatorSettings:
     failed_complete: bool = False
     early_delete_status: int = 400
     name_status: int = 422
+    unseen_seconds: float = 0.0
     page_bytes: int = 1_000_000
 
     def __post_init__(self) -> None:
@@ -53,6 +55,6 @@ class EmulatorSettings:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0")
-        for name in ("processing_seconds", "rate_limit"):
+        for name in ("processing_seconds", "rate_limit", "unseen_seconds"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be below 0")

@@ -37,6 +37,11 @@ def access_denied() -> S3RefusedError:
     return S3RefusedError(403, "AccessDenied", "Access Denied")
 
 
+def expired_token() -> S3RefusedError:
+    """Return what S3 says to credentials past their end."""
+    return S3RefusedError(400, "ExpiredToken", "The provided token has expired.")
+
+
 @dataclass(frozen=True)
 class SignedRequest:
     """What a signature covers.
@@ -130,7 +135,7 @@ def verify(
     if not hmac.compare_digest(session.encode(), credentials.session.encode()):
         raise S3RefusedError(400, "InvalidToken", "The provided token is malformed or otherwise invalid.")
     if clock() >= credentials.expires:
-        raise S3RefusedError(400, "ExpiredToken", "The provided token has expired.")
+        raise expired_token()
     return credentials
 
 

@@ -34,6 +34,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_active ON uploads (tileset) WHERE finished
 CREATE TABLE IF NOT EXISTS tilesets (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, layer TEXT, created REAL NOT NULL,
     modified REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS tiling_service (tileset TEXT PRIMARY KEY);
 """
 
 
@@ -258,6 +259,13 @@ class Store:
         )
         return Credentials(*rows[0]) if rows else None  # type: ignore[arg-type]
 
+    def expire_credentials(self, access_key: str) -> None:
+        """End issued credentials now."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE credentials SET expires = min(expires, ?) WHERE access_key = ?", (self.clock(), access_key)
+            )
+
     def staged_file(self, key: str) -> Path:
         """Return where a staged object is kept; keys have slashes, files have a digest."""
         return self.folder / "staged" / hashlib.sha256(key.encode()).hexdigest()
@@ -273,7 +281,8 @@ class Store:
         """Create an upload in one transaction, taking its staged object.
 
         :param key: the staged object's key; None where the data is a dataset.
-        :raises RefusedError: 409 for a key used before, 422 for nothing staged or a tileset being processed.
+        :raises RefusedError: 409 for a key used before, 422 for nothing staged, for a tileset being
+            processed and for one made by the tiling service.
         """
         with self._lock, self._transaction() as db:
             if key is not None:
@@ -284,6 +293,8 @@ class Store:
                     raise RefusedError(422, Said.NO_ACCESS)
             if db.execute("SELECT 1 FROM uploads WHERE tileset = ? AND finished = 0", (tileset,)).fetchone():
                 raise RefusedError(422, Said.ACTIVE)
+            if db.execute("SELECT 1 FROM tiling_service WHERE tileset = ?", (tileset,)).fetchone():
+                raise RefusedError(422, Said.TILING_SERVICE)
             now = self.clock()
             upload = Upload(make_cuid(), owner, tileset, name, url, key, False, None, 0.0, now, now)
             db.execute(
@@ -362,12 +373,18 @@ class Store:
         rows = self._rows(f"SELECT {UPLOAD_COLUMNS} FROM uploads WHERE finished = 0 ORDER BY seq")  # noqa: S608
         return [_upload(row) for row in rows]
 
-    def set_progress(self, upload_id: str, progress: float) -> None:
-        """Record how far processing is; progress never falls."""
+    def set_progress(self, upload_id: str, progress: float, *, may_fall: bool = False) -> None:
+        """
+        Record how far processing is.
+
+        :param upload_id: whose.
+        :param progress: from 0 to 1.
+        :param may_fall: take a lower one than what is recorded, too.
+        """
         with self._lock:
             self._db.execute(
-                "UPDATE uploads SET progress = ?, modified = ? WHERE id = ? AND finished = 0 AND progress < ?",
-                (progress, self.clock(), upload_id, progress),
+                "UPDATE uploads SET progress = ?, modified = ? WHERE id = ? AND finished = 0 AND (? OR progress < ?)",
+                (progress, self.clock(), upload_id, may_fall, progress),
             )
 
     def fail_upload(self, upload: Upload, message: str) -> None:
@@ -410,6 +427,15 @@ class Store:
         """Return all published tilesets, last modified first."""
         rows = self._rows(f"SELECT {TILESET_COLUMNS} FROM tilesets ORDER BY modified DESC, id")  # noqa: S608
         return [Tileset(*row) for row in rows]  # type: ignore[arg-type]
+
+    def mark_tiling_service(self, tileset: str) -> None:
+        """Remember that a tileset is one of the Mapbox Tiling Service, which an upload cannot replace."""
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO tiling_service VALUES (?)", (tileset,))
+
+    def tiling_service_tilesets(self) -> list[str]:
+        """Return the tilesets that are marked so."""
+        return [str(tileset) for (tileset,) in self._rows("SELECT tileset FROM tiling_service ORDER BY tileset")]
 
     def _remove_orphans(self) -> None:
         """Delete data nobody will ask for again: of finished uploads, and staged anew under a used key."""

@@ -89,7 +89,9 @@ class TilesetPages:
     def _page(self, request: Request) -> Response:
         try:
             found = self._find(request)
-            return HTMLResponse(pages.tileset(found, self._facts(found)))
+            return HTMLResponse(
+                pages.tileset(found, self._facts(found), size=self._store.tiles_file(found.id).stat().st_size)
+            )
         except RefusedError as refusal:
             return refused(refusal)
 

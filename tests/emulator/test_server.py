@@ -219,3 +219,95 @@ class TestCommandLine:
         for wrong in (["--host", "0.0.0.0"], ["--account", "a/b"]):
             assert main(["--folder", str(tmp_path), *wrong]) == 2
             assert "mapbox-emulator: " in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0)
+    with Emulator(tmp_path_factory.mktemp("secure"), settings=settings, tls=True) as emulator:
+        account = Account(emulator)
+        account.session.verify = str(emulator.ca_file)
+        # A CA bundle in the environment would go before it.
+        account.session.trust_env = False
+        yield account
+
+
+class TestTls:
+    def test_both_servers_speak_https_to_who_trusts_the_ca(self, secure: Account) -> None:
+        assert secure.emulator.url.startswith("https://127.0.0.1:")
+        assert secure.emulator.s3_url.startswith("https://127.0.0.1:")
+        issued = secure.credentials()
+        s3 = secure.s3(issued, verify=str(secure.emulator.ca_file))
+
+        s3.put_object(Bucket=issued["bucket"], Key=issued["key"], Body=json.dumps(TOWNS).encode())
+
+        upload = secure.create(issued["url"]).json()["id"]
+        assert secure.wait(upload)["complete"]
+        assert secure.tileset().json()["tiles"][0].startswith(secure.emulator.url)
+
+    def test_nobody_else_trusts_it(self, secure: Account) -> None:
+        for url in (secure.emulator.url, secure.emulator.s3_url):
+            with pytest.raises(requests.exceptions.SSLError):
+                requests.get(url, timeout=10)
+
+    def test_it_is_good_for_every_name_of_the_loopback(self, secure: Account) -> None:
+        port = secure.emulator.url.rpartition(":")[2]
+        answer = requests.get(f"https://localhost:{port}/", verify=str(secure.emulator.ca_file), timeout=10)
+        assert answer.status_code == 200
+
+    def test_over_ipv6_too(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+        with Emulator(tmp_path, host="::1", settings=settings, tls=True) as emulator:
+            assert requests.get(f"{emulator.url}/", verify=str(emulator.ca_file), timeout=10).status_code == 200
+
+    def test_keys_are_the_owners_and_the_authority_can_sign_nothing_more(self, secure: Account) -> None:
+        folder = secure.emulator.folder / "tls"
+
+        assert sorted(file.name for file in folder.iterdir()) == ["ca.pem", "server-key.pem", "server.pem"]
+        assert stat.S_IMODE((folder / "server-key.pem").stat().st_mode) == 0o600
+        assert [file.name for file in folder.iterdir() if b"PRIVATE KEY" in file.read_bytes()] == ["server-key.pem"]
+
+    def test_a_restart_keeps_the_certificate_and_a_broken_one_is_made_anew(
+        self, tmp_path: Path, settings: EmulatorSettings
+    ) -> None:
+        seen = []
+        for spoil in (False, False, True):
+            if spoil:
+                (tmp_path / "tls" / "server.pem").write_text("nonsense")
+            with Emulator(tmp_path, settings=settings, tls=True) as emulator:
+                assert emulator.ca_file is not None
+                seen.append(emulator.ca_file.read_bytes())
+                assert requests.get(emulator.url, verify=str(emulator.ca_file), timeout=10).status_code == 200
+        assert seen[0] == seen[1] != seen[2]
+
+    def test_a_silent_client_stops_no_other_and_not_the_end(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+        emulator = Emulator(tmp_path, settings=settings, tls=True).start()
+        silent = []
+        for url in (emulator.url, emulator.s3_url):
+            host, port = url.removeprefix("https://").split(":")
+            silent.append(socket.create_connection((host, int(port)), timeout=5))
+        for url in (emulator.url, emulator.s3_url):
+            assert requests.get(url, verify=str(emulator.ca_file), timeout=5).status_code in (200, 403)
+        started = time.monotonic()
+        emulator.stop()
+        assert time.monotonic() - started < 5
+        for connection in silent:
+            connection.close()
+
+    @pytest.mark.parametrize("where", ["api", "s3"])
+    def test_a_connection_is_cut_under_tls_too(self, secure: Account, where: str) -> None:
+        secure.emulator.faults.add("drop_before", where=where)
+        url = f"{secure.emulator.url}/uploads/v1/acme" if where == "api" else secure.emulator.s3_url
+        with pytest.raises(requests.ConnectionError):
+            requests.get(url, verify=str(secure.emulator.ca_file), timeout=10)
+
+    def test_the_command_line_says_where_the_ca_is(self, tmp_path: Path) -> None:
+        command = Command(tmp_path, "--tls")
+        try:
+            ca = command.ready["ca_file"]
+            assert requests.get(command.ready["url"], verify=ca, timeout=10).status_code == 200
+        finally:
+            output = command.end()
+        assert f"CA     {ca}" in output
+
+    def test_without_it_there_is_none(self, emulator: Emulator) -> None:
+        assert emulator.ca_file is None

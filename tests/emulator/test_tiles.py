@@ -109,3 +109,28 @@ class TestOpenPages:
         answer = get(published, path)
 
         assert (answer.status_code, answer.json()) == (404, {"message": "Tileset does not exist"})
+
+
+class TestAssets:
+    @pytest.mark.parametrize(
+        ("name", "kind"),
+        [
+            ("maplibre-gl.js", "text/javascript"),
+            ("maplibre-gl.css", "text/css"),
+            ("map.js", "text/javascript"),
+            ("live.js", "text/javascript"),
+        ],
+    )
+    def test_what_the_pages_load_comes_from_this_machine(self, published: Account, name: str, kind: str) -> None:
+        answer = get(published, f"/static/{name}")
+
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].startswith(kind)
+        assert len(answer.content) > 100
+
+    @pytest.mark.parametrize("name", ["..%2fserver.py", "%2e%2e/server.py", "server.py", "ipywidget.js", ""])
+    def test_nothing_else_is_served(self, published: Account, name: str) -> None:
+        answer = get(published, f"/static/{name}")
+
+        assert answer.status_code == 404
+        assert answer.json() == {"message": "Not Found"}

@@ -1,0 +1,36 @@
+"""An emulator that speaks TLS, and what other clients need to be run against it unchanged."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_mapbox.emulator import Emulator, EmulatorSettings
+
+SECONDS = 300
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    """Run a program and give what it printed; what it complained of is the test's failure."""
+    done = subprocess.run(
+        [*map(str, command)],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[Emulator]:
+    # Short pages, so that a client has to follow the links.
+    settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0, page_bytes=400)
+    with Emulator(tmp_path / "emulator", settings=settings, tls=True) as running:
+        yield running

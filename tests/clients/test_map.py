@@ -1,0 +1,67 @@
+"""The map on a tileset's page, looked at in headless Chromium."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from tests.emulator.conftest import Account
+
+from .conftest import run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(shutil.which("npm") is None, reason="the browser is driven by an npm package; there is no npm"),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; .ci/run installs it"),
+]
+
+DRIVER = Path(__file__).with_name("drive_map.mjs")
+SQUARE = [[[6.0, 50.0], [8.0, 50.0], [8.0, 51.0], [6.0, 51.0], [6.0, 50.0]]]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("map")
+    (folder / "package.json").write_text('{"private": true}')
+    run("npm", "install", "--no-audit", "--no-fund", "playwright-core@1", cwd=folder)
+    return Path(shutil.copy(DRIVER, folder))
+
+
+def test_the_uploaded_features_are_on_the_map_with_their_attributes(tmp_path: Path, driver: Path) -> None:
+    square = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": SQUARE},
+        "properties": {"name": "Eifel"},
+    }
+    settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0)
+    picture = tmp_path / "map.png"
+    with Emulator(tmp_path / "emulator", settings=settings) as emulator:
+        acme = Account(emulator)
+        staged = acme.stage({"type": "FeatureCollection", "features": [square]})
+        acme.wait(acme.create(staged["url"], "places").json()["id"])
+
+        said = run("node", driver, str(CHROMIUM), f"{emulator.url}/tilesets/acme.places", picture, cwd=driver.parent)
+
+    seen = json.loads(said)
+    assert seen["errors"] == []
+    assert seen["foreign"] == []
+    assert seen["drawn"] > 0
+    assert seen["layers"] == ["places"]
+    assert [row.split("\t") for row in seen["attributes"]] == [["name", "Eifel"]]
+    assert _share_of_blue(picture) > 0.05
+
+
+def _share_of_blue(picture: Path) -> float:
+    """Give the share of the picture that a blue fill of a quarter's opacity, or its edge, covers."""
+    with Image.open(picture) as opened:
+        colors = opened.convert("RGB").getcolors(maxcolors=1 << 24) or []
+        size = opened.width * opened.height
+    blue = sum(count for count, (red, green, b) in colors if b - red > 25 and b > 200 and green < b)
+    return blue / size
