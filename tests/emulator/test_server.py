@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -311,3 +312,21 @@ class TestTls:
 
     def test_without_it_there_is_none(self, emulator: Emulator) -> None:
         assert emulator.ca_file is None
+
+
+def test_no_request_line_with_the_token_is_logged_even_where_the_program_logs_requests(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = logging.getLogger("uvicorn.access")
+    with Emulator(tmp_path, settings=EmulatorSettings(processing_seconds=0)) as emulator:
+        # As Airflow's logging configuration does after the emulator's own.
+        monkeypatch.setattr(access, "propagate", True)
+        monkeypatch.setattr(access, "disabled", False)
+        caplog.set_level(logging.DEBUG)
+        caplog.set_level(logging.DEBUG, "uvicorn.access")
+
+        Account(emulator).call("GET")
+
+    assert emulator.requests
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith(("uvicorn", "airflow_mapbox"))]
+    assert [line for line in ours if "access_token" in line] == []
