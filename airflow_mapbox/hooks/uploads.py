@@ -80,13 +80,16 @@ class MapboxUploadsHook(BaseHook):
 
     @cached_property
     def _client(self) -> UploadsClient:
+        return self._make_client(self._retry)
+
+    def _make_client(self, retry: RetryPolicy | None) -> UploadsClient:
         connection = self._connection
         if not connection.password:
             raise ConfigurationError(
                 f"Connection {self.mapbox_conn_id!r} has no password: put the secret Mapbox token there."
             )
         client = UploadsClient(
-            connection.password, connection.login or None, base_url=_base_url(connection), retry=self._retry
+            connection.password, connection.login or None, base_url=_base_url(connection), retry=retry
         )
         if client.base_url != API_URL and self._s3_endpoint is None:
             self.log.warning(
@@ -116,11 +119,9 @@ class MapboxUploadsHook(BaseHook):
 
         :return: whether uploads can be made with this connection, and a sentence for the form.
         """
-        # The form waits for this, in the API server: one try at each request, and no waiting for a rate limit's reset.
-        self._retry = RetryPolicy(attempts=1, max_throttle_wait=0)
-        self.__dict__.pop("_client", None)
         try:
-            client = self.get_conn()
+            # The form waits for this, in the API server: one try at each request, no waiting for a rate limit's reset.
+            client = self._make_client(RetryPolicy(attempts=1, max_throttle_wait=0))
             state = client.check_token()
             if not state.is_valid:
                 return False, f"Mapbox answers {state.code} for this token: put a valid secret token into the password."

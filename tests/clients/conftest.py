@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,13 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def beside_package(script: Path, package: str, folder: Path) -> Path:
+    """Install an npm package into a folder and give a copy of the script that uses it, beside it."""
+    (folder / "package.json").write_text('{"private": true}')
+    run("npm", "install", "--no-audit", "--no-fund", package, cwd=folder)
+    return Path(shutil.copy(script, folder))
 
 
 @pytest.fixture

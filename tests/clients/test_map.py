@@ -12,7 +12,7 @@ from PIL import Image
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from tests.emulator.conftest import Account
 
-from .conftest import run
+from .conftest import beside_package, run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -28,10 +28,7 @@ SQUARE = [[[6.0, 50.0], [8.0, 50.0], [8.0, 51.0], [6.0, 51.0], [6.0, 50.0]]]
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("map")
-    (folder / "package.json").write_text('{"private": true}')
-    run("npm", "install", "--no-audit", "--no-fund", "playwright-core@1", cwd=folder)
-    return Path(shutil.copy(DRIVER, folder))
+    return beside_package(DRIVER, "playwright-core@1.65.1", tmp_path_factory.mktemp("map"))
 
 
 def test_the_uploaded_features_are_on_the_map_with_their_attributes(tmp_path: Path, driver: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from tests.emulator.conftest import TOWNS, Account
 
-from .conftest import run
+from .conftest import beside_package, run
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -26,10 +26,7 @@ DRIVER = Path(__file__).with_name("drive_sdk.js")
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The script, beside the client that it drives."""
-    folder = tmp_path_factory.mktemp("sdk")
-    (folder / "package.json").write_text('{"private": true}')
-    run("npm", "install", "--no-audit", "--no-fund", "@mapbox/mapbox-sdk@0.16.2", cwd=folder)
-    return Path(shutil.copy(DRIVER, folder))
+    return beside_package(DRIVER, "@mapbox/mapbox-sdk@0.16.2", tmp_path_factory.mktemp("sdk"))
 
 
 @pytest.fixture(params=["http", "https"])
