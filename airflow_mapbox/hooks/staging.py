@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.models import StagingCredentials
-    from airflow_mapbox.uploads.staging import S3Client
 
 
 class _StagingS3Hook(S3Hook):
@@ -25,7 +24,7 @@ class _StagingS3Hook(S3Hook):
         return self._staging_connection
 
 
-def staging_s3_client(credentials: StagingCredentials, endpoint_url: str | None, *, region: str) -> S3Client:
+def staging_s3_client(credentials: StagingCredentials, endpoint_url: str | None, *, region: str) -> Any:
     """
     Make a boto3 S3 client for one staged file, with the provider's retries, proxies and user agent.
 
@@ -55,4 +54,4 @@ def staging_s3_client(credentials: StagingCredentials, endpoint_url: str | None,
         password=credentials.secret_access_key,
         extra=extra,
     )
-    return cast("S3Client", _StagingS3Hook(connection).get_conn())
+    return _StagingS3Hook(connection).get_conn()

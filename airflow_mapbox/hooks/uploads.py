@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, ObjectStoragePath
 from airflow.sdk.exceptions import AirflowNotFoundException
@@ -15,24 +16,25 @@ from airflow.sdk.log import mask_secret
 from airflow_mapbox.preflight import check_source
 from airflow_mapbox.uploads.address import API_URL, check_endpoint, refuse_secrets
 from airflow_mapbox.uploads.client import UploadsClient
-from airflow_mapbox.uploads.creation import create_or_adopt
 from airflow_mapbox.uploads.errors import (
     ConfigurationError,
     MapboxError,
     NotFoundError,
     SourceError,
     TokenRejectedError,
+    UploadActiveError,
 )
+from airflow_mapbox.uploads.ledger import Ledger, MemoryLedger
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name, is_dataset_url
+from airflow_mapbox.uploads.once import OneUpload
+from airflow_mapbox.uploads.pacing import seconds_to_next_try
 from airflow_mapbox.uploads.sources import Source, SourceLike, open_source
-from airflow_mapbox.uploads.staging import STAGING_REGION, stage
+from airflow_mapbox.uploads.staging import STAGING_REGION, StagedFile, Stager, StagingOptions
 from airflow_mapbox.uploads.throttle import RetryPolicy
 from airflow_mapbox.uploads.waiting import wait_for_upload
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
-
-    from airflow_mapbox.uploads.staging import S3Client
 
 # Schemes that the core reads itself; every other one is object storage.
 _READ_BY_CORE = re.compile(r"(https?|file)://", re.IGNORECASE)
@@ -48,6 +50,7 @@ class MapboxUploadsHook(BaseHook):
 
     :param mapbox_conn_id: the connection.
     :param retry: how long one call may go on; by default a rate limit is waited out, however long.
+    :param staging: how sources are sent to the staging bucket.
     """
 
     conn_name_attr = "mapbox_conn_id"
@@ -55,10 +58,17 @@ class MapboxUploadsHook(BaseHook):
     conn_type = "mapbox"
     hook_name = "Mapbox"
 
-    def __init__(self, mapbox_conn_id: str = default_conn_name, *, retry: RetryPolicy | None = None) -> None:
+    def __init__(
+        self,
+        mapbox_conn_id: str = default_conn_name,
+        *,
+        retry: RetryPolicy | None = None,
+        staging: StagingOptions | None = None,
+    ) -> None:
         super().__init__()
         self.mapbox_conn_id = mapbox_conn_id
         self._retry = retry
+        self._stager = Stager(self.create_credentials, self._s3_client, staging)
 
     @cached_property
     def _connection(self) -> Connection:
@@ -193,41 +203,72 @@ class MapboxUploadsHook(BaseHook):
         """
         Check a source and send it to the staging bucket.
 
-        :param source: a local path, an object-storage or ``https://`` URL, or an ``ObjectStoragePath``.
+        :param source: a local path, an object-storage or ``https://`` URL, an ``ObjectStoragePath``, an open binary
+            stream, or an iterator of bytes.
         :return: the URL that :meth:`create_upload` takes, once.
         :raises SourceError: where it is missing, or Mapbox would refuse it; nothing is sent.
         :raises StagingError: where it did not arrive whole.
         :raises MapboxError: as the API or the network has it.
         """
-        return self._stage(self._checked_source(source), self.create_credentials())
+        with open_source(_object_storage(source)) as opened:
+            return self._checked_and_staged(opened).url
 
-    def upload(self, source: SourceLike, tileset: str, name: str | None = None) -> Upload:
+    def upload(
+        self,
+        source: SourceLike,
+        tileset: str,
+        name: str | None = None,
+        *,
+        if_active: str = "wait",
+        active_timeout: float = 2.5 * 3600,
+        ledger: Ledger | None = None,
+    ) -> Upload:
         """
-        Check a source, stage it and create its upload.
+        Check a source, stage it and create its upload, once.
 
         What Mapbox would refuse is found before a byte is sent. A create call whose answer was lost is not made twice.
 
         :param source: as for :meth:`stage`, or ``mapbox://datasets/{user}/{id}``, for which nothing is staged.
         :param tileset: ``name`` or ``account.name``; an existing tileset of that id is replaced.
         :param name: the display name, at most 64 characters.
+        :param if_active: where the tileset is being processed by another upload: ``"wait"`` for it in this process, or
+            ``"fail"`` with :class:`~airflow_mapbox.uploads.errors.UploadActiveError`.
+        :param active_timeout: seconds to wait for it, at most; processing is capped at one hour, two for MBTiles.
+        :param ledger: what outlives this process, so that the same call after a crash goes on instead of beginning
+            anew; without one the promise of one upload holds for this call only.
         :return: the upload, which is still being processed.
         :raises InvalidTilesetError: for a name that Mapbox would refuse.
         :raises SourceError: for data that Mapbox would refuse.
+        :raises UploadActiveError: where another upload of the tileset goes on for too long.
         :raises MapboxError: as the API, S3 or the network has it.
         """
+        if if_active not in ("wait", "fail"):
+            raise ValueError(f'if_active is "wait" or "fail", not {if_active!r}')
         client = self.get_conn()
         tileset_id = str(client.tileset_id(tileset))
         check_display_name(name)
-        if is_dataset_url(source):
-            upload = client.create_upload(tileset_id, str(source), name)
-        else:
-            checked = self._checked_source(source)
-            credentials = self.create_credentials()
-            issued = client.server_now()
-            url = self._stage(checked, credentials)
-            upload = create_or_adopt(client, tileset_id, url, name, since=issued)
-        self.log.info("Upload %s of tileset %s is being processed", upload.id, upload.tileset)
-        return upload
+        refuse_secrets(source)
+        once = OneUpload(client, ledger or MemoryLedger(), self._checked_and_staged)
+        while True:
+            try:
+                if is_dataset_url(source):
+                    upload = once.of_dataset(str(source), tileset_id, name)
+                else:
+                    upload = once.of_source(_object_storage(source), tileset_id, name)
+            except UploadActiveError as error:
+                waited = client.server_now() - (error.since or client.server_now())
+                if if_active == "fail" or waited >= active_timeout:
+                    raise
+                pause = seconds_to_next_try(waited)
+                self.log.info("%s Asking again in %.0f s.", error, pause)
+                time.sleep(pause)
+            else:
+                self.log.info("Upload %s of tileset %s is being processed", upload.id, upload.tileset)
+                return upload
+
+    def cancel(self) -> None:
+        """Stop a staging that is under way and take its parts back; safe in a signal handler."""
+        self._stager.cancel()
 
     def wait(self, upload_id: str, *, timeout: float = 3600.0, poll_interval: float = 15.0) -> Upload:
         """
@@ -242,19 +283,14 @@ class MapboxUploadsHook(BaseHook):
         """
         return wait_for_upload(self.get_conn(), upload_id, timeout=timeout, poll_interval=poll_interval)
 
-    def _checked_source(self, source: SourceLike) -> Source:
-        refuse_secrets(source)
-        opened = open_source(_object_storage(source))
-        report = check_source(opened)
+    def _checked_and_staged(self, source: Source) -> StagedFile:
+        report = check_source(source)
         report.raise_for_problems()
-        size = "unknown size" if opened.size is None else f"{opened.size:,} bytes"
-        self.log.info("Source %s: %s, %s", opened.description, report.format, size)
-        return opened
+        size = "unknown size" if source.size is None else f"{source.size:,} bytes"
+        self.log.info("Source %s: %s, %s", source.description, report.format, size)
+        return self._stager.stage(source, report.limit)
 
-    def _stage(self, source: Source, credentials: StagingCredentials) -> str:
-        return stage(source, credentials, self._s3_client(credentials)).url
-
-    def _s3_client(self, credentials: StagingCredentials) -> S3Client:
+    def _s3_client(self, credentials: StagingCredentials) -> Any:
         # Here and not above: boto3 and the Amazon provider take half a second, and a status request needs neither.
         from airflow_mapbox.hooks.staging import staging_s3_client
 

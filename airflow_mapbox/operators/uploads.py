@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mapbox.exceptions import airflow_errors
+from airflow_mapbox.rescheduling import come_again
 from airflow_mapbox.uploads.address import refuse_secrets
 from airflow_mapbox.uploads.models import check_display_name, check_tileset_part
+from airflow_mapbox.uploads.pacing import seconds_to_next_try
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+    from airflow_mapbox.uploads.errors import UploadActiveError
     from airflow_mapbox.uploads.sources import SourceLike
+
+IF_ACTIVE = ("wait", "fail", "skip")
+# Seconds that a rate limit is waited out in the worker slot; a longer one gives it back.
+LONGEST_THROTTLE_IN_SLOT = 60.0
 
 
 class StageAndCreateUploadOperator(BaseOperator):
     """
     Stage a file at Mapbox and create an upload of it, which makes or replaces a tileset.
+
+    One upload for one intent: a retry goes on from where the try before it got to, and adopts an upload that it has
+    made. A cleared task is a new intent and uploads again.
 
     The result is the upload object, as multiple outputs: ``upload.output["id"]`` feeds
     :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor`. All parameters are templated.
@@ -31,6 +44,13 @@ class StageAndCreateUploadOperator(BaseOperator):
         that each run has its own.
     :param name: the display name, at most 64 characters.
     :param mapbox_conn_id: the connection.
+    :param if_active: where the tileset is being processed by another upload: ``"wait"`` for it, without a worker slot
+        between looks; ``"fail"``, which the task's ``retries`` try again; or ``"skip"`` the task.
+    :param active_timeout: seconds to wait for it in all, at most, also across retries; processing is capped at one
+        hour, two for MBTiles.
+    :param part_size: bytes of a part on the way to the staging bucket, 5 MiB to 5 GiB; chosen from the size where it is
+        None.
+    :param parts_in_flight: parts that are sent at the same time; this many of them are in memory at most.
     :raises MapboxFailError: where a name, the source or the connection must be changed first; not retried.
     :raises MapboxTaskError: where S3, Mapbox or the network failed; retried as the task's ``retries`` say.
     """
@@ -45,14 +65,27 @@ class StageAndCreateUploadOperator(BaseOperator):
         tileset: str,
         name: str | None = None,
         mapbox_conn_id: str = "mapbox_default",
+        if_active: str = "wait",
+        active_timeout: timedelta | float = 2.5 * 3600,
+        part_size: int | None = None,
+        parts_in_flight: int = 4,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("multiple_outputs", True)
         super().__init__(**kwargs)
+        if if_active not in IF_ACTIVE:
+            raise ValueError(f"if_active is one of {', '.join(IF_ACTIVE)}, not {if_active!r}")
         self.source = source
         self.tileset = tileset
         self.name = name
         self.mapbox_conn_id = mapbox_conn_id
+        self.if_active = if_active
+        self.active_timeout = (
+            timedelta(seconds=active_timeout) if isinstance(active_timeout, int | float) else active_timeout
+        )
+        self.part_size = part_size
+        self.parts_in_flight = parts_in_flight
+        self._running_hook: MapboxUploadsHook | None = None
         self._check_literals()
 
     def _check_literals(self) -> None:
@@ -75,14 +108,58 @@ class StageAndCreateUploadOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
-        Stage and create.
+        Stage and create, or go on from where an earlier try got to.
 
         :return: the upload object.
         """
-        from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+        return self.upload(self.source, context)
 
+    def upload(self, source: SourceLike, context: Context) -> dict[str, Any]:
+        """
+        Upload a source for this task; a rate limit and a busy tileset are waited out without a worker slot.
+
+        :param source: as the hook takes it.
+        :param context: of the task.
+        :return: the upload object.
+        """
+        from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+        from airflow_mapbox.state import task_ledger
+        from airflow_mapbox.uploads.errors import CreationUnknownError, ThrottledError, UploadActiveError
+        from airflow_mapbox.uploads.staging import StagingOptions
+        from airflow_mapbox.uploads.throttle import RetryPolicy
+
+        hook = self._running_hook = MapboxUploadsHook(
+            self.mapbox_conn_id,
+            retry=RetryPolicy(max_throttle_wait=LONGEST_THROTTLE_IN_SLOT),
+            staging=StagingOptions(part_size=self.part_size, parts_in_flight=self.parts_in_flight),
+        )
         with airflow_errors():
-            return MapboxUploadsHook(self.mapbox_conn_id).upload(self.source, self.tileset, self.name).to_json()
+            try:
+                upload = hook.upload(source, self.tileset, self.name, if_active="fail", ledger=task_ledger(context))
+            except (ThrottledError, CreationUnknownError) as error:
+                self.log.info("%s The worker slot is given back until then.", error)
+                raise come_again(error.retry_after) from None
+            except UploadActiveError as error:
+                raise self._when_active(error, hook.get_conn().server_now()) from None
+        return upload.to_json()
+
+    def on_kill(self) -> None:
+        """Take back what is being staged; Airflow kills the task five seconds later."""
+        if self._running_hook is not None:
+            self._running_hook.cancel()
+
+    def _when_active(self, error: UploadActiveError, now: float) -> BaseException:
+        """Say what becomes of the task where the tileset is being processed by another upload."""
+        waited = now - (error.since or now)
+        # Where an earlier call got no answer, the active upload may be this task's own: to fail or to skip would then
+        # be wrong, and once it has ended the next call tells.
+        if (self.if_active == "wait" or error.may_have_happened) and waited < self.active_timeout.total_seconds():
+            pause = seconds_to_next_try(waited)
+            self.log.info("%s Coming again in %.0f s; no worker slot is held until then.", error, pause)
+            return come_again(pause)
+        if self.if_active == "skip" and not error.may_have_happened:
+            return AirflowSkipException(f"{error} This task is skipped, as `if_active` says.")
+        return error
 
 
 def _is_literal(value: object) -> bool:

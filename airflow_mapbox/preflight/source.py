@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from urllib3.exceptions import HTTPError
-
 from airflow_mapbox.preflight import formats, geojson, shapefile
 from airflow_mapbox.uploads.errors import SourceError
-from airflow_mapbox.uploads.redaction import redact
 from airflow_mapbox.uploads.sources import Source, SourceLike, open_source
 
 _HEAD = 64 * 1024
@@ -27,12 +24,14 @@ class SourceReport:
     :param format: what it was recognised as, or None.
     :param bytes: its size, or None where that is not known before reading.
     :param problems: whole sentences, each naming the file and what to do; empty where Mapbox is expected to take it.
+    :param limit: the most bytes that Mapbox takes of this format, or None.
     """
 
     description: str
     format: str | None
     bytes: int | None
     problems: tuple[str, ...]
+    limit: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -58,18 +57,16 @@ def check_source(source: SourceLike | Source) -> SourceReport:
     :param source: a local path, an ``https://`` URL, an ``ObjectStoragePath``, or an opened source.
     :raises SourceError: where it does not exist or cannot be read.
     """
-    opened = source if isinstance(source, Source) else open_source(source)
-    head, failure = b"", None
-    with opened.open() as stream:
-        try:
-            head = stream.read(_HEAD)
-        except (OSError, HTTPError) as error:
-            failure = redact(str(error))
-    if failure is not None:
-        raise SourceError(f"{opened.description} cannot be read: {failure}.")
+    if not isinstance(source, Source):
+        with open_source(source) as opened:
+            return check_source(opened)
+    opened = source
+    head = opened.head(_HEAD)
     found = formats.format_of_content(head)
     problems = tuple(f"{opened.description} {problem}" for problem in _problems(opened, head, found))
-    return SourceReport(opened.description, found.name if found else None, opened.size, problems)
+    if found is None:
+        return SourceReport(opened.description, None, opened.size, problems)
+    return SourceReport(opened.description, found.name, opened.size, problems, found.limit)
 
 
 def _problems(source: Source, head: bytes, found: formats.Format | None) -> Iterator[str]:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
+from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_mapbox.exceptions import airflow_errors
+from airflow_mapbox.rescheduling import seconds_until_exit_is_noticed
 from airflow_mapbox.uploads.pacing import seconds_to_next_look
 
 if TYPE_CHECKING:
@@ -93,18 +94,12 @@ class UploadCompleteSensor(BaseSensorOperator):
         self, started_at: datetime.datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
         """Give the seconds to the next look: by progress, after a rate limit's reset, and never sooner than safe."""
-        safe = _seconds_until_exit_is_noticed() if self.reschedule else 1.0
+        safe = seconds_until_exit_is_noticed() if self.reschedule else 1.0
         floor = max(self.poke_interval, safe, self._throttled_for)
         if self.exponential_backoff or self._seen is None:
             return max(floor, super()._get_next_poke_interval(started_at, run_duration, poke_count))
         ceiling = self.max_wait.total_seconds() if self.max_wait else float("inf")
         return seconds_to_next_look(self._seen, self.hook.get_conn().server_now(), floor=floor, ceiling=ceiling)
-
-
-def _seconds_until_exit_is_noticed() -> float:
-    # The supervisor reports a task's exit up to one heartbeat late, and a busy scheduler takes seconds to read the
-    # report: at twice a heartbeat of 1 s, one task of 16 was queued again before that and failed.
-    return conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + 5.0
 
 
 def _id_of(upload: str | Mapping[str, Any]) -> str:

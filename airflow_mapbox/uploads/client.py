@@ -240,7 +240,12 @@ class UploadsClient:
         if name is not None:
             body["name"] = name
         call = _Call("POST", f"/uploads/v1/{self.username}", "uploads:write", repeatable=not is_dataset_url(url))
-        return Upload.from_json(self._json(call, self._request(call, body=body)))
+        answer = self._request(call, body=body)
+        try:
+            return Upload.from_json(self._json(call, answer))
+        except InvalidAnswerError as error:
+            error.may_have_happened = True  # what cannot be read may be the news of a success
+            raise
 
     def get_upload(self, upload_id: str) -> Upload:
         """

@@ -51,6 +51,14 @@ class StagingError(MapboxError):
     retryable = True
 
 
+class StagingCredentialsExpiredError(StagingError):
+    """Mapbox's temporary credentials ended before all bytes were sent."""
+
+
+class StagingStoppedError(StagingError):
+    """The task was asked to end while it was staging."""
+
+
 class NoAnswerError(MapboxError):
     """No answer came: the server could not be reached, was too slow, or broke the connection off."""
 
@@ -110,9 +118,14 @@ class StagedUrlNotReadableError(ApiError):
 
 
 class UploadActiveError(ApiError):
-    """The tileset is being processed by another upload."""
+    """
+    The tileset is being processed by another upload.
+
+    :ivar since: unix time by the server's clock at which this was first seen for the same staged file, where known.
+    """
 
     retryable = True
+    since: float | None = None
 
 
 class UploadIncompleteError(ApiError):
@@ -141,6 +154,34 @@ class ThrottledError(ApiError):
 
 class ServerError(ApiError):
     """5xx: the fault is on Mapbox's side."""
+
+    retryable = True
+
+
+class UploadNotListedError(MapboxError):
+    """A create call has taken effect, and the list does not show its upload (yet)."""
+
+    retryable = True
+
+
+class CreationUnknownError(MapboxError):
+    """
+    It cannot be told yet whether an earlier create call has taken effect.
+
+    :param text: the whole sentence for the reader.
+    :param retry_after: seconds until it can be.
+    """
+
+    retryable = True
+    may_have_happened = True
+
+    def __init__(self, text: str, *, retry_after: float) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class LedgerError(MapboxError):
+    """What was about to be done could not be written down, so it was not done."""
 
     retryable = True
 

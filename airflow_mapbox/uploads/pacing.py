@@ -24,3 +24,13 @@ def seconds_to_next_look(upload: Upload, now: float, *, floor: float, ceiling: f
     progress = min(max(upload.progress, 0.0), 1.0)
     left = elapsed * (1 - progress) / progress if progress else 2 * elapsed
     return max(floor, min(left / 2, ceiling))
+
+
+def seconds_to_next_try(waited: float) -> float:
+    """
+    Choose the pause before a create call is tried again that found its tileset being processed by another upload.
+
+    :param waited: seconds since that was first found.
+    :return: seconds: a quarter of the time so far, from 15 s to two minutes.
+    """
+    return min(max(waited / 4, 15.0), 120.0)

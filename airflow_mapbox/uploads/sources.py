@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 import requests
@@ -23,6 +23,9 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 _HTTP_TIMEOUT = (10.0, 60.0)  # to connect, and between bytes: a file may take as long as it takes
 
+# What object stores call the thing that changes with the content, the surest first.
+_VALIDATORS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "updated", "mtime")
+
 
 @runtime_checkable
 class ReadablePath(Protocol):
@@ -37,39 +40,224 @@ class ReadablePath(Protocol):
         ...
 
 
-SourceLike: TypeAlias = "str | os.PathLike[str] | ReadablePath"
+@runtime_checkable
+class ReadableStream(Protocol):
+    """What is needed of an open stream of bytes."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """Give at most so many bytes; none at the end."""
+        ...
 
 
-@dataclass(frozen=True)
+class ByteStream(ReadableStream, Protocol):
+    """A stream that its reader closes."""
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc_info: Any) -> None: ...
+
+
+Fingerprint: TypeAlias = "Mapping[str, str | int]"
+
+
 class Source:
     """
     The bytes of one file.
 
+    Closing it lets go of a stream that was opened and not handed out; it is its own context manager.
+
     :param description: a path or URL that may be shown: no query, no password.
     :param size: bytes, or None where it is not known before reading.
-    :param open: opens a stream of the bytes from the start; the caller closes it.
+    :param opener: opens a stream of the bytes from the start; whoever gets the stream closes it.
     :param path: the local file, where it is one.
+    :param fingerprint: what changes when the content does (size, ETag, time of modification), as far as it can be told
+        without reading.
+    :param rereadable: whether ``opener`` gives the same bytes again.
+    :param first: a stream that was opened already, to find the rest out; it is the first that is read.
     """
 
-    description: str
-    size: int | None
-    open: Callable[[], IO[bytes]]
-    path: Path | None = None
+    def __init__(
+        self,
+        description: str,
+        size: int | None,
+        opener: Callable[[], ByteStream],
+        path: Path | None = None,
+        *,
+        fingerprint: Fingerprint | None = None,
+        rereadable: bool = True,
+        first: ByteStream | None = None,
+    ) -> None:
+        self.description = description
+        self.size = size
+        self.path = path
+        self.fingerprint = dict(fingerprint or {})
+        self.rereadable = rereadable
+        self._opener = opener
+        self._opened = first is not None
+        self._ahead = None if first is None else _ReadAhead(_Guarded(first, description))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what was opened and not handed out."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
 
     @property
     def suffix(self) -> str:
         """The ending of its name, lower case, with the dot."""
         return Path(self.description).suffix.lower()
 
+    def head(self, size: int) -> bytes:
+        """
+        Give its first bytes; :meth:`open` then reads on from the same stream, so that nothing is fetched twice.
+
+        :param size: bytes, fewer only where there are no more.
+        :raises SourceError: where it cannot be read.
+        """
+        if self._ahead is None:
+            self._ahead = _ReadAhead(self._new_stream())
+        return self._ahead.peek(size)
+
+    def open(self) -> ByteStream:
+        """
+        Give a stream of all bytes from the start.
+
+        :raises SourceError: where it cannot be read, or could be read only once.
+        """
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            return ahead
+        return self._new_stream()
+
+    def _new_stream(self) -> ByteStream:
+        if self._opened and not self.rereadable:
+            raise SourceError(f"{self.description} can be read only once, and was: give a path or a URL instead.")
+        self._opened = True
+        stream = self._opener()
+        # What somebody's own iterator raises is theirs to name.
+        return stream if isinstance(stream, IteratorStream) else _Guarded(stream, self.description)
+
+
+class _Wrapped(io.RawIOBase):
+    """A stream around another, which it closes with itself."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._stream.read(size)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+class _Guarded(_Wrapped):
+    """A stream whose errors say which source failed: stores, servers and file systems each have trees of their own."""
+
+    def __init__(self, stream: ByteStream, description: str) -> None:
+        super().__init__(stream)
+        self._description = description
+        self._count = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            data = self._stream.read(size)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {redact(str(error))}"
+        else:
+            self._count += len(data)
+            return data
+        raise SourceUnavailableError(
+            f"{self._description} can no longer be read after {self._count:,} bytes ({problem}). Check that it is "
+            "whole and still there, then try again."
+        )
+
+
+class _ReadAhead(_Wrapped):
+    """A stream whose first bytes were looked at."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        super().__init__(stream)
+        self._looked_at = b""
+
+    def peek(self, size: int) -> bytes:
+        while len(self._looked_at) < size and (more := self._stream.read(size - len(self._looked_at))):
+            self._looked_at += more
+        return self._looked_at[:size]
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._looked_at:
+            return self._stream.read(size)
+        if size < 0:
+            data, self._looked_at = self._looked_at, b""
+            return data + self._stream.read()
+        data, self._looked_at = self._looked_at[:size], self._looked_at[size:]
+        return data
+
+
+class IteratorStream(io.RawIOBase):
+    """
+    An iterator of bytes, read like a file; at most one chunk of it is in memory.
+
+    :param chunks: gives bytes; where it has a ``close``, that is called at the end.
+    """
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks: Iterator[bytes] = iter(chunks)
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Say that it is for reading."""
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Give at most so many bytes; none at the end."""
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return b""
+            self._rest = memoryview(chunk)
+        if size < 0:
+            return b"".join((self._rest, *self._chunks))
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return bytes(data)
+
+    def close(self) -> None:
+        """Close what gave the bytes."""
+        if not self.closed and hasattr(self._chunks, "close"):
+            self._chunks.close()
+        super().close()
+
+
+SourceLike: TypeAlias = "str | os.PathLike[str] | ReadablePath | ReadableStream | Iterator[bytes] | Source"
+
 
 def open_source(source: SourceLike) -> Source:
     """
     Find out what a source is.
 
-    :param source: a local path, an ``https://`` URL, or an object with ``open`` and ``stat``.
+    :param source: a local path, an ``https://`` URL, an object with ``open`` and ``stat``, an open binary stream, or
+        an iterator of bytes.
     :raises SourceError: where it does not exist, is no file, or is of a kind that cannot be read.
     :raises ConfigurationError: where it carries a secret.
     """
+    if isinstance(source, Source):
+        return source
     refuse_secrets(source)
     if isinstance(source, str) and _WEB.match(source):
         return _web_source(source)
@@ -79,21 +267,46 @@ def open_source(source: SourceLike) -> Source:
         raise SourceError(f"{source!r} is no local path and no https URL; give object storage as an ObjectStoragePath.")
     if isinstance(source, str | Path):
         return _local_source(Path(source))
+    if isinstance(source, ReadableStream):
+        return _stream_source(source)
     if isinstance(source, ReadablePath):
         return _object_source(source)
     if isinstance(source, os.PathLike):
         return _local_source(Path(source))
-    raise SourceError(f"A {type(source).__name__} cannot be uploaded: give a path, a URL or an ObjectStoragePath.")
+    if isinstance(source, Iterator):
+        return Source(describe(source), None, lambda: IteratorStream(source), rereadable=False)
+    raise SourceError(
+        f"A {type(source).__name__} cannot be uploaded: give a path, a URL, an ObjectStoragePath, a stream opened for "
+        "reading bytes, or an iterator of bytes."
+    )
+
+
+def describe(source: SourceLike) -> str:
+    """
+    Give the description that a source has once it is opened, without looking whether it is there.
+
+    :param source: as for :func:`open_source`.
+    """
+    if isinstance(source, Source):
+        return source.description
+    if isinstance(source, str) and _WEB.match(source):
+        return _without_query(source)
+    if isinstance(source, str) and source.startswith("file://"):
+        return unquote(urlsplit(source).path)
+    if isinstance(source, ReadableStream):
+        return str(getattr(source, "name", "")) or "the given stream"
+    return "the given iterator" if isinstance(source, Iterator) else str(source)
 
 
 def _local_source(path: Path) -> Source:
-    problem, size = None, 0
+    problem, size, modified = None, 0, 0
     try:
         if not path.is_file():
             exists = "is no regular file" if path.exists() else "does not exist on this worker"
             problem = "is a folder" if path.is_dir() else exists
         else:
-            size = path.stat().st_size
+            found = path.stat()
+            size, modified = found.st_size, found.st_mtime_ns
     except OSError as error:
         problem = f"cannot be looked at ({error.strerror})"
     if problem is not None:
@@ -101,14 +314,18 @@ def _local_source(path: Path) -> Source:
             f"The source file {path} {problem}. Check the path, and that the task that wrote it ran on the same "
             "machine or on storage that all workers share."
         )
-    return Source(str(path), size, lambda: _opened(str(path), lambda: path.open("rb")), path)
+    fingerprint = {"size": size, "modified": modified}
+    return Source(str(path), size, lambda: _opened(str(path), lambda: path.open("rb")), path, fingerprint=fingerprint)
 
 
 def _object_source(path: ReadablePath) -> Source:
     description = str(path)
     problem, size = None, None
+    fingerprint: dict[str, str | int] = {}
     try:
-        size = path.stat().st_size
+        found = path.stat()
+        size = found.st_size
+        fingerprint = {"size": size} | _validator(found)
     except FileNotFoundError:
         size = -1
     except Exception as error:
@@ -118,10 +335,56 @@ def _object_source(path: ReadablePath) -> Source:
         problem = "does not exist"
     if problem is not None:
         raise SourceError(f"The source {description} {problem}. Check the bucket, the key and the connection.")
-    return Source(description, size, lambda: _opened(description, lambda: path.open("rb")))
+    return Source(description, size, lambda: _opened(description, lambda: path.open("rb")), fingerprint=fingerprint)
 
 
-def _opened(description: str, opener: Callable[[], IO[bytes]]) -> IO[bytes]:
+def _validator(found: object) -> dict[str, str | int]:
+    """Take the surest sign of the content from what a store tells of an object."""
+    if isinstance(found, Mapping):
+        for name in _VALIDATORS:
+            if found.get(name):
+                return {name.lower(): str(found[name])}
+    modified = getattr(found, "st_mtime_ns", None)
+    return {"modified": modified} if modified else {}
+
+
+def _stream_source(stream: ReadableStream) -> Source:
+    """Read an open stream from where it stands; one that can seek can be read again from there."""
+    description = describe(stream)
+    refuse_secrets(description)
+    if isinstance(stream, io.TextIOBase):
+        raise SourceError(f"{description} is opened as text: open it for reading bytes, with mode 'rb'.")
+    start, size = _seekable_range(stream)
+
+    def opener() -> ByteStream:
+        if start is not None:
+            cast("IO[bytes]", stream).seek(start)
+        return _LentStream(cast("ByteStream", stream))
+
+    fingerprint = {} if size is None else {"size": size}
+    return Source(description, size, opener, fingerprint=fingerprint, rereadable=start is not None)
+
+
+def _seekable_range(stream: object) -> tuple[int | None, int | None]:
+    """Give where a stream stands and how much is left, or nothing where it cannot seek."""
+    seekable = getattr(stream, "seekable", None)
+    if seekable is None or not seekable():
+        return None, None
+    file = cast("IO[bytes]", stream)
+    start = file.tell()
+    end = file.seek(0, io.SEEK_END)
+    file.seek(start)
+    return start, end - start
+
+
+class _LentStream(_Wrapped):
+    """A stream that its owner closes."""
+
+    def close(self) -> None:
+        pass
+
+
+def _opened(description: str, opener: Callable[[], ByteStream]) -> ByteStream:
     try:
         return opener()
     except OSError as error:
@@ -131,18 +394,33 @@ def _opened(description: str, opener: Callable[[], IO[bytes]]) -> IO[bytes]:
 
 def _web_source(url: str) -> Source:
     _check_web_address(url)
-    description = urlunsplit(urlsplit(url)._replace(query="", fragment=""))
-    with _get(url, description) as response:
-        length = response.headers.get("Content-Length")
-        encoded = "Content-Encoding" in response.headers
-    size = int(length) if length is not None and length.isdigit() and not encoded else None
-    return Source(description, size, lambda: _web_stream(url, description))
+    description = _without_query(url)
+    first = _get(url, description)  # the answer that tells the size is also the first that is read
+    headers = first.headers
+    length = headers.get("Content-Length")
+    size = int(length) if length is not None and length.isdigit() and "Content-Encoding" not in headers else None
+    fingerprint: dict[str, str | int] = {} if size is None else {"size": size}
+    for name in ("ETag", "Last-Modified"):
+        if name in headers:
+            fingerprint[name.lower()] = headers[name]
+            break
+
+    return Source(
+        description,
+        size,
+        lambda: _body(_get(url, description)),
+        fingerprint=fingerprint,
+        first=_body(first),
+    )
 
 
-def _web_stream(url: str, description: str) -> IO[bytes]:
-    response = _get(url, description)  # closed with the stream
+def _without_query(url: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(query="", fragment=""))
+
+
+def _body(response: requests.Response) -> ByteStream:
     response.raw.decode_content = True
-    return cast("IO[bytes]", response.raw)
+    return cast("ByteStream", response.raw)
 
 
 class _SourceSession(requests.Session):

@@ -17,6 +17,7 @@ from airflow_mapbox.uploads.errors import (
     SourceError,
     StagedUrlUsedError,
     UploadFailedError,
+    UploadNotListedError,
     WaitTimeoutError,
 )
 from airflow_mapbox.uploads.throttle import RetryPolicy
@@ -283,8 +284,9 @@ def test_an_upload_older_than_the_staged_file_is_not_taken_for_its_own(
             raise StagedUrlUsedError("used", status=409, message="used")
 
         monkeypatch.setattr(hook.get_conn(), "create_upload", answer_409)
+        monkeypatch.setattr("airflow_mapbox.uploads.once._SECONDS_BETWEEN_LOOKS", 0)
 
-        with pytest.raises(StagedUrlUsedError):
+        with pytest.raises(UploadNotListedError, match="list does not show it"):
             hook.upload(geojson, "points")
 
 

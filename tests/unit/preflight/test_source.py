@@ -423,7 +423,7 @@ class TestStreams:
 
     @pytest.mark.parametrize("fault", ["drop", "half"])
     def test_from_the_web_that_break_off_are_an_error_that_names_them(self, server: ScriptedServer, fault: str) -> None:
-        server.script(Reply(body=CSV), Reply(body=CSV, fault=fault))
+        server.script(Reply(body=CSV, fault=fault))
 
         with pytest.raises(SourceError, match=r"x\.csv"):
             check_source(f"{server.url}/x.csv")

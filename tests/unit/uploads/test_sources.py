@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
 
-from airflow_mapbox.uploads.errors import MapboxError, SourceError
-from airflow_mapbox.uploads.sources import open_source
+from airflow_mapbox.uploads.errors import MapboxError, SourceError, SourceUnavailableError
+from airflow_mapbox.uploads.sources import describe, open_source
 
 from ..support import Reply, ScriptedServer, all_text_of, closed_port
 
@@ -93,7 +94,7 @@ def test_a_file_that_vanishes_is_named_when_it_is_opened(tmp_path: Path) -> None
         source.open()
 
 
-@pytest.mark.parametrize("source", [3, None, DATA, io.BytesIO(DATA), ["x.geojson"]])
+@pytest.mark.parametrize("source", [3, None, DATA, ["x.geojson"]])
 def test_what_is_no_source_is_refused(source: Any) -> None:
     with pytest.raises(SourceError, match="cannot be uploaded"):
         open_source(source)
@@ -135,9 +136,91 @@ class TestObjectPaths:
             source.open()
 
 
+class TestStreams:
+    def test_that_can_seek_are_read_from_where_they_stand_and_again(self) -> None:
+        stream = io.BytesIO(b"skipped" + DATA)
+        stream.seek(7)
+
+        with open_source(stream) as source:
+            assert (source.size, source.rereadable, source.head(3)) == (len(DATA), True, DATA[:3])
+            for _ in range(2):
+                with source.open() as opened:
+                    assert opened.read() == DATA
+        assert not stream.closed, "it is its owner's"
+
+    def test_that_cannot_seek_are_read_once(self) -> None:
+        reading, writing = os.pipe()
+        os.write(writing, DATA)
+        os.close(writing)
+
+        with os.fdopen(reading, "rb") as pipe, open_source(pipe) as source:
+            assert (source.size, source.rereadable, source.head(3)) == (None, False, DATA[:3])
+            with source.open() as opened:
+                assert opened.read() == DATA
+            with pytest.raises(SourceError, match="only once"):
+                source.open()
+
+    def test_of_text_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "x.geojson").write_bytes(DATA)
+
+        with (tmp_path / "x.geojson").open() as text, pytest.raises(SourceError, match="mode 'rb'"):
+            open_source(text)
+
+    def test_have_their_file_as_name(self, tmp_path: Path) -> None:
+        (tmp_path / "x.geojson").write_bytes(DATA)
+
+        with (tmp_path / "x.geojson").open("rb") as file:
+            source = open_source(file)
+
+        assert (source.description, source.suffix) == (str(tmp_path / "x.geojson"), ".geojson")
+        assert describe(file) == source.description
+
+
+class TestIterators:
+    def test_of_bytes_are_read_like_a_file_and_closed(self) -> None:
+        closed = []
+
+        def chunks() -> Iterator[bytes]:
+            try:
+                yield from (b"", DATA[:4], DATA[4:5], b"", DATA[5:])
+            finally:
+                closed.append(True)
+
+        with open_source(chunks()) as source:
+            assert (source.size, source.rereadable) == (None, False)
+            assert source.head(6) == DATA[:6]
+            with source.open() as stream:
+                assert stream.read(2) + stream.read() == DATA
+        assert closed == [True]
+
+    def test_that_were_only_looked_at_are_closed_with_the_source(self) -> None:
+        closed = []
+
+        def chunks() -> Iterator[bytes]:
+            try:
+                yield DATA
+            finally:
+                closed.append(True)
+
+        with open_source(chunks()) as source:
+            source.head(1)
+        assert closed == [True]
+
+
+def test_a_local_file_that_changes_has_another_fingerprint(tmp_path: Path) -> None:
+    path = tmp_path / "x.geojson"
+    path.write_bytes(DATA)
+    before = open_source(path).fingerprint
+    assert open_source(str(path)).fingerprint == before
+
+    os.utime(path, ns=(1, 1))
+
+    assert open_source(path).fingerprint == {"size": len(DATA), "modified": 1} != before
+
+
 class TestWebSources:
     def test_are_sized_and_streamed_and_shown_without_their_query(self, server: ScriptedServer) -> None:
-        server.script(Reply(body=DATA), Reply(body=DATA))
+        server.script(Reply(body=DATA))
 
         source = open_source(f"{server.url}/x.geojson?version=2#part")
 
@@ -145,7 +228,42 @@ class TestWebSources:
         assert (source.size, source.suffix, source.path) == (len(DATA), ".geojson", None)
         with source.open() as stream:
             assert stream.read() == DATA
-        assert server.requests[1].query == {"version": "2"}
+        assert [request.query for request in server.requests] == [{"version": "2"}]
+
+    def test_are_fetched_once_for_a_look_at_the_head_and_all_the_rest(self, server: ScriptedServer) -> None:
+        server.script(Reply(body=DATA))
+
+        with open_source(f"{server.url}/x.geojson") as source:
+            assert source.head(5) == DATA[:5]
+            assert source.head(9) == DATA[:9]
+            with source.open() as stream:
+                assert stream.read(3) + stream.read() == DATA
+
+        assert len(server.requests) == 1
+
+    def test_are_fetched_again_to_be_read_again(self, server: ScriptedServer) -> None:
+        server.script(Reply(body=DATA), Reply(body=DATA))
+
+        with open_source(f"{server.url}/x.geojson") as source:
+            for _ in range(2):
+                with source.open() as stream:
+                    assert stream.read() == DATA
+
+    @pytest.mark.parametrize(
+        ("headers", "expected"),
+        [
+            ({"ETag": '"abc"', "Last-Modified": "Tue, 20 Oct 2015 19:29:34 GMT"}, {"etag": '"abc"'}),
+            ({"Last-Modified": "Tue, 20 Oct 2015 19:29:34 GMT"}, {"last-modified": "Tue, 20 Oct 2015 19:29:34 GMT"}),
+            ({}, {}),
+        ],
+    )
+    def test_have_the_servers_validator_as_fingerprint(
+        self, server: ScriptedServer, headers: dict[str, str], expected: dict[str, str]
+    ) -> None:
+        server.script(Reply(body=DATA, headers=headers))
+
+        with open_source(f"{server.url}/x.geojson") as source:
+            assert source.fingerprint == {"size": len(DATA)} | expected
 
     def test_without_a_length_have_no_size(self, server: ScriptedServer) -> None:
         server.script(Reply(body=DATA, headers={"Content-Length": ""}))
@@ -165,12 +283,23 @@ class TestWebSources:
         assert "c4nary" not in all_text_of(caught.value)
 
     @pytest.mark.parametrize("then", [Reply(404), Reply(fault="drop")], ids=["gone", "broken"])
-    def test_that_fail_when_they_are_read_are_named(self, server: ScriptedServer, then: Reply) -> None:
+    def test_that_fail_when_they_are_read_again_are_named(self, server: ScriptedServer, then: Reply) -> None:
         server.script(Reply(body=DATA), then)
         source = open_source(f"{server.url}/x.geojson")
+        source.open().close()
 
         with pytest.raises(SourceError, match=r"x\.geojson"):
             source.open()
+
+    def test_that_break_off_are_named_with_how_far_they_came(self, server: ScriptedServer) -> None:
+        server.script(Reply(body=DATA, fault="half"))
+
+        with (
+            open_source(f"{server.url}/x.geojson") as source,
+            source.open() as stream,
+            pytest.raises(SourceUnavailableError, match=r"x\.geojson can no longer be read after \d+ bytes"),
+        ):
+            stream.read()
 
     @pytest.mark.parametrize("url", ["http://example.com/x.geojson", "http://127.0.0.1.example.com/x"])
     def test_by_plain_http_from_elsewhere_are_refused(self, url: str) -> None:

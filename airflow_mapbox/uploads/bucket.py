@@ -1,0 +1,226 @@
+"""One object of the staging bucket: written whole or in parts, each compared with what S3 says it has received."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import re
+import threading
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from airflow_mapbox.uploads.errors import MapboxError, StagingCredentialsExpiredError, StagingError
+from airflow_mapbox.uploads.redaction import redact
+
+log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
+
+# What S3 says of credentials whose time is over (Amazon S3, "Error responses").
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+_MD5 = re.compile(r"[0-9a-f]{32}")
+# boto3 tries a request again by itself; these are for answers that say that other bytes arrived than were sent.
+_TRIES_AT_A_PART = 3
+
+
+@dataclass(frozen=True, order=True)
+class PartReceipt:
+    """
+    What S3 said of one part.
+
+    :param number: from 1.
+    :param etag: as it came, which completion gives back.
+    :param md5: of the part, as it was sent.
+    """
+
+    number: int
+    etag: str
+    md5: bytes
+
+
+class Bucket:
+    """
+    One object of the staging bucket.
+
+    :param s3: a boto3 S3 client.
+    :param bucket: the bucket's name.
+    :param key: the object's.
+    :param description: of what is sent, for messages.
+    """
+
+    def __init__(self, s3: Any, bucket: str, key: str, description: str) -> None:
+        self._s3 = s3
+        self._at = {"Bucket": bucket, "Key": key}
+        self._description = description
+        self._upload_id: str | None = None
+        self._lock = threading.Lock()
+
+    def put(self, data: bytes | bytearray) -> None:
+        """
+        Write the object in one request.
+
+        :param data: all of it.
+        :raises StagingError: where S3 refuses it, or has received something else.
+        """
+        md5 = _md5(data)
+        for left in reversed(range(_TRIES_AT_A_PART)):
+            answer = self._call("put_object", lambda: self._s3.put_object(**self._at, Body=data))
+            if self._same(answer, data, md5, what="the file", tries_left=left):
+                return
+
+    def begin(self) -> None:
+        """
+        Begin to write it in parts.
+
+        :raises StagingError: where S3 refuses.
+        """
+        answer = self._call("create_multipart_upload", lambda: self._s3.create_multipart_upload(**self._at))
+        self._upload_id = answer["UploadId"]
+
+    def put_part(self, number: int, data: bytes | bytearray) -> PartReceipt:
+        """
+        Write one part; one that arrived otherwise than it was sent is sent again, alone.
+
+        :param number: from 1.
+        :param data: the part.
+        :raises StagingError: where S3 refuses it, or goes on receiving something else.
+        """
+        md5 = _md5(data)
+        at = {**self._at, "UploadId": self._upload_id, "PartNumber": number}
+        for left in reversed(range(_TRIES_AT_A_PART)):
+            answer = self._call("upload_part", lambda: self._s3.upload_part(**at, Body=data))
+            if self._same(answer, data, md5, what=f"part {number}", tries_left=left):
+                return PartReceipt(number, answer["ETag"], md5.digest())
+        raise AssertionError("the last try returns or raises")
+
+    def complete(self, parts: list[PartReceipt]) -> None:
+        """
+        Make the object of its parts.
+
+        :param parts: all of them, in order.
+        :raises StagingError: where S3 refuses.
+        """
+        listed = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
+        at = {**self._at, "UploadId": self._upload_id}
+        try:
+            answer = self._call(
+                "complete_multipart_upload",
+                lambda: self._s3.complete_multipart_upload(**at, MultipartUpload={"Parts": listed}),
+            )
+        except _GoneError:
+            # boto3 tries again where an answer was lost, and a completed upload is no longer there.
+            answer = {}
+            if self._head() is None:
+                raise
+        with self._lock:
+            self._upload_id = None
+        together = hashlib.md5(b"".join(part.md5 for part in parts), usedforsecurity=False).hexdigest()
+        found = _etag(answer)
+        if found.endswith(f"-{len(parts)}") and _digest_is_md5(answer) and found != f"{together}-{len(parts)}":
+            raise StagingError(
+                f"S3 made something else of the {len(parts):,} parts of {self._description} than was sent. Nothing was "
+                "created; try again."
+            )
+
+    def check_size(self, size: int) -> None:
+        """
+        Compare the size of the object with what was sent, where Mapbox lets it be looked at.
+
+        Its credentials are for writing one key, and nobody has shown that they allow a look; the digests of all parts
+        are compared in any case.
+
+        :param size: bytes that were sent.
+        :raises StagingError: where it is another.
+        """
+        found = self._head()
+        if found is not None and found != size:
+            raise StagingError(
+                f"The staging bucket has {found:,} bytes of {self._description}, of which {size:,} were sent. Nothing "
+                "was created; try again."
+            )
+
+    def abort(self) -> None:
+        """Take back the parts of an upload that was begun and not completed; what cannot be is said in the log."""
+        with self._lock:
+            upload_id, self._upload_id = self._upload_id, None
+        if upload_id is None:
+            return
+        try:
+            self._s3.abort_multipart_upload(**self._at, UploadId=upload_id)
+            log.info("Took back the parts of %s that were staged", self._description)
+        except Exception as error:
+            log.info(
+                "The parts of %s that were staged stay in Mapbox's bucket until it clears them (%s)",
+                self._description,
+                type(error).__name__,
+            )
+
+    def _head(self) -> int | None:
+        """Give the object's size, or None where it is not to be had."""
+        try:
+            return int(self._s3.head_object(**self._at)["ContentLength"])
+        except Exception as error:
+            log.debug("The staged object cannot be looked at (%s)", type(error).__name__)
+            return None
+
+    def _call(self, name: str, call: Callable[[], _Answer]) -> _Answer:
+        """Make one call; its errors carry nothing of boto3, which may hold headers with the session token."""
+        try:
+            return call()
+        except MapboxError:
+            raise
+        except Exception as error:
+            code = _error_code(error)
+            said = f"{type(error).__name__}: {redact(str(error))}"
+        what = f"Staging {self._description} failed at {name} ({said})."
+        if code in _EXPIRED:
+            raise StagingCredentialsExpiredError(f"{what} Mapbox's credentials did not last. Nothing was created.")
+        if code == "NoSuchUpload":
+            raise _GoneError(f"{what} Nothing was created; try again.")
+        raise StagingError(f"{what} Nothing was created; try again.")
+
+    def _same(
+        self, answer: Mapping[str, Any], data: bytes | bytearray, md5: Any, *, what: str, tries_left: int
+    ) -> bool:
+        """Say whether S3 has received what was sent, as far as its answer tells."""
+        etag, crc32 = _etag(answer), answer.get("ChecksumCRC32")
+        differs = _digest_is_md5(answer) and bool(_MD5.fullmatch(etag)) and etag != md5.hexdigest()
+        differs = differs or (crc32 is not None and crc32 != _crc32(data))
+        if not differs:
+            return True
+        if not tries_left:
+            raise StagingError(
+                f"The staging bucket received other bytes for {what} of {self._description} than were sent, "
+                f"{_TRIES_AT_A_PART} times. Nothing was created; try again from another worker."
+            )
+        log.info("The staging bucket received other bytes for %s than were sent; sending it again", what)
+        return False
+
+
+class _GoneError(StagingError):
+    """The upload in parts is no longer there."""
+
+
+def _error_code(error: Exception) -> str:
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, Mapping) else ""
+
+
+def _etag(answer: Mapping[str, Any]) -> str:
+    return str(answer.get("ETag", "")).strip('"').lower()
+
+
+def _digest_is_md5(answer: Mapping[str, Any]) -> bool:
+    # With a key of KMS or of the customer an ETag is no digest (Amazon S3 API, "Object").
+    return answer.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in answer
+
+
+def _md5(data: bytes | bytearray) -> Any:
+    return hashlib.md5(data, usedforsecurity=False)
+
+
+def _crc32(data: bytes | bytearray) -> str:
+    return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()

@@ -1,0 +1,100 @@
+"""What is written down about one intended upload, so that whoever comes after a crash knows how far it got."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Protocol, Self
+
+from airflow_mapbox.uploads.errors import LedgerError
+from airflow_mapbox.uploads.models import Upload
+
+# Raised with each change that an older reader would misunderstand.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    How far one intended upload has got. It has no secret in it, and is JSON.
+
+    :param tileset: ``account.name``.
+    :param source: the source's description; the ``mapbox://datasets`` URL of a dataset.
+    :param url: what the upload is created from.
+    :param sent: unix time by the server's clock before the first create call.
+    :param fingerprint: of the source, as far as it could be told without reading.
+    :param sha256: digest of the bytes that were staged; None for a dataset.
+    :param uncertain: whether a create call may have taken effect.
+    :param busy_since: unix time by the server's clock at which the tileset was first found to be processed by another
+        upload.
+    :param upload: the upload object, once it is known.
+    """
+
+    tileset: str
+    source: str
+    url: str
+    sent: float
+    fingerprint: Mapping[str, str | int] = field(default_factory=dict)
+    sha256: str | None = None
+    uncertain: bool = False
+    busy_since: float | None = None
+    upload: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as JSON."""
+        return {"version": _VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """
+        Read what :meth:`to_json` gave.
+
+        :param document: the decoded JSON; fields that are not an entry's are passed over.
+        :raises LedgerError: where it was written by another version of this package.
+        """
+        names = [known.name for known in fields(cls)]
+        if document.get("version") == _VERSION and all(name in document for name in names):
+            return cls(**{name: document[name] for name in names})
+        raise LedgerError(
+            "An earlier try of this task left a note about its upload that this version of the provider cannot read. "
+            "Look in the account's list whether the upload exists; clear the task to make a new one."
+        )
+
+    def known_upload(self) -> Upload | None:
+        """Give the upload, where it is known."""
+        return None if self.upload is None else Upload.from_json(self.upload)
+
+
+class Ledger(Protocol):
+    """Where the entry of one intended upload is kept: it outlives this process."""
+
+    def read(self) -> Entry | None:
+        """
+        Give the entry, where there is one.
+
+        :raises LedgerError: where it cannot be read.
+        """
+        ...
+
+    def write(self, entry: Entry) -> None:
+        """
+        Replace the entry.
+
+        :raises LedgerError: where it could not be written, or this process may no longer write it.
+        """
+        ...
+
+
+class MemoryLedger:
+    """A ledger for a caller that does not outlive its process."""
+
+    def __init__(self) -> None:
+        self._entry: Entry | None = None
+
+    def read(self) -> Entry | None:
+        """Give the entry."""
+        return self._entry
+
+    def write(self, entry: Entry) -> None:
+        """Replace the entry."""
+        self._entry = entry

@@ -1,0 +1,291 @@
+"""One upload for one intent: whatever crashed before, goes on from where the ledger says it got to."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from airflow_mapbox.uploads.client import UploadsClient
+from airflow_mapbox.uploads.errors import (
+    CreationUnknownError,
+    InvalidAnswerError,
+    LedgerError,
+    MapboxError,
+    NotFoundError,
+    SourceError,
+    StagedUrlNotReadableError,
+    StagedUrlUsedError,
+    UploadActiveError,
+    UploadNotListedError,
+)
+from airflow_mapbox.uploads.ledger import Entry, Ledger
+from airflow_mapbox.uploads.models import Upload, is_dataset_url
+from airflow_mapbox.uploads.sources import Fingerprint, Source, SourceLike, describe, open_source
+from airflow_mapbox.uploads.staging import StagedFile
+
+log = logging.getLogger(__name__)
+
+# The `Date` header has whole seconds, so the server's clock is known to that.
+_CLOCK_STEP = 1.0
+# A fresh upload may take a moment to be listed.
+_LOOKS_AT_LIST = 3
+_SECONDS_BETWEEN_LOOKS = 2.0
+_CREATE_CALLS = 3
+# A create call that is about to be made may be this much older than the note that announces it.
+_NOTE_HOLDS = 5.0
+# No call is still on its way after this: the client gives up each answer after two minutes.
+_SECONDS_UNTIL_CALLS_HAVE_ENDED = 180.0
+
+
+class Stage(Protocol):
+    """What puts a source into the staging bucket."""
+
+    def __call__(self, source: Source) -> StagedFile:
+        """Stage it under a key of its own."""
+        ...
+
+
+class OneUpload:
+    """
+    The one upload of an intent.
+
+    An entry in the ledger comes before each create call, and the staged URL in it makes one upload at most, by
+    Mapbox's own rule (409). So every later try can ask again without ever making a second one.
+
+    :param client: for the account.
+    :param ledger: what outlives this process.
+    :param stage: stages a source.
+    :param sleep: called with the seconds to wait.
+    :param clock: gives seconds that go on also while this process is stopped.
+    """
+
+    def __init__(
+        self,
+        client: UploadsClient,
+        ledger: Ledger,
+        stage: Stage,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._stage = stage
+        self._sleep = sleep
+        self._clock = clock
+
+    def of_source(self, source: SourceLike, tileset: str, name: str | None) -> Upload:
+        """
+        Stage a source and create its upload, or adopt the one that an earlier try has made.
+
+        :param source: what to upload; it is not read where it is staged already.
+        :param tileset: ``account.name``.
+        :param name: the display name.
+        :raises UploadActiveError: where the tileset is being processed by another upload: the same call goes on later.
+        :raises LedgerError: where the ledger could not be written; nothing was created.
+        :raises MapboxError: as the API, S3, the source or the network has it.
+        """
+        entry = self._entry_of(describe(source), tileset)
+        if entry is not None and self._has_changed(entry, source):
+            entry = None
+        if entry is not None and entry.upload is not None:
+            return self._adopted(entry)
+        if entry is None:
+            return self._create(self._staged(source, tileset), name)
+        try:
+            return self._create(entry, name)
+        except StagedUrlNotReadableError:
+            log.info("What an earlier try staged is no longer there: staging %s again", entry.source)
+        return self._create(self._staged(source, tileset), name)
+
+    def of_dataset(self, url: str, tileset: str, name: str | None) -> Upload:
+        """
+        Create an upload of a Mapbox dataset, or adopt the one that an earlier try has made.
+
+        A dataset's URL makes any number of uploads, so nothing at Mapbox stops a second one: what an earlier try may
+        have made is looked for in the list, once no call can be on its way any more.
+
+        :param url: ``mapbox://datasets/{user}/{id}``.
+        :param tileset: ``account.name``.
+        :param name: the display name.
+        :raises CreationUnknownError: where an earlier try may still be under way.
+        :raises UploadActiveError: where the tileset is being processed by another upload: the same call goes on later.
+        :raises MapboxError: as the API or the network has it.
+        """
+        entry = self._entry_of(url, tileset)
+        if entry is None:
+            return self._create(Entry(tileset, url, url, self._client.server_now()), name)
+        if entry.upload is not None:
+            return self._adopted(entry)
+        if entry.uncertain:
+            found = self._listed(entry, name, looks=1)
+            if found is not None:
+                return self._keep(entry, found)
+            left = entry.sent + _SECONDS_UNTIL_CALLS_HAVE_ENDED - self._client.server_now()
+            if left > 0:
+                raise CreationUnknownError(
+                    f"An earlier try has asked for the upload of {url} and got no answer, and the list does not show "
+                    f"the upload. In {left:.0f} s it can be told whether there is one; run the task again then.",
+                    retry_after=left,
+                )
+            entry = replace(entry, uncertain=False, sent=self._client.server_now())
+        return self._create(entry, name)
+
+    def _entry_of(self, source: str, tileset: str) -> Entry | None:
+        """Give what an earlier try wrote down about this very source and tileset."""
+        entry = self._ledger.read()
+        return entry if entry is not None and (entry.source, entry.tileset) == (source, tileset) else None
+
+    def _has_changed(self, entry: Entry, source: SourceLike) -> bool:
+        try:
+            with open_source(source) as opened:
+                fingerprint = opened.fingerprint
+        except SourceError as error:
+            log.info("%s It is staged already, so this try does without it.", error)
+            return False
+        if fingerprint == dict(entry.fingerprint):
+            return False
+        log.info(
+            "%s has changed since an earlier try of this task (%s, now %s): this is another upload",
+            entry.source,
+            _shown(entry.fingerprint),
+            _shown(fingerprint),
+        )
+        return True
+
+    def _staged(self, source: SourceLike, tileset: str) -> Entry:
+        with open_source(source) as opened:
+            staged = self._stage(opened)
+            sent = self._client.server_now()
+            return Entry(tileset, opened.description, staged.url, sent, opened.fingerprint, staged.sha256)
+
+    def _adopted(self, entry: Entry) -> Upload:
+        known = entry.known_upload()
+        assert known is not None  # noqa: S101 - the caller has looked
+        try:
+            upload = self._client.get_upload(known.id)
+        except NotFoundError:
+            upload = known  # too fresh, or its status was deleted: it exists, and that is what is asked
+        log.info(
+            "An earlier try of this task has created upload %s of tileset %s (%.0f %%): adopting it",
+            upload.id,
+            upload.tileset,
+            upload.progress * 100,
+        )
+        return upload
+
+    def _create(self, entry: Entry, name: str | None) -> Upload:
+        """Write down that the call is coming, make it, and find out what became of it."""
+        before = entry.uncertain
+        for left in reversed(range(_CREATE_CALLS)):
+            self._announce(entry)
+            try:
+                upload = self._client.create_upload(entry.tileset, entry.url, name)
+            except StagedUrlUsedError:
+                return self._keep(entry, self._found(entry, name))
+            except MapboxError as error:
+                before = before or error.may_have_happened
+                if before and self._may_be_listed(entry, error):
+                    found = self._listed(entry, name, looks=_LOOKS_AT_LIST)
+                    if found is not None:
+                        return self._keep(entry, found)
+                if isinstance(error, InvalidAnswerError) and left and not is_dataset_url(entry.url):
+                    log.info("%s Asking again, which makes no second upload of the same file.", error)
+                    self._sleep(_SECONDS_BETWEEN_LOOKS)
+                    continue
+                raise self._refused(entry, error, uncertain=before) from None
+            else:
+                return self._keep(entry, upload)
+        raise AssertionError("the last call returns or raises")
+
+    @staticmethod
+    def _may_be_listed(entry: Entry, error: MapboxError) -> bool:
+        """
+        Say whether the list is to be asked what became of an earlier call.
+
+        A staged URL can be tried again instead, which is surer. Not so a dataset's, nor a file that may be gone because
+        it was processed.
+        """
+        if is_dataset_url(entry.url):
+            return not isinstance(error, UploadActiveError)
+        return isinstance(error, StagedUrlNotReadableError)
+
+    def _announce(self, entry: Entry) -> None:
+        """Write down that a create call follows; where that is refused, another process has taken over."""
+        announced = self._clock()
+        self._ledger.write(replace(entry, uncertain=True))
+        while self._clock() - announced > _NOTE_HOLDS:
+            # This process was stopped in between, so another may have taken over: ask again.
+            announced = self._clock()
+            self._ledger.write(replace(entry, uncertain=True))
+
+    def _refused(self, entry: Entry, error: MapboxError, *, uncertain: bool) -> MapboxError:
+        """Write down what a refusal tells; the error itself is the caller's."""
+        busy_since = entry.busy_since
+        if isinstance(error, UploadActiveError):
+            error.may_have_happened = uncertain
+            error.since = busy_since = busy_since or self._client.server_now()
+        noted = replace(entry, uncertain=uncertain, busy_since=busy_since)
+        try:
+            self._ledger.write(noted)
+        except LedgerError as failure:
+            log.info("%s The next try asks Mapbox again.", failure)
+        return error
+
+    def _keep(self, entry: Entry, upload: Upload) -> Upload:
+        try:
+            self._ledger.write(replace(entry, uncertain=False, upload=upload.to_json()))
+        except LedgerError as failure:
+            # The staged URL is written down, so the next try is told 409 and finds this upload.
+            log.warning("Upload %s was created, but: %s", upload.id, failure)
+        return upload
+
+    def _found(self, entry: Entry, name: str | None) -> Upload:
+        upload = self._listed(entry, name, looks=_LOOKS_AT_LIST)
+        if upload is not None:
+            return upload
+        raise UploadNotListedError(
+            f"An upload of tileset {entry.tileset} was created from {entry.source} by an earlier call, and the "
+            "account's list does not show it. Nothing new was created. Try again in a minute; if it never shows up, "
+            "look at the tileset, and clear the task to upload again."
+        )
+
+    def _listed(self, entry: Entry, name: str | None, *, looks: int) -> Upload | None:
+        """
+        Find the upload of an entry in the account's list: by tileset, and not older than the create call.
+
+        Of several it is the one of that display name, and of these the oldest, since the API takes no second one while
+        the first is processed.
+        """
+        earliest = datetime.fromtimestamp(entry.sent - _CLOCK_STEP, UTC)
+        for left in reversed(range(looks)):
+            made = self._made_since(entry.tileset, earliest)
+            if made:
+                upload = next((one for one in made if one.name == name), made[0])
+                log.info(
+                    "The create call had taken effect: adopting upload %s of tileset %s", upload.id, upload.tileset
+                )
+                return upload
+            if left:
+                self._sleep(_SECONDS_BETWEEN_LOOKS)
+        return None
+
+    def _made_since(self, tileset: str, earliest: datetime) -> list[Upload]:
+        """Give the tileset's uploads that are not older than a time, oldest first."""
+        found: list[Upload] = []
+        for upload in self._client.list_uploads():
+            if upload.created_at is None:
+                continue  # it may be older
+            if upload.created_at < earliest:
+                break  # newest first: all that follow are older
+            if upload.tileset == tileset:
+                found.insert(0, upload)
+        return found
+
+
+def _shown(fingerprint: Fingerprint) -> str:
+    return ", ".join(f"{key} {value}" for key, value in fingerprint.items()) or "nothing known"

@@ -1,0 +1,498 @@
+"""One upload for one intent: what each answer of the API and each earlier crash lead to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mapbox.uploads.client import UploadsClient
+from airflow_mapbox.uploads.errors import (
+    CreationUnknownError,
+    InvalidRequestError,
+    LedgerError,
+    NoAnswerError,
+    NotFoundError,
+    StagedUrlNotReadableError,
+    ThrottledError,
+    UploadActiveError,
+    UploadNotListedError,
+)
+from airflow_mapbox.uploads.ledger import Entry, MemoryLedger
+from airflow_mapbox.uploads.once import OneUpload
+from airflow_mapbox.uploads.sources import Source, open_source
+from airflow_mapbox.uploads.staging import StagedFile
+
+from ..conftest import MakeClient
+from ..support import ACCOUNT, FakeTime, Reply, ScriptedServer, upload_json
+
+TILESET = f"{ACCOUNT}.harbours"
+URL = "https://bucket.s3.amazonaws.com/43/_pending/1/orion"
+DATASET = f"mapbox://datasets/{ACCOUNT}/cifzrl"
+NOW = 1_700_000_000.0
+USED = Reply(409, {"message": "The provided url has already been used by another upload. Fetch new credentials."})
+ACTIVE = Reply(422, {"message": "An upload is already active"})
+UNREADABLE = Reply(422, {"message": "Could not access url"})
+MADE = Reply(201, upload_json(id="made", tileset=TILESET))
+LOST = Reply(201, upload_json(id="made", tileset=TILESET), fault="drop")
+
+
+def _listed(upload_id: str, *, after: float | None = 0.0, tileset: str = "harbours", **changed: Any) -> dict[str, Any]:
+    created = None if after is None else datetime.fromtimestamp(NOW + after, UTC).isoformat().replace("+00:00", "Z")
+    return upload_json(**({"id": upload_id, "created": created, "tileset": f"{ACCOUNT}.{tileset}"} | changed))
+
+
+class Bucket:
+    """Stages under a new key each time, and remembers what."""
+
+    def __init__(self) -> None:
+        self.staged: list[str] = []
+
+    def __call__(self, source: Source) -> StagedFile:
+        self.staged.append(source.description)
+        return StagedFile(URL.replace("/1/", f"/{len(self.staged)}/"), source.size or 0, "d" * 64)
+
+
+class Diary(MemoryLedger):
+    """A ledger that remembers every entry, and refuses some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: list[Entry] = []
+        self.refuses: Callable[[Entry], bool] = lambda entry: False
+
+    def write(self, entry: Entry) -> None:
+        if self.refuses(entry):
+            raise LedgerError("The task's state could not be written.")
+        assert Entry.from_json(entry.to_json()) == entry
+        self.entries.append(entry)
+        super().write(entry)
+
+
+@pytest.fixture
+def bucket() -> Bucket:
+    return Bucket()
+
+
+@pytest.fixture
+def diary() -> Diary:
+    return Diary()
+
+
+MakeOnce = Callable[..., OneUpload]
+
+
+@pytest.fixture
+def make(make_client: MakeClient, bucket: Bucket, diary: Diary, fake_time: FakeTime) -> MakeOnce:
+    def make(client: UploadsClient | None = None, clock: Callable[[], float] = fake_time.clock) -> OneUpload:
+        return OneUpload(client or make_client(), diary, bucket, sleep=fake_time.sleep, clock=clock)
+
+    return make
+
+
+@pytest.fixture
+def once(make: MakeOnce) -> OneUpload:
+    return make()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    made = tmp_path / "harbours.geojson"
+    made.write_text("{}")
+    return made
+
+
+def _entry(path: Path, **changed: Any) -> Entry:
+    entry = Entry(TILESET, str(path), URL, NOW, open_source(path).fingerprint, "d" * 64)
+    return replace(entry, **changed)
+
+
+def _creates(server: ScriptedServer) -> list[str]:
+    return [request.json["url"] for request in server.requests if request.method == "POST"]
+
+
+class TestAFirstTry:
+    def test_stages_then_writes_down_then_creates_then_writes_down(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
+    ) -> None:
+        server.script(MADE)
+
+        upload = once.of_source(path, TILESET, "Harbours")
+
+        assert (upload.id, bucket.staged, _creates(server)) == ("made", [str(path)], [URL])
+        before, after = diary.entries
+        assert (before.url, before.uncertain, before.upload) == (URL, True, None)
+        assert (after.uncertain, after.upload) == (False, upload.to_json())
+        assert after.sha256 == "d" * 64
+
+    def test_whose_note_is_refused_creates_nothing(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
+    ) -> None:
+        diary.refuses = lambda entry: True
+
+        with pytest.raises(LedgerError):
+            once.of_source(path, TILESET, None)
+
+        assert server.requests == []
+
+    def test_that_was_stopped_after_its_note_asks_whether_it_may_still_go_on(
+        self, server: ScriptedServer, make: MakeOnce, path: Path, diary: Diary
+    ) -> None:
+        seconds = iter((0.0, 400.0, 400.0))
+        diary.refuses = lambda entry: len(diary.entries) == 1
+
+        with pytest.raises(LedgerError):
+            make(clock=lambda: next(seconds)).of_source(path, TILESET, None)
+
+        assert server.requests == []
+
+    def test_whose_upload_cannot_be_written_down_still_has_it(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        diary.refuses = lambda entry: entry.upload is not None
+        server.script(MADE)
+
+        with caplog.at_level("WARNING", logger="airflow_mapbox"):
+            assert once.of_source(path, TILESET, None).id == "made"
+
+        assert "made was created, but" in caplog.text
+
+    def test_that_is_told_that_nothing_is_staged_fails(
+        self, server: ScriptedServer, once: OneUpload, path: Path, bucket: Bucket
+    ) -> None:
+        server.script(UNREADABLE)
+
+        with pytest.raises(StagedUrlNotReadableError):
+            once.of_source(path, TILESET, None)
+        assert bucket.staged == [str(path)]
+
+    def test_that_is_refused_says_so_and_leaves_no_doubt(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
+    ) -> None:
+        server.script(Reply(422, {"message": 'Invalid "tileset" value'}))
+
+        with pytest.raises(InvalidRequestError):
+            once.of_source(path, TILESET, None)
+
+        assert not diary.entries[-1].uncertain
+
+
+class TestALostAnswer:
+    def test_ends_with_the_one_upload_it_made(self, server: ScriptedServer, once: OneUpload, path: Path) -> None:
+        server.script(LOST, USED, Reply(json=[_listed("mine", after=30)]))
+
+        assert once.of_source(path, TILESET, None).id == "mine"
+        assert [request.method for request in server.requests] == ["POST", "POST", "GET"]
+
+    def test_that_was_garbage_is_asked_for_again(
+        self, server: ScriptedServer, once: OneUpload, path: Path, fake_time: FakeTime
+    ) -> None:
+        server.script(Reply(201, body=b"<html>"), USED, Reply(json=[_listed("mine", after=5)]))
+
+        assert once.of_source(path, TILESET, None).id == "mine"
+
+    def test_every_time_is_an_error_that_leaves_the_doubt_written_down(
+        self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, path: Path, diary: Diary
+    ) -> None:
+        server.script(LOST, LOST)
+
+        with pytest.raises(NoAnswerError) as caught:
+            make(make_client(attempts=2)).of_source(path, TILESET, None)
+
+        assert caught.value.retryable
+        assert diary.entries[-1].uncertain
+
+    def test_and_then_an_active_upload_may_be_its_own_and_is_not_guessed(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
+    ) -> None:
+        # Which of its rules Mapbox looks at first, nobody outside has shown.
+        server.script(LOST, ACTIVE)
+
+        with pytest.raises(UploadActiveError) as caught:
+            once.of_source(path, TILESET, None)
+
+        assert caught.value.may_have_happened
+        assert diary.entries[-1].uncertain
+
+    def test_and_then_a_file_that_is_gone_may_have_been_processed(
+        self, server: ScriptedServer, once: OneUpload, path: Path, bucket: Bucket
+    ) -> None:
+        server.script(LOST, UNREADABLE, Reply(json=[_listed("mine", after=5)]))
+
+        assert once.of_source(path, TILESET, None).id == "mine"
+        assert len(bucket.staged) == 1
+
+    def test_and_then_a_rate_limit_leaves_the_doubt_written_down(
+        self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, path: Path, diary: Diary
+    ) -> None:
+        server.script(LOST, Reply(429, {"message": "no"}))
+
+        with pytest.raises(ThrottledError):
+            make(make_client(max_throttle_wait=0)).of_source(path, TILESET, None)
+
+        assert diary.entries[-1].uncertain
+
+
+class TestALaterTry:
+    def test_adopts_the_upload_that_is_written_down_as_it_now_is(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
+    ) -> None:
+        diary.write(_entry(path, upload=upload_json(id="made", tileset=TILESET)))
+        server.script(Reply(json=upload_json(id="made", tileset=TILESET, progress=0.4)))
+
+        upload = once.of_source(path, TILESET, None)
+
+        assert (upload.id, upload.progress, bucket.staged) == ("made", 0.4, [])
+
+    def test_adopts_it_also_where_its_status_is_not_there(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
+    ) -> None:
+        diary.write(_entry(path, upload=upload_json(id="made", tileset=TILESET)))
+        server.script(Reply(404, {"message": "Not Found"}))
+
+        assert once.of_source(path, TILESET, None).id == "made"
+        assert _creates(server) == []
+
+    def test_creates_from_what_is_staged(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
+    ) -> None:
+        diary.write(_entry(path, uncertain=True))
+        server.script(MADE)
+
+        assert once.of_source(path, TILESET, None).id == "made"
+        assert (bucket.staged, _creates(server)) == ([], [URL])
+
+    def test_finds_the_upload_that_was_created_and_not_written_down(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
+    ) -> None:
+        diary.write(_entry(path, uncertain=True))
+        server.script(USED, Reply(json=[_listed("mine", after=3)]))
+
+        assert once.of_source(path, TILESET, None).id == "mine"
+        assert bucket.staged == []
+        assert diary.entries[-1].known_upload() is not None
+
+    def test_stages_again_where_what_was_staged_is_gone(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
+    ) -> None:
+        diary.write(_entry(path, url=URL.replace("/1/", "/0/")))
+        server.script(UNREADABLE, MADE)
+
+        assert once.of_source(path, TILESET, None).id == "made"
+        assert bucket.staged == [str(path)]
+        assert _creates(server) == [URL.replace("/1/", "/0/"), URL]
+
+    def test_of_a_file_that_is_gone_looks_for_an_upload_of_it_first(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
+    ) -> None:
+        diary.write(_entry(path, uncertain=True))
+        server.script(UNREADABLE, Reply(json=[_listed("mine", after=3)]))
+
+        assert once.of_source(path, TILESET, None).id == "mine"
+        assert bucket.staged == []
+
+    def test_needs_the_source_no_more(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
+    ) -> None:
+        diary.write(_entry(path))
+        path.unlink()
+        server.script(MADE)
+
+        assert once.of_source(path, TILESET, None).id == "made"
+
+    def test_of_a_changed_source_is_another_upload_and_says_so(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        diary.write(_entry(path, upload=upload_json(id="old", tileset=TILESET)))
+        os.utime(path, ns=(1, 1))
+        server.script(MADE)
+
+        with caplog.at_level("INFO", logger="airflow_mapbox"):
+            assert once.of_source(path, TILESET, None).id == "made"
+
+        assert "has changed since an earlier try" in caplog.text
+        assert "modified 1" in caplog.text
+
+    @pytest.mark.parametrize("other", [{"tileset": f"{ACCOUNT}.lights"}, {"source": "/elsewhere.geojson"}])
+    def test_passes_over_what_was_written_down_about_another_upload(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket, other: dict[str, str]
+    ) -> None:
+        diary.write(_entry(path, upload=upload_json(id="other", tileset=TILESET), **other))
+        server.script(MADE)
+
+        assert once.of_source(path, TILESET, None).id == "made"
+        assert bucket.staged == [str(path)]
+
+
+class TestATilesetThatIsBusy:
+    def test_keeps_what_is_staged_and_since_when(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket, fake_time: FakeTime
+    ) -> None:
+        server.script(ACTIVE, ACTIVE, MADE)
+        seen = []
+        for _ in range(2):
+            with pytest.raises(UploadActiveError) as caught:
+                once.of_source(path, TILESET, None)
+            seen.append((caught.value.since, caught.value.may_have_happened))
+            fake_time.now += 600
+
+        assert once.of_source(path, TILESET, None).id == "made"
+        assert seen == [(NOW, False)] * 2
+        assert bucket.staged == [str(path)]
+
+    def test_that_was_busy_with_the_own_upload_ends_with_that(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
+    ) -> None:
+        diary.write(_entry(path, uncertain=True))
+        server.script(ACTIVE, USED, Reply(json=[_listed("mine", after=1)]))
+
+        with pytest.raises(UploadActiveError) as caught:
+            once.of_source(path, TILESET, None)
+        assert caught.value.may_have_happened
+
+        assert once.of_source(path, TILESET, None).id == "mine"
+
+
+class TestTheList:
+    @pytest.fixture
+    def once(self, once: OneUpload, diary: Diary, path: Path) -> OneUpload:
+        diary.write(_entry(path, uncertain=True))
+        return once
+
+    def test_passes_over_other_tilesets_and_goes_on_to_later_pages(
+        self, server: ScriptedServer, once: OneUpload, path: Path
+    ) -> None:
+        server.script(
+            USED,
+            Reply(json=[_listed("other", tileset="lights", after=50)], headers={"Link": '<?start=other>; rel="next"'}),
+            Reply(json=[_listed("longer", tileset="harbours2", after=40), _listed("mine", after=30)]),
+        )
+
+        assert once.of_source(path, TILESET, None).id == "mine"
+
+    @pytest.mark.parametrize("age", [2.0, 3600.0])
+    def test_never_gives_an_older_upload(self, server: ScriptedServer, once: OneUpload, path: Path, age: float) -> None:
+        old = Reply(json=[_listed("old", after=-age)], headers={"Link": '<?start=old>; rel="next"'})
+        server.script(USED, old, old, old)
+
+        with pytest.raises(UploadNotListedError) as caught:
+            once.of_source(path, TILESET, None)
+
+        assert caught.value.retryable
+
+    def test_that_lags_behind_is_looked_at_again(
+        self, server: ScriptedServer, once: OneUpload, path: Path, fake_time: FakeTime
+    ) -> None:
+        server.script(USED, Reply(json=[]), Reply(json=[_listed("mine", after=1)]))
+
+        assert once.of_source(path, TILESET, None).id == "mine"
+        assert fake_time.slept == [2.0]
+
+    def test_gives_an_upload_of_the_second_of_the_call(
+        self, server: ScriptedServer, once: OneUpload, path: Path
+    ) -> None:
+        server.script(USED, Reply(json=[_listed("mine", after=-0.9)]))
+
+        assert once.of_source(path, TILESET, None).id == "mine"
+
+    @pytest.mark.parametrize("created", [None, "", "a while ago"])
+    def test_never_gives_an_upload_of_no_known_time(
+        self, server: ScriptedServer, once: OneUpload, path: Path, created: str | None
+    ) -> None:
+        server.script(USED, Reply(json=[_listed("unknown", created=created), _listed("mine", after=5)]))
+
+        assert once.of_source(path, TILESET, None).id == "mine"
+
+    def test_has_times_without_a_zone_in_utc(self, server: ScriptedServer, once: OneUpload, path: Path) -> None:
+        server.script(USED, Reply(json=[_listed("mine", created="2023-11-14T22:13:25")]))
+
+        assert once.of_source(path, TILESET, None).id == "mine"
+
+    def test_gives_a_failed_upload_too_since_it_was_the_urls_one(
+        self, server: ScriptedServer, once: OneUpload, path: Path
+    ) -> None:
+        server.script(USED, Reply(json=[_listed("mine", after=5, error="Tileset is empty.")]))
+
+        assert once.of_source(path, TILESET, None).is_failed
+
+    def test_without_its_scope_is_told_so(self, server: ScriptedServer, once: OneUpload, path: Path) -> None:
+        server.script(USED, Reply(404, {"message": "Not Found"}))
+
+        with pytest.raises(NotFoundError, match="uploads:list"):
+            once.of_source(path, TILESET, None)
+
+    def test_of_several_gives_the_one_of_the_same_name_and_the_oldest_of_these(
+        self, server: ScriptedServer, once: OneUpload, path: Path
+    ) -> None:
+        uploads = [
+            _listed("later", after=50, name="Harbours"),
+            _listed("theirs", after=40, name="Theirs"),
+            _listed("mine", after=30, name="Harbours"),
+            _listed("also theirs", after=20, name="Theirs"),
+        ]
+        server.script(USED, Reply(json=uploads))
+
+        assert once.of_source(path, TILESET, "Harbours").id == "mine"
+
+
+class TestADataset:
+    def test_is_written_down_before_it_is_created(
+        self, server: ScriptedServer, once: OneUpload, diary: Diary, bucket: Bucket
+    ) -> None:
+        server.script(MADE)
+
+        assert once.of_dataset(DATASET, TILESET, None).id == "made"
+        assert [(entry.url, entry.uncertain) for entry in diary.entries] == [(DATASET, True), (DATASET, False)]
+        assert bucket.staged == []
+
+    def test_that_was_created_is_adopted(self, server: ScriptedServer, once: OneUpload, diary: Diary) -> None:
+        diary.write(Entry(TILESET, DATASET, DATASET, NOW, upload=upload_json(id="made", tileset=TILESET)))
+        server.script(Reply(json=upload_json(id="made", tileset=TILESET)))
+
+        assert once.of_dataset(DATASET, TILESET, None).id == "made"
+
+    def test_whose_answer_was_lost_is_looked_for_and_not_created_again(
+        self, server: ScriptedServer, once: OneUpload
+    ) -> None:
+        server.script(LOST, Reply(json=[_listed("mine", after=1)]))
+
+        assert once.of_dataset(DATASET, TILESET, None).id == "mine"
+        assert len(_creates(server)) == 1
+
+    def test_that_an_earlier_try_may_have_created_waits_until_it_is_known(
+        self, server: ScriptedServer, once: OneUpload, diary: Diary, fake_time: FakeTime
+    ) -> None:
+        diary.write(Entry(TILESET, DATASET, DATASET, NOW - 60, uncertain=True))
+        server.script(Reply(json=[]), Reply(json=[]), MADE)
+
+        with pytest.raises(CreationUnknownError) as caught:
+            once.of_dataset(DATASET, TILESET, None)
+        assert (caught.value.retry_after, _creates(server)) == (120, [])
+
+        fake_time.now += caught.value.retry_after
+        assert once.of_dataset(DATASET, TILESET, None).id == "made"
+
+    def test_that_an_earlier_try_has_created_is_found(
+        self, server: ScriptedServer, once: OneUpload, diary: Diary
+    ) -> None:
+        diary.write(Entry(TILESET, DATASET, DATASET, NOW, uncertain=True))
+        server.script(Reply(json=[_listed("mine", after=1)]))
+
+        assert once.of_dataset(DATASET, TILESET, None).id == "mine"
+        assert _creates(server) == []
+
+
+def test_a_note_of_another_version_is_not_guessed_at() -> None:
+    with pytest.raises(LedgerError, match="this version"):
+        Entry.from_json({"version": 99, "tileset": TILESET})
+
+
+def test_a_note_has_no_secret_in_it(path: Path) -> None:
+    assert set(_entry(path).to_json()) == {
+        "version", "tileset", "source", "url", "sent", "fingerprint", "sha256", "uncertain", "busy_since", "upload"
+    }  # fmt: skip
