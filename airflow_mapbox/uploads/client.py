@@ -221,7 +221,9 @@ class UploadsClient:
         register_secret(*credentials.secrets)
         return credentials
 
-    def create_upload(self, tileset: str, url: str, name: str | None = None) -> Upload:
+    def create_upload(
+        self, tileset: str, url: str, name: str | None = None, *, before_sending: Callable[[], None] | None = None
+    ) -> Upload:
         """
         Create an upload of what is staged (scope uploads:write). It is billed.
 
@@ -232,6 +234,7 @@ class UploadsClient:
         :param tileset: ``name`` or ``account.name``; an existing tileset of that id is replaced.
         :param url: the ``url`` of the staging credentials, or ``mapbox://datasets/{user}/{id}``.
         :param name: the display name, at most 64 characters.
+        :param before_sending: called before each try, as late as can be; what it raises stops the call.
         :raises InvalidTilesetError: for a tileset or name that Mapbox would refuse; nothing is sent.
         :raises MapboxError: as the API or the network has it.
         """
@@ -240,7 +243,7 @@ class UploadsClient:
         if name is not None:
             body["name"] = name
         call = _Call("POST", f"/uploads/v1/{self.username}", "uploads:write", repeatable=not is_dataset_url(url))
-        answer = self._request(call, body=body)
+        answer = self._request(call, body=body, before_sending=before_sending)
         try:
             return Upload.from_json(self._json(call, answer))
         except InvalidAnswerError as error:
@@ -348,11 +351,14 @@ class UploadsClient:
         body: Mapping[str, str] | None = None,
         expected: tuple[int, ...] = (200, 201, 204),
         gone_is_done: bool = False,
+        before_sending: Callable[[], None] | None = None,
     ) -> _Answer:
         """Go through the tries of one call, until an answer is expected or cannot be helped by another try."""
         attempt, throttled_for, maybe_done = 1, 0.0, False
         while True:
             error: MapboxError
+            if before_sending is not None:
+                before_sending()
             outcome = self._attempt(call, url or f"{self.base_url}{call.path}", body)
             if isinstance(outcome, _Answer):
                 log.info("%s %s answered %s", call.method, call.path, outcome.status)

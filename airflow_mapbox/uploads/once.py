@@ -35,7 +35,7 @@ _CLOCK_STEP = 1.0
 _LOOKS_AT_LIST = 3
 _SECONDS_BETWEEN_LOOKS = 2.0
 _CREATE_CALLS = 3
-# A create call that is about to be made may be this much older than the note that announces it.
+# Seconds by which the note of a create call may be older than the call.
 _NOTE_HOLDS = 5.0
 # No call is still on its way after this: the client gives up each answer after two minutes.
 _SECONDS_UNTIL_CALLS_HAVE_ENDED = 180.0
@@ -182,9 +182,12 @@ class OneUpload:
         """Write down that the call is coming, make it, and find out what became of it."""
         before = entry.uncertain
         for left in reversed(range(_CREATE_CALLS)):
-            self._announce(entry)
             try:
-                upload = self._client.create_upload(entry.tileset, entry.url, name)
+                upload = self._client.create_upload(
+                    entry.tileset, entry.url, name, before_sending=self._announcing(entry)
+                )
+            except LedgerError:
+                raise  # nothing was sent, or an earlier note still holds
             except StagedUrlUsedError:
                 return self._keep(entry, self._found(entry, name))
             except MapboxError as error:
@@ -214,14 +217,22 @@ class OneUpload:
             return not isinstance(error, UploadActiveError)
         return isinstance(error, StagedUrlNotReadableError)
 
-    def _announce(self, entry: Entry) -> None:
-        """Write down that a create call follows; where that is refused, another process has taken over."""
-        announced = self._clock()
-        self._ledger.write(replace(entry, uncertain=True))
-        while self._clock() - announced > _NOTE_HOLDS:
-            # This process was stopped in between, so another may have taken over: ask again.
-            announced = self._clock()
-            self._ledger.write(replace(entry, uncertain=True))
+    def _announcing(self, entry: Entry) -> Callable[[], None]:
+        """
+        Give what writes down that a create call follows; where that is refused, another process has taken over.
+
+        A try that comes long after the note is announced anew: this process may have been stopped, or have waited for
+        a rate limit, while another took over.
+        """
+        announced = -float("inf")
+
+        def announce() -> None:
+            nonlocal announced
+            while self._clock() - announced > _NOTE_HOLDS:
+                announced = self._clock()
+                self._ledger.write(replace(entry, uncertain=True))
+
+        return announce
 
     def _refused(self, entry: Entry, error: MapboxError, *, uncertain: bool) -> MapboxError:
         """Write down what a refusal tells; the error itself is the caller's."""

@@ -143,13 +143,24 @@ class TestAFirstTry:
     def test_that_was_stopped_after_its_note_asks_whether_it_may_still_go_on(
         self, server: ScriptedServer, make: MakeOnce, path: Path, diary: Diary
     ) -> None:
-        seconds = iter((0.0, 400.0, 400.0))
+        seconds = iter((0.0, 0.0, 400.0, 400.0))
         diary.refuses = lambda entry: len(diary.entries) == 1
 
         with pytest.raises(LedgerError):
             make(clock=lambda: next(seconds)).of_source(path, TILESET, None)
 
         assert server.requests == []
+
+    def test_that_waits_for_a_rate_limit_asks_before_it_goes_on(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
+    ) -> None:
+        diary.refuses = lambda entry: len(diary.entries) == 1
+        server.script(Reply(429, {"message": "no"}, headers={"X-Rate-Limit-Interval": "30"}))
+
+        with pytest.raises(LedgerError):
+            once.of_source(path, TILESET, None)
+
+        assert len(_creates(server)) == 1, "the one that was refused"
 
     def test_whose_upload_cannot_be_written_down_still_has_it(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, caplog: pytest.LogCaptureFixture
