@@ -8,15 +8,17 @@ from airflow_mapbox.export.errors import ExportError
 from airflow_mapbox.export.report import ExportReport
 
 if TYPE_CHECKING:
-    from airflow_mapbox.export.geojson import write_geojson
+    from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson, write_geojson
 
-__all__ = ["ExportError", "ExportReport", "write_geojson"]
+__all__ = ["ExportError", "ExportReport", "GeoJSONStream", "stream_geojson", "write_geojson"]
+
+_MODULES = dict.fromkeys(("GeoJSONStream", "stream_geojson", "write_geojson"), "geojson")
 
 
 def __getattr__(name: str) -> Any:
-    # geopandas takes about a second to import, which a DAG file that only names the function should not pay.
-    if name == "write_geojson":
-        from airflow_mapbox.export.geojson import write_geojson
+    # geopandas takes about a second to import, which a DAG file that only names a function should not pay.
+    if name in _MODULES:
+        from importlib import import_module
 
-        return write_geojson
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,103 +1,364 @@
-"""The columns of a frame as the properties of features."""
+"""Columns of attributes as text that JSON has, a whole column at a time."""
 
 from __future__ import annotations
 
 import datetime
 import decimal
-from typing import Any
+import math
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
 
-import geopandas
 import numpy as np
 import orjson
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
 
 from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError
+from airflow_mapbox.export.numerals import number_texts
+
+Column: TypeAlias = "pa.Array | pd.Series"
+
+# JavaScript and vector tiles' readers hold whole numbers in 64-bit floats, which are exact up to here.
+EXACT = 2**53
+
+_ESCAPED = {'"': '\\"', **{chr(code): f"\\u{code:04x}" for code in range(32)}, "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
-def attributes(frame: geopandas.GeoDataFrame) -> pd.DataFrame:
+def columns_by_name(columns: Iterable[tuple[object, Column]]) -> dict[str, Column]:
     """
-    Give the columns beside the geometry, in types that JSON has.
+    Name columns.
 
-    Missing values of every kind (None, NaN, NaT, infinities) become null; dates and times ISO 8601, with the offset
-    where they have a zone; further geometry columns are left out.
-
-    :param frame: a batch.
-    :raises AttributeNameError: where two columns have the same name as text.
+    :param columns: names of any type, and values.
+    :raises AttributeNameError: where two have the same name as text, or one cannot be written.
     """
-    geometries = {name for name, kind in frame.dtypes.items() if isinstance(kind, geopandas.array.GeometryDtype)}
-    plain = pd.DataFrame(frame[[name for name in frame.columns if name not in geometries]])
-    names = [str(name) for name in plain.columns]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise AttributeNameError(f"More than one column is called {', '.join(twice)}: rename them, or keep one.")
-    converted = {name: _column(plain.iloc[:, index]) for index, name in enumerate(names)}
-    return pd.DataFrame(converted, index=plain.index)
+    named: dict[str, Column] = {}
+    for name, column in columns:
+        text = str(name)
+        if text in named:
+            raise AttributeNameError(f"More than one column is called {text}: rename them, or keep one.")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise AttributeNameError(f"The column name {text!r} cannot be written as UTF-8: rename it.") from None
+        named[text] = column
+    return named
 
 
-def encode_properties(frame: pd.DataFrame) -> list[bytes]:
+def encode_properties(columns: Mapping[str, Column], as_text: frozenset[str]) -> list[pa.Array | str]:
     """
-    Write each row as a JSON object.
+    Write the properties of features, as the pieces of text that make them up.
 
-    :param frame: what :func:`attributes` gave.
-    :return: one encoded object for each row.
+    :param columns: what to write.
+    :param as_text: columns of numbers to write as text.
+    :return: texts and arrays of texts, to be joined for each row; together a JSON object a row.
     :raises AttributeValueError: for a value that has no form in JSON; the message names its column.
     """
-    names = list(frame.columns)
-    if not names:
-        return [b"{}"] * len(frame)
-    columns = [frame[name].tolist() for name in names]
-    encoded: list[bytes] = []
-    for values in zip(*columns, strict=True):
-        row = dict(zip(names, values, strict=True))
+    pieces: list[pa.Array | str] = []
+    for name, column in columns.items():
+        key = orjson.dumps(name).decode()
+        pieces += [f"{',' if pieces else '{'}{key}:", _Encoder(name, as_text=name in as_text).encode(column)]
+    return [*pieces, "}"] if pieces else ["{}"]
+
+
+def large_integers(column: Column) -> bool:
+    """
+    Say whether a column has whole numbers that only text can hold exactly.
+
+    :param column: of any type.
+    """
+    if isinstance(column, pd.Series):
+        if column.dtype != object and pd.api.types.is_integer_dtype(column.dtype):
+            present = column.dropna()
+            return bool(len(present)) and (int(present.max()) > EXACT or int(present.min()) < -EXACT)
+        if column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in ("integer", "decimal"):
+            return any(abs(value) > EXACT for value in column.dropna() if _is_finite(value))
+        if isinstance(column.dtype, pd.ArrowDtype):
+            return any(large_integers(chunk) for chunk in column.array.__arrow_array__().chunks)
+        return False
+    if types.is_dictionary(column.type):
+        return large_integers(column.dictionary)
+    if not may_be_large(column.type):
+        return False
+    least, most = pc.min_max(column).values()
+    return least.is_valid and (most.as_py() > EXACT or least.as_py() < -EXACT)
+
+
+def may_be_large(kind: pa.DataType) -> bool:
+    return types.is_int64(kind) or types.is_uint64(kind) or types.is_decimal(kind)
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, decimal.Decimal) or value.is_finite()
+
+
+class _Encoder:
+    """
+    Writes one column.
+
+    :param name: for messages.
+    :param as_text: whether its numbers are written as text.
+    """
+
+    def __init__(self, name: str, *, as_text: bool) -> None:
+        self._name = name
+        self._as_text = as_text
+
+    def encode(self, column: Column) -> pa.Array:
+        """Give one text a row, each a JSON value."""
+        if isinstance(column, pd.Series):
+            return self._pandas(column)
+        return pc.fill_null(self._arrow(column), "null")
+
+    def _pandas(self, column: pd.Series) -> pa.Array:
+        kind = column.dtype
+        if isinstance(kind, pd.PeriodDtype | pd.IntervalDtype):
+            return self.encode(pa.array(column.astype(str).where(column.notna(), None), pa.string()))
+        if isinstance(kind, pd.SparseDtype):
+            return self._pandas(column.sparse.to_dense())
+        if isinstance(kind, pd.CategoricalDtype):
+            categories = self._pandas(pd.Series(kind.categories))
+            codes = column.cat.codes.to_numpy()
+            return pc.fill_null(categories.take(pa.array(codes, mask=codes < 0)), "null")
+        if kind == object:
+            inferred = pd.api.types.infer_dtype(column, skipna=True)
+            if inferred not in ("string", "boolean", "date", "time"):
+                return self._values(column.tolist())
+        elif kind.kind == "c":
+            return self._values(column.tolist())
         try:
-            encoded.append(orjson.dumps(row, default=_default))
-        except (orjson.JSONEncodeError, TypeError):
-            raise _cannot_encode(row) from None
-    return encoded
+            found = pa.Array.from_pandas(column)
+        except (pa.ArrowException, ValueError, TypeError):
+            return self._values(column.tolist())
+        if isinstance(found, pa.ChunkedArray):
+            found = found.combine_chunks()
+        return self.encode(found)
+
+    def _arrow(self, column: pa.Array) -> pa.Array:
+        """Give one text a row; null where there is no value."""
+        kind = column.type
+        for test, write in self._writers():
+            if test(kind):
+                return write(column)
+        raise AttributeValueError(
+            f"Column {self._name!r} is of type {kind}, which has no form in JSON. Convert it to text or a number, or "
+            "drop the column."
+        )
+
+    def _writers(self) -> tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], pa.Array]], ...]:
+        """The types of Arrow, and how each is written."""
+        return (
+            (types.is_null, lambda column: column.cast(pa.string())),
+            (lambda kind: isinstance(kind, pa.BaseExtensionType), self._extension),
+            (types.is_dictionary, lambda column: self._arrow(column.dictionary).take(column.indices)),
+            (types.is_run_end_encoded, lambda column: self._arrow(pc.run_end_decode(column))),
+            (types.is_boolean, lambda column: column.cast(pa.string())),
+            (types.is_integer, self._numbers),
+            (types.is_decimal, self._numbers),
+            (types.is_floating, self._floats),
+            (_is_text, self._texts),
+            (types.is_timestamp, self._moments),
+            (types.is_date, lambda column: _quoted(column.cast(pa.date32()).cast(pa.string()))),
+            (types.is_time, self._times),
+            (types.is_duration, self._durations),
+            (types.is_nested, self._nested),
+        )
+
+    def _extension(self, column: pa.Array) -> pa.Array:
+        if isinstance(column.type, pa.UuidType):
+            return self._texts(pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string()))
+        if isinstance(column.type, pa.Bool8Type):
+            return column.cast(pa.bool_()).cast(pa.string())
+        return self._arrow(column.storage)
+
+    def _numbers(self, column: pa.Array) -> pa.Array:
+        if self._as_text:
+            return _quoted(column.cast(pa.string()))
+        if large_integers(column):
+            raise AttributeValueError(
+                f"Column {self._name!r} has whole numbers beyond 2^53, which maps read inexactly, after others of it "
+                f"were written as numbers. Write the whole column as text: as_text=[{self._name!r}]."
+            )
+        return column.cast(pa.string())
+
+    def _floats(self, column: pa.Array) -> pa.Array:
+        if types.is_float16(column.type):
+            column = column.cast(pa.float32())
+        values = column.to_numpy(zero_copy_only=False)
+        if not len(values):
+            return pa.array([], pa.string())
+        # orjson keeps the shortest form of 32 bits as well, and has null for NaN and infinities.
+        texts = number_texts(np.ascontiguousarray(values))
+        if not self._as_text:
+            return texts
+        return pc.if_else(pa.array(np.isfinite(values)), _quoted(pc.utf8_trim(texts, " ")), None)
+
+    def _texts(self, column: pa.Array) -> pa.Array:
+        column = column.cast(pa.string())
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid:
+            raise AttributeValueError(
+                f"Column {self._name!r} has text that is not UTF-8. Decode it with the encoding that it is in."
+            ) from None
+        return _quoted(_escaped(column))
+
+    def _moments(self, column: pa.Array) -> pa.Array:
+        """ISO 8601 with as many digits of a second as there are: none, six or nine; with the offset of its zone."""
+        local = pc.local_timestamp(column) if column.type.tz else column
+        texts = _with_fraction(local)
+        if not column.type.tz:
+            return _quoted(pc.replace_substring(texts, " ", "T", max_replacements=1))
+        second = pa.timestamp("s")
+        offsets = pc.subtract(
+            local.cast(second, safe=False).cast(pa.int64()),
+            column.cast(pa.timestamp("s", column.type.tz), safe=False).cast(pa.int64()),
+        ).dictionary_encode()
+        names = pa.array([_offset(seconds) for seconds in offsets.dictionary.to_pylist()], pa.string())
+        zoned = pc.binary_join_element_wise(texts, names.take(offsets.indices), "")
+        return _quoted(pc.replace_substring(zoned, " ", "T", max_replacements=1))
+
+    def _times(self, column: pa.Array) -> pa.Array:
+        return _quoted(_with_fraction(column))
+
+    def _durations(self, column: pa.Array) -> pa.Array:
+        """Seconds."""
+        ticks = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
+        return self._floats(pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), ticks))
+
+    def _nested(self, column: pa.Array) -> pa.Array:
+        """Lists, records and maps as JSON in a text: a tile's attributes have no other form for them."""
+        return pc.if_else(column.is_valid(), self._values(column.to_pylist(maps_as_pydicts="lossy")), None)
+
+    def _values(self, values: list[Any]) -> pa.Array:
+        """Values of any type, one by one."""
+        return pa.array([self._value(value) for value in values], pa.string())
+
+    def _value(self, value: Any) -> str:
+        plain = _plain(value)
+        if isinstance(plain, int) and not isinstance(plain, bool):
+            return self._whole(plain)
+        try:
+            text = orjson.dumps(plain, default=_default, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME)
+            if isinstance(plain, dict | list | tuple):
+                text = orjson.dumps(text.decode())
+            elif self._as_text and isinstance(plain, float) and text != b"null":
+                text = b'"%s"' % text
+        except (orjson.JSONEncodeError, TypeError) as error:
+            problem = str(error)
+        else:
+            return text.decode()
+        raise AttributeValueError(
+            f"Column {self._name!r} has a {type(value).__name__}, which has no form in JSON ({problem}). Convert it "
+            "to text or a number, or drop the column."
+        )
+
+    def _whole(self, number: int) -> str:
+        if self._as_text:
+            return f'"{number}"'
+        if abs(number) > EXACT:
+            raise AttributeValueError(
+                f"Column {self._name!r} has whole numbers beyond 2^53, which maps read inexactly. Write the whole "
+                f"column as text: as_text=[{self._name!r}]."
+            )
+        return str(number)
 
 
-def _column(column: pd.Series) -> pd.Series:
-    if isinstance(column.dtype, pd.DatetimeTZDtype) or pd.api.types.is_datetime64_dtype(column.dtype):
-        text = column.map(lambda moment: moment.isoformat(), na_action="ignore")
-        return text.astype(object).where(column.notna(), None)
-    if pd.api.types.is_float_dtype(column.dtype):
-        # Infinity has no form in JSON either. As objects, since a float column would turn None back into NaN.
-        return column.astype(object).where(column.abs() < float("inf"), None)
-    if column.isna().any():
-        return column.astype(object).where(column.notna(), None)
-    return column
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _quoted(texts: pa.Array) -> pa.Array:
+    return pc.binary_join_element_wise('"', texts, '"', "")
+
+
+def _escaped(texts: pa.Array) -> pa.Array:
+    """Escape what JSON wants escaped (RFC 8259, section 7); most columns have nothing of it."""
+    _, _, data = texts.buffers()
+    if data is None or not len(texts):
+        return texts
+    present = np.bincount(np.frombuffer(data, np.uint8), minlength=256) > 0 if len(data) else np.zeros(256, bool)
+    if present[ord("\\")]:
+        texts = pc.replace_substring(texts, "\\", "\\\\")
+    for character, escape in _ESCAPED.items():
+        if present[ord(character)]:
+            texts = pc.replace_substring(texts, character, escape)
+    return texts
+
+
+def _with_fraction(column: pa.Array) -> pa.Array:
+    """Write times of day or timestamps with as many digits of a second as each has: none, six or nine."""
+    kind = column.type
+    if kind.unit == "s":
+        return column.cast(pa.string())
+    per_second = {"ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
+    ticks = column.cast(pa.int32()).cast(pa.int64()) if types.is_time32(kind) else column.cast(pa.int64())
+    texts = _cast_to(column, "s").cast(pa.string())
+    fraction = pc.subtract(ticks, pc.multiply(_floor_divide(ticks, per_second), per_second))
+    if not pc.any(pc.not_equal(fraction, 0)).as_py():
+        return texts
+    micro = _cast_to(column, "us").cast(pa.string())
+    texts = pc.if_else(pc.equal(fraction, 0), texts, micro)
+    if kind.unit != "ns":
+        return texts
+    below = pc.subtract(fraction, pc.multiply(pc.divide(fraction, 1000), 1000))
+    return pc.if_else(pc.equal(below, 0), texts, column.cast(pa.string()))
+
+
+def _floor_divide(ticks: pa.Array, divisor: int) -> pa.Array:
+    """Divide towards minus infinity, where moments before 1970 need it."""
+    quotient = pc.divide(ticks, divisor)
+    return pc.subtract(quotient, pc.less(ticks, pc.multiply(quotient, divisor)).cast(pa.int64()))
+
+
+def _cast_to(column: pa.Array, unit: str) -> pa.Array:
+    if types.is_timestamp(column.type):
+        return pc.floor_temporal(column, unit="second").cast(pa.timestamp("s")) if unit == "s" else column.cast(
+            pa.timestamp(unit), safe=False
+        )
+    return column.cast(pa.time32("s") if unit == "s" else pa.time64(unit), safe=False)
+
+
+def _offset(seconds: int | None) -> str | None:
+    if seconds is None:
+        return None
+    sign, minutes = "-" if seconds < 0 else "+", abs(seconds) // 60
+    return f"{sign}{minutes // 60:02}:{minutes % 60:02}"
+
+
+def _plain(value: Any) -> Any:
+    """Give a scalar of pandas or numpy, and what means that there is none, as Python has it."""
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, np.ndarray):
+        return list(value) if value.dtype.kind in "mMO" else value.tolist()
+    if isinstance(value, np.datetime64):
+        return _plain(pd.Timestamp(value))
+    if isinstance(value, np.timedelta64):
+        return _plain(pd.Timedelta(value))
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if isinstance(value, decimal.Decimal):
+        if not value.is_finite():
+            return None
+        return int(value) if value == value.to_integral_value() and abs(value) > EXACT else float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, pd.Period | pd.Interval | uuid.UUID):
+        return str(value)
+    return value
 
 
 def _default(value: Any) -> Any:
-    if value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, decimal.Decimal):
-        return float(value) if value.is_finite() else None
-    if isinstance(value, datetime.timedelta):
-        return value.total_seconds()
-    if isinstance(value, pd.Timestamp):
-        return value.isoformat()
-    if isinstance(value, pd.Period):
-        return str(value)
-    # Not left to orjson, which knows no NaT: it refuses one alone and writes one in an array as a date in 1677.
-    if isinstance(value, np.datetime64):
-        return pd.Timestamp(value)
-    if isinstance(value, np.timedelta64):
-        return pd.Timedelta(value)
-    if isinstance(value, np.ndarray):
-        return list(value) if value.dtype.kind in "mM" else value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(type(value).__name__)
-
-
-def _cannot_encode(row: dict[str, Any]) -> AttributeValueError:
-    for name, value in row.items():
-        try:
-            orjson.dumps(value, default=_default)
-        except (orjson.JSONEncodeError, TypeError) as error:
-            return AttributeValueError(
-                f"Column {name!r} has a {type(value).__name__}, which has no form in JSON ({error}). Convert it to "
-                "text or a number, or drop the column."
-            )
-    return AttributeValueError("A row has no form in JSON.")
+    plain = _plain(value)
+    if plain is value:
+        raise TypeError(f"{type(value).__name__} is not of JSON")
+    return plain

@@ -1,24 +1,25 @@
-"""Any coordinate reference system to longitude, latitude on WGS 84, and nowhere off the map."""
+"""Any coordinate reference system to longitude, latitude on WGS 84, and how far off that may be."""
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import geopandas
 import numpy as np
-import shapely
-from pyproj import CRS
+from pyproj import CRS, Transformer
 from pyproj.exceptions import CRSError, ProjError
+from pyproj.transformer import TransformerGroup
 
-from airflow_mapbox.export.errors import CoordinatesError, MissingCrsError, UnknownCrsError
-from airflow_mapbox.preflight.formats import WEB_MERCATOR_LATITUDE
+from airflow_mapbox.export.errors import MissingCrsError, UnknownCrsError
+from airflow_mapbox.export.shapes import Shapes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CRS84 = "OGC:CRS84"
-_COLLECTION = shapely.GeometryType.GEOMETRYCOLLECTION
-_EDGE_NOISE = 1e-9  # degrees by which a transformation misses the edge of the map
+_CRS84 = CRS.from_user_input(CRS84)
+_WGS84_3D = "EPSG:4979"
 
 
 def parse_crs(crs: object) -> CRS:
@@ -46,99 +47,111 @@ def crs_name(crs: CRS) -> str:
     return f"{':'.join(authority)} ({crs.name})" if authority else crs.name
 
 
-def crs_of(frame: geopandas.GeoDataFrame, given: CRS | None) -> CRS:
+def known_crs(own: CRS | None, given: CRS | None) -> CRS:
     """
-    Say which reference system a frame is in: its own, else the one that was given.
+    Say which reference system data is in: its own, else the one that was given.
 
-    :param frame: a batch.
+    :param own: what the source says.
     :param given: the caller's, or None.
     :raises MissingCrsError: where neither says; a guess would move every feature.
     """
-    crs = frame.crs or given
+    crs = own or given
     if crs is None:
         raise MissingCrsError(
             "The data does not say which coordinate reference system it is in. Give it with crs=…, such as "
-            'crs="EPSG:4326", or set it on the frame with frame.set_crs(…).'
+            'crs="EPSG:4326", or set it on a frame with frame.set_crs(…).'
         )
     return crs
 
 
-def to_crs84(located: geopandas.GeoSeries, crs: CRS, *, decimals: int, rows: NDArray[Any]) -> NDArray[Any]:
+@dataclass(frozen=True)
+class Transformation:
     """
-    Give geometries in longitude, latitude, rounded, wound by the right-hand rule, and on the map.
+    The way from one reference system to longitude, latitude, for one thread.
 
-    pyproj is told to take x first whatever the axis order of either system, as geopandas does; rounding comes before
-    the range check, since the edge of EPSG:3857 gives 180.00000000000003.
-
-    :param located: geometries, none of them null or empty.
-    :param crs: what they are in.
-    :param decimals: kept of each degree; seven are about a centimetre.
-    :param rows: the position of each in the source, from 0, for messages.
-    :return: an array of shapely geometries, in the same order.
-    :raises CoordinatesError: for a coordinate that is not finite, or beyond ±180 or ±85.0511 degrees.
-    :raises UnknownCrsError: where no transformation is known.
+    :param crs: of the source.
+    :param name: of the source's system.
+    :param projected: whether straight edges there are curves in longitude, latitude.
+    :param metre: units of the source in a metre.
+    :param transformer: None where the source is in longitude, latitude on WGS 84 already.
+    :param better: what a transformation that is not installed would need, and how far off it may be in metres.
     """
-    _check_source(np.asarray(located), rows)
+
+    crs: CRS
+    name: str
+    projected: bool
+    metre: float
+    transformer: Transformer | None
+    better: tuple[str, float] | None
+
+    def accuracy(self) -> float | None:
+        """Say how far off, in metres, what was last transformed may be; None where PROJ does not know."""
+        if self.transformer is None:
+            return 0.0
+        try:
+            accuracy = self.transformer.get_last_used_operation().accuracy
+        except ProjError:
+            accuracy = self.transformer.accuracy
+        return None if accuracy < 0 else float(accuracy)
+
+    def apply(self, shapes: Shapes) -> Shapes:
+        """Transform coordinates; what fails becomes infinite."""
+        if self.transformer is None:
+            return shapes
+        if self.crs.is_geocentric:
+            x, y, z = self.points(shapes.x, shapes.y, shapes.z)
+            return replace(shapes, x=x, y=y, z=z)
+        x, y, _ = self.points(shapes.x, shapes.y)
+        # Heights are above whatever the source says: GeoJSON cannot tell, and no map shows them.
+        return replace(shapes, x=x, y=y)
+
+    def points(
+        self, x: NDArray[np.float64], y: NDArray[np.float64], z: NDArray[np.float64] | None = None
+    ) -> tuple[Any, Any, Any]:
+        """Transform arrays of coordinates into new ones."""
+        if self.transformer is None:
+            return x, y, z
+        given = [np.array(ordinate, np.float64) for ordinate in (x, y, z) if ordinate is not None]
+        self.transformer.transform(*given, inplace=True)
+        return (*given, None) if z is None else tuple(given)  # type: ignore[return-value]
+
+
+_of_thread = threading.local()
+
+
+def transformation(crs: CRS) -> Transformation:
+    """
+    Find the way from a reference system to longitude, latitude; x comes first, whatever the order of its axes.
+
+    :param crs: of the source.
+    :raises UnknownCrsError: where PROJ knows none.
+    """
+    # PROJ's objects belong to one thread each, and take tens of milliseconds to make.
+    known: dict[int, Transformation] = _of_thread.__dict__.setdefault("transformations", {})
+    found = known.get(id(crs))
+    if found is None or found.crs is not crs:
+        found = known[id(crs)] = _find(crs)
+    return found
+
+
+def _find(crs: CRS) -> Transformation:
+    unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
+    flat = crs.to_2d() if crs.is_geographic else crs
+    if flat.equals(_CRS84, ignore_axis_order=True):
+        return Transformation(crs, crs_name(crs), False, unit, None, None)
+    target = _WGS84_3D if crs.is_geocentric else CRS84
     try:
-        geometries = np.asarray(located.set_crs(crs).to_crs(CRS84))
-    except ProjError:
-        geometries = None
-    if geometries is None:
+        transformer = Transformer.from_crs(crs, target, always_xy=True)
+        group = TransformerGroup(crs, target, always_xy=True)
+    except (ProjError, CRSError):
+        transformer = None
+    if transformer is None:
         raise UnknownCrsError(
             f"PROJ has no transformation from {crs_name(crs)} to longitude, latitude: transform the data first."
         )
-    has_z = shapely.has_z(geometries)
-    rounded = np.empty_like(geometries)
-    for flag in (False, True):
-        chosen = has_z == flag
-        rounded[chosen] = shapely.transform(
-            geometries[chosen], lambda coordinates: _rounded(coordinates, decimals), include_z=flag
-        )
-    _check_range(rounded, rows)
-    return np.asarray(shapely.orient_polygons(rounded, exterior_cw=False))
-
-
-def _rounded(coordinates: NDArray[Any], decimals: int) -> NDArray[Any]:
-    rounded = np.round(coordinates, decimals) + 0.0
-    # The very edge of the map is 85.05112877980…: seven decimals would take it over the edge.
-    latitude = coordinates[:, 1]
-    over = (np.abs(rounded[:, 1]) > WEB_MERCATOR_LATITUDE) & (np.abs(latitude) <= WEB_MERCATOR_LATITUDE + _EDGE_NOISE)
-    inner = np.floor(WEB_MERCATOR_LATITUDE * 10.0**decimals) / 10.0**decimals
-    rounded[over, 1] = np.copysign(inner, latitude[over])
-    return rounded
-
-
-def _check_source(geometries: NDArray[Any], rows: NDArray[Any]) -> None:
-    """Refuse what transformations and encoders turn into something else without a word: NaN and infinity."""
-    coordinates, owners = shapely.get_coordinates(geometries, include_z=True, return_index=True)
-    finite = np.isfinite(coordinates)
-    # A height that is absent reads as NaN; in a collection, members with and without one may stand side by side.
-    no_height = ~shapely.has_z(geometries) | (shapely.get_type_id(geometries) == _COLLECTION)
-    finite[:, 2] |= no_height[owners] & np.isnan(coordinates[:, 2])
-    if not finite.all():
-        first = int(np.argmin(finite.all(axis=1)))
-        position = ", ".join(map(str, coordinates[first].tolist()))
-        raise CoordinatesError(
-            f"Feature {int(rows[owners[first]])} has a coordinate that is not finite in the source ({position}). "
-            "Repair it, or filter such features first."
-        )
-
-
-def _check_range(geometries: NDArray[Any], rows: NDArray[Any]) -> None:
-    coordinates, owners = shapely.get_coordinates(geometries, return_index=True)
-    limits = np.array([180.0, WEB_MERCATOR_LATITUDE])
-    on_map = np.abs(coordinates) <= limits  # also False for NaN and infinity
-    if on_map.all():
-        return
-    first = int(np.argmin(on_map.all(axis=1)))
-    longitude, latitude = coordinates[first]
-    row = int(rows[owners[first]])
-    if not np.isfinite(coordinates[first]).all():
-        raise CoordinatesError(
-            f"Feature {row} has a coordinate that is not finite ({longitude}, {latitude}) in longitude, latitude: "
-            "it is outside of where its reference system can be transformed."
-        )
-    raise CoordinatesError(
-        f"Feature {row} has ({longitude}, {latitude}) in longitude, latitude, beyond ±180 or ±85.0511 degrees, which "
-        "Mapbox refuses. Check the reference system of the source, or filter or clip such features first."
-    )
+    missing = [operation for operation in group.unavailable_operations if operation.accuracy >= 0]
+    best = min(missing, key=lambda operation: operation.accuracy, default=None)
+    better = None
+    if best is not None:
+        better = (", ".join(grid.short_name for grid in best.grids if not grid.available), float(best.accuracy))
+    return Transformation(crs, crs_name(crs), not crs.is_geographic, unit, transformer, better)

@@ -33,3 +33,15 @@ class EmptyExportError(ExportError):
 
 class UnreadableSourceError(ExportError):
     """The source is missing, or of a kind that cannot be read."""
+
+
+class InvalidGeometryError(CoordinatesError):
+    """A geometry is not valid, and the caller wants to know instead of having it repaired or left out."""
+
+
+class TooLargeError(ExportError):
+    """There is more than Mapbox takes in this format."""
+
+
+class ExportClosedError(ExportError):
+    """A stream was closed before it was at its end, or asked for its report too early."""

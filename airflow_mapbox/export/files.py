@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -11,16 +10,10 @@ from pathlib import Path
 
 
 class WholeFile:
-    """
-    A file being written to the side of its name.
-
-    :ivar bytes: how many were written.
-    """
+    """A file being written to the side of its name."""
 
     def __init__(self, descriptor: int) -> None:
         self._file = os.fdopen(descriptor, "wb", buffering=0)
-        self._digest = hashlib.sha256()
-        self.bytes = 0
 
     def write(self, data: bytes) -> None:
         """
@@ -31,13 +24,6 @@ class WholeFile:
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
-        self._digest.update(data)
-        self.bytes += len(data)
-
-    @property
-    def sha256(self) -> str:
-        """The digest of what was written so far."""
-        return self._digest.hexdigest()
 
     def close(self) -> None:
         """Make sure that what was written outlasts a power cut, and close."""

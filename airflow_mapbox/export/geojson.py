@@ -1,134 +1,258 @@
-"""Writes a FeatureCollection in CRS84, batch by batch."""
+"""A FeatureCollection in CRS84, as a stream of bytes or as a file."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from types import TracebackType
+from typing import Literal, TypedDict, Unpack
 
-import geopandas
-import numpy as np
-import shapely
-from pyproj import CRS
-
-from airflow_mapbox.export.attributes import attributes, encode_properties
-from airflow_mapbox.export.crs84 import CRS84, crs_name, crs_of, parse_crs, to_crs84
-from airflow_mapbox.export.errors import EmptyExportError
-from airflow_mapbox.export.files import WholeFile, whole_file
-from airflow_mapbox.export.report import ExportReport
-from airflow_mapbox.export.sources import BATCH_ROWS, ExportSource, batches
+from airflow_mapbox.export.crs84 import CRS84, parse_crs
+from airflow_mapbox.export.errors import EmptyExportError, ExportClosedError, TooLargeError
+from airflow_mapbox.export.features import Encoded, encoded_features
+from airflow_mapbox.export.files import whole_file
+from airflow_mapbox.export.options import DEFAULT_DECIMALS, Options
+from airflow_mapbox.export.report import ExportReport, report_of
+from airflow_mapbox.export.sources import ExportSource
+from airflow_mapbox.export.sources.selection import Selection
+from airflow_mapbox.export.tally import Tally
+from airflow_mapbox.preflight.formats import GEOJSON, SNIFFED_CHARACTERS
 
 log = logging.getLogger(__name__)
 
+CHUNK_BYTES = 1 << 20
+
 # Mapbox sniffs the format from about the first 400 characters, and an attribute called "objects" or "tilejson" would
 # mislead it: the spaces keep every attribute out of them (export-notes.md, "Traps").
-_HEAD = b'{"type":"FeatureCollection","features":[' + b" " * 512 + b"\n"
-_TAIL = b"\n]}\n"
+_HEAD = b'{"type":"FeatureCollection","features":[' + b" " * (SNIFFED_CHARACTERS + 112)
 
 
-def write_geojson(
+class GeoJSONKeywords(TypedDict, total=False):
+    """What :func:`stream_geojson` takes beside the source."""
+
+    crs: object
+    decimals: int
+    z: Literal["keep", "drop"]
+    on_invalid: Literal["fix", "drop", "error"]
+    beyond_mercator: Literal["error", "clip"]
+    antimeridian: Literal["cut", "keep"]
+    max_segment: float | None
+    accuracy_warning: float
+    write_bbox: bool
+    as_text: Collection[str]
+    layer: str | int | None
+    where: str | None
+    columns: Sequence[str] | None
+    bbox: tuple[float, float, float, float] | None
+    x: str | None
+    y: str | None
+    batch_rows: int | None
+    limit_bytes: int | None
+
+
+class GeoJSONStream:
+    """
+    The bytes of a FeatureCollection, made as they are taken: an iterator of pieces of at most a megabyte.
+
+    The source is read in the thread that takes the pieces; two others write. Nothing is read before the first piece is
+    asked for. An error of the export is raised where it happens, after pieces that are sound: who sends them on has to
+    take back what was sent.
+    """
+
+    def __init__(self, pieces: Iterator[bytes | ExportReport]) -> None:
+        self._pieces = pieces
+        self._report: ExportReport | None = None
+        self._closed = False
+
+    def __iter__(self) -> GeoJSONStream:
+        return self
+
+    def __next__(self) -> bytes:
+        for piece in self._pieces:
+            if isinstance(piece, bytes):
+                return piece
+            self._report = piece
+        if self._report is None and self._closed:
+            raise ExportClosedError("The export was closed before its end, so there is no more of it.")
+        raise StopIteration
+
+    def __enter__(self) -> GeoJSONStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the threads and let go of the source; harmless at the end, and twice."""
+        self._closed = True
+        self._pieces.close()  # type: ignore[attr-defined]
+
+    @property
+    def report(self) -> ExportReport:
+        """
+        What was done.
+
+        :raises ExportClosedError: before the last piece was taken.
+        """
+        if self._report is None:
+            raise ExportClosedError("The export is not at its end: its report is there when every piece was taken.")
+        return self._report
+
+
+def stream_geojson(
     source: ExportSource,
-    path: str | PathLike[str],
     *,
     crs: object = None,
-    decimals: int = 7,
-    batch_rows: int = BATCH_ROWS,
-) -> ExportReport:
+    decimals: int = DEFAULT_DECIMALS,
+    z: Literal["keep", "drop"] = "keep",
+    on_invalid: Literal["fix", "drop", "error"] = "fix",
+    beyond_mercator: Literal["error", "clip"] = "error",
+    antimeridian: Literal["cut", "keep"] = "cut",
+    max_segment: float | None = None,
+    accuracy_warning: float = 5.0,
+    write_bbox: bool = False,
+    as_text: Collection[str] = (),
+    layer: str | int | None = None,
+    where: str | None = None,
+    columns: Sequence[str] | None = None,
+    bbox: tuple[float, float, float, float] | None = None,
+    x: str | None = None,
+    y: str | None = None,
+    batch_rows: int | None = None,
+    limit_bytes: int | None = GEOJSON.limit,
+) -> GeoJSONStream:
     """
-    Write geodata as a GeoJSON FeatureCollection in longitude, latitude on WGS 84 (RFC 7946, section 4).
+    Give geodata as the bytes of a GeoJSON FeatureCollection in longitude, latitude on WGS 84 (RFC 7946, section 4).
 
-    Only one batch is in memory at a time. The file appears under its name when it is whole, or not at all. Features
-    without a geometry are dropped and counted; rings are wound by the right-hand rule (RFC 7946, section 3.1.6).
+    Memory is bounded by a few slices of a megabyte, whatever the size of the source; of frames, one is held at a time.
 
-    :param source: a GeoDataFrame, an iterable of them, or the path of a GeoParquet file.
-    :param path: the file to write; folders above it are made, and a file of that name is replaced.
+    :param source: a GeoDataFrame, an iterable of them, or the path or URL of geodata.
     :param crs: the reference system of data that does not name its own, as pyproj takes it.
-    :param decimals: kept of each degree; seven are about a centimetre, and RFC 7946 (section 11.2) advises no more.
-    :param batch_rows: features in memory at a time, at least 1.
-    :return: what was done.
+    :param decimals: kept of each coordinate; seven of a degree are about a centimetre (RFC 7946, section 11.2).
+    :param z: whether heights are kept, as they are in the source, or dropped. M is always dropped.
+    :param on_invalid: whether invalid polygons are repaired, left out and counted, or an error.
+    :param beyond_mercator: whether what lies beyond ±85.0511 degrees of latitude, which Mapbox refuses, is an error or
+        cut off.
+    :param antimeridian: whether what crosses ±180 degrees of longitude is cut there (RFC 7946, section 3.1.9).
+    :param max_segment: metres; longer edges in a projected system get vertices between.
+    :param accuracy_warning: metres; a transformation that may be further off is warned of.
+    :param write_bbox: whether features and the collection get a ``bbox`` (RFC 7946, section 5).
+    :param as_text: columns of numbers to write as text, such as ids longer than 2^53.
+    :param layer: of a file that has several, by name or number.
+    :param where: a condition on attributes, in OGR's SQL.
+    :param columns: attributes to write, by name.
+    :param bbox: west, south, east, north in the source's own system, to read features from.
+    :param x: the column of longitudes or eastings, for CSV.
+    :param y: the column of latitudes or northings, for CSV.
+    :param batch_rows: features in a slice, at most, where a megabyte of them is too many.
+    :param limit_bytes: the most that Mapbox takes as GeoJSON (uploads-api.md, "Names and limits"); None for no limit.
+    :return: an iterator of pieces, with the report at its end.
+    :raises ValueError: for a choice that there is not.
+    :raises UnknownCrsError: where PROJ does not know ``crs``.
+
+    While pieces are taken:
+
     :raises MissingCrsError: where nobody says which reference system the data is in.
-    :raises UnknownCrsError: where PROJ cannot transform from there to longitude, latitude.
-    :raises CoordinatesError: for coordinates that are not finite or that no Mercator map shows.
+    :raises CoordinatesError: for coordinates that are not finite or that no map shows.
+    :raises InvalidGeometryError: with ``on_invalid="error"``.
+    :raises TooLargeError: when there is more than ``limit_bytes``.
     :raises EmptyExportError: where there is no feature to write.
     :raises ExportError: for a source, column or value that cannot be written; the message names it.
     """
-    if batch_rows < 1:
-        raise ValueError(f"batch_rows={batch_rows}: a batch has at least one row")
+    if batch_rows is not None and batch_rows < 1:
+        raise ValueError(f"batch_rows={batch_rows}: a slice has at least one row.")
+    options = Options(
+        decimals=decimals,
+        z=z,
+        on_invalid=on_invalid,
+        beyond_mercator=beyond_mercator,
+        antimeridian=antimeridian,
+        max_segment=max_segment,
+        accuracy_warning=accuracy_warning,
+        write_bbox=write_bbox,
+        as_text=as_text,
+    )
+    features = encoded_features(
+        source,
+        crs=None if crs is None else parse_crs(crs),
+        options=options,
+        selection=Selection(layer, where, columns, bbox, x, y),
+        batch_rows=batch_rows,
+    )
+    return GeoJSONStream(_pieces(features, options, limit_bytes))
+
+
+def write_geojson(
+    source: ExportSource, path: str | PathLike[str], **keywords: Unpack[GeoJSONKeywords]
+) -> ExportReport:
+    """
+    Write geodata as a GeoJSON file in longitude, latitude on WGS 84 (RFC 7946, section 4).
+
+    The file appears under its name when it is whole, or not at all.
+
+    :param source: as :func:`stream_geojson` takes it.
+    :param path: the file to write; folders above it are made, and a file of that name is replaced.
+    :param keywords: those of :func:`stream_geojson`.
+    :return: what was done, also logged in one line.
+    :raises ExportError: as :func:`stream_geojson` does.
+    """
     target = Path(path)
-    given = None if crs is None else parse_crs(crs)
-    with whole_file(target) as file:
-        writer = _Writer(file, given, decimals)
-        for frame in batches(source, rows=batch_rows):
-            writer.add(frame)
-        report = writer.finish(target)
+    with stream_geojson(source, **keywords) as stream:
+        with whole_file(target) as file:
+            for piece in stream:
+                file.write(piece)
+        report = replace(stream.report, path=target)
     log.info("Exported %s", report)
     return report
 
 
-class _Writer:
-    """Adds batches to a file and keeps count."""
+def _pieces(features: Iterator[Encoded], options: Options, limit: int | None) -> Iterator[bytes | ExportReport]:
+    tally, digest, size = Tally(), hashlib.sha256(), 0
 
-    def __init__(self, file: WholeFile, crs: CRS | None, decimals: int) -> None:
-        self._file = file
-        self._crs = crs
-        self._decimals = decimals
-        self._read = 0
-        self._written = 0
-        self._dropped: Counter[str] = Counter()
-        self._crs_from: dict[str, None] = {}
-        self._bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
-        file.write(_HEAD)
-
-    def add(self, frame: geopandas.GeoDataFrame) -> None:
-        """Write one batch."""
-        rows = np.arange(self._read, self._read + len(frame))
-        self._read += len(frame)
-        located = np.asarray(frame.geometry)
-        missing, empty = shapely.is_missing(located), shapely.is_empty(located)
-        self._drop("no geometry", int(missing.sum()))
-        self._drop("empty geometry", int(empty.sum()))
-        kept = ~(missing | empty)
-        if not kept.any():
-            return
-        frame = frame[kept] if not kept.all() else frame
-        crs = crs_of(frame, self._crs)
-        self._crs_from[crs_name(crs)] = None
-        geometries = to_crs84(frame.geometry, crs, decimals=self._decimals, rows=rows[kept])
-        bounds = shapely.bounds(geometries)
-        self._bounds[:2] = np.minimum(self._bounds[:2], bounds[:, :2].min(axis=0))
-        self._bounds[2:] = np.maximum(self._bounds[2:], bounds[:, 2:].max(axis=0))
-        features = [
-            b'{"type":"Feature","geometry":%s,"properties":%s}' % (geometry.encode(), properties)
-            for geometry, properties in zip(
-                shapely.to_geojson(geometries), encode_properties(attributes(frame)), strict=True
+    def counted(piece: bytes) -> bytes:
+        nonlocal size
+        size += len(piece)
+        if limit is not None and size > limit:
+            raise TooLargeError(
+                f"The GeoJSON is over {limit:,} bytes, the most that Mapbox takes, after {tally.written:,} features of "
+                f"{tally.read:,} read. Make vector tiles of the data with airflow_mapbox.export.write_mbtiles, or write "
+                "fewer features, attributes or decimals."
             )
-        ]
-        self._file.write((b",\n" if self._written else b"") + b",\n".join(features))
-        self._written += len(features)
+        digest.update(piece)
+        return piece
 
-    def _drop(self, reason: str, count: int) -> None:
-        if count:
-            self._dropped[reason] += count
-
-    def finish(self, path: Path) -> ExportReport:
-        """Close the collection and say what is in it."""
-        if not self._written:
-            dropped = ", ".join(f"{count} with {reason}" for reason, count in self._dropped.items())
-            raise EmptyExportError(
-                f"There is no feature to write to {path}: {self._read} were read{f', {dropped}' if dropped else ''}. "
-                "Mapbox refuses an empty file: check the query or filter that chose the data."
-            )
-        self._file.write(_TAIL)
-        west, south, east, north = (float(bound) for bound in self._bounds)
-        return ExportReport(
-            path=path,
-            bytes=self._file.bytes,
-            sha256=self._file.sha256,
-            features_read=self._read,
-            features=self._written,
-            dropped=dict(self._dropped),
-            crs_from=tuple(self._crs_from),
-            crs_to=CRS84,
-            bounds=(west, south, east, north),
+    with closing(features):  # type: ignore[type-var]
+        yield counted(_HEAD)
+        for texts, added in features:
+            text = memoryview(_buffer(texts))[0 if tally.written or not added.written else 1 :]
+            tally.add(added)
+            for start in range(0, len(text), CHUNK_BYTES):
+                yield counted(bytes(text[start : start + CHUNK_BYTES]))
+    if not tally.written:
+        dropped = ", ".join(f"{count} with {reason}" for reason, count in tally.dropped.items())
+        raise EmptyExportError(
+            f"There is no feature to write: {tally.read} were read{f', {dropped}' if dropped else ''}. Mapbox refuses "
+            "an empty file: check the query or filter that chose the data."
         )
+    yield counted(_tail(tally, options))
+    yield report_of(tally, options, size=size, sha256=digest.hexdigest(), crs_to=CRS84)
+
+
+def _buffer(texts: object) -> bytes | memoryview:
+    """Give the bytes of an array of texts, which stand one after another."""
+    offsets, data = texts.buffers()[1:]  # type: ignore[attr-defined]
+    first, last = (memoryview(offsets).cast("i")[place] for place in (texts.offset, texts.offset + len(texts)))  # type: ignore[attr-defined,arg-type]
+    return memoryview(data)[first:last] if data is not None else b""
+
+
+def _tail(tally: Tally, options: Options) -> bytes:
+    if not options.write_bbox:
+        return b"\n]}\n"
+    return b'\n],"bbox":[%s]}\n' % ",".join(map(repr, tally.bounds)).encode()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from airflow_mapbox.export.options import Options
+from airflow_mapbox.export.tally import Tally
+
+_EDGE_ERROR = 1.0  # metres, from which on it is worth a note
 
 
 @dataclass(frozen=True)
@@ -13,46 +18,103 @@ class ExportReport:
     """
     What an export did.
 
-    :param path: the file.
+    :param path: the file, or None for a stream.
     :param bytes: its size.
     :param sha256: its digest, as hexadecimal text.
     :param features_read: features in the source.
     :param features: features in the file.
     :param dropped: how many were left out, by reason.
+    :param changed: how many geometries were changed otherwise than by the transformation, by what was done to them.
     :param crs_from: the reference systems of the source, by name; more than one where its frames differ.
     :param crs_to: the reference system of the file.
+    :param accuracy: metres by which the transformation may be off, or None where PROJ does not know.
+    :param edge_error: metres by which straight edges of a projected system are off at worst, being curves in
+        longitude, latitude.
     :param bounds: west, south, east, north in degrees.
+    :param notes: what the reader should know, in whole sentences.
     """
 
-    path: Path
+    path: Path | None
     bytes: int
     sha256: str
     features_read: int
     features: int
     dropped: Mapping[str, int]
+    changed: Mapping[str, int]
     crs_from: tuple[str, ...]
     crs_to: str
+    accuracy: float | None
+    edge_error: float
     bounds: tuple[float, float, float, float]
+    notes: tuple[str, ...]
 
     def __str__(self) -> str:
         dropped = ", ".join(f"{count:,} dropped ({reason})" for reason, count in self.dropped.items()) or "none dropped"
+        changed = "".join(f", {count:,} {what}" for what, count in self.changed.items())
         west, south, east, north = self.bounds
+        accuracy = "an accuracy unknown" if self.accuracy is None else f"an accuracy of {self.accuracy:g} m"
+        where = "" if self.path is None else f" in {self.path}"
+        notes = "".join(f" {note}" for note in self.notes)
         return (
-            f"{self.features_read:,} features read, {self.features:,} written, {dropped}; "
-            f"CRS {' and '.join(self.crs_from)} to {self.crs_to}; "
-            f"bounds {west:.6g}, {south:.6g}, {east:.6g}, {north:.6g}; {self.bytes:,} bytes in {self.path}"
+            f"{self.features_read:,} features read, {self.features:,} written, {dropped}{changed}; "
+            f"CRS {' and '.join(self.crs_from)} to {self.crs_to} with {accuracy}; "
+            f"bounds {west:.6g}, {south:.6g}, {east:.6g}, {north:.6g}; "
+            f"{self.bytes:,} bytes{where}, SHA-256 {self.sha256}.{notes}"
         )
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as JSON types, small enough to travel between tasks."""
         return {
-            "path": str(self.path),
+            "path": None if self.path is None else str(self.path),
             "bytes": self.bytes,
             "sha256": self.sha256,
             "features_read": self.features_read,
             "features": self.features,
             "dropped": dict(self.dropped),
+            "changed": dict(self.changed),
             "crs_from": list(self.crs_from),
             "crs_to": self.crs_to,
+            "accuracy": self.accuracy,
+            "edge_error": self.edge_error,
             "bounds": list(self.bounds),
+            "notes": list(self.notes),
         }
+
+
+def report_of(tally: Tally, options: Options, *, size: int, sha256: str, crs_to: str) -> ExportReport:
+    """
+    Sum up.
+
+    :param tally: of all features.
+    :param options: which gave the thresholds.
+    :param size: bytes that were written.
+    :param sha256: their digest.
+    :param crs_to: the reference system that they are in.
+    """
+    return ExportReport(
+        path=None,
+        bytes=size,
+        sha256=sha256,
+        features_read=tally.read,
+        features=tally.written,
+        dropped=dict(tally.dropped),
+        changed=dict(tally.changed),
+        crs_from=tuple(tally.crs_from),
+        crs_to=crs_to,
+        accuracy=tally.accuracy,
+        edge_error=tally.edge_error,
+        bounds=tally.bounds,
+        notes=(*tally.notes, *_notes(tally, options)),
+    )
+
+
+def _notes(tally: Tally, options: Options) -> Iterator[str]:
+    if tally.accuracy is None:
+        yield "PROJ does not know how accurate the transformation to WGS 84 is."
+    elif tally.accuracy > options.accuracy_warning:
+        yield f"The transformation to WGS 84 may be off by {tally.accuracy:g} m."
+    if tally.edge_error > _EDGE_ERROR:
+        yield (
+            f"Straight edges of the source's system are curves in longitude, latitude: up to {tally.edge_error:,.0f} m "
+            "off. Put vertices on long edges with max_segment=."
+        )

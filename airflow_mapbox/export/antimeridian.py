@@ -1,0 +1,144 @@
+"""
+Cuts geometries where they cross ±180 degrees of longitude (RFC 7946, section 3.1.9), also polygons over a pole.
+
+The longitudes of a line or ring are counted on past ±180, and the result cut into turns of 360 degrees. The package
+``antimeridian`` does this by cases: it raises for heights and makes slivers of vertices at −180.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+
+from airflow_mapbox.export.crs84 import Transformation
+from airflow_mapbox.export.shapes import Shapes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def crossings(source: Shapes, lonlat: Shapes, way: Transformation) -> NDArray[np.int64]:
+    """
+    Find edges that cross the antimeridian.
+
+    An edge of more than 180 degrees does, where the source is in longitude, latitude; of exactly 360 it is an edge all
+    around the world. In any other system the middle of the edge tells which way it goes.
+
+    :param source: before the transformation.
+    :param lonlat: after it.
+    :param way: how it was transformed.
+    :return: for each coordinate the turn, −1, 0 or 1, from it to the next one; shape (m,).
+    """
+    turns = np.zeros(len(lonlat.x), dtype=np.int64)
+    if lonlat.kind.least == 0 or np.ptp(lonlat.x) <= 180:
+        return turns
+    spans = np.diff(lonlat.x)
+    wide = np.flatnonzero((np.abs(spans) > 180) & (np.abs(spans) < 360) & lonlat.edges_inside())
+    if way.projected and len(wide):
+        x, _, _ = way.points((source.x[wide] + source.x[wide + 1]) / 2, (source.y[wide] + source.y[wide + 1]) / 2)
+        straight = lonlat.x[wide] + spans[wide] / 2
+        off = np.abs((x - straight + 180) % 360 - 180)
+        wide = wide[~(off < 90)]
+    turns[wide] = -np.sign(spans[wide]).astype(np.int64)
+    return turns
+
+
+def cut(source: Shapes, lonlat: Shapes, turns: NDArray[np.int64], *, projected: bool) -> NDArray[Any]:
+    """
+    Cut geometries.
+
+    :param source: before the transformation, which tells what is inside of a ring around a pole.
+    :param lonlat: after it.
+    :param turns: what :func:`crossings` gave.
+    :param projected: whether the source is in a projected system.
+    :return: an array of shapely geometries within ±180 degrees, shape (n,).
+    """
+    paths, firsts = lonlat.paths, lonlat.starts
+    cut_ones = np.empty(len(lonlat), dtype=object)
+    rings = lonlat.kind.has_rings
+    shells = _shells(lonlat)
+    for place in range(len(lonlat)):
+        members = range(np.searchsorted(paths, firsts[place]), np.searchsorted(paths, firsts[place + 1]))
+        pieces: list[Any] = []
+        for path in members:
+            chosen = slice(paths[path], paths[path + 1])
+            coordinates = lonlat_of(lonlat, chosen, turns[chosen])
+            if not rings:
+                pieces += _within(shapely.linestrings(coordinates))
+                continue
+            turned = int(turns[chosen][:-1].sum())
+            if turned:
+                north = _is_north(source.x[chosen], source.y[chosen], lonlat.y[chosen], turned, shells[path], projected)
+                coordinates = _over_pole(coordinates, 90.0 if north else -90.0)
+            area = shapely.polygons(coordinates)
+            if not shapely.is_valid(area):
+                area = shapely.make_valid(area, method="structure", keep_collapsed=False)
+            area = shapely.union_all(_within(area))
+            if shells[path]:
+                pieces.append(area)
+            else:
+                pieces[-1] = shapely.difference(pieces[-1], area)
+        cut_ones[place] = _joined(pieces, rings)
+    return cut_ones
+
+
+def lonlat_of(lonlat: Shapes, chosen: slice, turns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Give the coordinates of a path with longitudes counted on past ±180."""
+    x = lonlat.x[chosen] + 360.0 * np.concatenate(([0], np.cumsum(turns[:-1])))
+    ordinates = [x, lonlat.y[chosen]] + ([] if lonlat.z is None else [lonlat.z[chosen]])
+    return np.stack(ordinates, axis=1)
+
+
+def _shells(lonlat: Shapes) -> NDArray[np.bool_]:
+    """Tell which paths are outer rings."""
+    shells = np.zeros(len(lonlat.paths) - 1, dtype=bool)
+    if lonlat.kind.has_rings:
+        shells[lonlat.offsets[-2][:-1]] = True
+    return shells
+
+
+def _is_north(x: Any, y: Any, latitudes: Any, turned: int, shell: bool, projected: bool) -> bool:
+    """
+    Say which pole a ring goes around.
+
+    A projected ring has an inside: to the left of a ring that is wound counter-clockwise is the pole that it holds. In
+    longitude, latitude a ring around a pole has none, and the nearer pole is meant.
+    """
+    if not projected:
+        return bool(np.mean(latitudes) > 0)
+    x, y = x - x[0], y - y[0]
+    counter_clockwise = np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) > 0
+    return bool(counter_clockwise == (turned > 0))
+
+
+def _over_pole(coordinates: NDArray[np.float64], pole: float) -> NDArray[np.float64]:
+    """Close a ring that goes once around the world along the pole."""
+    first, last = coordinates[0].copy(), coordinates[-1].copy()
+    first[1] = last[1] = pole
+    return np.concatenate((coordinates, [last, first, coordinates[0]]))
+
+
+def _within(geometry: Any) -> list[Any]:
+    """Cut into turns of the world, and move each to within ±180 degrees."""
+    west, _, east, _ = shapely.bounds(geometry)
+    pieces = []
+    for turn in range(int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))):
+        piece = shapely.intersection(geometry, shapely.box(360 * turn - 180, -90, 360 * turn + 180, 90))
+        pieces += [
+            shapely.transform(part, lambda c, turn=turn: c - [360 * turn, 0], include_z=False)
+            if not shapely.has_z(part)
+            else shapely.transform(part, lambda c, turn=turn: c - [360 * turn, 0, 0], include_z=True)
+            for part in shapely.get_parts(piece)
+            if shapely.get_dimensions(part) == shapely.get_dimensions(geometry)
+        ]
+    return pieces
+
+
+def _joined(pieces: list[Any], rings: bool) -> Any:
+    parts = shapely.get_parts(np.array(pieces, dtype=object))
+    wanted = parts[shapely.get_dimensions(parts) == (2 if rings else 1)] if len(parts) else parts
+    if len(wanted) == 1:
+        return wanted[0]
+    return shapely.multipolygons(wanted) if rings else shapely.multilinestrings(wanted)

@@ -1,0 +1,145 @@
+"""Coordinates that are finite, on the globe, and on the map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+
+from airflow_mapbox.export.shapes import Shapes
+from airflow_mapbox.preflight.formats import WEB_MERCATOR_LATITUDE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_NOISE = 1e-9  # degrees by which a transformation misses the edge of the globe or of the map
+
+
+@dataclass(frozen=True)
+class Problem:
+    """
+    What is wrong with one geometry.
+
+    :param row: which it is.
+    :param clause: a clause that follows "Feature n".
+    """
+
+    row: int
+    clause: str
+
+
+def not_finite(shapes: Shapes) -> Problem | None:
+    """Find the first geometry of a source with NaN or infinity, which encoders turn into null without a word."""
+    ordinates = [shapes.x, shapes.y] + ([] if shapes.z is None else [shapes.z])
+    # A sum is finite only where everything is; the reverse fails for numbers that no map has.
+    if all(np.isfinite(np.sum(ordinate)) for ordinate in ordinates):
+        return None
+    finite = np.isfinite(shapes.coordinates()).all(axis=1)
+    if finite.all():
+        return None
+    first = int(np.argmin(finite))
+    position = ", ".join(map(str, shapes.coordinates()[first].tolist()))
+    return Problem(
+        _row(shapes, first),
+        f"has a coordinate that is not finite in the source ({position}). Repair it, or filter such features first.",
+    )
+
+
+def off_globe(shapes: Shapes) -> Problem | None:
+    """Find the first geometry with a coordinate beyond ±180 or ±90 degrees."""
+    if not len(shapes.x) or (_largest(shapes.x) <= 180 + _NOISE and _largest(shapes.y) <= 90 + _NOISE):
+        return None
+    first = int(np.argmin((np.abs(shapes.x) <= 180 + _NOISE) & (np.abs(shapes.y) <= 90 + _NOISE)))
+    longitude, latitude = float(shapes.x[first]), float(shapes.y[first])
+    row = _row(shapes, first)
+    if not np.isfinite([longitude, latitude]).all():
+        return Problem(
+            row,
+            f"has a coordinate that is not finite ({longitude}, {latitude}) in longitude, latitude: it is outside of "
+            "where its reference system can be transformed.",
+        )
+    counted = " The source may count longitudes from 0 to 360: subtract 360 beyond 180."
+    return Problem(
+        row,
+        f"has ({longitude}, {latitude}) in longitude, latitude, beyond ±180 or ±85.0511 degrees, which Mapbox refuses. "
+        "Check the reference system of the source, or filter such features first."
+        + (counted if 180 < longitude <= 360 and abs(latitude) <= 90 else ""),
+    )
+
+
+def off_map(shapes: Shapes) -> NDArray[np.bool_]:
+    """Tell which geometries go beyond the latitudes of Web Mercator."""
+    beyond = np.abs(shapes.y) > WEB_MERCATOR_LATITUDE + _NOISE
+    found = np.zeros(len(shapes), dtype=bool)
+    if beyond.any():
+        found[shapes.owners(np.flatnonzero(beyond))] = True
+    return found
+
+
+def refused_latitude(shapes: Shapes) -> Problem:
+    """Say of the first geometry of some that go beyond the map that they do."""
+    first = int(np.argmax(np.abs(shapes.y) > WEB_MERCATOR_LATITUDE + _NOISE))
+    return Problem(
+        _row(shapes, first),
+        f"has ({float(shapes.x[first])}, {float(shapes.y[first])}) in longitude, latitude, beyond ±85.0511 degrees, "
+        'where Mapbox\'s map ends. Cut such features there with beyond_mercator="clip", or filter them first.',
+    )
+
+
+def clip(geometries: NDArray[Any], decimals: int) -> NDArray[Any]:
+    """
+    Cut geometries at the edge of the map.
+
+    :param geometries: of shapely, in degrees.
+    :param decimals: that will be kept.
+    :return: of the same dimension, or empty where they lie beyond.
+    """
+    edge = innermost(decimals)
+    inside = shapely.intersection(geometries, shapely.box(-180, -edge, 180, edge))
+    dimensions = shapely.get_dimensions(geometries)
+    mixed = np.flatnonzero(shapely.get_type_id(inside) == shapely.GeometryType.GEOMETRYCOLLECTION)
+    for place in mixed:
+        # What only touches the edge is left as a line or a point.
+        parts = shapely.get_parts(inside[place])
+        inside[place] = shapely.union_all(parts[shapely.get_dimensions(parts) == dimensions[place]])
+    inside[shapely.get_dimensions(inside) != dimensions] = shapely.Point()
+    return np.asarray(inside)
+
+
+def innermost(decimals: int) -> float:
+    """Give the last latitude on the map: it is 85.05112877980…, which seven decimals would take over the edge."""
+    return float(np.floor(WEB_MERCATOR_LATITUDE * 10.0**decimals) / 10.0**decimals)
+
+
+def scaled(shapes: Shapes, decimals: int) -> Shapes:
+    """
+    Round to whole numbers of the last decimal kept.
+
+    :param shapes: in degrees, on the map.
+    :param decimals: kept.
+    """
+    scale = 10.0**decimals
+    edge = np.floor(WEB_MERCATOR_LATITUDE * scale)
+    x, y = np.rint(shapes.x * scale), np.rint(shapes.y * scale)
+    np.clip(x, -180 * scale, 180 * scale, out=x)
+    np.clip(y, -edge, edge, out=y)
+    z = None if shapes.z is None else np.rint(shapes.z * scale)
+    return replace(shapes, x=x, y=y, z=z)
+
+
+def unscaled(shapes: Shapes, decimals: int) -> Shapes:
+    """Give whole numbers of the last decimal as degrees again, without negative zeros."""
+    scale = 10.0**decimals
+    z = None if shapes.z is None else shapes.z / scale + 0.0
+    return replace(shapes, x=shapes.x / scale + 0.0, y=shapes.y / scale + 0.0, z=z)
+
+
+def _largest(ordinates: NDArray[np.float64]) -> float:
+    largest = max(float(np.max(ordinates)), -float(np.min(ordinates)))
+    return float("inf") if np.isnan(largest) else largest
+
+
+def _row(shapes: Shapes, coordinate: int) -> int:
+    return int(shapes.rows[shapes.owners(np.array([coordinate]))[0]])

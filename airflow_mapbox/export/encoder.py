@@ -1,0 +1,156 @@
+"""Features of one slice as GeoJSON text: coordinates and attributes are written by column, and joined by row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from airflow_mapbox.export.attributes import encode_properties
+from airflow_mapbox.export.batch import Batch
+from airflow_mapbox.export.crs84 import known_crs
+from airflow_mapbox.export.errors import CoordinatesError, InvalidGeometryError, UnreadableSourceError
+from airflow_mapbox.export.geometry_columns import Geometries, GeometryError, read_geometries
+from airflow_mapbox.export.locate import Located, ProblemError, locate
+from airflow_mapbox.export.numerals import number_texts, position_texts
+from airflow_mapbox.export.options import Options
+from airflow_mapbox.export.shapes import Shapes
+from airflow_mapbox.export.tally import Tally
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pyproj import CRS
+
+_NO_GEOMETRY, _EMPTY = "no geometry", "empty geometry"
+
+
+def encode(batch: Batch, given: CRS | None, options: Options) -> tuple[pa.Array, Tally]:
+    """
+    Write the features of a batch.
+
+    :param batch: of a size that fits in memory several times.
+    :param given: the reference system of data that does not name its own.
+    :param options: what to do where there is a choice.
+    :return: one text a feature that is left, each beginning with a comma and a line break; and what happened.
+    :raises ExportError: for what cannot be exported.
+    """
+    tally = Tally(read=len(batch))
+    try:
+        found = read_geometries(batch.geometry, batch.kind)
+    except GeometryError as error:
+        raise UnreadableSourceError(
+            f"{batch.origin} cannot be read: feature {batch.first + error.row}: {error}."
+        ) from None
+    tally.drop(_NO_GEOMETRY, len(found.missing))
+    tally.drop(_EMPTY, len(found.empty))
+    if not found.shapes:
+        return pa.array([], pa.string()), tally
+    crs = known_crs(batch.crs, given)
+    try:
+        located = locate(found.shapes, crs, options, tally)
+    except ProblemError as error:
+        raise _refused(error, found, batch) from None
+    rows, texts = _geometry_texts(found, located, tally)
+    tally.written = len(rows)
+    if not len(rows):
+        return pa.array([], pa.string()), tally
+    tally.bounds = _bounds(located)
+    boxes = _boxes(found, located, rows) if options.write_bbox else []
+    if found.measured:
+        tally.notes["Measures (M) were dropped: GeoJSON has no place for them."] = None
+    for name in sorted(batch.as_text & batch.columns.keys()):
+        tally.notes[f"Column {name!r} has whole numbers beyond 2^53 and is written as text."] = None
+    properties = encode_properties(batch.columns, batch.as_text.union(options.as_text))
+    if len(rows) < len(batch):
+        chosen = pa.array(rows)
+        properties = [piece if isinstance(piece, str) else piece.take(chosen) for piece in properties]
+    features = pc.binary_join_element_wise(
+        ',\n{"type":"Feature",', *boxes, '"geometry":', texts, ',"properties":', *properties, "}", ""
+    )
+    return features, tally
+
+
+def _geometry_texts(found: Geometries, located: Located, tally: Tally) -> tuple[NDArray[np.int64], pa.Array]:
+    """Give the rows that are left, in order, and the text of each one's geometry."""
+    members = np.concatenate([np.empty(0, np.int64), *(shapes.rows for shapes in located.shapes)])
+    texts = [_shape_texts(shapes) for shapes in located.shapes]
+    order = np.argsort(members, kind="stable")
+    in_order = len(texts) == 1 and bool((np.diff(members) > 0).all())
+    joined = texts[0] if in_order else pa.concat_arrays([pa.array([], pa.string()), *texts]).take(pa.array(order))
+    members = members[order]
+    if found.owners is None:
+        for reason, lost in located.lost.items():
+            tally.drop(reason, len(lost))
+        return members, joined
+    owners = found.owners[members]
+    rows, starts, counts = np.unique(owners, return_index=True, return_counts=True)
+    for reason, lost in located.lost.items():
+        gone = np.setdiff1d(found.owners[lost], rows)
+        tally.drop(reason, len(gone))
+    lists = pa.ListArray.from_arrays(pa.array(np.append(starts, starts[-1:] + counts[-1:]), pa.int32()), joined)
+    together = pc.binary_join(lists, ",")
+    collection = pa.array(np.isin(rows, found.collections))
+    wrapped = pc.binary_join_element_wise('{"type":"GeometryCollection","geometries":[', together, "]}", "")
+    return rows, pc.if_else(collection, wrapped, together)
+
+
+def _shape_texts(shapes: Shapes) -> pa.Array:
+    """Give each geometry as a JSON object."""
+    kind = shapes.kind
+    brackets = kind.depth
+    if kind.least == 0:
+        texts = position_texts(shapes.coordinates(), None)
+        levels = shapes.offsets
+    else:
+        texts = position_texts(shapes.coordinates(), shapes.paths)
+        levels = shapes.offsets[:-1]
+    for inner, level in enumerate(reversed(levels)):
+        # Between positions of a multi-point, rings of a polygon or lines, polygons.
+        depth = inner + (kind.least > 0)
+        if len(level) - 1 != level[-1] or (np.diff(level) != 1).any():
+            texts = pc.binary_join(pa.ListArray.from_arrays(pa.array(level, pa.int32()), texts), "]" * depth + "," + "[" * depth)
+    return pc.binary_join_element_wise(
+        f'{{"type":"{kind.name}","coordinates":' + "[" * brackets, texts, "]" * brackets + "}", ""
+    )
+
+
+def _bounds(located: Located) -> tuple[float, float, float, float]:
+    return (
+        min(float(shapes.x.min()) for shapes in located.shapes),
+        min(float(shapes.y.min()) for shapes in located.shapes),
+        max(float(shapes.x.max()) for shapes in located.shapes),
+        max(float(shapes.y.max()) for shapes in located.shapes),
+    )
+
+
+def _boxes(found: Geometries, located: Located, rows: NDArray[np.int64]) -> list[pa.Array | str]:
+    """Give the box of each feature (RFC 7946, section 5); west of a feature that was cut is greater than east."""
+    count = int(rows[-1]) + 1
+    box = np.array([[np.inf], [np.inf], [-np.inf], [-np.inf]]).repeat(count, axis=1)
+    eastern, western = np.full(count, np.inf), np.full(count, -np.inf)
+    for shapes in located.shapes:
+        starts = shapes.starts[:-1]
+        owners = shapes.rows if found.owners is None else found.owners[shapes.rows]
+        for place, (ordinate, extreme) in enumerate(
+            ((shapes.x, np.minimum), (shapes.y, np.minimum), (shapes.x, np.maximum), (shapes.y, np.maximum))
+        ):
+            extreme.at(box[place], owners, extreme.reduceat(ordinate, starts))
+        np.minimum.at(eastern, owners, np.minimum.reduceat(np.where(shapes.x > 0, shapes.x, np.inf), starts))
+        np.maximum.at(western, owners, np.maximum.reduceat(np.where(shapes.x < 0, shapes.x, -np.inf), starts))
+    crossing = located.crossing if found.owners is None else found.owners[located.crossing]
+    across = np.zeros(count, dtype=bool)
+    across[crossing[crossing < count]] = True
+    # A polygon over a pole goes all around the world, and so does its box.
+    across &= western < eastern
+    box[0] = np.where(across, eastern, box[0])
+    box[2] = np.where(across, western, box[2])
+    corners: list[Any] = [number_texts(np.ascontiguousarray(side[rows])) for side in box]
+    return ['"bbox":[', corners[0], ",", corners[1], ",", corners[2], ",", corners[3], "],"]
+
+
+def _refused(error: ProblemError, found: Geometries, batch: Batch) -> CoordinatesError:
+    row = error.problem.row if found.owners is None else int(found.owners[error.problem.row])
+    kind = InvalidGeometryError if error.problem.clause.startswith("is not valid") else CoordinatesError
+    return kind(f"Feature {batch.first + row} {error.problem.clause}")

@@ -1,0 +1,66 @@
+"""The features of a source as text, written by threads and given in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pyarrow as pa
+from pyproj import CRS
+
+from airflow_mapbox.export.batch import Batch
+from airflow_mapbox.export.encoder import encode
+from airflow_mapbox.export.options import Options
+from airflow_mapbox.export.sources import ExportSource, read_source
+from airflow_mapbox.export.sources.selection import Selection
+from airflow_mapbox.export.tally import Tally
+
+# Most of the work is done outside of Python's lock; processes would have to send what they made to each other, and
+# a task's process may be one that is not allowed to have any.
+THREADS = 2
+_AHEAD = 4  # slices that are written or wait to be
+
+Encoded = tuple[pa.Array, Tally]
+
+
+def encoded_features(
+    source: ExportSource, *, crs: CRS | None, options: Options, selection: Selection, batch_rows: int | None
+) -> Iterator[Encoded]:
+    """
+    Write the features of a source.
+
+    :param source: read in the caller's thread, as the result is asked for.
+    :param crs: for data that does not name its own.
+    :param options: what to do where there is a choice.
+    :param selection: of what is in the source.
+    :param batch_rows: features a slice, at most.
+    :return: slices of features, as :func:`encode` gives them, in the source's order.
+    :raises ExportError: for what cannot be exported.
+    """
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="export")
+    try:
+        for batches in read_source(source, selection):
+            yield from _in_order(pool, batches, crs, options, batch_rows)
+            del batches
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, batches: Iterator[Batch], crs: CRS | None, options: Options, rows: int | None
+) -> Iterator[Encoded]:
+    pending: deque[Future[Encoded]] = deque()
+    try:
+        for batch in batches:
+            for part in batch.slices(rows):
+                pending.append(pool.submit(encode, part, crs, options))
+                del part
+                if len(pending) >= _AHEAD:
+                    yield pending.popleft().result()
+            del batch
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()

@@ -1,0 +1,265 @@
+"""A column of geometries, in any encoding that sources have, as arrays of coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import geoarrow.pyarrow as geoarrow
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+
+from airflow_mapbox.export.shapes import KINDS, Kind, Shapes, from_shapely
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# WKB as binary, the nested lists of GeoArrow, or an array of shapely geometries.
+GeometryColumn: TypeAlias = "pa.Array | NDArray[Any]"
+
+_COLLECTION = 7
+_WKB_TYPES = {
+    1: geoarrow.point(),
+    2: geoarrow.linestring(),
+    3: geoarrow.polygon(),
+    4: geoarrow.multipoint(),
+    5: geoarrow.multilinestring(),
+    6: geoarrow.multipolygon(),
+}
+_DIMENSIONS = (
+    geoarrow.Dimensions.XY,
+    geoarrow.Dimensions.XYZ,
+    geoarrow.Dimensions.XYM,
+    geoarrow.Dimensions.XYZM,
+)
+
+
+class GeometryError(ValueError):
+    """
+    A geometry cannot be read.
+
+    :param row: its place in the column.
+    """
+
+    def __init__(self, message: str, row: int) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+@dataclass(frozen=True)
+class Geometries:
+    """
+    What is in a column.
+
+    :param shapes: simple geometries and the members of collections, by kind; their rows count members.
+    :param owners: the row of the column that each member belongs to, or None where there is no collection, and each
+        row is its own member.
+    :param missing: rows that are null.
+    :param empty: rows that have no coordinates.
+    :param collections: rows that are collections.
+    :param measured: whether some have an M, which GeoJSON has no place for.
+    """
+
+    shapes: tuple[Shapes, ...]
+    owners: NDArray[np.int64] | None
+    missing: NDArray[np.int64]
+    empty: NDArray[np.int64]
+    collections: NDArray[np.int64]
+    measured: bool
+
+
+def read_geometries(column: GeometryColumn, kind: Kind | None = None) -> Geometries:
+    """
+    Read a column.
+
+    :param column: of any encoding.
+    :param kind: of all of them, for nested lists.
+    :raises GeometryError: for bytes that are no geometry.
+    """
+    if isinstance(column, np.ndarray):
+        return _from_shapely(column)
+    if kind is not None:
+        return _from_lists(column, kind)
+    return _from_wkb(column)
+
+
+def sizes(column: GeometryColumn) -> NDArray[np.int64]:
+    """
+    Say how many bytes each geometry takes, about.
+
+    :param column: of any encoding.
+    """
+    if isinstance(column, np.ndarray):
+        return np.asarray(shapely.get_num_coordinates(column), dtype=np.int64) * 16
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        return np.asarray(pc.fill_null(pc.binary_length(column), 0), dtype=np.int64)
+    starts = np.arange(len(column) + 1)
+    while pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        levels = np.asarray(column.offsets, dtype=np.int64)
+        starts, column = levels[starts] - levels[0], column.flatten()
+    return np.diff(starts) * 16
+
+
+def _from_shapely(column: NDArray[Any]) -> Geometries:
+    missing, empty = shapely.is_missing(column), shapely.is_empty(column)
+    rows = np.flatnonzero(~(missing | empty))
+    collected = shapely.get_type_id(column[rows]) == shapely.GeometryType.GEOMETRYCOLLECTION
+    members, owners = _members(column[rows]) if collected.any() else (column[rows], np.arange(len(rows)))
+    return Geometries(
+        tuple(from_shapely(members, np.arange(len(members)) if collected.any() else rows)),
+        rows[owners] if collected.any() else None,
+        np.flatnonzero(missing),
+        np.flatnonzero(empty),
+        rows[collected],
+        bool(shapely.has_m(members).any()) if hasattr(shapely, "has_m") else False,
+    )
+
+
+def _members(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Take collections apart, however deep they are nested (RFC 7946, section 3.1.8, advises against nesting)."""
+    owners = np.arange(len(geometries))
+    while (collected := shapely.get_type_id(geometries) == shapely.GeometryType.GEOMETRYCOLLECTION).any():
+        # Parts of multi-part geometries stay together: only collections are taken apart.
+        counts = np.where(collected, shapely.get_num_geometries(geometries), 1)
+        parts, parents = shapely.get_parts(geometries[collected], return_index=True)
+        apart = np.empty(counts.sum(), dtype=object)
+        sources = np.repeat(np.arange(len(geometries)), counts)
+        apart[collected[sources]] = parts
+        apart[~collected[sources]] = geometries[~collected]
+        geometries, owners = apart, owners[sources]
+    full = ~shapely.is_empty(geometries)
+    return geometries[full], owners[full]
+
+
+def _from_lists(column: pa.Array, kind: Kind) -> Geometries:
+    missing = np.flatnonzero(np.asarray(column.is_null()))
+    rows = np.flatnonzero(np.asarray(column.is_valid()))
+    shapes = _walk(column.drop_null() if len(missing) else column, kind, rows)
+    full = _full(shapes)
+    return Geometries((shapes.select(full),), None, missing, rows[~full], np.empty(0, np.int64), False)
+
+
+def _walk(column: pa.Array, kind: Kind, rows: NDArray[np.int64]) -> Shapes:
+    """Walk the nested lists of GeoArrow, none of them null, down to the coordinates."""
+    offsets = []
+    for _ in range(kind.depth):
+        level = np.asarray(column.offsets, dtype=np.int64)
+        offsets.append(level - level[0])
+        column = column.flatten()
+    if pa.types.is_struct(column.type):
+        ordinates = dict(zip([field.name for field in column.type], column.flatten(), strict=True))
+        x, y, z = (None if name not in ordinates else np.asarray(ordinates[name], np.float64) for name in "xyz")
+    else:
+        size = column.type.list_size
+        flat = np.asarray(column.flatten(), np.float64).reshape(-1, size)
+        high = "z" in column.type.value_field.name or (size == 3 and column.type.value_field.name != "xym")
+        x, y, z = flat[:, 0].copy(), flat[:, 1].copy(), flat[:, 2].copy() if high else None
+    return Shapes(kind, rows, tuple(offsets), x, y, z)  # type: ignore[arg-type]
+
+
+def _full(shapes: Shapes) -> NDArray[np.bool_]:
+    """Tell which geometries have coordinates; an empty point is one of NaN."""
+    if shapes.kind.depth == 0:
+        return ~(np.isnan(shapes.x) & np.isnan(shapes.y))
+    return np.diff(shapes.starts) > 0
+
+
+def _from_wkb(column: pa.Array) -> Geometries:
+    missing = np.flatnonzero(np.asarray(column.is_null()))
+    rows = np.flatnonzero(np.asarray(column.is_valid()))
+    if len(missing):
+        column = column.drop_null()
+    codes = _codes(column, rows)
+    numbers, dimensions = codes % 10, codes // 10
+    if _needs_geos(column, numbers):
+        return _merged(_from_shapely(_parsed(column, rows)), missing, rows)
+    found, empty = [], [np.empty(0, np.int64)]
+    for code in np.unique(codes):
+        chosen = codes == code
+        several = not chosen.all()
+        shapes = _native(column.filter(pa.array(chosen)) if several else column, int(code), rows[chosen])
+        full = _full(shapes)
+        found.append(shapes.select(full))
+        empty.append(shapes.rows[~full])
+    return Geometries(
+        tuple(shapes for shapes in found if len(shapes)),
+        None,
+        missing,
+        np.sort(np.concatenate(empty)),
+        np.empty(0, np.int64),
+        bool((dimensions >= 2).any()),
+    )
+
+
+def _codes(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give ten times the dimensions (XY, XYZ, XYM, XYZM) plus the type of each, of ISO WKB as well as PostGIS's."""
+    _, offsets, data = column.buffers()
+    wide = np.int64 if pa.types.is_large_binary(column.type) else np.int32
+    starts = np.frombuffer(offsets, wide)[column.offset : column.offset + len(column) + 1].astype(np.int64)
+    short = np.flatnonzero(np.diff(starts) < 9)
+    if len(short):
+        raise GeometryError("its geometry has too few bytes for WKB", int(rows[short[0]]))
+    if not len(column):
+        return np.empty(0, np.int64)
+    bytes_ = np.frombuffer(data, np.uint8)
+    head = bytes_[starts[:-1, None] + np.arange(5)].astype(np.int64)
+    little = head[:, :1] == 1
+    octets = np.where(little, head[:, 4:0:-1], head[:, 1:])
+    code = ((octets[:, 0] << 24) | (octets[:, 1] << 16) | (octets[:, 2] << 8) | octets[:, 3]).astype(np.int64)
+    iso, flags = (code & 0x1FFFFFFF), code >> 29
+    dimensions = np.where(iso >= 1000, iso // 1000, (flags >> 2 & 1) + (flags >> 1 & 1) * 2)
+    numbers = iso % 1000
+    odd = np.flatnonzero((head[:, 0] > 1) | (numbers < 1) | (numbers > _COLLECTION) | (dimensions > 3))
+    if len(odd):
+        number = int(numbers[odd[0]])
+        curved = 8 <= number <= 14
+        raise GeometryError(
+            f"its geometry is a curve (WKB type {number}), which GeoJSON has not: linearise it first"
+            if curved
+            else "its geometry is no WKB",
+            int(rows[odd[0]]),
+        )
+    return dimensions * 10 + numbers
+
+
+def _needs_geos(column: pa.Array, numbers: NDArray[np.int64]) -> bool:
+    return bool((numbers == _COLLECTION).any())
+
+
+def _native(column: pa.Array, code: int, rows: NDArray[np.int64]) -> Shapes:
+    target = _WKB_TYPES[code % 10].with_dimensions(_DIMENSIONS[code // 10])
+    try:
+        lists = geoarrow.as_geoarrow(geoarrow.wkb().wrap_array(column.cast(pa.binary())), target).storage
+    except Exception:  # geoarrow-c raises what it likes
+        lists = None
+    if lists is None:
+        _parsed(column, rows)  # which says where
+        raise GeometryError("its geometry cannot be read", int(rows[0]))
+    return _walk(lists, KINDS[code % 10], rows)
+
+
+def _parsed(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[Any]:
+    data = np.asarray(column, dtype=object)
+    geometries = shapely.from_wkb(data, on_invalid="ignore")
+    failed = np.flatnonzero(shapely.is_missing(geometries))
+    if len(failed):
+        raise GeometryError("its geometry is no WKB that can be read", int(rows[failed[0]]))
+    return np.asarray(geometries)
+
+
+def _merged(found: Geometries, missing: NDArray[np.int64], rows: NDArray[np.int64]) -> Geometries:
+    """Number what was read of the rows that are there by all rows."""
+    shapes = found.shapes
+    if found.owners is None:
+        shapes = tuple(Shapes(s.kind, rows[s.rows], s.offsets, s.x, s.y, s.z) for s in shapes)
+    return Geometries(
+        shapes,
+        None if found.owners is None else rows[found.owners],
+        missing,
+        rows[found.empty],
+        rows[found.collections],
+        found.measured,
+    )

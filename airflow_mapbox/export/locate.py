@@ -1,0 +1,229 @@
+"""
+The order of what happens to geometries, which decides whether they end up right.
+
+Transform → antimeridian → clip → round → wind → validity → repair → wind again. Repairing before the cut would turn a
+polygon over a pole into lines without area, and rounding after the repair would break it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+from pyproj import CRS
+
+from airflow_mapbox.export import antimeridian, bounds
+from airflow_mapbox.export.bounds import Problem
+from airflow_mapbox.export.crs84 import Transformation, transformation
+from airflow_mapbox.export.edges import densify, edge_error
+from airflow_mapbox.export.options import Options
+from airflow_mapbox.export.rings import close_rings, wind_rings, without_repeats, without_short
+from airflow_mapbox.export.shapes import Shapes, from_shapely
+from airflow_mapbox.export.tally import Tally
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CUT = "cut at the antimeridian"
+CLIPPED = "clipped at ±85.0511 degrees"
+REPAIRED = "repaired"
+BEYOND = "beyond ±85.0511 degrees"
+COLLAPSED = "smaller than the precision"
+INVALID = "invalid geometry"
+
+
+class ProblemError(ValueError):
+    """
+    Geometries that cannot be exported.
+
+    :param problem: the first one.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.clause)
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class Located:
+    """
+    Geometries as they are written.
+
+    :param shapes: in degrees, rounded.
+    :param crossing: rows that were cut at the antimeridian.
+    :param lost: by reason, rows of which nothing is left.
+    """
+
+    shapes: tuple[Shapes, ...]
+    crossing: NDArray[np.int64]
+    lost: dict[str, NDArray[np.int64]]
+
+
+def locate(groups: tuple[Shapes, ...], crs: CRS, options: Options, tally: Tally) -> Located:
+    """
+    Bring geometries to longitude, latitude, and make them what GeoJSON and Mapbox take.
+
+    :param groups: of the source, by kind; no row twice.
+    :param crs: what they are in.
+    :param options: what to do where there is a choice.
+    :param tally: told of the transformation.
+    :raises ProblemError: for the first geometry that cannot be exported.
+    """
+    way = transformation(crs)
+    locator = _Locator(way, options, tally)
+    written, problems = [], []
+    for shapes in groups:
+        try:
+            written += list(locator.locate(shapes))
+        except ProblemError as error:
+            problems.append(error)
+    if problems:
+        raise min(problems, key=lambda error: error.problem.row)
+    locator.note()
+    return Located(
+        tuple(shapes for shapes in written if len(shapes)),
+        np.concatenate([np.empty(0, np.int64), *locator.crossing]),
+        {reason: np.concatenate(rows) for reason, rows in locator.lost.items()},
+    )
+
+
+class _Locator:
+    """Takes geometries of one kind after another through the stages."""
+
+    def __init__(self, way: Transformation, options: Options, tally: Tally) -> None:
+        self._way = way
+        self._options = options
+        self._tally = tally
+        self.crossing: list[NDArray[np.int64]] = []
+        self.lost: dict[str, list[NDArray[np.int64]]] = {}
+
+    def locate(self, shapes: Shapes) -> Iterator[Shapes]:
+        if self._options.z == "drop" and not self._way.crs.is_geocentric:
+            shapes = Shapes(shapes.kind, shapes.rows, shapes.offsets, shapes.x, shapes.y)
+        _raise(bounds.not_finite(shapes))
+        source = without_short(close_rings(shapes))
+        if len(source) < len(shapes):
+            self._lose(COLLAPSED, np.setdiff1d(shapes.rows, source.rows))
+            if not len(source):
+                return
+        straight = self._way.projected and source.kind.least > 0
+        if straight and self._options.max_segment is not None:
+            source = densify(source, self._options.max_segment / self._way.metre)
+        lonlat = self._way.apply(source)
+        _raise(bounds.off_globe(lonlat))
+        if straight:
+            self._tally.edge_error = max(self._tally.edge_error, edge_error(source, lonlat, self._way))
+        for uncut in self._cut(source, lonlat):
+            for on_map in self._clipped(uncut):
+                yield from self._tidied(source, on_map)
+
+    def note(self) -> None:
+        """Say what the transformations of this thread were."""
+        self._tally.crs_from[self._way.name] = None
+        accuracy = self._tally.accuracy = self._way.accuracy()
+        if self._way.better is not None and (accuracy is None or self._way.better[1] < accuracy):
+            grids, metres = self._way.better
+            now = "unknown" if accuracy is None else f"{accuracy:g} m"
+            self._tally.notes[
+                f"From {self._way.name} positions may be off by {now}, and by {metres:g} m with PROJ's grid {grids}, "
+                "which is not installed (projsync, or PROJ_NETWORK=ON)."
+            ] = None
+
+    def _cut(self, source: Shapes, lonlat: Shapes) -> Iterator[Shapes]:
+        if self._options.antimeridian == "keep":
+            yield lonlat
+            return
+        turns = antimeridian.crossings(source, lonlat, self._way)
+        if not turns.any():
+            yield lonlat
+            return
+        suspects = np.zeros(len(lonlat), dtype=bool)
+        suspects[lonlat.owners(np.flatnonzero(turns))] = True
+        yield lonlat.select(~suspects)
+        chosen = np.repeat(suspects, np.diff(lonlat.starts))
+        crossing = lonlat.select(suspects)
+        pieces = antimeridian.cut(source.select(suspects), crossing, turns[chosen], projected=self._way.projected)
+        self.crossing.append(crossing.rows)
+        self._tally.change(CUT, len(crossing))
+        yield from self._arrays(pieces, crossing.rows, COLLAPSED)
+
+    def _clipped(self, shapes: Shapes) -> Iterator[Shapes]:
+        beyond = bounds.off_map(shapes)
+        if not beyond.any():
+            yield shapes
+            return
+        if self._options.beyond_mercator == "error":
+            _raise(bounds.refused_latitude(shapes))
+        yield shapes.select(~beyond)
+        outer = shapes.select(beyond)
+        geometries = outer.to_shapely()
+        invalid = ~shapely.is_valid(geometries)
+        if self._options.on_invalid == "fix":
+            geometries[invalid] = _repaired(geometries[invalid])
+        else:
+            outer, geometries = self._refuse(outer, geometries, invalid)
+        inside = bounds.clip(geometries, self._options.decimals)
+        self._tally.change(CLIPPED, int((~shapely.is_empty(inside)).sum()))
+        yield from self._arrays(inside, outer.rows, BEYOND)
+
+    def _tidied(self, source: Shapes, shapes: Shapes) -> Iterator[Shapes]:
+        """Round, wind, and repair."""
+        decimals = self._options.decimals
+        before = shapes.rows
+        whole = without_repeats(bounds.scaled(shapes, decimals))
+        if len(whole) < len(before):
+            self._lose(COLLAPSED, np.setdiff1d(before, whole.rows))
+        rounded = bounds.unscaled(wind_rings(whole), decimals)
+        if not rounded.kind.has_rings or not len(rounded):
+            yield rounded
+            return
+        geometries = rounded.to_shapely()
+        invalid = ~shapely.is_valid(geometries)
+        if not invalid.any():
+            yield rounded
+            return
+        yield rounded.select(~invalid)
+        broken, geometries = rounded.select(invalid), geometries[invalid]
+        if self._options.on_invalid != "fix":
+            # What only rounding broke is not the data's fault, and repaired in any case.
+            own = ~shapely.is_valid(source.select(np.isin(source.rows, broken.rows)).to_shapely())
+            broken, geometries = self._refuse(broken, geometries, own)
+        repaired = shapely.set_precision(_repaired(geometries), 10.0**-decimals)
+        self._tally.change(REPAIRED, int((~shapely.is_empty(repaired)).sum()))
+        for mended in self._arrays(repaired, broken.rows, COLLAPSED):
+            yield bounds.unscaled(wind_rings(bounds.scaled(mended, decimals)), decimals)
+
+    def _refuse(self, shapes: Shapes, geometries: Any, invalid: NDArray[np.bool_]) -> tuple[Shapes, Any]:
+        if self._options.on_invalid == "error" and invalid.any():
+            first = int(np.argmax(invalid))
+            reason = shapely.is_valid_reason(geometries[first])
+            _raise(
+                Problem(
+                    int(shapes.rows[first]),
+                    f'is not valid ({reason}, in longitude, latitude). Repair such features with on_invalid="fix", or '
+                    'leave them out with on_invalid="drop".',
+                )
+            )
+        self._lose(INVALID, shapes.rows[invalid])
+        return shapes.select(~invalid), geometries[~invalid]
+
+    def _arrays(self, geometries: NDArray[Any], rows: NDArray[np.int64], reason: str) -> Iterator[Shapes]:
+        empty = shapely.is_empty(geometries)
+        self._lose(reason, rows[empty])
+        yield from from_shapely(geometries[~empty], rows[~empty])
+
+    def _lose(self, reason: str, rows: NDArray[np.int64]) -> None:
+        if len(rows):
+            self.lost.setdefault(reason, []).append(rows)
+
+
+def _repaired(geometries: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(shapely.make_valid(geometries, method="structure", keep_collapsed=False))
+
+
+def _raise(problem: Problem | None) -> None:
+    if problem is not None:
+        raise ProblemError(problem)

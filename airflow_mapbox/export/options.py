@@ -1,0 +1,53 @@
+"""What a caller may choose about an export."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields
+from typing import Literal, get_args, get_type_hints
+
+DEFAULT_DECIMALS = 7  # about a centimetre; RFC 7946, section 11.2, advises six to seven
+_MOST_DECIMALS = 15
+
+
+@dataclass(frozen=True)
+class Options:
+    """
+    What a caller may choose.
+
+    :param decimals: kept of each coordinate, 0 to 15.
+    :param z: whether heights are kept or dropped.
+    :param on_invalid: what becomes of geometries that are invalid: repaired, left out, or an error.
+    :param beyond_mercator: what becomes of what lies beyond ±85.0511 degrees of latitude, which Mapbox refuses.
+    :param antimeridian: whether edges that span more than 180 degrees of longitude are read as crossing ±180 and cut
+        there (RFC 7946, section 3.1.9), or kept as wide as they are written.
+    :param max_segment: metres; longer edges in a projected reference system get vertices between, since straight
+        there is curved in longitude, latitude.
+    :param accuracy_warning: metres; a transformation that may be further off is warned of.
+    :param write_bbox: whether features and the collection get a ``bbox`` member (RFC 7946, section 5).
+    :param as_text: columns of numbers to write as text, such as ids longer than 2^53.
+    """
+
+    decimals: int = DEFAULT_DECIMALS
+    z: Literal["keep", "drop"] = "keep"
+    on_invalid: Literal["fix", "drop", "error"] = "fix"
+    beyond_mercator: Literal["error", "clip"] = "error"
+    antimeridian: Literal["cut", "keep"] = "cut"
+    max_segment: float | None = None
+    accuracy_warning: float = 5.0
+    write_bbox: bool = False
+    as_text: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            value, choices = getattr(self, field.name), get_args(hints[field.name])
+            if isinstance(field.default, str) and value not in choices:
+                known = " or ".join(repr(choice) for choice in choices)
+                raise ValueError(f"{field.name}={value!r}: it is {known}.")
+        if not 0 <= self.decimals <= _MOST_DECIMALS:
+            raise ValueError(f"decimals={self.decimals}: from 0 to {_MOST_DECIMALS} of them can be kept.")
+        if self.max_segment is not None and not self.max_segment > 0:
+            raise ValueError(f"max_segment={self.max_segment}: it is a length in metres.")
+        if isinstance(self.as_text, str):
+            raise ValueError(f"as_text={self.as_text!r}: give a list of column names.")

@@ -1,0 +1,103 @@
+"""A file on this machine or in object storage."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol, runtime_checkable
+from urllib.parse import unquote, urlsplit
+
+from airflow_mapbox.export.errors import UnreadableSourceError
+from airflow_mapbox.uploads.address import refuse_secrets
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+@runtime_checkable
+class OpenablePath(Protocol):
+    """What is needed of an object-storage path; Airflow's ``ObjectStoragePath`` is one, and so is ``UPath``."""
+
+    def open(self, mode: str = ...) -> IO[bytes]:
+        """Open it for reading."""
+        ...
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """
+    A file to read.
+
+    :param name: a path or URL that may be shown.
+    :param open: opens a stream of its bytes that can seek; the caller closes it.
+    :param path: where it is on this machine, or None.
+    """
+
+    name: str
+    open: Callable[[], IO[bytes]]
+    path: Path | None = None
+
+    @property
+    def suffix(self) -> str:
+        """The ending of its name, lower case, with the dot."""
+        return Path(self.name).suffix.lower()
+
+    @contextmanager
+    def local(self) -> Iterator[Path]:
+        """Give a path on this machine, for readers that need one; what is elsewhere is copied to temporary space."""
+        if self.path is not None:
+            yield self.path
+            return
+        with tempfile.TemporaryDirectory(prefix="export-") as folder:
+            copy = Path(folder) / Path(self.name).name
+            with self.open() as stream, copy.open("wb") as target:
+                shutil.copyfileobj(stream, target, 1 << 23)
+            yield copy
+
+
+def find_file(source: str | os.PathLike[str] | OpenablePath) -> SourceFile:
+    """
+    Find a file.
+
+    :param source: a local path, a URL that fsspec knows, or an object with ``open``.
+    :raises UnreadableSourceError: where it does not exist.
+    :raises ConfigurationError: where a URL carries a secret.
+    """
+    if isinstance(source, str):
+        refuse_secrets(source)
+        if source.startswith("file://"):
+            return _local(Path(unquote(urlsplit(source).path)))
+        return _url(source) if _SCHEME.match(source) else _local(Path(source))
+    if isinstance(source, Path):
+        return _local(source)
+    if isinstance(source, OpenablePath):
+        return SourceFile(str(source), lambda: _opened(str(source), lambda: source.open("rb")))
+    return _local(Path(source))
+
+
+def _local(path: Path) -> SourceFile:
+    if not path.exists():
+        raise UnreadableSourceError(f"The source {path} does not exist on this machine. Check the path.")
+    return SourceFile(str(path), lambda: path.open("rb"), path)
+
+
+def _url(url: str) -> SourceFile:
+    import fsspec
+
+    return SourceFile(url, lambda: _opened(url, lambda: fsspec.open(url, "rb").open()))
+
+
+def _opened(name: str, opener: Callable[[], Any]) -> IO[bytes]:
+    try:
+        stream: IO[bytes] = opener()
+    except Exception as error:
+        # Every store has a tree of errors of its own.
+        problem = f"{type(error).__name__}: {error}".splitlines()[0]
+    else:
+        return stream
+    raise UnreadableSourceError(f"The source {name} cannot be opened ({problem}). Check its name and the connection.")

@@ -1,0 +1,159 @@
+"""GeoParquet, read by pages of its row groups: https://geoparquet.org/releases/v1.1.0/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from airflow_mapbox.export.attributes import EXACT, columns_by_name, large_integers, may_be_large
+from airflow_mapbox.export.batch import Batch
+from airflow_mapbox.export.errors import UnreadableSourceError
+from airflow_mapbox.export.shapes import KINDS, Kind
+from airflow_mapbox.export.sources.files import SourceFile
+from airflow_mapbox.export.sources.selection import Selection
+
+BATCH_BYTES = 8 << 20  # uncompressed, of a file that is read from start to end
+_LOCAL_BUFFER, _REMOTE_BUFFER = 1 << 20, 8 << 20  # bytes a read: a request to object storage costs tens of milliseconds
+
+_LONGITUDE_LATITUDE = "OGC:CRS84"
+_NATIVE = {kind.name.lower(): kind for kind in KINDS.values()}
+
+
+def read_geoparquet(file: SourceFile, selection: Selection) -> Iterator[Batch]:
+    """
+    Read GeoParquet.
+
+    :param file: local or remote.
+    :param selection: of its columns.
+    :return: batches of about eight megabytes.
+    :raises UnreadableSourceError: where it is no GeoParquet.
+    """
+    selection.only("columns", of="GeoParquet")
+    if file.path is not None and not file.path.is_file():
+        raise UnreadableSourceError(f"{file.name} is a folder: name one GeoParquet file in it.")
+    with file.open() as stream:
+        with _named(file):
+            buffer = _LOCAL_BUFFER if file.path is not None else _REMOTE_BUFFER
+            # Buffered: row groups of any size are read by pieces. From a local path, since Arrow then reads it itself.
+            parquet = pq.ParquetFile(
+                file.path if file.path is not None else stream, pre_buffer=False, buffer_size=buffer
+            )
+        with parquet:
+            yield from _batches(file, parquet, selection)
+
+
+def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) -> Iterator[Batch]:
+    geometry = _geometry_column(file, parquet.schema_arrow)
+    names = [
+        name
+        for name in parquet.schema_arrow.names
+        if name not in geometry.not_attributes and (selection.columns is None or name in selection.columns)
+    ]
+    with _named(file):
+        as_text = frozenset(name for name in names if _is_large(parquet, name))
+        read = parquet.iter_batches(_rows(parquet), columns=[*names, geometry.name], use_threads=False)
+    first = 0
+    while True:
+        # Not around the yield as well: what is raised there is not of this file.
+        with _named(file):
+            found = next(read, None)
+        if found is None:
+            return
+        column = found.column(geometry.name)
+        column = column.storage if isinstance(column, pa.ExtensionArray) else column
+        attributes = columns_by_name((name, found.column(name)) for name in names)
+        yield Batch(column, attributes, geometry.crs, file.name, first, geometry.kind, as_text)
+        first += len(found)
+
+
+def _rows(parquet: pq.ParquetFile) -> int:
+    metadata = parquet.metadata
+    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    return max(1, BATCH_BYTES * max(metadata.num_rows, 1) // max(size, 1))
+
+
+def _is_large(parquet: pq.ParquetFile, name: str) -> bool:
+    """Say whether a column has integers past 2^53, by its statistics or else by reading it."""
+    if not may_be_large(parquet.schema_arrow.field(name).type):
+        return False
+    metadata = parquet.metadata
+    place = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == name)
+    for group in range(metadata.num_row_groups):
+        statistics = metadata.row_group(group).column(place).statistics
+        if statistics is None or not statistics.has_min_max:
+            read = parquet.iter_batches(1 << 20, columns=[name], use_threads=False)
+            return any(large_integers(batch.column(0)) for batch in read)
+        if statistics.max > EXACT or statistics.min < -EXACT:
+            return True
+    return False
+
+
+@contextmanager
+def _named(file: SourceFile) -> Iterator[None]:
+    """Say of which file it is that reading it failed."""
+    problem = None
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        problem = (str(error).splitlines() or [type(error).__name__])[0]
+    if problem is not None:
+        raise UnreadableSourceError(
+            f"{file.name} cannot be read as GeoParquet: {problem.rstrip('.')}. Look at the task that wrote it."
+        )
+
+
+@dataclass(frozen=True)
+class _GeometryColumn:
+    """What GeoParquet says of its primary geometry: a CRS, or None for an unknown one."""
+
+    name: str
+    kind: Kind | None
+    crs: CRS | None
+    not_attributes: frozenset[str]
+
+
+def _geometry_column(file: SourceFile, schema: pa.Schema) -> _GeometryColumn:
+    """Read what GeoParquet says of the geometry column (GeoParquet 1.1, "File metadata")."""
+    metadata = schema.metadata or {}
+    if b"geo" not in metadata:
+        raise UnreadableSourceError(
+            f"{file.name} is Parquet but not GeoParquet: it does not say which column is the geometry. Write it with "
+            "GeoDataFrame.to_parquet."
+        )
+    try:
+        geo = json.loads(metadata[b"geo"])
+        name = geo["primary_column"]
+        columns = geo["columns"]
+        column = columns[name]
+        encoding = column["encoding"]
+        # Absent means longitude, latitude; null means that nobody knows.
+        crs = column.get("crs", _LONGITUDE_LATITUDE)
+        # Further geometries, and the boxes that the file keeps for itself.
+        boxes = {
+            corner[0] for other in columns.values() for corner in other.get("covering", {}).get("bbox", {}).values()
+        }
+        found = _GeometryColumn(
+            name,
+            None if encoding == "WKB" else _NATIVE[encoding],
+            None if crs is None else CRS.from_user_input(crs),
+            frozenset(columns) | boxes,
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, CRSError):
+        found = None
+    if found is None or found.name not in schema.names:
+        raise UnreadableSourceError(
+            f"{file.name} has GeoParquet metadata that make no sense: rewrite it with GeoDataFrame.to_parquet."
+        )
+    if column.get("edges", "planar") != "planar":
+        raise UnreadableSourceError(
+            f"{file.name} has {column['edges']} edges: GeoJSON's edges are straight in longitude and latitude. Densify "
+            "them first."
+        )
+    return found

@@ -1,0 +1,65 @@
+"""What happened to the features of one slice, added up to what happened to all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+Bounds = tuple[float, float, float, float]
+
+NO_BOUNDS: Bounds = (float("inf"), float("inf"), float("-inf"), float("-inf"))
+
+
+@dataclass
+class Tally:
+    """
+    Counts and extremes.
+
+    :ivar read: features in the source.
+    :ivar written: features in the output.
+    :ivar dropped: features left out, by reason.
+    :ivar changed: features changed, by what was done to them.
+    :ivar crs_from: reference systems of the source, by name.
+    :ivar accuracy: metres by which the worst transformation may be off, or None where PROJ does not know.
+    :ivar edge_error: metres between the longest edges and the same edges straight in longitude, latitude.
+    :ivar bounds: west, south, east, north.
+    :ivar notes: what the reader should know, each said once.
+    """
+
+    read: int = 0
+    written: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)
+    crs_from: dict[str, None] = field(default_factory=dict)
+    accuracy: float | None = 0.0
+    edge_error: float = 0.0
+    bounds: Bounds = NO_BOUNDS
+    notes: dict[str, None] = field(default_factory=dict)
+
+    def drop(self, reason: str, count: int) -> None:
+        """Count features that were left out."""
+        if count:
+            self.dropped[reason] += count
+
+    def change(self, what: str, count: int) -> None:
+        """Count features that were changed."""
+        if count:
+            self.changed[what] += count
+
+    def add(self, other: Tally) -> None:
+        """Add what happened to further features."""
+        self.read += other.read
+        self.written += other.written
+        self.dropped.update(other.dropped)
+        self.changed.update(other.changed)
+        self.crs_from |= other.crs_from
+        self.accuracy = None if None in (self.accuracy, other.accuracy) else max(self.accuracy, other.accuracy)  # type: ignore[type-var]
+        self.edge_error = max(self.edge_error, other.edge_error)
+        mine, theirs = self.bounds, other.bounds
+        self.bounds = (
+            min(mine[0], theirs[0]),
+            min(mine[1], theirs[1]),
+            max(mine[2], theirs[2]),
+            max(mine[3], theirs[3]),
+        )
+        self.notes |= other.notes
