@@ -2,6 +2,7 @@
 # make test   unit, emulator and DAG tests
 # make ui     look at what the demo made: Airflow and the emulator, until Ctrl-C
 # make system the wheel in an empty environment, a backfill in a running Airflow, the compose file, Mapbox's own clients
+# make answers   the provider's tests again, under each other answer to what nobody outside Mapbox has shown
 # make lint   ruff and mypy
 # make constraints   raise the pinned versions
 
@@ -14,7 +15,7 @@ WHAT := -c constraints.txt -e .[emulator,s3] --group test --group lint
 
 DEMO := $(IN_VENV)/python -m demo.run
 
-.PHONY: demo test system ui lint constraints clean
+.PHONY: demo test answers system ui lint constraints clean
 
 demo: $(INSTALLED)
 	@$(DEMO)
@@ -24,6 +25,9 @@ ui: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(IN_VENV)/python -m pytest
+
+answers: $(INSTALLED)
+	for number in 1 2; do $(IN_VENV)/python -m pytest --answers $$number tests/unit/hooks tests/unit/operators tests/unit/sensors tests/dags || exit 1; done
 
 system: $(INSTALLED)
 	COMPOSE="$$(.ci/compose $(abspath $(VENV))/compose)" $(IN_VENV)/python -m pytest tests/system tests/clients

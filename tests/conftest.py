@@ -7,10 +7,16 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.answers import ANSWERS
+
+if TYPE_CHECKING:
+    from airflow_mapbox.emulator import EmulatorSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,6 +35,33 @@ os.environ |= {
     "NO_PROXY": "127.0.0.1,localhost,::1",
     "no_proxy": "127.0.0.1,localhost,::1",
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--answers",
+        type=int,
+        choices=range(len(ANSWERS)),
+        default=0,
+        help="which of the plausible answers to what nobody outside Mapbox has shown the provider's tests run against",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"answers nobody has shown: {ANSWERS[config.getoption('answers')]}"
+
+
+@pytest.fixture(scope="session")
+def make_settings(pytestconfig: pytest.Config) -> Callable[..., EmulatorSettings]:
+    """Make settings of an emulator for the provider's tests, with this run's answers where none is given."""
+    from airflow_mapbox.emulator import EmulatorSettings
+
+    answers = ANSWERS[pytestconfig.getoption("answers")]
+
+    def make(**more: Any) -> EmulatorSettings:
+        return EmulatorSettings(**{"processing_seconds": 0, "rate_limit": 0, **answers, **more})
+
+    return make
 
 
 def pytest_sessionfinish() -> None:

@@ -49,6 +49,7 @@ class Failed(StrEnum):
     """Messages of failed processing."""
 
     ZERO_BYTES = "File is zero bytes."
+    TOO_SMALL = "File too small"
     UNKNOWN_FILETYPE = "Unknown filetype"
     TOO_LARGE = "File is larger than {}. Too big to process."
     GEOJSON_INVALID = "Error creating Mapnik Datasource: Invalid geojson"
@@ -74,10 +75,18 @@ class Failed(StrEnum):
     BOUNDS = "bounds {} value must be between {} and {}"
     TILE_TOO_LARGE = "Tile exceeds maximum size of 500k at z{}. Reduce the detail or increase the zoom."
     TILE_INVALID = "Tile is invalid"
+    TILE_BREAKS_SPEC = "Invalid tile based on the Mapbox Vector Tile spec: {}"
+    TILE_MADE_TOO_LARGE = "Tile size exceeds limit. At least one vector tile is larger than 5MB."
+    TOO_MUCH = "Tileset exceeds processing limit."
     TILESET_EMPTY = "Tileset is empty."
     UNKNOWN_FORMAT = "Unknown format."
     DATASET_MISSING = "Dataset not found. It may have been deleted during processing into a tileset."
-    # Not one of Mapbox's: rasters are what the emulator can't do.
-    NO_RASTER = "Unknown filetype: the emulator does not process TIFF."
+    RASTER_NOT_GEOREFERENCED = "Invalid raster: could not read georeferencing information"
+    RASTER_NO_CRS = "Unable to reproject tif. No CRS information found."
+    # Nobody outside Mapbox has shown how it goes on.
+    RASTER_NO_BOUNDS = "Invalid raster: Unable to compute bounds. Please check the projection."
+    RASTER_BOUNDS_INVALID = "Error calculating min/max zoom: Bounds invalid"
+    # Mapbox documents the rule; nobody has shown the words.
+    RASTER_NOT_8_BIT = "Invalid raster: only 8-bit TIFF is supported"
     TIMED_OUT = "Processing timed out."
     INTERNAL = "Processing failed."

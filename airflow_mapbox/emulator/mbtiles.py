@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Metadata that the emulator adds to what it made of an image, which is billed one zoom higher.
+MADE_OF, TIFF = "made_of", "tiff"
+
 
 @dataclass(frozen=True)
 class TilesetFacts:
@@ -17,6 +20,8 @@ class TilesetFacts:
 
     :param bounds: west, south, east, north.
     :param tiles: zoom to number of tiles.
+    :param features: layer to number of features; None where the file does not say.
+    :param is_tiff: whether it was made of a TIFF.
     """
 
     format: str
@@ -26,6 +31,8 @@ class TilesetFacts:
     center: tuple[float, float, int]
     vector_layers: list[dict[str, Any]]
     tiles: dict[int, int]
+    features: dict[str, int] | None
+    is_tiff: bool
 
 
 @contextlib.contextmanager
@@ -55,6 +62,8 @@ def read_facts(path: Path) -> TilesetFacts:
         center=(center[0], center[1], int(center[2])),
         vector_layers=[layer for layer in details.get("vector_layers", []) if isinstance(layer, dict)],
         tiles=tiles,
+        features=_feature_counts(details.get("tilestats")),
+        is_tiff=metadata.get(MADE_OF) == TIFF,
     )
 
 
@@ -71,6 +80,14 @@ def read_tile(path: Path, zoom: int, column: int, row: int) -> bytes | None:
             (zoom, column, 2**zoom - 1 - row),
         ).fetchone()
     return bytes(found[0]) if found else None
+
+
+def _feature_counts(stats: Any) -> dict[str, int] | None:
+    """Take the counts out of tile statistics, as tippecanoe and mapbox-geostats write them."""
+    try:
+        return {str(layer["layer"]): int(layer["count"]) for layer in stats["layers"]}
+    except (TypeError, KeyError, ValueError):
+        return None
 
 
 def _json(text: Any) -> dict[str, Any]:

@@ -6,21 +6,24 @@ import contextlib
 import json
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from airflow_mapbox.emulator.errors import DataError, Failed
 from airflow_mapbox.emulator.mbtiles import opened
+from airflow_mapbox.emulator.vectortile import SpecError, check_vector_tile
 
 METADATA_BYTES = 60 * 1024
 TILE_BYTES = 512_000
+# Tiles in all (mapbox/mapbox-upload-limits).
+TILES = 30_000_000
+# Of a tile that was made here, packed.
+MADE_TILE_BYTES = 5_000_000
 # No tile that small unpacks to more unless it was made to.
 UNPACKED_BYTES = 64 << 20
 RASTER = ("png", "jpg", "jpeg", "webp")
 BOUNDS = (("west", 360), ("south", 90), ("east", 360), ("north", 90))
-# Of the protobuf messages tile and layer.
-LAYER, NAME, VERSION = 3, 1, 15
 
 
 def check_mbtiles(path: Path, *, tick: Callable[[], None]) -> None:
@@ -35,6 +38,7 @@ def check_mbtiles(path: Path, *, tick: Callable[[], None]) -> None:
             metadata = {str(name): str(value) for name, value in db.execute("SELECT name, value FROM metadata")}
             vector = _check_metadata(metadata)
             _check_zooms(db, metadata)
+            _check_count(db)
             tiles = db.execute("SELECT zoom_level, tile_data FROM tiles")
             for number, (zoom, data) in enumerate(tiles):
                 if number % 100 == 0:
@@ -89,6 +93,24 @@ def _check_zooms(db: sqlite3.Connection, metadata: dict[str, str]) -> None:
             raise DataError(Failed.ZOOM_MISMATCH.format(name, told, relation, name, actual))
 
 
+def _check_count(db: sqlite3.Connection) -> None:
+    (count,) = db.execute("SELECT count(*) FROM tiles").fetchone()
+    if count > TILES:
+        raise DataError(Failed.TOO_MUCH)
+
+
+def check_made(path: Path) -> None:
+    """Refuse tiles that came out too large, as they do of too many features in one place.
+
+    :param path: what the tiler made.
+    :raises DataError: with Mapbox's message.
+    """
+    with opened(path) as db:
+        (largest,) = db.execute("SELECT max(length(tile_data)) FROM tiles").fetchone()
+    if largest is not None and largest > MADE_TILE_BYTES:
+        raise DataError(Failed.TILE_MADE_TOO_LARGE)
+
+
 def _check_tile(zoom: int, data: object, *, vector: bool) -> None:
     if not isinstance(data, bytes) or not data:
         raise DataError(Failed.TILE_INVALID)
@@ -98,6 +120,8 @@ def _check_tile(zoom: int, data: object, *, vector: bool) -> None:
         raise DataError(Failed.TILE_TOO_LARGE.format(zoom))
     try:
         check_vector_tile(_unpacked(data))
+    except SpecError as error:
+        raise DataError(Failed.TILE_BREAKS_SPEC.format(error)) from None
     except (ValueError, zlib.error):
         raise DataError(Failed.TILE_INVALID) from None
 
@@ -111,57 +135,3 @@ def _unpacked(data: bytes) -> bytes:
     if not unpacking.eof:
         raise ValueError("the tile is cut off, or unpacks to too much")
     return plain
-
-
-def check_vector_tile(data: bytes) -> None:
-    """Walk a tile's protobuf as far as its layers: each needs a name of its own and a version.
-
-    :raises ValueError: where it is no vector tile.
-    """
-    names: set[bytes] = set()
-    for number, value in _fields(data):
-        if number != LAYER:
-            continue
-        if not isinstance(value, bytes):
-            raise ValueError("a layer must be a message")  # noqa: TRY004 - one kind of fault, one exception
-        layer = dict(_fields(value))
-        name = layer.get(NAME)
-        if not isinstance(name, bytes) or name in names or layer.get(VERSION) not in (1, 2):
-            raise ValueError("a layer needs a name of its own and a version")
-        names.add(name)
-    if not names:
-        raise ValueError("a tile needs a layer")
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _varint(data, at)
-            yield key >> 3, value
-            continue
-        if kind == 2:
-            size, at = _varint(data, at)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:
-            raise ValueError("not a wire type of protobuf")
-        if at + size > len(data):
-            raise ValueError("cut off")
-        yield key >> 3, data[at : at + size]
-        at += size
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            break
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise ValueError("not a number of protobuf")

@@ -73,7 +73,7 @@ def home(account: str, uploads: Sequence[Mapping[str, object]], tilesets: Sequen
 
 
 def tileset(found: Tileset, facts: TilesetFacts, *, size: int) -> str:
-    """Return a tileset's page, with a map where it has vector tiles.
+    """Return a tileset's page, with a map of its tiles.
 
     :param size: bytes of the tileset.
     """
@@ -85,39 +85,57 @@ def tileset(found: Tileset, facts: TilesetFacts, *, size: int) -> str:
             ("format", escape(facts.format)),
             ("bounds", escape(", ".join(f"{number:g}" for number in facts.bounds))),
             ("zooms", f"{facts.minzoom} to {facts.maxzoom}"),
+            ("features", _feature_count(facts)),
             ("tiles", f"{sum(facts.tiles.values()):,}, {size:,} bytes"),
-            ("price tier", price_tier(facts.maxzoom)),
+            ("price tier", price_tier(facts.maxzoom, is_tiff=facts.is_tiff)),
             ("TileJSON", f'<a href="/tilesets/{escape(found.id)}.json">/tilesets/{escape(found.id)}.json</a>'),
         ),
     )
     zooms = _table(("zoom", "tiles"), ((str(zoom), str(count)) for zoom, count in facts.tiles.items()))
     layers = _table(
-        ("layer", "field", "type"),
+        ("layer", "features", "field", "type"),
         (
-            (escape(str(layer.get("id", ""))), escape(str(name)), escape(str(kind)))
+            (
+                escape(str(layer.get("id", ""))),
+                _count(facts, str(layer.get("id", ""))),
+                escape(str(name)),
+                escape(str(kind)),
+            )
             for layer in facts.vector_layers
             for name, kind in (_fields(layer) or {"": ""}).items()
         ),
     )
-    is_vector = facts.format == "pbf"
     return page(
         found.id,
-        f'<p><a href="/">All tilesets</a></p>{_map(found.id) if is_vector else ""}{about}'
-        f"<h2>Tiles</h2>{zooms}<h2>Layers</h2>{layers}",
-        head='<link rel="stylesheet" href="/static/maplibre-gl.css">' if is_vector else "",
-        foot=MAP_SCRIPTS if is_vector else "",
+        f'<p><a href="/">All tilesets</a></p>{_map(found.id)}{about}<h2>Tiles</h2>{zooms}<h2>Layers</h2>{layers}',
+        head='<link rel="stylesheet" href="/static/maplibre-gl.css">',
+        foot=MAP_SCRIPTS,
     )
 
 
-# The line items of Mapbox's pricing by a vector tileset's maxzoom (Uploads API, "Tileset processing").
+# The line items of Mapbox's pricing by a vector tileset's maxzoom (Uploads API, "Tileset processing"); those of a TIFF
+# begin one zoom higher.
 PRICE_TIERS = ((5, "free"), (10, "10 m"), (13, "1 m"), (16, "30 cm"))
 
 MAP_SCRIPTS = '<script src="/static/maplibre-gl.js"></script><script type="module" src="/static/map.js"></script>'
 
 
-def price_tier(maxzoom: int) -> str:
-    """Return the precision that a vector tileset is billed for."""
-    return next((tier for highest, tier in PRICE_TIERS if maxzoom <= highest), "1 cm")
+def price_tier(maxzoom: int, *, is_tiff: bool) -> str:
+    """Return the precision that a tileset is billed for.
+
+    :param is_tiff: whether it was made of a TIFF, and not of anything else.
+    """
+    return next((tier for highest, tier in PRICE_TIERS if maxzoom - is_tiff <= highest), "1 cm")
+
+
+def _feature_count(facts: TilesetFacts) -> str:
+    if facts.features is not None:
+        return f"{sum(facts.features.values()):,}"
+    return "not counted in the file" if facts.format == "pbf" else "none: an image"
+
+
+def _count(facts: TilesetFacts, layer: str) -> str:
+    return f"{facts.features[layer]:,}" if facts.features is not None and layer in facts.features else ""
 
 
 def _map(tileset_id: str) -> str:

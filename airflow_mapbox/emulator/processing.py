@@ -12,12 +12,13 @@ from pathlib import Path
 
 from airflow_mapbox.emulator.errors import DataError, Failed
 from airflow_mapbox.emulator.faults import Fault, Faults, ProcessingFault
+from airflow_mapbox.emulator.mbtilescheck import check_made
 from airflow_mapbox.emulator.readers import Prepared, prepare
 from airflow_mapbox.emulator.settings import EmulatorSettings
 from airflow_mapbox.emulator.store import Store, Upload
 from airflow_mapbox.emulator.tiler import TilerError, tile
 from airflow_mapbox.emulator.urls import DATASET
-from airflow_mapbox.emulator.zooms import pick_maxzoom
+from airflow_mapbox.emulator.zooms import pick_maxzoom, pick_minzoom
 
 log = logging.getLogger(__name__)
 
@@ -166,14 +167,21 @@ class Processing:
         if prepared.mbtiles is not None:
             return prepared.mbtiles
         output = work / "tiles.mbtiles"
-        tile(
-            prepared.layers,
-            output,
-            maxzoom=pick_maxzoom(prepared.size, prepared.measured.bounds),
-            name=upload.name or upload.tileset.partition(".")[2],
-            progress=lambda share: run.report(READING + share * (1 - READING)),
-            tick=run.tick,
-        )
+        name = upload.name or upload.tileset.partition(".")[2]
+
+        def progress(share: float) -> None:
+            run.report(READING + share * (1 - READING))
+
+        if prepared.image is not None:
+            # GDAL is imported with the first file that needs it.
+            from airflow_mapbox.emulator.raster import tile_raster
+
+            tile_raster(prepared.image, output, name=name, progress=progress, tick=run.tick)
+            return output
+        size, bounds = prepared.size, prepared.measured.bounds
+        zooms = pick_minzoom(size, bounds), pick_maxzoom(size, bounds)
+        tile(prepared.layers, output, zooms=zooms, name=name, progress=progress, tick=run.tick)
+        check_made(output)
         return output
 
 

@@ -19,7 +19,7 @@ Tick = Callable[[], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """Data that passed: layers for the tiler, or an MBTiles file that is one already.
+    """Data that passed: layers for the tiler, an image to be cut, or an MBTiles file that is tiles already.
 
     :param size: bytes that the maxzoom is picked by.
     :param kept_layer: the source layer a later upload to the same tileset keeps, where the data names none itself.
@@ -29,6 +29,7 @@ class Prepared:
     layers: list[Layer] = field(default_factory=list)
     measured: Measured = NOTHING
     mbtiles: Path | None = None
+    image: Path | None = None
     kept_layer: str | None = None
 
 
@@ -86,8 +87,8 @@ def _mbtiles(path: Path, work: Path, _layer: str, tick: Tick) -> Prepared:
     return Prepared(path.stat().st_size, mbtiles=linked)
 
 
-def _tiff(_path: Path, _work: Path, _layer: str, _tick: Tick) -> Prepared:
-    raise DataError(Failed.NO_RASTER)
+def _tiff(path: Path, _work: Path, _layer: str, _tick: Tick) -> Prepared:
+    return Prepared(path.stat().st_size, image=path)
 
 
 def _unknown(_path: Path, _work: Path, _layer: str, _tick: Tick) -> Prepared:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import itertools
 import logging
 import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qsl, quote, unquote
@@ -58,6 +61,27 @@ ALLOWED: dict[str, tuple[frozenset[str], ...]] = {
 INNOCENT = frozenset({"x-id", "max-parts", "part-number-marker"})
 
 
+@dataclass
+class _Received:
+    """A request's body, which is closed behind the answer unless somebody has taken it."""
+
+    file: IO[bytes]
+    size: int
+    is_taken: bool = False
+
+    def take(self) -> IO[bytes]:
+        self.is_taken = True
+        return self.file
+
+    def close(self) -> None:
+        if not self.is_taken:
+            self.file.close()
+
+
+# moto hands a body on as bytes in memory; it is given none, and the backend takes the real one from here.
+_body: ContextVar[_Received] = ContextVar("body")
+
+
 class StagingBackend(S3Backend):
     """moto's S3 with bodies in the emulator's folder.
 
@@ -78,9 +102,18 @@ class StagingBackend(S3Backend):
     def put_object(self, bucket_name: str, key_name: str, value: bytes, *args: Any, **kwargs: Any) -> FakeKey:
         """Store an object and keep it as a file before the answer says that it is stored."""
         stored = super().put_object(bucket_name, key_name, value, *args, **kwargs)
-        stored._value_buffer.seek(0)
-        self._keep(stored, iter(lambda: stored._value_buffer.read(BLOCK), b""))
+        body = _body.get().file
+        self._keep(stored, iter(lambda: body.read(BLOCK), b""))
         return stored
+
+    def upload_part(self, bucket_name: str, multipart_id: str, part_id: int, value: bytes) -> FakeKey:
+        """Store a part in the file that it was received to."""
+        part = super().upload_part(bucket_name, multipart_id, part_id, value)
+        received = _body.get()
+        part._value_buffer.close()
+        part._value_buffer = received.take()  # type: ignore[assignment]
+        part.contentsize = received.size
+        return part
 
     def complete_multipart_upload(
         self, bucket_name: str, multipart_id: str, body: Iterator[tuple[int, str]]
@@ -221,15 +254,26 @@ class StagingGate:
         key = self._allowed_key(request, credentials)
         self._expire_in_time(request, credentials)
         body, size, trailer = receive(source, request.headers, folder=self._store.work)
-        environ["wsgi.input"] = body
-        environ["CONTENT_LENGTH"] = str(size)
+        received = _Received(body, size)
+        is_data = request.method == "PUT"
+        environ["wsgi.input"] = io.BytesIO() if is_data else body
+        environ["CONTENT_LENGTH"] = "0" if is_data else str(size)
         _path_style(environ, self._bucket, key)
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
         for name, value in trailer.items():
             if name.startswith("x-amz-checksum-"):
                 environ["HTTP_" + name.upper().replace("-", "_")] = value
-        answer = self._moto(environ, start_response)
-        return _Closing(answer, body)
+        if is_data and not any(name.startswith("HTTP_X_AMZ_CHECKSUM_") for name in environ):
+            # moto would make up the checksum that is missing, of no body.
+            environ.pop("HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM", None)
+        before = _body.set(received)
+        try:
+            return _Closing(self._moto(environ, start_response), received)
+        except BaseException:
+            received.close()
+            raise
+        finally:
+            _body.reset(before)
 
     def _expire_in_time(self, request: SignedRequest, credentials: Credentials) -> None:
         """End the credentials where a fault wants it, and refuse."""
@@ -256,7 +300,7 @@ class StagingGate:
 class _Closing:
     """An answer that closes the request's body behind it."""
 
-    def __init__(self, answer: Iterable[bytes], body: IO[bytes]) -> None:
+    def __init__(self, answer: Iterable[bytes], body: _Received) -> None:
         self._answer = answer
         self._body = body
 

@@ -16,10 +16,15 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Format:
-    """A format and the most bytes of it that are processed."""
+    """A format.
+
+    :param limit: the most bytes of it that are processed.
+    :param least: bytes of the smallest file of it.
+    """
 
     name: str
     limit: int
+    least: int = 1
 
 
 class Formats(Enum):
@@ -32,9 +37,9 @@ class Formats(Enum):
     KML = Format("kml", 260 * MIB)
     GPX = Format("gpx", 260 * MIB)
     # The limit is on the unzipped .shp and .dbf.
-    SHAPEFILE = Format("shapefile", 260 * MIB)
-    MBTILES = Format("mbtiles", 25 * 1024 * MIB)
-    TIFF = Format("tiff", 10 * 1000**3)
+    SHAPEFILE = Format("shapefile", 260 * MIB, least=22)
+    MBTILES = Format("mbtiles", 25 * 1024 * MIB, least=512)
+    TIFF = Format("tiff", 10 * 1000**3, least=8)
 
 
 TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
@@ -57,6 +62,8 @@ def sniff(path: Path) -> Formats:
     found = _of_head(head, path)
     if found is None:
         raise DataError(Failed.UNKNOWN_FILETYPE)
+    if size < found.value.least:
+        raise DataError(Failed.TOO_SMALL)
     if found is not Formats.SHAPEFILE:
         check_size(found, size)
     return found
@@ -82,7 +89,8 @@ def _of_head(head: bytes, path: Path) -> Formats | None:
     if head.startswith(TIFF_MAGIC):
         return Formats.TIFF
     if head.startswith(b"PK\x03\x04"):
-        return Formats.SHAPEFILE if zipfile.is_zipfile(path) else None
+        small = path.stat().st_size < Formats.SHAPEFILE.value.least
+        return Formats.SHAPEFILE if small or zipfile.is_zipfile(path) else None
     if b"\x00" in head:
         return None
     text = head.decode("utf-8-sig", errors="replace").lstrip()

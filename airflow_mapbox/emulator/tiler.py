@@ -44,7 +44,7 @@ def tile(
     layers: list[Layer],
     output: Path,
     *,
-    maxzoom: int,
+    zooms: tuple[int, int],
     name: str,
     progress: Callable[[float], None],
     tick: Callable[[], None],
@@ -53,18 +53,20 @@ def tile(
 
     :param layers: at least one.
     :param output: the MBTiles file, in a folder of its own that tippecanoe may fill.
+    :param zooms: the lowest and the highest.
     :param name: the tileset's display name.
     :param progress: told the share that is done, 0 to 1.
     :param tick: called several times a second; raises where the work is to be given up.
     :raises TilerError: where tippecanoe failed, or left tiles out.
     """
+    minzoom, maxzoom = zooms
     command = [
         find_tippecanoe(),
         f"--output={output}",
         f"--temporary-directory={output.parent}",
         "--force",
         "--json-progress",
-        "--minimum-zoom=0",
+        f"--minimum-zoom={minzoom}",
         f"--maximum-zoom={maxzoom}",
         # Points thin out below the base zoom and nowhere else, and there only where a tile has over 50,000.
         f"--base-zoom={maxzoom}",

@@ -103,6 +103,7 @@ class TilesetPages:
             return refused(refusal)
         suffix = SUFFIX.get(facts.format, (facts.format,))[-1]
         described = _tilejson(found, facts, f"{request.base_url}tilesets/{found.id}/{{z}}/{{x}}/{{y}}.{suffix}")
+        described["feature_counts"] = facts.features
         described["tile_counts"] = {str(zoom): count for zoom, count in facts.tiles.items()}
         return JSONResponse(described)
 

@@ -1,4 +1,4 @@
-"""The maxzoom Uploads picks for vector data, after mapbox/mapnik-omnivore."""
+"""The zooms Uploads picks for vector data and for images, after mapbox/mapnik-omnivore."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import math
 
 HIGHEST = 16
 TILE_BYTES = 1000
+LOWEST_TILE_BYTES = 500 * 1024
+# Metres of a pixel at the equator, by zoom, in tiles of 256.
+RESOLUTIONS = tuple(40_075_000 / 2 ** (zoom + 8) for zoom in range(22))
+# How far from one zoom's resolution to the next an image's may lie and still be drawn larger, not smaller.
+THRESHOLD = 0.25
 
 
 def pick_maxzoom(size: int, bounds: tuple[float, float, float, float]) -> int:
@@ -18,6 +23,27 @@ def pick_maxzoom(size: int, bounds: tuple[float, float, float, float]) -> int:
         if size / tiles_in(bounds, zoom) < TILE_BYTES:
             return zoom
     return HIGHEST
+
+
+def pick_minzoom(size: int, bounds: tuple[float, float, float, float]) -> int:
+    """Return the highest zoom at which a tile's share of the file is over 500 kB, or 0.
+
+    :param size: of the file, in bytes.
+    :param bounds: west, south, east, north in degrees.
+    """
+    zooms = range(pick_maxzoom(size, bounds), 0, -1)
+    return next((zoom for zoom in zooms if size / tiles_in(bounds, zoom) > LOWEST_TILE_BYTES), 0)
+
+
+def raster_maxzoom(pixel: float) -> int:
+    """Return the zoom whose pixels are nearly as fine as an image's, or finer.
+
+    :param pixel: width of the image's pixels in metres of web mercator.
+    """
+    finer = (*RESOLUTIONS[1:], RESOLUTIONS[-1])
+    return sum(
+        resolution - THRESHOLD * next_one > pixel for resolution, next_one in zip(RESOLUTIONS, finer, strict=True)
+    )
 
 
 def tiles_in(bounds: tuple[float, float, float, float], zoom: int) -> int:

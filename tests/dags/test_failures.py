@@ -242,9 +242,8 @@ def test_an_upload_that_fails_in_processing_ends_the_wait_with_mapboxs_message_a
 
 
 @pytest.fixture
-def slow_emulator(tmp_path: Path) -> Iterator[Emulator]:
-    settings = EmulatorSettings(processing_seconds=600, rate_limit=0)
-    with Emulator(tmp_path / "slow", settings=settings) as running:
+def slow_emulator(tmp_path: Path, make_settings: Callable[..., EmulatorSettings]) -> Iterator[Emulator]:
+    with Emulator(tmp_path / "slow", settings=make_settings(processing_seconds=600)) as running:
         yield running
 
 

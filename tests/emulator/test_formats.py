@@ -16,9 +16,10 @@ import geopandas
 import pytest
 import shapely
 
-from airflow_mapbox.emulator import sniff
+from airflow_mapbox.emulator import mbtilescheck, sniff
 from airflow_mapbox.emulator.errors import DataError
 from airflow_mapbox.emulator.jsonstream import JsonError, JsonReader
+from airflow_mapbox.emulator.vectortile import check_vector_tile
 
 from .conftest import TOWNS, Account, points
 
@@ -159,32 +160,33 @@ class TestGpx:
         b'<OGRVRTDataSource><!-- <kml> --><OGRVRTLayer name="x"><SrcDataSource>/etc/passwd</SrcDataSource>'
         b"</OGRVRTLayer></OGRVRTDataSource>",
         b"<html><body>not found</body></html>",
-        b"PK\x03\x04 but no zip",
+        b"PK\x03\x04 and then nothing of a zip",
     ],
 )
 def test_formats_that_gdal_knows_and_mapbox_does_not_are_unknown(shared: Account, data: bytes) -> None:
     assert shared.upload(data)["error"] == "Unknown filetype"
 
 
+@pytest.fixture
+def changed(shared: Account, tmp_path: Path) -> Callable[..., bytes]:
+    """Bytes of a good MBTiles file after some SQL."""
+    shared.upload(points((1, 1), (100, 50)), "made")
+    made = shared.emulator.folder / "tilesets" / "acme.made.mbtiles"
+
+    def change(*statements: str | tuple[str, tuple[Any, ...]]) -> bytes:
+        file = tmp_path / "changed.mbtiles"
+        shutil.copy(made, file)
+        with sqlite3.connect(file) as db:
+            for statement in statements:
+                sql, values = (statement, ()) if isinstance(statement, str) else statement
+                db.execute(sql, values)
+        db.close()
+        return file.read_bytes()
+
+    return change
+
+
 class TestMbtiles:
-    @pytest.fixture
-    def changed(self, shared: Account, tmp_path: Path) -> Callable[..., bytes]:
-        """Bytes of a good MBTiles file after some SQL."""
-        shared.upload(points((1, 1), (100, 50)), "made")
-        made = shared.emulator.folder / "tilesets" / "acme.made.mbtiles"
-
-        def change(*statements: str | tuple[str, tuple[Any, ...]]) -> bytes:
-            file = tmp_path / "changed.mbtiles"
-            shutil.copy(made, file)
-            with sqlite3.connect(file) as db:
-                for statement in statements:
-                    sql, values = (statement, ()) if isinstance(statement, str) else statement
-                    db.execute(sql, values)
-            db.close()
-            return file.read_bytes()
-
-        return change
-
     def test_is_published_as_it_is(self, shared: Account, changed: Callable[..., bytes]) -> None:
         data = changed()
         done = shared.upload(data, "copied", name="Copied")
@@ -240,7 +242,83 @@ class TestMbtiles:
         assert shared.tileset("refused").status_code == 404
 
 
+def tile_of(commands: list[int], kind: int) -> bytes:
+    """A tile with one feature."""
+
+    def message(number: int, content: bytes) -> bytes:
+        assert len(content) < 128
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    def varint(value: int) -> bytes:
+        return (bytes([value & 127 | 128]) + varint(value >> 7)) if value > 127 else bytes([value])
+
+    feature = bytes([3 << 3, kind]) + message(4, b"".join(map(varint, commands)))
+    return message(3, message(1, b"places") + message(2, feature) + bytes([15 << 3, 2]))
+
+
+def command(number: int, count: int) -> int:
+    return number | count << 3
+
+
+POINT, LINE, POLYGON = 1, 2, 3
+MOVE, DRAW, CLOSE = 1, 2, 7
+TRIANGLE = [command(MOVE, 1), 6, 12, command(DRAW, 2), 10, 12, 24, 44]
+
+
+class TestGeometriesInTiles:
+    @pytest.mark.parametrize(
+        ("commands", "kind"),
+        [
+            ([*TRIANGLE, command(CLOSE, 1)], POLYGON),
+            ([*TRIANGLE, command(CLOSE, 1)] * 2, POLYGON),
+            ([command(MOVE, 2), 300, 4000, 6, 12], POINT),
+            ([command(MOVE, 1), 6, 12, command(DRAW, 1), 10, 300], LINE),
+            # No polygon, so the validator does not come to its end.
+            ([command(MOVE, 1), 6, 12, command(CLOSE, 2)], LINE),
+            ([], POINT),
+        ],
+    )
+    def test_good_ones_pass(self, commands: list[int], kind: int) -> None:
+        check_vector_tile(tile_of(commands, kind))
+
+    @pytest.mark.parametrize(
+        ("commands", "kind", "told"),
+        [
+            ([*TRIANGLE, command(CLOSE, 2)], POLYGON, "ClosePath command count is not 1"),
+            ([*TRIANGLE, command(CLOSE, 0)], POLYGON, "ClosePath command count is not 1"),
+            ([*TRIANGLE, command(CLOSE, 1), *TRIANGLE, command(CLOSE, 3)], POLYGON, "ClosePath command count is not 1"),
+            ([command(MOVE, 1_000_000), 6, 12], POINT, "Max count too large"),
+            ([command(MOVE, 1), 6, 12, command(DRAW, 1_000), 10, 10], LINE, "Max count too large"),
+        ],
+    )
+    def test_bad_ones_are_refused_in_the_validators_words(
+        self, shared: Account, changed: Callable[..., bytes], commands: list[int], kind: int, told: str
+    ) -> None:
+        tile = gzip.compress(tile_of(commands, kind))
+
+        failed = shared.upload(changed(("UPDATE images SET tile_data = ?", (tile,))), "refused")
+
+        assert failed["error"] == f"Invalid tile based on the Mapbox Vector Tile spec: {told}"
+
+
 class TestSize:
+    @pytest.mark.parametrize(
+        "data", [b"II*\x00", b"MM\x00*\x00\x00\x00", b"SQLite format 3\x00" + b"\x00" * 84, b"PK\x03\x04 but no zip"]
+    )
+    def test_what_ends_within_its_own_header_is_too_small(self, shared: Account, data: bytes) -> None:
+        assert shared.upload(data)["error"] == "File too small"
+
+    def test_more_tiles_than_mapbox_processes_are_refused(
+        self, shared: Account, changed: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # The rule is looked at with a small number; thirty million tiles take an hour to write.
+        assert mbtilescheck.TILES == 30_000_000
+        monkeypatch.setattr(mbtilescheck, "TILES", 1)
+
+        data = changed("INSERT INTO map SELECT zoom_level, 5, 5, tile_id FROM map")
+
+        assert shared.upload(data, "refused")["error"] == "Tileset exceeds processing limit."
+
     @pytest.mark.parametrize(
         ("head", "size", "message"),
         [
@@ -248,6 +326,7 @@ class TestSize:
             (b"lon,lat\n", (1 << 30) + 1, "File is larger than 1 GB. Too big to process."),
             (b"<kml>", 272_629_761, "File is larger than 260 MB. Too big to process."),
             (b"SQLite format 3\x00", 26_843_545_601, "File is larger than 25 GB. Too big to process."),
+            (b"II*\x00", 10_000_000_001, "File is larger than 10 GB. Too big to process."),
         ],
     )
     def test_what_is_too_large_is_refused_by_its_format(

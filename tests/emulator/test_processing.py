@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import math
+import random
 import sqlite3
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import mapbox_vector_tile
 import pytest
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
-from airflow_mapbox.emulator.zooms import pick_maxzoom
+from airflow_mapbox.emulator.zooms import pick_maxzoom, pick_minzoom
 
 from .conftest import TOWNS, Account, Clock, points
 
@@ -70,6 +71,25 @@ class TestTiles:
 
         [feature] = mapbox_vector_tile.decode(tile)["places"]["features"]
         assert feature["properties"] == {"s": "é<", "i": 7, "f": 1.5, "t": True}
+
+    def test_a_tile_of_more_than_5_mb_is_refused(self, acme: Account) -> None:
+        # In one place, and of letters that cannot be packed small.
+        letters = random.Random(3)
+        rows = (f"{number / 1e6},{number / 1e6},{letters.randbytes(1500).hex()}{number}" for number in range(5_000))
+
+        failed = acme.upload(("lon,lat,text\n" + "\n".join(rows)).encode())
+
+        assert failed["error"] == "Tile size exceeds limit. At least one vector tile is larger than 5MB."
+        assert acme.tileset().status_code == 404
+
+    def test_features_and_tiles_are_counted(self, acme: Account) -> None:
+        acme.upload(points(*[(number / 10, number / 20) for number in range(1200)]), name="Posts")
+
+        assert acme.tileset().json()["feature_counts"] == {"Posts": 1200}
+        page = acme.session.get(f"{acme.emulator.url}/tilesets/acme.places", timeout=10).text
+        assert "<td>features</td><td>1,200</td>" in page
+        assert "<td>Posts</td><td>1,200</td><td>number</td>" in page
+        assert f"<td>tiles</td><td>{sum(acme.tileset().json()['tile_counts'].values()):,}, " in page
 
     def test_ids_are_not_kept_and_no_member_steers_the_tiler(self, acme: Account) -> None:
         data = points((1, 2))
@@ -315,6 +335,24 @@ class TestMaxzoom:
         assert pick_maxzoom(size, bounds) == zoom
 
 
+class TestMinzoom:
+    @pytest.mark.parametrize(
+        ("size", "bounds", "zoom"),
+        [
+            (512_001, (-180, -85, 180, 85), 0),
+            (4 * 512_000, (-180, -85, 180, 85), 0),
+            (4 * 512_000 + 1, (-180, -85, 180, 85), 1),
+            (10**9, (-180, -85.06, 180, 85.06), 5),
+            (512_000, (10, 10, 10, 10), 0),
+            (512_001, (10, 10, 10, 10), 16),
+        ],
+    )
+    def test_is_the_highest_at_which_a_tiles_share_is_over_500_kb(
+        self, size: int, bounds: tuple[float, float, float, float], zoom: int
+    ) -> None:
+        assert pick_minzoom(size, bounds) == zoom
+
+
 class TestRestart:
     def test_uploads_tilesets_and_the_token_are_still_there(self, tmp_path: Path, settings: EmulatorSettings) -> None:
         with Emulator(tmp_path, settings=settings) as emulator:
@@ -366,7 +404,7 @@ class TestRestart:
 
 
 def test_processing_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
-    hours = itertools.count(1_700_000_000, 3600)
+    hours = itertools.count(1_700_000_000, 7200)
     settings = EmulatorSettings(account="acme", processing_seconds=0, credentials_lifetime=1e9, rate_limit=0)
     with Emulator(tmp_path, settings=settings, clock=lambda: next(hours)) as emulator:
         acme = Account(emulator)

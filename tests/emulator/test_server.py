@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import socket
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.emulator.__main__ import main
 from airflow_mapbox.emulator.tokens import make_token
 
+from .command import Command
 from .conftest import TOWNS, Account
 
 
@@ -110,39 +109,6 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
         EmulatorSettings(**wrong)
 
 
-class Command:
-    """The emulator as a process of its own."""
-
-    def __init__(self, tmp_path: Path, *more: str, token: str | None = None) -> None:
-        ready = tmp_path / "ready.json"
-        ready.unlink(missing_ok=True)
-        environment = {name: value for name, value in os.environ.items() if name != "MAPBOX_EMULATOR_TOKEN"}
-        if token:
-            environment["MAPBOX_EMULATOR_TOKEN"] = token
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "airflow_mapbox.emulator", "--port", "0", "--s3-port", "0"),
-                *("--folder", str(tmp_path / "folder"), "--ready-file", str(ready), "--account", "acme", *more),
-            ],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        deadline = time.monotonic() + 30
-        while not ready.exists():
-            assert self.process.poll() is None, self.process.stdout.read()  # type: ignore[union-attr]
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        self.ready = json.loads(ready.read_text())
-
-    def end(self, name: signal.Signals = signal.SIGTERM) -> str:
-        self.process.send_signal(name)
-        output, _ = self.process.communicate(timeout=15)
-        return str(output)
-
-
 class TestCommandLine:
     @pytest.fixture
     def running(self, tmp_path: Path) -> Iterator[Command]:
@@ -191,9 +157,7 @@ class TestCommandLine:
 
     def test_a_kill_in_the_middle_of_processing_loses_nothing(self, running: Command, tmp_path: Path) -> None:
         folder = tmp_path / "folder"
-        token = Path(running.ready["token_file"]).read_text().strip()
-        remote = type("Remote", (), {"account": "acme", "token": token, **running.ready})
-        acme = Account(remote)  # type: ignore[arg-type]
+        acme, token = Account(running.remote), running.remote.token
         upload = acme.create(acme.stage(TOWNS)["url"]).json()["id"]
         waiting = acme.stage(TOWNS)
         running.process.kill()

@@ -1,10 +1,12 @@
-// Shows one tileset's vector tiles: pan, zoom, layers to switch, attributes of the feature under the pointer.
+// Shows one tileset's tiles, features or an image: pan, zoom, layers to switch, attributes of the feature at the pointer.
 const COLORS = ["#3564e8", "#d1495b", "#2a9d8f", "#e09f3e", "#6a4c93", "#1b998b"];
 const element = document.getElementById("map");
 const tilejson = await (await fetch(element.dataset.tilejson)).json();
 
 const layers = [{ id: "background", type: "background", paint: { "background-color": "#eef1f5" } }];
 const shown = [];
+const isImage = tilejson.format !== "pbf";
+if (isImage) layers.push({ id: "image", type: "raster", source: "tileset" });
 tilejson.vector_layers.forEach((layer, index) => {
   const color = COLORS[index % COLORS.length];
   const common = { source: "tileset", "source-layer": layer.id };
@@ -30,8 +32,8 @@ const map = new maplibregl.Map({
   style: {
     version: 8,
     sources: {
-      tileset: { type: "vector", tiles: tilejson.tiles, minzoom: tilejson.minzoom, maxzoom: tilejson.maxzoom,
-        bounds: tilejson.bounds },
+      tileset: { ...(isImage ? { type: "raster", tileSize: 256 } : { type: "vector" }), tiles: tilejson.tiles,
+        minzoom: tilejson.minzoom, maxzoom: tilejson.maxzoom, bounds: tilejson.bounds },
     },
     layers,
   },
@@ -69,7 +71,7 @@ const tellZoom = () => { zoom.textContent = map.getZoom().toFixed(1); };
 map.on("zoom", tellZoom);
 map.once("idle", () => {
   tellZoom();
-  // For whoever waits for the picture: how many features are drawn.
+  // For whoever waits for the picture: how many features are drawn, or one image.
   const ids = shown.flatMap(({ ids }) => ids);
-  element.dataset.drawn = map.queryRenderedFeatures({ layers: ids }).length;
+  element.dataset.drawn = isImage ? 1 : map.queryRenderedFeatures({ layers: ids }).length;
 });

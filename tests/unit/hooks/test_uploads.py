@@ -26,11 +26,11 @@ from tests.connections import connection
 Connect = Callable[..., MapboxUploadsHook]
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["failed is complete", "failed is incomplete"])
-def emulator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    # What `complete` says of a failed upload nobody outside Mapbox has shown: the hook must do with either.
-    settings = EmulatorSettings(processing_seconds=0, rate_limit=0, failed_complete=request.param)
-    with Emulator(tmp_path_factory.mktemp("emulator"), settings=settings) as running:
+@pytest.fixture(scope="module")
+def emulator(
+    tmp_path_factory: pytest.TempPathFactory, make_settings: Callable[..., EmulatorSettings]
+) -> Iterator[Emulator]:
+    with Emulator(tmp_path_factory.mktemp("emulator"), settings=make_settings()) as running:
         yield running
 
 
@@ -183,9 +183,9 @@ def test_a_failed_upload_ends_the_wait_with_mapboxs_message_and_a_hint(connect: 
 
 
 def test_a_wait_that_takes_too_long_says_that_processing_goes_on(
-    tmp_path: Path, geojson: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, geojson: Path, monkeypatch: pytest.MonkeyPatch, make_settings: Callable[..., EmulatorSettings]
 ) -> None:
-    with Emulator(tmp_path / "slow", settings=EmulatorSettings(processing_seconds=600, rate_limit=0)) as slow:
+    with Emulator(tmp_path / "slow", settings=make_settings(processing_seconds=600)) as slow:
         monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(slow))
         hook = MapboxUploadsHook()
         upload = hook.upload(geojson, "points")
@@ -269,11 +269,10 @@ def test_every_temporary_credential_is_masked(connect: Connect, monkeypatch: pyt
 
 
 def test_an_upload_older_than_the_staged_file_is_not_taken_for_its_own(
-    tmp_path: Path, geojson: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, geojson: Path, monkeypatch: pytest.MonkeyPatch, make_settings: Callable[..., EmulatorSettings]
 ) -> None:
     now = [1_800_000_000.0]
-    settings = EmulatorSettings(processing_seconds=0, rate_limit=0)
-    with Emulator(tmp_path / "emulator", settings=settings, clock=lambda: now[0]) as running:
+    with Emulator(tmp_path / "emulator", settings=make_settings(), clock=lambda: now[0]) as running:
         monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(running))
         hook = MapboxUploadsHook()
         older = hook.upload(geojson, "points")
@@ -313,8 +312,10 @@ def test_an_empty_s3_endpoint_is_amazons(connect: Connect) -> None:
     assert hook._s3_endpoint is None
 
 
-def test_the_connection_test_does_not_wait_for_a_rate_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = EmulatorSettings(rate_limit=1, rate_window=3600)
+def test_the_connection_test_does_not_wait_for_a_rate_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_settings: Callable[..., EmulatorSettings]
+) -> None:
+    settings = make_settings(rate_limit=1, rate_window=3600)
     with Emulator(tmp_path / "limited", settings=settings) as limited:
         monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(limited))
         hook = MapboxUploadsHook()

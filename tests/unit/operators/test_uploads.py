@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from tests.connections import connection
 
 
 @pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    settings = EmulatorSettings(processing_seconds=0, rate_limit=0)
-    with Emulator(tmp_path_factory.mktemp("emulator"), settings=settings) as running:
+def emulator(
+    tmp_path_factory: pytest.TempPathFactory, make_settings: Callable[..., EmulatorSettings]
+) -> Iterator[Emulator]:
+    with Emulator(tmp_path_factory.mktemp("emulator"), settings=make_settings()) as running:
         yield running
 
 

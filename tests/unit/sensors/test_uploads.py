@@ -34,8 +34,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def emulator(tmp_path: Path, clock: Clock) -> Iterator[Emulator]:
-    settings = EmulatorSettings(processing_seconds=100, rate_limit=0)
+def emulator(tmp_path: Path, clock: Clock, make_settings: Callable[..., EmulatorSettings]) -> Iterator[Emulator]:
+    settings = make_settings(processing_seconds=100)
     with Emulator(tmp_path / "emulator", settings=settings, clock=clock) as running:
         yield running
 
@@ -104,9 +104,9 @@ def test_the_finished_upload_is_the_result(upload: dict[str, Any], clock: Clock)
 
 
 def test_a_rate_limit_moves_the_next_look_to_the_reset_and_is_no_failure(
-    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, make_settings: Callable[..., EmulatorSettings]
 ) -> None:
-    settings = EmulatorSettings(rate_limit=1, rate_window=60)
+    settings = make_settings(processing_seconds=3, rate_limit=1, rate_window=60)
     with Emulator(tmp_path / "limited", settings=settings, clock=clock) as limited:
         monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(limited))
         list(MapboxUploadsHook().list_uploads(limit=1))  # spends what the window allows

@@ -1,0 +1,17 @@
+"""What nobody outside Mapbox has shown, with every plausible answer: the provider must do with each of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Fields of EmulatorSettings; the emulator's own choice is the first.
+PLAUSIBLE: dict[str, tuple[Any, ...]] = {
+    "failed_complete": (False, True),
+    "early_delete_status": (400, 409, 422),
+    "name_status": (422, 400),
+}
+# So many runs of the tests have met each of them.
+ANSWERS: list[dict[str, Any]] = [
+    {name: values[run % len(values)] for name, values in PLAUSIBLE.items()}
+    for run in range(max(map(len, PLAUSIBLE.values())))
+]

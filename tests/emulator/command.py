@@ -1,0 +1,58 @@
+"""The emulator as a process of its own, started as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+
+class Command:
+    """A running emulator of account ``acme``; ``remote`` is what :class:`Account` takes."""
+
+    def __init__(self, tmp_path: Path, *more: str, token: str | None = None) -> None:
+        ready = tmp_path / "ready.json"
+        ready.unlink(missing_ok=True)
+        environment = {name: value for name, value in os.environ.items() if name != "MAPBOX_EMULATOR_TOKEN"}
+        if token:
+            environment["MAPBOX_EMULATOR_TOKEN"] = token
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "airflow_mapbox.emulator", "--port", "0", "--s3-port", "0"),
+                *("--folder", str(tmp_path / "folder"), "--ready-file", str(ready), "--account", "acme", *more),
+            ],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        deadline = time.monotonic() + 30
+        while not ready.exists():
+            assert self.process.poll() is None, self.process.stdout.read()  # type: ignore[union-attr]
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        self.ready = json.loads(ready.read_text())
+
+    @property
+    def remote(self) -> Any:
+        """What stands for an emulator in this process."""
+        token = Path(self.ready["token_file"]).read_text().strip()
+        return SimpleNamespace(token=token, **self.ready)
+
+    def peak_memory(self) -> int:
+        """Bytes of the process's memory at its largest so far."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) << 10
+
+    def end(self, name: signal.Signals = signal.SIGTERM) -> str:
+        self.process.send_signal(name)
+        output, _ = self.process.communicate(timeout=15)
+        return str(output)
