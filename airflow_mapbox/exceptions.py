@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from airflow_mapbox.export.errors import ExportError
 from airflow_mapbox.uploads.errors import MapboxError, UploadFailedError
 
 
@@ -41,3 +42,5 @@ def airflow_errors() -> Iterator[None]:
         raise MapboxUploadFailedError(str(error)) from None
     except MapboxError as error:
         raise (MapboxTaskError if error.retryable else MapboxFailError)(str(error)) from None
+    except ExportError as error:
+        raise MapboxFailError(str(error)) from None  # the same data would fail again

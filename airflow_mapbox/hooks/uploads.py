@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -270,18 +270,28 @@ class MapboxUploadsHook(BaseHook):
         """Stop a staging that is under way and take its parts back; safe in a signal handler."""
         self._stager.cancel()
 
-    def wait(self, upload_id: str, *, timeout: float = 3600.0, poll_interval: float = 15.0) -> Upload:
+    def wait(
+        self,
+        upload_id: str,
+        *,
+        timeout: float = 3600.0,
+        poll_interval: float = 15.0,
+        progress: Callable[[Upload], None] | None = None,
+    ) -> Upload:
         """
         Wait for an upload in this process; a task waits better with :class:`UploadCompleteSensor`.
 
         :param upload_id: the id that creation gave.
         :param timeout: seconds to wait at most; processing is capped at one hour, two for MBTiles.
         :param poll_interval: seconds between two looks.
+        :param progress: called with the upload after each look.
         :return: the successful upload.
         :raises UploadFailedError: where processing failed, with Mapbox's message and a hint.
         :raises WaitTimeoutError: where it has not ended in time.
         """
-        return wait_for_upload(self.get_conn(), upload_id, timeout=timeout, poll_interval=poll_interval)
+        return wait_for_upload(
+            self.get_conn(), upload_id, timeout=timeout, poll_interval=poll_interval, progress=progress
+        )
 
     def _checked_and_staged(self, source: Source) -> StagedFile:
         report = check_source(source)

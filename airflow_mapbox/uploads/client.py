@@ -484,18 +484,22 @@ class UploadsClient:
 
 
 # What the API says in words decides before the status, which nobody outside Mapbox has shown for some of them.
-_REFUSALS_BY_MESSAGE: tuple[tuple[str, type[ApiError], str], ...] = (
+# Each is an answer to one kind of call, and to no other.
+_REFUSALS_BY_MESSAGE: tuple[tuple[str, str, type[ApiError], str], ...] = (
     (
+        "POST",
         "could not access url",
         StagedUrlNotReadableError,
         "Nothing is staged at that URL: stage the file, then create the upload.",
     ),
     (
+        "POST",
         "upload is already active",
         UploadActiveError,
         "Wait until the tileset's other upload has ended, then create this one.",
     ),
     (
+        "DELETE",
         "upload is incomplete",
         UploadIncompleteError,
         "Only a completed upload can be removed from the list: wait for it.",
@@ -505,8 +509,8 @@ _REFUSALS_BY_MESSAGE: tuple[tuple[str, type[ApiError], str], ...] = (
 
 def _refusal(call: _Call, status: int, message: str) -> tuple[type[ApiError], str]:
     """Give the class and the advice for an answer that is no success and no rate limit."""
-    for words, kind, advice in _REFUSALS_BY_MESSAGE:
-        if words in message.lower():
+    for method, words, kind, advice in _REFUSALS_BY_MESSAGE:
+        if call.method == method and words in message.lower():
             return kind, advice
     if status >= 500:
         return ServerError, "The fault is on Mapbox's side; try later."

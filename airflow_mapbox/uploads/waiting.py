@@ -31,6 +31,7 @@ def wait_for_upload(
     *,
     timeout: float,
     poll_interval: float,
+    progress: Callable[[Upload], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Upload:
@@ -41,6 +42,7 @@ def wait_for_upload(
     :param upload_id: the upload.
     :param timeout: seconds to wait at most.
     :param poll_interval: seconds between two looks; each is a request of the account's limit.
+    :param progress: called with the upload after each look.
     :param sleep: called with the seconds to wait.
     :param clock: gives seconds.
     :return: the successful upload.
@@ -51,6 +53,8 @@ def wait_for_upload(
     while True:
         upload = require_success(client.get_upload(upload_id))
         log.info("Upload %s of %s: %.0f %%", upload.id, upload.tileset, upload.progress * 100)
+        if progress is not None:
+            progress(upload)
         if upload.is_successful:
             return upload
         left = deadline - clock()

@@ -157,8 +157,9 @@ def test_a_fault_that_passes_ends_with_one_upload(
     if "upload" in outcome:
         assert_one_whole_upload(task, outcome, made_of)
     else:
-        # What says that the token is wrong, or that S3 will not have it, a person must look at.
-        assert fault in ("401", "404", "AccessDenied"), outcome
+        # What says that the token is wrong, or that makes no sense as an answer, a person must look at.
+        senseless = request_name in ("credentials", "list", "status") and fault in ("active", "could not access")
+        assert fault in ("401", "404", "AccessDenied") or senseless, outcome
         assert len(task.uploads()) == (request_name in ("list", "status"))
         assert outcome["text"]
     assert_no_secret(task)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,50 +13,9 @@ from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from airflow_mapbox.sensors.uploads import UploadCompleteSensor
 from tests.connections import connection
+from tests.dags.conftest import Outcome
 
 pytestmark = pytest.mark.usefixtures("database")
-
-_numbers = count(1)
-
-
-class Outcome:
-    """A run DAG: the states of its tasks, and all that was written while it ran."""
-
-    def __init__(self, run: Any, written: str) -> None:
-        self.states = {instance.task_id: str(instance.state) for instance in run.get_task_instances()}
-        self.tries = {instance.task_id: instance.try_number for instance in run.get_task_instances()}
-        self.written = written
-
-
-@pytest.fixture
-def run_dag(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], task_logs: Callable[[], str], database_dump: Callable[[], str]
-) -> Callable[..., Outcome]:
-    """Run a DAG of the operators that a function makes, and give what came of it."""
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-    from airflow.sdk import DAG
-
-    def run(make_tasks: Callable[[], object], **options: Any) -> Outcome:
-        with DAG(f"failing_{next(_numbers)}", schedule=None, start_date=datetime(2018, 1, 1, tzinfo=UTC)) as dag:
-            make_tasks()
-        bag = DagBag(tmp_path)
-        bag.bag_dag(dag)
-        sync_bag_to_db(bag, "dags-folder", None)
-        capfd.readouterr()
-        outcome = dag.test(logical_date=datetime(2018, 2, 1, tzinfo=UTC), **options)
-        captured = capfd.readouterr()
-        return Outcome(outcome, "\n".join((captured.out, captured.err, task_logs(), database_dump())))
-
-    return run
-
-
-@pytest.fixture
-def geojson(tmp_path: Path) -> Path:
-    """One point that Mapbox takes."""
-    path = tmp_path / "point.geojson"
-    point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [7.1, 50.7]}, "properties": {"a": 1}}
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": [point]}))
-    return path
 
 
 def upload(source: object, tileset: str = "points", **options: Any) -> StageAndCreateUploadOperator:

@@ -1,0 +1,3 @@
+"""``airflow mapbox uploads``."""
+
+from __future__ import annotations

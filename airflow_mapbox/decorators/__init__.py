@@ -1,0 +1,3 @@
+"""Tasks written as functions."""
+
+from __future__ import annotations
