@@ -111,7 +111,7 @@ def main(this: Try) -> None:
         # As Airflow's task runner does: the handler returns, and what was interrupted goes on.
         signal.signal(signal.SIGTERM, lambda _signal, _frame: hook.cancel())
         if this.die_after is not None:
-            _arm(this)
+            die_after(this.die_after, lambda: _die(this), FileLedger)
         try:
             upload = hook.upload(this.source, this.tileset, "Crashing", if_active="fail", ledger=ledger)
             outcome: dict[str, Any] = {"upload": upload.id}
@@ -128,31 +128,37 @@ def _die(this: Try) -> None:
     os.kill(os.getpid(), this.by)
 
 
-def _arm(this: Try) -> None:
-    """Have the process die after its step."""
-    match this.die_after:
+def die_after(step: Step, die: Callable[[], None], ledger: type) -> None:
+    """
+    Have this process die after a step.
+
+    :param step: after which; ``returned`` is the caller's own to see to.
+    :param die: what it dies by.
+    :param ledger: the class of the ledger that is used.
+    """
+    match step:
         case Step.CREDENTIALS:
-            _after(UploadsClient, "create_credentials", lambda: _die(this))
+            _after(UploadsClient, "create_credentials", die)
         case Step.FIRST_PART:
-            _after(Bucket, "put_part", _once(lambda: _die(this)))
+            _after(Bucket, "put_part", _once(die))
         case Step.LAST_PART:
-            _before(Bucket, "complete", lambda: _die(this))
+            _before(Bucket, "complete", die)
         case Step.STAGED:
-            _after(Bucket, "complete", lambda: _die(this))
-            _after(Bucket, "put", lambda: _die(this))
+            _after(Bucket, "complete", die)
+            _after(Bucket, "put", die)
         case Step.NOTED:
-            _after(FileLedger, "write", _once(lambda: _die(this)))
+            _after(ledger, "write", _once(die))
         case Step.SENT:
             original = UploadsClient.create_upload
 
             def create_and_die_unanswered(self: UploadsClient, *arguments: Any, **options: Any) -> Any:
-                _before(http.client.HTTPConnection, "getresponse", lambda: _die(this))
+                _before(http.client.HTTPConnection, "getresponse", die)
                 return original(self, *arguments, **options)
 
             UploadsClient.create_upload = create_and_die_unanswered  # type: ignore[method-assign]
         case Step.ANSWERED:
-            _after(UploadsClient, "create_upload", lambda: _die(this))
-        case Step.RETURNED | None:
+            _after(UploadsClient, "create_upload", die)
+        case Step.RETURNED:
             pass
 
 
