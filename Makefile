@@ -1,7 +1,7 @@
 # make demo   run the main job from nothing: a real Airflow, the emulator, one upload, its tiles fetched back
 # make test   unit, emulator and DAG tests
 # make ui     look at what the demo made: Airflow and the emulator, until Ctrl-C
-# make system the wheel in an empty environment, a backfill in a running Airflow, the compose file, Mapbox's own clients
+# make system the wheel in an empty environment, a backfill in a running Airflow, the compose file, load, Mapbox's clients
 # make answers   the provider's tests again, under each other answer to what nobody outside Mapbox has shown
 # make lint   ruff and mypy
 # make constraints   raise the pinned versions

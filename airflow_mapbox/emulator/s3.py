@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import parse_qsl, quote, unquote
 from wsgiref.types import StartResponse, WSGIEnvironment
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from moto.moto_server.werkzeug_app import create_backend_app
@@ -57,6 +58,15 @@ ALLOWED: dict[str, tuple[frozenset[str], ...]] = {
     "GET": (frozenset(), frozenset({"uploadId"})),
     "HEAD": (frozenset(),),
 }
+# The most there may be, and more bytes than the list of so many takes.
+PARTS = 10_000
+PART_NUMBER = re.compile(r"[0-9]{1,5}")
+COMPLETION_BYTES = 4 << 20
+# Headers that moto stumbles over and that change nothing about a staged object: access, encryption, dates; and those of
+# them that do.
+UNREAD = ("HTTP_X_AMZ_", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE")
+READ = ("HTTP_X_AMZ_META_", "HTTP_X_AMZ_CHECKSUM_", "HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM", "HTTP_X_AMZ_STORAGE_CLASS")
+RANGE = re.compile(r"bytes=(\d{1,18}-\d{0,18}|-\d{1,18})")
 # Parameters that select no other operation.
 INNOCENT = frozenset({"x-id", "max-parts", "part-number-marker"})
 
@@ -144,6 +154,10 @@ class StagingBackend(S3Backend):
         super().abort_multipart_upload(bucket_name, multipart_id)
         if multipart is not None:
             multipart.dispose()
+
+    def has_multipart(self, multipart_id: str) -> bool:
+        """Return whether a multipart upload is under way."""
+        return multipart_id in self._bucket.multiparts
 
     def forget(self, key_name: str) -> None:
         """Take an object out of the bucket; its file is somebody else's by now."""
@@ -255,25 +269,36 @@ class StagingGate:
         self._expire_in_time(request, credentials)
         body, size, trailer = receive(source, request.headers, folder=self._store.work)
         received = _Received(body, size)
-        is_data = request.method == "PUT"
-        environ["wsgi.input"] = io.BytesIO() if is_data else body
-        environ["CONTENT_LENGTH"] = "0" if is_data else str(size)
-        _path_style(environ, self._bucket, key)
-        environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
-        for name, value in trailer.items():
-            if name.startswith("x-amz-checksum-"):
-                environ["HTTP_" + name.upper().replace("-", "_")] = value
-        if is_data and not any(name.startswith("HTTP_X_AMZ_CHECKSUM_") for name in environ):
-            # moto would make up the checksum that is missing, of no body.
-            environ.pop("HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM", None)
         before = _body.set(received)
         try:
+            self._check_multipart(request, body)
+            self._readdress(environ, received, trailer, key)
             return _Closing(self._moto(environ, start_response), received)
         except BaseException:
             received.close()
             raise
         finally:
             _body.reset(before)
+
+    def _readdress(self, environ: WSGIEnvironment, received: _Received, trailer: dict[str, str], key: str) -> None:
+        """Make the request one that moto understands."""
+        # Only the list of parts is for moto to read.
+        is_list = environ["REQUEST_METHOD"] == "POST" and "uploadId" in environ.get("QUERY_STRING", "")
+        environ["wsgi.input"] = received.file if is_list else io.BytesIO()
+        environ["CONTENT_LENGTH"] = str(received.size) if is_list else "0"
+        _path_style(environ, self._bucket, key)
+        environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
+        for name, value in trailer.items():
+            if name.startswith("x-amz-checksum-"):
+                environ["HTTP_" + name.upper().replace("-", "_")] = value
+        for name in [name for name in environ if name.startswith(UNREAD) and not name.startswith(READ)]:
+            del environ[name]
+        if not RANGE.fullmatch(environ.get("HTTP_RANGE", "")):
+            # S3 passes over one that it does not understand.
+            environ.pop("HTTP_RANGE", None)
+        if not any(name.startswith("HTTP_X_AMZ_CHECKSUM_") for name in environ):
+            # moto would make up the checksum that is missing, of no body.
+            environ.pop("HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM", None)
 
     def _expire_in_time(self, request: SignedRequest, credentials: Credentials) -> None:
         """End the credentials where a fault wants it, and refuse."""
@@ -283,6 +308,24 @@ class StagingGate:
         if self._faults.expires(request.method, path, key=credentials.key, size=size):
             self._store.expire_credentials(credentials.access_key)
             raise expired_token()
+
+    def _check_multipart(self, request: SignedRequest, body: IO[bytes]) -> None:
+        """Refuse what moto would stumble over."""
+        query = dict(parse_qsl(request.query, keep_blank_values=True))
+        upload = query.get("uploadId")
+        if upload is not None and not self.backend.has_multipart(upload):
+            raise S3RefusedError(
+                404,
+                "NoSuchUpload",
+                "The specified upload does not exist. The upload ID may be invalid, or the upload may have been "
+                "aborted or completed.",
+            )
+        number = query.get("partNumber")
+        if number is not None and not (PART_NUMBER.fullmatch(number) and 1 <= int(number) <= PARTS):
+            raise S3RefusedError(400, "InvalidArgument", f"Part number must be an integer between 1 and {PARTS}.")
+        if request.method == "POST" and upload is not None:
+            _check_completion(body.read(COMPLETION_BYTES))
+            body.seek(0)
 
     def _allowed_key(self, request: SignedRequest, credentials: Credentials) -> str:
         """Return the object's key where the request is for it, or refuse."""
@@ -295,6 +338,27 @@ class StagingGate:
         if operation not in ALLOWED.get(request.method, ()) or "x-amz-copy-source" in request.headers:
             raise access_denied()
         return key
+
+
+def _check_completion(body: bytes) -> None:
+    """Refuse a list of parts that is none."""
+    try:
+        # expat bounds what entities may grow to.
+        root = ElementTree.fromstring(body)  # noqa: S314
+    except ElementTree.ParseError:
+        root = ElementTree.Element("nothing")
+    parts = [{_local_name(field): field.text or "" for field in part} for part in root if _local_name(part) == "Part"]
+    is_list = _local_name(root) == "CompleteMultipartUpload" and parts
+    if not is_list or not all(PART_NUMBER.fullmatch(part.get("PartNumber", "")) and part.get("ETag") for part in parts):
+        raise S3RefusedError(
+            400,
+            "MalformedXML",
+            "The XML you provided was not well-formed or did not validate against our published schema",
+        )
+
+
+def _local_name(element: ElementTree.Element) -> str:
+    return str(element.tag).rpartition("}")[2]
 
 
 class _Closing:

@@ -6,8 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 from PIL import Image
+from rasterio.transform import from_bounds
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from tests.emulator.conftest import Account
@@ -53,6 +56,25 @@ def test_the_uploaded_features_are_on_the_map_with_their_attributes(tmp_path: Pa
     assert seen["layers"] == ["places"]
     assert [row.split("\t") for row in seen["attributes"]] == [["name", "Eifel"]]
     assert _share_of_blue(picture) > 0.05
+
+
+def test_an_uploaded_image_is_on_the_map(tmp_path: Path, driver: Path) -> None:
+    image = tmp_path / "blue.tif"
+    profile = {"driver": "GTiff", "width": 64, "height": 64, "count": 3, "dtype": "uint8", "crs": "EPSG:4326"}
+    pixels = np.zeros((3, 64, 64), np.uint8)
+    pixels[2] = 230
+    with rasterio.open(image, "w", transform=from_bounds(6, 50, 8, 51, 64, 64), **profile) as written:
+        written.write(pixels)
+    settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0)
+    picture = tmp_path / "map.png"
+    with Emulator(tmp_path / "emulator", settings=settings) as emulator:
+        assert Account(emulator).upload(image.read_bytes())["error"] is None
+
+        said = run("node", driver, str(CHROMIUM), f"{emulator.url}/tilesets/acme.places", picture, cwd=driver.parent)
+
+    seen = json.loads(said)
+    assert (seen["errors"], seen["foreign"], seen["layers"]) == ([], [], [])
+    assert _share_of_blue(picture) > 0.1
 
 
 def _share_of_blue(picture: Path) -> float:

@@ -106,6 +106,19 @@ class TestShapefile:
     def test_a_missing_part_fails(self, shared: Account, tmp_path: Path, missing: str, message: str) -> None:
         assert shared.upload(shapefile(tmp_path, drop=(missing,)))["error"] == message
 
+    def test_what_lies_nowhere_in_its_projection_fails(self, shared: Account, tmp_path: Path) -> None:
+        frame = geopandas.GeoDataFrame(geometry=[shapely.Point(1e12, 1e12)], crs="EPSG:32631")
+        frame.to_file(tmp_path / "Nowhere.shp")
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as files:
+            for file in tmp_path.glob("Nowhere.*"):
+                files.write(file, file.name)
+
+        assert (
+            shared.upload(packed.getvalue())["error"]
+            == "Unable to reproject data. Coordinates are outside of the projection's area."
+        )
+
     def test_a_projection_that_is_none_fails(self, shared: Account, tmp_path: Path) -> None:
         packed = io.BytesIO(shapefile(tmp_path, drop=(".prj",)))
         with zipfile.ZipFile(packed, "a") as files:

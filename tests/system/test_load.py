@@ -10,8 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mapbox_vector_tile
+import numpy as np
 import pytest
+import rasterio
 import requests
+from rasterio.transform import from_origin
+from rasterio.windows import Window
 
 from tests.emulator.command import Command
 from tests.emulator.conftest import Account, points
@@ -70,6 +74,34 @@ def test_a_gigabyte_is_staged_with_less_than_500_mb_more_memory(
     name = hashlib.sha256(issued["key"].encode()).hexdigest()
     assert _digest(tmp_path / "folder" / "staged" / name) == _digest(gigabyte)
     assert list((tmp_path / "folder" / "work").iterdir()) == []
+
+
+def test_an_image_is_cut_without_being_held_in_memory(running: Command, tmp_path: Path) -> None:
+    file = tmp_path / "large.tif"
+    # A little finer than zoom 14, so that its pixels are those of the tiles.
+    pixel, side, strip = 8.4, 12_288, 512
+    profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "crs": "EPSG:3857", "tiled": True, "compress": "lzw"}
+    shade = np.broadcast_to(np.arange(side) % 256, (3, strip, side)).astype(np.uint8)
+    with rasterio.open(
+        file, "w", width=side, height=side, transform=from_origin(1e6, 6e6, pixel, pixel), **profile
+    ) as image:
+        for top in range(0, side, strip):
+            image.write(shade, window=Window(0, top, side, strip))
+    acme = Account(running.remote)
+    pixels = 3 * side * side
+    assert acme.upload(b"lon,lat\n1,2\n", "small")["error"] is None
+    issued = acme.credentials()
+    acme.s3(issued).upload_file(str(file), issued["bucket"], issued["key"])
+    before = running.peak_memory()
+
+    end = _end_of(acme, acme.create(issued["url"], "large").json()["id"])
+
+    grown = running.peak_memory() - before
+    described = acme.tileset("large").json()
+    print(f"{pixels:,} bytes of pixels cut into {described['tile_counts']}, peak memory grew by {grown / MIB:.0f} MiB")
+    assert end["error"] is None
+    assert described["maxzoom"] == 14
+    assert grown < 250 * MIB < pixels
 
 
 def test_two_hundred_uploads_at_once_all_become_what_they_are(running: Command) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -41,11 +42,11 @@ def wheel(home: Path) -> Path:
     return built
 
 
-@pytest.fixture(scope="module")
-def empty_environment(home: Path, wheel: Path) -> Path:
-    run(sys.executable, "-m", "venv", home / "venv", home=home)
-    python = home / "venv" / "bin" / "python"
-    what = ("-c", ROOT / "constraints.txt", wheel)
+def environment(folder: Path, *what: str | Path, home: Path) -> Path:
+    """Make an environment of what is given and nothing else; give its interpreter."""
+    run(sys.executable, "-m", "venv", folder, home=home)
+    python = folder / "bin" / "python"
+    what = ("-c", ROOT / "constraints.txt", *what)
     # As in the Makefile: uv is quick, and pip reaches what pip is configured to.
     if (
         attempt(
@@ -55,6 +56,18 @@ def empty_environment(home: Path, wheel: Path) -> Path:
     ):
         run(python, "-m", "pip", "install", "--quiet", *what, home=home)
     return python
+
+
+@pytest.fixture(scope="module")
+def empty_environment(home: Path, wheel: Path) -> Path:
+    return environment(home / "venv", wheel, home=home)
+
+
+@pytest.fixture(scope="module")
+def testing_environment(home: Path, wheel: Path) -> Path:
+    """What the page "Test your own DAGs" has a reader install."""
+    wanted = f"airflow-provider-mapbox[emulator] @ {wheel.as_uri()}"
+    return environment(home / "testing", wanted, "pytest", home=home)
 
 
 def test_the_wheel_holds_the_package_its_types_and_its_licence_and_nothing_else(wheel: Path) -> None:
@@ -83,3 +96,21 @@ def test_everything_but_the_emulator_works_without_its_extra(home: Path, empty_e
         "print(write_geojson(frame, 'x.geojson').features)\n"
     )
     assert run(empty_environment, "-c", code, home=home).splitlines()[-1] == "1"
+
+
+def test_the_example_of_the_page_on_testing_passes_where_only_the_wheel_is(
+    home: Path, testing_environment: Path
+) -> None:
+    page = (ROOT / "docs" / "emulator.md").read_text()
+    project = home / "project"
+    # Each file of the example stands behind the line that names it.
+    files = re.findall(r"^`((?:dags|tests)/\w+\.py)`[^\n]*\n\n```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert [name for name, _ in files] == ["dags/roads.py", "tests/conftest.py", "tests/test_roads.py"]
+    for name, text in files:
+        file = project / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    told = run(testing_environment, "-m", "pytest", "--strict-markers", project, home=home)
+
+    assert f"{page.count('def test_')} passed" in told
