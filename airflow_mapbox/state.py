@@ -11,8 +11,6 @@ from airflow_mapbox.uploads.redaction import redact
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mapbox.uploads.ledger import Ledger
-
 KEY = "mapbox_upload"
 
 
@@ -23,6 +21,8 @@ class TaskLedger:
     Airflow refuses a write of a try that another has replaced, which is what keeps a process that was taken for dead
     from creating an upload beside its successor.
 
+    ``entry`` is what was last read or written here.
+
     :param store: ``context["task_state_store"]``.
     :param max_tries: of the task instance. It changes when a task is cleared and stays the same when it is retried, and
         the store survives both: entries of another value are an earlier intent's.
@@ -31,6 +31,7 @@ class TaskLedger:
     def __init__(self, store: Any, max_tries: int) -> None:
         self._store = store
         self._max_tries = max_tries
+        self.entry: Entry | None = None
 
     def read(self) -> Entry | None:
         """
@@ -46,7 +47,8 @@ class TaskLedger:
         else:
             if not isinstance(value, dict) or value.get("max_tries") != self._max_tries:
                 return None
-            return Entry.from_json(value)
+            self.entry = Entry.from_json(value)
+            return self.entry
         raise failure
 
     def write(self, entry: Entry) -> None:
@@ -61,11 +63,12 @@ class TaskLedger:
         except Exception as error:
             failure = _failed("written", error)
         else:
+            self.entry = entry
             return
         raise failure
 
 
-def task_ledger(context: Context) -> Ledger:
+def task_ledger(context: Context) -> TaskLedger | MemoryLedger:
     """
     Give the ledger of the task that runs.
 

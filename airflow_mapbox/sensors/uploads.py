@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
+from airflow_mapbox.assets import announce, tilesets_of
 from airflow_mapbox.exceptions import airflow_errors
 from airflow_mapbox.rescheduling import seconds_until_exit_is_noticed
 from airflow_mapbox.uploads.pacing import seconds_to_next_look
@@ -60,6 +61,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         super().__init__(mode=mode, poke_interval=poke_interval, max_wait=max_wait, timeout=timeout, **kwargs)
         if self.exponential_backoff and not self.poke_interval:
             raise ValueError("exponential_backoff doubles poke_interval: give one above 0")
+        self.outlets = [*self.outlets, tilesets_of(self.dag_id)]
         self.upload_id = upload_id
         self.mapbox_conn_id = mapbox_conn_id
         self._throttled_for = 0.0
@@ -87,6 +89,8 @@ class UploadCompleteSensor(BaseSensorOperator):
                 self.log.info("The account's rate limit is spent; looking again in %.0f s", error.retry_after)
                 return PokeReturnValue(is_done=False)
         self._seen = upload
+        if upload.is_successful:
+            announce(context, tilesets_of(self.dag_id), upload, _source_of(self.upload_id))
         self.log.info("Upload %s of tileset %s: %.0f %%", upload.id, upload.tileset, upload.progress * 100)
         return PokeReturnValue(upload.is_successful, upload.to_json() if upload.is_successful else None)
 
@@ -112,3 +116,9 @@ def _id_of(upload: str | Mapping[str, Any]) -> str:
             'StageAndCreateUploadOperator, as `upload.output["id"]` or `upload.output`.'
         )
     return upload_id
+
+
+def _source_of(upload: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give what the operator's result tells of the source, where all of it was given."""
+    source = upload.get("source") if isinstance(upload, Mapping) else None
+    return source if isinstance(source, Mapping) else {}

@@ -18,6 +18,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
+from moto.s3.models import FakeMultipart
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 
@@ -96,6 +97,27 @@ def test_parts_can_be_listed_and_an_upload_aborted(shared: Account) -> None:
 
     assert refused(lambda: s3.list_parts(**where(issued), UploadId=upload)) == (404, "NoSuchUpload")
     assert refused(lambda: s3.head_object(**where(issued))) == (404, "404")
+
+
+def test_a_part_whose_upload_is_aborted_while_it_comes_in_is_told_so(
+    shared: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = shared.credentials()
+    s3 = shared.s3(issued)
+    upload = s3.create_multipart_upload(**where(issued))["UploadId"]
+    keep = FakeMultipart.set_part
+
+    def abort_and_keep(self: FakeMultipart, *arguments: Any, **options: Any) -> Any:
+        part = keep(self, *arguments, **options)
+        s3.abort_multipart_upload(**where(issued), UploadId=upload)
+        return part
+
+    monkeypatch.setattr(FakeMultipart, "set_part", abort_and_keep)
+
+    def send() -> object:
+        return s3.upload_part(**where(issued), UploadId=upload, PartNumber=1, Body=b"part")
+
+    assert refused(send) == (404, "NoSuchUpload")
 
 
 def test_parts_that_are_wrong_or_too_small_are_refused(shared: Account) -> None:
