@@ -18,9 +18,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from moto.s3.models import FakeMultipart
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from airflow_mapbox.emulator.s3 import StagingBackend
 
 from .conftest import TOWNS, Account, Clock
 
@@ -105,14 +105,14 @@ def test_a_part_whose_upload_is_aborted_while_it_comes_in_is_told_so(
     issued = shared.credentials()
     s3 = shared.s3(issued)
     upload = s3.create_multipart_upload(**where(issued))["UploadId"]
-    keep = FakeMultipart.set_part
+    keep = StagingBackend.upload_part
 
-    def abort_and_keep(self: FakeMultipart, *arguments: Any, **options: Any) -> Any:
+    def keep_and_abort(self: StagingBackend, *arguments: Any, **options: Any) -> Any:
         part = keep(self, *arguments, **options)
         s3.abort_multipart_upload(**where(issued), UploadId=upload)
         return part
 
-    monkeypatch.setattr(FakeMultipart, "set_part", abort_and_keep)
+    monkeypatch.setattr(StagingBackend, "upload_part", keep_and_abort)
 
     def send() -> object:
         return s3.upload_part(**where(issued), UploadId=upload, PartNumber=1, Body=b"part")
