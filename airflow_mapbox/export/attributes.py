@@ -237,6 +237,8 @@ class _Encoder:
         return pa.array([self._value(value) for value in values], pa.string())
 
     def _value(self, value: Any) -> str:
+        if self._as_text and isinstance(value, decimal.Decimal) and value.is_finite():
+            return f'"{value:f}"'
         plain = _plain(value)
         if isinstance(plain, int) and not isinstance(plain, bool):
             return self._whole(plain)
@@ -349,7 +351,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, decimal.Decimal):
         if not value.is_finite():
             return None
-        return int(value) if value == value.to_integral_value() and abs(value) > EXACT else float(value)
+        return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, pd.Period | pd.Interval | uuid.UUID):
