@@ -110,7 +110,9 @@ def _shape_texts(shapes: Shapes) -> pa.Array:
         # Between positions of a multi-point, rings of a polygon or lines, polygons.
         depth = inner + (kind.least > 0)
         if len(level) - 1 != level[-1] or (np.diff(level) != 1).any():
-            texts = pc.binary_join(pa.ListArray.from_arrays(pa.array(level, pa.int32()), texts), "]" * depth + "," + "[" * depth)
+            texts = pc.binary_join(
+                pa.ListArray.from_arrays(pa.array(level, pa.int32()), texts), "]" * depth + "," + "[" * depth
+            )
     return pc.binary_join_element_wise(
         f'{{"type":"{kind.name}","coordinates":' + "[" * brackets, texts, "]" * brackets + "}", ""
     )

@@ -189,9 +189,7 @@ def stream_geojson(
     return GeoJSONStream(_pieces(features, options, limit_bytes))
 
 
-def write_geojson(
-    source: ExportSource, path: str | PathLike[str], **keywords: Unpack[GeoJSONKeywords]
-) -> ExportReport:
+def write_geojson(source: ExportSource, path: str | PathLike[str], **keywords: Unpack[GeoJSONKeywords]) -> ExportReport:
     """
     Write geodata as a GeoJSON file in longitude, latitude on WGS 84 (RFC 7946, section 4).
 

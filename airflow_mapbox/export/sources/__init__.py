@@ -13,11 +13,14 @@ from airflow_mapbox.export.batch import Batch
 from airflow_mapbox.export.errors import UnreadableSourceError
 from airflow_mapbox.export.sources.files import OpenablePath, SourceFile, find_file
 from airflow_mapbox.export.sources.frames import read_frames
-from airflow_mapbox.export.sources.geoparquet import read_geoparquet
+from airflow_mapbox.export.sources.geoparquet import is_parquet, read_geoparquet
+from airflow_mapbox.export.sources.ogr import read_ogr
 from airflow_mapbox.export.sources.selection import Selection
 
 # A frame, frames, or the file of any geodata.
-ExportSource: TypeAlias = "geopandas.GeoDataFrame | Iterable[geopandas.GeoDataFrame] | str | PathLike[str] | OpenablePath"
+ExportSource: TypeAlias = (
+    "geopandas.GeoDataFrame | Iterable[geopandas.GeoDataFrame] | str | PathLike[str] | OpenablePath"
+)
 
 
 def read_source(source: ExportSource, selection: Selection) -> Iterator[Iterator[Batch]]:
@@ -46,4 +49,4 @@ def read_source(source: ExportSource, selection: Selection) -> Iterator[Iterator
 
 
 def _read_file(file: SourceFile, selection: Selection) -> Iterator[Batch]:
-    return read_geoparquet(file, selection)
+    return read_geoparquet(file, selection) if is_parquet(file) else read_ogr(file, selection)
