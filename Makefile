@@ -3,6 +3,7 @@
 # make ui     look at what the demo made: Airflow and the emulator, until Ctrl-C
 # make system the wheel in an empty environment, a backfill in a running Airflow, the compose file, Mapbox's own clients
 # make lint   ruff and mypy
+# make bench  how fast the export is and how much memory it takes, beside GDAL; writes build/benchmarks
 # make constraints   raise the pinned versions
 
 PYTHON ?= python3
@@ -10,11 +11,11 @@ VENV := .venv
 IN_VENV := $(VENV)/bin
 # Another PYTHON makes the environment anew.
 INSTALLED := $(VENV)/.installed-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-WHAT := -c constraints.txt -e .[emulator,s3] --group test --group lint
+WHAT := -c constraints.txt -e .[emulator,s3,postgis,mbtiles] --group test --group lint --group bench
 
 DEMO := $(IN_VENV)/python -m demo.run
 
-.PHONY: demo test system ui lint constraints clean
+.PHONY: demo test system ui lint bench constraints clean
 
 demo: $(INSTALLED)
 	@$(DEMO)
@@ -27,6 +28,9 @@ test: $(INSTALLED)
 
 system: $(INSTALLED)
 	COMPOSE="$$(.ci/compose $(abspath $(VENV))/compose)" $(IN_VENV)/python -m pytest tests/system tests/clients
+
+bench: $(INSTALLED)
+	$(IN_VENV)/python -m benchmarks.export
 
 lint: $(INSTALLED)
 	$(IN_VENV)/ruff check .
@@ -46,7 +50,8 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 constraints: $(INSTALLED)
 	{ echo "# Every version that the checks of this repository run with; made by: make constraints"; \
 	  $(IN_VENV)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
-	    --extra emulator --extra s3 --group test --group lint pyproject.toml; } > constraints.new
+	    --extra emulator --extra s3 --extra postgis --extra mbtiles --group test --group lint --group bench \
+	    pyproject.toml; } > constraints.new
 	mv constraints.new constraints.txt
 
 clean:

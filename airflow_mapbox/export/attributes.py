@@ -25,7 +25,7 @@ Column: TypeAlias = "pa.Array | pd.Series"
 EXACT = 2**53
 
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # a second
-_ESCAPED = {'"': '\\"', **{chr(code): f"\\u{code:04x}" for code in range(32)}, "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_CONTROL = {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 
 
 def columns_by_name(columns: Iterable[tuple[object, Column]]) -> dict[str, Column]:
@@ -219,12 +219,12 @@ class _Encoder:
         local = pc.local_timestamp(column) if column.type.tz else column
         texts = _with_fraction(local)
         if not column.type.tz:
-            return _quoted(pc.replace_substring(texts, " ", "T", max_replacements=1))
+            return _quoted(_with_t(texts))
         ticks = _TICKS[column.type.unit]
         offsets = pc.subtract(local.cast(pa.int64()), column.cast(pa.int64())).dictionary_encode()
         names = pa.array([_offset(offset // ticks) for offset in offsets.dictionary.to_pylist()], pa.string())
         zoned = pc.binary_join_element_wise(texts, names.take(offsets.indices), "")
-        return _quoted(pc.replace_substring(zoned, " ", "T", max_replacements=1))
+        return _quoted(_with_t(zoned))
 
     def _times(self, column: pa.Array) -> pa.Array:
         return _quoted(_with_fraction(column))
@@ -289,13 +289,25 @@ def _escaped(texts: pa.Array) -> pa.Array:
     _, _, data = texts.buffers()
     if data is None or not len(texts):
         return texts
-    present = np.bincount(np.frombuffer(data, np.uint8), minlength=256) > 0 if len(data) else np.zeros(256, bool)
-    if present[ord("\\")]:
+    octets = np.frombuffer(data, np.uint8)
+    if (octets == ord("\\")).any():
         texts = pc.replace_substring(texts, "\\", "\\\\")
-    for character, escape in _ESCAPED.items():
-        if present[ord(character)]:
-            texts = pc.replace_substring(texts, character, escape)
+    if (octets == ord('"')).any():
+        texts = pc.replace_substring(texts, '"', '\\"')
+    for code in np.unique(octets[octets < 32]):
+        texts = pc.replace_substring(texts, chr(code), _CONTROL.get(code, f"\\u{code:04x}"))
     return texts
+
+
+def _with_t(texts: pa.Array) -> pa.Array:
+    """Put a T where Arrow has a space between date and time (ISO 8601)."""
+    lengths = pc.binary_length(texts)
+    if texts.null_count or texts.offset or pc.min(lengths).as_py() != 19 or pc.max(lengths).as_py() != 19:
+        return pc.replace_substring(texts, " ", "T", max_replacements=1)
+    _, offsets, data = texts.buffers()
+    dated = np.frombuffer(data, np.uint8)[: 19 * len(texts)].copy()
+    dated[10::19] = ord("T")
+    return pa.Array.from_buffers(pa.string(), len(texts), [None, offsets, pa.py_buffer(dated)])
 
 
 def _with_fraction(column: pa.Array) -> pa.Array:

@@ -75,7 +75,7 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) ->
     while True:
         # Not around the yield as well: what is raised there is not of this file.
         with _named(file):
-            found = next(read, None)
+            found = _next(read)
         if found is None:
             return
         column = found.column(geometry.name)
@@ -83,6 +83,10 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) ->
         attributes = columns_by_name((name, found.column(name)) for name in names)
         yield Batch(column, attributes, geometry.crs, file.name, first, geometry.kind, as_text)
         first += len(found)
+
+
+def _next(read: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+    return next(read, None)
 
 
 def _rows(parquet: pq.ParquetFile) -> int:
