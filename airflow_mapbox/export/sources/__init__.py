@@ -15,11 +15,12 @@ from airflow_mapbox.export.sources.files import OpenablePath, SourceFile, find_f
 from airflow_mapbox.export.sources.frames import read_frames
 from airflow_mapbox.export.sources.geoparquet import is_parquet, read_geoparquet
 from airflow_mapbox.export.sources.ogr import read_ogr
+from airflow_mapbox.export.sources.postgis import PostGISQuery, read_postgis
 from airflow_mapbox.export.sources.selection import Selection
 
-# A frame, frames, or the file of any geodata.
+# A frame, frames, the file of any geodata, or a query.
 ExportSource: TypeAlias = (
-    "geopandas.GeoDataFrame | Iterable[geopandas.GeoDataFrame] | str | PathLike[str] | OpenablePath"
+    "geopandas.GeoDataFrame | Iterable[geopandas.GeoDataFrame] | str | PathLike[str] | OpenablePath | PostGISQuery"
 )
 
 
@@ -36,6 +37,8 @@ def read_source(source: ExportSource, selection: Selection) -> Iterator[Iterator
     if isinstance(source, geopandas.GeoDataFrame):
         selection.only("columns", of="a GeoDataFrame")
         yield from read_frames(iter((source,)), selection)
+    elif isinstance(source, PostGISQuery):
+        yield read_postgis(source, selection)
     elif isinstance(source, str | PathLike | OpenablePath):
         yield _read_file(find_file(source), selection)
     elif isinstance(source, Iterable):
@@ -43,8 +46,8 @@ def read_source(source: ExportSource, selection: Selection) -> Iterator[Iterator
         yield from read_frames(iter(source), selection)
     else:
         raise UnreadableSourceError(
-            f"A {type(source).__name__} cannot be exported: give a GeoDataFrame, an iterable of them, or the path of "
-            "geodata."
+            f"A {type(source).__name__} cannot be exported: give a GeoDataFrame, an iterable of them, the path of "
+            "geodata, or a PostGISQuery."
         )
 
 
