@@ -3,6 +3,7 @@
 # make ui     look at what the demo made: Airflow and the emulator, until Ctrl-C
 # make system the wheel in an empty environment, a backfill in a running Airflow, the compose file, Mapbox's own clients
 # make lint   ruff and mypy
+# make big    a layer of 3 GB of GeoJSON from GeoParquet to a finished upload on the emulator; about ten minutes
 # make bench  how fast the export is and how much memory it takes, beside GDAL; writes build/benchmarks
 # make constraints   raise the pinned versions
 
@@ -15,7 +16,7 @@ WHAT := -c constraints.txt -e .[emulator,s3,postgis,mbtiles] --group test --grou
 
 DEMO := $(IN_VENV)/python -m demo.run
 
-.PHONY: demo test system ui lint bench constraints clean
+.PHONY: demo test system ui lint bench big constraints clean
 
 demo: $(INSTALLED)
 	@$(DEMO)
@@ -28,6 +29,9 @@ test: $(INSTALLED)
 
 system: $(INSTALLED)
 	COMPOSE="$$(.ci/compose $(abspath $(VENV))/compose)" $(IN_VENV)/python -m pytest tests/system tests/clients
+
+big: $(INSTALLED)
+	$(IN_VENV)/python -m pytest -s tests/big
 
 bench: $(INSTALLED)
 	$(IN_VENV)/python -m benchmarks.export

@@ -22,8 +22,8 @@ import geopandas
 
 from benchmarks.data import SYNTHETIC, make
 from benchmarks.jobs import TOOLS
-from benchmarks.stages import coordinate_bytes, formatter_speed, stages
 from benchmarks.same import check_same
+from benchmarks.stages import coordinate_bytes, formatter_speed, stages
 
 WANTED = {"points": (8, 15), "polygons": (7, 10), "lines": (10, 20)}  # times GDAL's RFC 7946 writer: at least, aim
 MEMORY = 500_000_000
@@ -123,7 +123,9 @@ def _print(result: dict[str, Any]) -> None:
             )
         spent = sorted(layer["stages"].items(), key=lambda stage: -stage[1])
         print("  on one thread: " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in spent))
-        print(f"  formatter alone {layer['formatter'] / 1e6:.0f} MB/s, of which {layer['share_of_formatter']:.0%} reached")
+        print(
+            f"  formatter alone {layer['formatter'] / 1e6:.0f} MB/s, of which {layer['share_of_formatter']:.0%} reached"
+        )
         if name in WANTED and BESIDE in layer.get("ratios", {}):
             least, aim = WANTED[name]
             verdict = "reached" if layer["ratios"][BESIDE] >= least else "NOT reached"

@@ -25,7 +25,13 @@ Encoded = tuple[pa.Array, Tally]
 
 
 def encoded_features(
-    source: ExportSource, *, crs: CRS | None, options: Options, selection: Selection, batch_rows: int | None, opening: str
+    source: ExportSource,
+    *,
+    crs: CRS | None,
+    options: Options,
+    selection: Selection,
+    batch_rows: int | None,
+    opening: str,
 ) -> Iterator[Encoded]:
     """
     Write the features of a source.
@@ -49,7 +55,12 @@ def encoded_features(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, batches: Iterator[Batch], crs: CRS | None, options: Options, rows: int | None, opening: str
+    pool: ThreadPoolExecutor,
+    batches: Iterator[Batch],
+    crs: CRS | None,
+    options: Options,
+    rows: int | None,
+    opening: str,
 ) -> Iterator[Encoded]:
     pending: deque[Future[Encoded]] = deque()
     try:

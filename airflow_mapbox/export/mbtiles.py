@@ -132,7 +132,8 @@ def chosen_zooms(minzoom: int, maxzoom: int | None, tier: Tier | None) -> tuple[
     highest = maxzoom if maxzoom is not None or tier is None else ceiling
     if highest is not None and not 0 <= minzoom <= highest <= ceiling:
         raise ValueError(
-            f"minzoom={minzoom}, maxzoom={highest}: zooms are from 0 to {ceiling}" + (f" in tier {tier}." if tier else ".")
+            f"minzoom={minzoom}, maxzoom={highest}: zooms are from 0 to {ceiling}"
+            + (f" in tier {tier}." if tier else ".")
         )
     return minzoom, highest
 
@@ -244,7 +245,11 @@ def _size(source: object) -> int:
     """Guess the size of a source as GeoJSON, from below: compressed columns become at least twice as long as text."""
     with contextlib.suppress(TypeError, ValueError, OSError, AttributeError):
         path = Path(source)  # type: ignore[arg-type]
-        return 2 * path.stat().st_size if path.suffix.lower() in (".parquet", ".geoparquet", ".pq") else path.stat().st_size
+        return (
+            2 * path.stat().st_size
+            if path.suffix.lower() in (".parquet", ".geoparquet", ".pq")
+            else path.stat().st_size
+        )
     memory = getattr(source, "memory_usage", None)
     return int(memory(index=False).sum()) if memory is not None else 0
 

@@ -118,7 +118,9 @@ def _failure(code: int, text: str) -> str:
     if "guess maxzoom" in text:
         return "tippecanoe cannot guess a maxzoom from so few places. Say it with maxzoom= or tier=."
     if "No space left" in text:
-        return f"There was no space left for tippecanoe. Name a folder with more of it with temporary_directory=. {said}"
+        return (
+            f"There was no space left for tippecanoe. Name a folder with more of it with temporary_directory=. {said}"
+        )
     return f"tippecanoe ended with {code}: {said}"
 
 

@@ -107,7 +107,12 @@ def test_rows_become_features(query: Any) -> None:
     first = document["features"][0]
     assert first["geometry"]["coordinates"] == pytest.approx([1, 1])
     properties = first["properties"]
-    assert (properties["id"], properties["name"], properties["even"], properties["day"]) == (1, "Straße 1", False, "2026-01-02")
+    assert (properties["id"], properties["name"], properties["even"], properties["day"]) == (
+        1,
+        "Straße 1",
+        False,
+        "2026-01-02",
+    )
     assert properties["ratio"] == pytest.approx(1 / 7)
     assert properties["price"] == 0.01
     assert properties["seen"].endswith("+00:00")
@@ -127,7 +132,9 @@ def test_parameters_and_columns_choose(query: Any) -> None:
 
 def test_the_cursor_is_the_servers_and_memory_a_batchs(query: Any, server: dict[str, Any]) -> None:
     """Another connection sees the cursor while rows are taken; a client's would be at its end with the first one."""
-    large = query("SELECT n, repeat('x', 2000) AS text, ST_SetSRID(ST_Point(0, 0), 4326) AS g FROM generate_series(1, 60000) n")
+    large = query(
+        "SELECT n, repeat('x', 2000) AS text, ST_SetSRID(ST_Point(0, 0), 4326) AS g FROM generate_series(1, 60000) n"
+    )
     from airflow_mapbox.export import stream_geojson
 
     stream = stream_geojson(large)
@@ -141,7 +148,9 @@ def test_the_cursor_is_the_servers_and_memory_a_batchs(query: Any, server: dict[
     stream.close()
     with psycopg.connect(**server) as other:
         for _ in range(100):
-            (left,) = other.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = '' AND state LIKE 'idle in%'").fetchone() or (1,)
+            (left,) = other.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = '' AND state LIKE 'idle in%'"
+            ).fetchone() or (1,)
             if not left:
                 break
             time.sleep(0.05)
@@ -179,7 +188,11 @@ def test_of_several_geometries_one_is_named(query: Any) -> None:
     [
         ("SELECT 1 AS n", UnreadableSourceError, "it gives none"),
         ("SELECT * FROM nothing", UnreadableSourceError, 'PostgreSQL refused the query: relation "nothing"'),
-        ("SELECT n, ST_SetSRID(ST_Point(1 / (n - 5000), 0), 4326) g FROM generate_series(1, 9000) n", UnreadableSourceError, "division by zero"),
+        (
+            "SELECT n, ST_SetSRID(ST_Point(1 / (n - 5000), 0), 4326) g FROM generate_series(1, 9000) n",
+            UnreadableSourceError,
+            "division by zero",
+        ),
         ("DELETE FROM ids RETURNING *", UnreadableSourceError, "PostgreSQL refused the query"),
         ("SELECT geom FROM raw", ValueError, "crs="),
         ("SELECT ST_SetSRID(geom, 4326) g, photo FROM raw", AttributeValueError, "Column 'photo'"),
@@ -190,7 +203,9 @@ def test_what_cannot_be_exported_says_why(query: Any, sql: str, error: type[Exce
         features(query(sql))
 
 
-def test_an_airflow_connection_is_enough(server: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_airflow_connection_is_enough(
+    server: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uri = f"postgres://exporter:unused@127.0.0.1:{server['port']}/postgres?connect_timeout=5"
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", uri)
 

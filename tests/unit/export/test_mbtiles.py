@@ -40,12 +40,11 @@ def metadata(path: Path) -> dict[str, str]:
 def values(path: Path, zoom: int, layer: str, attribute: str) -> set[Any]:
     """Give an attribute's values in all tiles of a zoom."""
     with contextlib.closing(sqlite3.connect(path)) as db:
-        tiles = [mapbox_vector_tile.decode(gzip.decompress(data)) for (data,) in db.execute(
-            "SELECT tile_data FROM tiles WHERE zoom_level = ?", (zoom,)
-        )]
-    return {
-        feature["properties"][attribute] for tile in tiles if layer in tile for feature in tile[layer]["features"]
-    }
+        tiles = [
+            mapbox_vector_tile.decode(gzip.decompress(data))
+            for (data,) in db.execute("SELECT tile_data FROM tiles WHERE zoom_level = ?", (zoom,))
+        ]
+    return {feature["properties"][attribute] for tile in tiles if layer in tile for feature in tile[layer]["features"]}
 
 
 def test_every_feature_is_in_the_tiles_of_the_maxzoom(tmp_path: Path) -> None:
@@ -111,7 +110,8 @@ def test_the_maxzoom_is_guessed_where_nobody_says_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"maxzoom": 23}, {"maxzoom": -1}, {"minzoom": 5, "maxzoom": 4}, {"tier": "5m"}, {"tier": "free", "maxzoom": 6}]
+    "wrong",
+    [{"maxzoom": 23}, {"maxzoom": -1}, {"minzoom": 5, "maxzoom": 4}, {"tier": "5m"}, {"tier": "free", "maxzoom": 6}],
 )
 def test_zooms_that_there_are_not_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="zoom|tier"):
@@ -149,7 +149,9 @@ def test_errors_of_the_export_are_its_own(tmp_path: Path) -> None:
 def test_features_that_tippecanoe_did_not_read_are_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe that ends too early looks whole to tippecanoe."""
     script = tmp_path / "tippecanoe"
-    script.write_text(f'#!/bin/sh\nhead -n 100 | "{tippecanoe.find_tippecanoe()}" "$@"\ncode=$?\ncat >/dev/null\nexit $code\n')
+    script.write_text(
+        f'#!/bin/sh\nhead -n 100 | "{tippecanoe.find_tippecanoe()}" "$@"\ncode=$?\ncat >/dev/null\nexit $code\n'
+    )
     script.chmod(0o755)
     monkeypatch.setattr(tippecanoe, "find_tippecanoe", lambda: str(script))
 
@@ -158,10 +160,11 @@ def test_features_that_tippecanoe_did_not_read_are_missed(tmp_path: Path, monkey
     assert not (tmp_path / "x.mbtiles").exists()
 
 
-@pytest.mark.parametrize(("script", "match"), [("exit 3", "ended with 3"), ("echo No space left on device >&2; exit 1", "temporary_directory=")])
-def test_a_tiler_that_fails_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, match: str
-) -> None:
+@pytest.mark.parametrize(
+    ("script", "match"),
+    [("exit 3", "ended with 3"), ("echo No space left on device >&2; exit 1", "temporary_directory=")],
+)
+def test_a_tiler_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, match: str) -> None:
     program = tmp_path / "tippecanoe"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
