@@ -1,4 +1,4 @@
-"""One export in a process of its own: ``python -m benchmarks.jobs TOOL SOURCE TARGET`` prints its seconds and memory."""
+"""One export in a process of its own: ``python -m benchmarks.jobs TOOL SOURCE TARGET`` prints seconds and memory."""
 
 from __future__ import annotations
 

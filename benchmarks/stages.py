@@ -62,7 +62,7 @@ def stages(source: Path, target: Path) -> dict[str, float]:
     :param target: a file to write.
     """
     from airflow_mapbox.export.encoder import encode
-    from airflow_mapbox.export.geojson import _buffer
+    from airflow_mapbox.export.geojson import text_bytes
     from airflow_mapbox.export.options import Options
     from airflow_mapbox.export.sources import read_source
     from airflow_mapbox.export.sources.selection import Selection
@@ -92,7 +92,7 @@ def stages(source: Path, target: Path) -> dict[str, float]:
                 for batch in batches:
                     for part in batch.slices():
                         texts, _ = encoded(part, None, options, _OPENING)
-                        written(memoryview(_buffer(texts)))
+                        written(text_bytes(texts))
             sync(file.fileno())
     finally:
         for holder, name, original in replaced:

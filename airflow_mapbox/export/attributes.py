@@ -84,11 +84,12 @@ def large_integers(column: Column) -> bool:
     if not may_be_large(column.type):
         return False
     least, most = pc.min_max(_wide(column)).values()
-    return least.is_valid and (most.as_py() > EXACT or least.as_py() < -EXACT)
+    return bool(least.is_valid and (most.as_py() > EXACT or least.as_py() < -EXACT))
 
 
 def may_be_large(kind: pa.DataType) -> bool:
-    return types.is_int64(kind) or types.is_uint64(kind) or types.is_decimal(kind)
+    """Say whether a type can hold whole numbers past 2^53."""
+    return bool(types.is_int64(kind) or types.is_uint64(kind) or types.is_decimal(kind))
 
 
 def _wide(column: pa.Array) -> pa.Array:
@@ -130,7 +131,7 @@ class _Encoder:
             categories = self._pandas(pd.Series(kind.categories))
             codes = column.cat.codes.to_numpy()
             return pc.fill_null(categories.take(pa.array(codes, mask=codes < 0)), "null")
-        if kind == object:
+        if pd.api.types.is_object_dtype(kind):
             inferred = pd.api.types.infer_dtype(column, skipna=True)
             if inferred not in ("string", "boolean"):
                 return self._values(column.tolist())

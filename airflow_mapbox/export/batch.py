@@ -13,7 +13,7 @@ from airflow_mapbox.export.attributes import Column
 from airflow_mapbox.export.geometry_columns import GeometryColumn, sizes
 from airflow_mapbox.export.shapes import Kind
 
-# Coordinates and attributes of a slice: less, and calls take longer than what they do; more, and orjson's text falls out
+# Coordinates and attributes of a slice: of less, calls take longer than what they do; of more, orjson's text falls out
 # of the processor's cache.
 SLICE_BYTES = 2 << 20
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, TypedDict, Unpack
 
+import pyarrow as pa
+
 from airflow_mapbox.export.crs84 import CRS84, parse_crs
 from airflow_mapbox.export.errors import EmptyExportError, ExportClosedError, TooLargeError
 from airflow_mapbox.export.features import Encoded, encoded_features
@@ -250,8 +252,8 @@ def _pieces(
         if limit is not None and size > limit:
             raise TooLargeError(
                 f"The GeoJSON is over {limit:,} bytes, the most that Mapbox takes, after {tally.written:,} features of "
-                f"{tally.read:,} read. Make vector tiles of the data with airflow_mapbox.export.write_mbtiles, or write "
-                "fewer features, attributes or decimals."
+                f"{tally.read:,} read. Make vector tiles of the data with airflow_mapbox.export.write_mbtiles, or "
+                "write fewer features, attributes or decimals."
             )
         digest.update(piece)
         return piece
@@ -260,7 +262,7 @@ def _pieces(
         if frame.head:
             yield counted(frame.head)
         for texts, added in features:
-            text = memoryview(_buffer(texts))[0 if tally.written or not added.written else 1 :]
+            text = text_bytes(texts)[0 if tally.written or not added.written else 1 :]
             tally.add(added)
             for start in range(0, len(text), CHUNK_BYTES):
                 yield counted(bytes(text[start : start + CHUNK_BYTES]))
@@ -274,11 +276,17 @@ def _pieces(
     yield report_of(tally, options, size=size, sha256=digest.hexdigest(), crs_to=CRS84)
 
 
-def _buffer(texts: object) -> bytes | memoryview:
-    """Give the bytes of an array of texts, which stand one after another."""
-    offsets, data = texts.buffers()[1:]  # type: ignore[attr-defined]
-    first, last = (memoryview(offsets).cast("i")[place] for place in (texts.offset, texts.offset + len(texts)))  # type: ignore[attr-defined,arg-type]
-    return memoryview(data)[first:last] if data is not None else b""
+def text_bytes(texts: pa.Array) -> memoryview:
+    """
+    Give the bytes of texts, which stand one after another in memory.
+
+    :param texts: an array of strings.
+    """
+    _, offsets, data = texts.buffers()
+    if data is None:
+        return memoryview(b"")
+    places = memoryview(offsets).cast("i")
+    return memoryview(data)[places[texts.offset] : places[texts.offset + len(texts)]]
 
 
 def _closing(tally: Tally, options: Options) -> bytes:

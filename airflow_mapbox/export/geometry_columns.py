@@ -123,7 +123,7 @@ def _members(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]
     while (collected := shapely.get_type_id(geometries) == shapely.GeometryType.GEOMETRYCOLLECTION).any():
         # Parts of multi-part geometries stay together: only collections are taken apart.
         counts = np.where(collected, shapely.get_num_geometries(geometries), 1)
-        parts, parents = shapely.get_parts(geometries[collected], return_index=True)
+        parts = shapely.get_parts(geometries[collected])
         apart = np.empty(counts.sum(), dtype=object)
         sources = np.repeat(np.arange(len(geometries)), counts)
         apart[collected[sources]] = parts
@@ -225,7 +225,8 @@ def _codes(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[np.int64]:
             else "its geometry is no WKB",
             int(rows[odd[0]]),
         )
-    return dimensions * 10 + numbers
+    codes: NDArray[np.int64] = dimensions * 10 + numbers
+    return codes
 
 
 def _distinct(codes: NDArray[np.int64]) -> NDArray[np.int64]:

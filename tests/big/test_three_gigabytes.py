@@ -125,9 +125,10 @@ def test_three_gigabytes_of_geojson_become_a_tileset(tracks: Path, tmp_path: Pat
     assert upload["error"] is None, upload
     print(
         f"\n{tracks.stat().st_size / 1e9:.2f} GB of GeoParquet, {report['geojson_bytes'] / 1e9:.2f} GB of GeoJSON in "
-        f"between, {report['bytes'] / 1e6:.0f} MB of MBTiles in {report['tiles']:,} tiles up to zoom {report['maxzoom']}, "
-        f"{report['seconds']:.0f} s; exporter {report['memory']['exporter'] / 1e6:.0f} MB of memory and no file, "
-        f"tiler {report['memory']['tiler'] / 1e6:.0f} MB and {disk.most / 1e9:.2f} GB of disk; uploaded and processed in "
-        f"{time.perf_counter() - started:.0f} s on {os.cpu_count()} cores"
+        f"between, {report['bytes'] / 1e6:.0f} MB of MBTiles in {report['tiles']:,} tiles up to zoom "
+        f"{report['maxzoom']}, {report['seconds']:.0f} s; "
+        f"exporter {report['memory']['exporter'] / 1e6:.0f} MB of memory and no file, "
+        f"tiler {report['memory']['tiler'] / 1e6:.0f} MB and {disk.most / 1e9:.2f} GB of disk; "
+        f"uploaded and processed in {time.perf_counter() - started:.0f} s on {os.cpu_count()} cores"
     )
     print(report["notes"])

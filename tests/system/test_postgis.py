@@ -176,7 +176,7 @@ def test_geography_is_read_as_geometry(query: Any) -> None:
 
 
 def test_of_several_geometries_one_is_named(query: Any) -> None:
-    with pytest.raises(UnreadableSourceError, match="it gives a, b.*geometry="):
+    with pytest.raises(UnreadableSourceError, match=r"it gives a, b.*geometry="):
         features(query("SELECT * FROM two"))
     (only,) = features(query("SELECT * FROM two", geometry="b"))
     assert only["geometry"]["coordinates"] == [3, 4]

@@ -92,7 +92,7 @@ def _next(read: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
 def _rows(parquet: pq.ParquetFile) -> int:
     metadata = parquet.metadata
     size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-    return max(1, BATCH_BYTES * max(metadata.num_rows, 1) // max(size, 1))
+    return max(1, BATCH_BYTES * max(int(metadata.num_rows), 1) // max(int(size), 1))
 
 
 def _is_large(parquet: pq.ParquetFile, name: str) -> bool:

@@ -137,7 +137,7 @@ def _large(layer: _Layer, names: list[str]) -> set[str]:
 
 
 def _options(file: SourceFile, selection: Selection) -> dict[str, str]:
-    """Give what GDAL's driver for CSV is told: which columns are coordinates, and to look at all before it names types."""
+    """Tell GDAL's driver for CSV which columns are coordinates, and to look at all of them before it names types."""
     if file.suffix not in (".csv", ".tsv"):
         selection.only("layer", "where", "columns", "bbox", of=f"{file.suffix or 'such'} files")
         return {}

@@ -30,7 +30,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         if isinstance(self.columns, str):
-            raise ValueError(f"columns={self.columns!r}: give a list of column names.")
+            raise TypeError(f"columns={self.columns!r}: give a list of column names.")
 
     def only(self, *names: str, of: str) -> None:
         """

@@ -242,5 +242,5 @@ class TestNames:
         path = geoparquet(tmp_path / "in.parquet", a=[1])
 
         for source in (path, frame([Point(0, 0)], a=[1])):
-            with pytest.raises(AttributeNameError, match="no column.* b"):
+            with pytest.raises(AttributeNameError, match=r"no column.* b"):
                 features(source, columns=["a", "b"])

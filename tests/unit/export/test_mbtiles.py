@@ -114,7 +114,7 @@ def test_the_maxzoom_is_guessed_where_nobody_says_it(tmp_path: Path) -> None:
     [{"maxzoom": 23}, {"maxzoom": -1}, {"minzoom": 5, "maxzoom": 4}, {"tier": "5m"}, {"tier": "free", "maxzoom": 6}],
 )
 def test_zooms_that_there_are_not_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="zoom|tier"):
+    with pytest.raises(ValueError, match=r"zoom|tier"):
         write_mbtiles(grid(), tmp_path / "x.mbtiles", **wrong)
 
 
@@ -208,7 +208,7 @@ def test_temporary_space_is_watched_on_the_way(tmp_path: Path, monkeypatch: pyte
 def test_more_metadata_than_mapbox_takes_names_the_parameter(tmp_path: Path) -> None:
     wide = grid(**{f"{'a long name ' * 8}{n}": np.arange(400) for n in range(700)})
 
-    with pytest.raises(TilerError, match="bytes of metadata.*columns="):
+    with pytest.raises(TilerError, match=r"bytes of metadata.*columns="):
         write_mbtiles(wide, tmp_path / "x.mbtiles", maxzoom=0)
     assert not list(tmp_path.iterdir())
 

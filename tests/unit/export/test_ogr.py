@@ -154,7 +154,8 @@ def test_curves_are_linearised(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir()
     path = tmp_path / folder / "curves.csv"
     path.write_text(
-        'n,WKT\n1,"CIRCULARSTRING(0 0,1 1,2 0)"\n2,"CURVEPOLYGON(CIRCULARSTRING(0 0,1 1,2 0,1 -1,0 0))"\n3,"POINT(1 2)"\n'
+        'n,WKT\n1,"CIRCULARSTRING(0 0,1 1,2 0)"\n'
+        '2,"CURVEPOLYGON(CIRCULARSTRING(0 0,1 1,2 0,1 -1,0 0))"\n3,"POINT(1 2)"\n'
         '4,"MULTISURFACE(CURVEPOLYGON(CIRCULARSTRING(0 0,1 1,2 0,1 -1,0 0)))"\n'
     )
 
@@ -270,7 +271,7 @@ def test_a_url_of_any_store_that_fsspec_knows_is_read() -> None:
         SOURCE.to_parquet(target)
 
     assert len(features("memory://bucket/x.parquet")) == ROWS
-    with pytest.raises(UnreadableSourceError, match="memory://bucket/y.parquet cannot be opened"):
+    with pytest.raises(UnreadableSourceError, match=r"memory://bucket/y.parquet cannot be opened"):
         features("memory://bucket/y.parquet")
 
 
