@@ -100,7 +100,7 @@ def run_dag(
         caplog.clear()
         outcome = dag.test(logical_date=datetime(2018, 2, 1, tzinfo=UTC), **options)
         captured = capfd.readouterr()
-        # What Airflow's handler writes goes to the stream that stood in for stdout when it was made, which may be another.
+        # Airflow's handler writes to what stood in for stdout when it was made, which may be another stream.
         written = (captured.out, captured.err, caplog.text, task_logs(), database_dump())
         return Outcome(outcome, "\n".join(written))
 
