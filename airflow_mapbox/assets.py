@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import Asset, AssetAlias
+from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_mapbox.uploads.ledger import Published
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_mapbox.uploads.models import Upload
+
+log = logging.getLogger(__name__)
 
 # Of the asset's state, and of the extra of its events.
 _KEY = "mapbox_source"
@@ -60,20 +64,20 @@ def last_published(alias: AssetAlias, tileset: str) -> Published | None:
     """
     Say what a tileset was last made from by a task of this DAG, as far as Airflow knows.
 
-    The asset exists only once an event has named it, and its state only once a task has written it; between the two
-    the event tells.
+    Its last event tells, where the sensor was given what the upload came from; else the asset's state, which there is
+    only once an event has named the asset, and only while a DAG refers to it.
 
     :param alias: of the DAG's tilesets.
     :param tileset: ``account.name``.
     """
     from airflow.sdk.execution_time.context import InletEventsAccessors
 
-    state = _state_of(alias, tileset)
-    known = None if state is None else state.get(_KEY)
+    uri = tileset_asset(tileset).uri
+    events = InletEventsAccessors([alias])[alias].ascending(False).limit(_EVENTS)
+    known = next((told for event in events if event.asset.uri == uri and (told := _told_by(event.extra))), None)
     if known is None:
-        uri = tileset_asset(tileset).uri
-        events = InletEventsAccessors([alias])[alias].ascending(False).limit(_EVENTS)
-        known = next((_told_by(event.extra) for event in events if event.asset.uri == uri), None)
+        state = _state_of(alias, tileset)
+        known = None if state is None else state.get(_KEY)
     return Published.from_json(known) if isinstance(known, Mapping) else None
 
 
@@ -84,15 +88,22 @@ def _told_by(extra: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def remember(alias: AssetAlias, tileset: str, published: Published) -> None:
     """
-    Keep what a tileset is made from for later runs; the first run of all cannot, which the event makes good for.
+    Keep what a tileset is made from for later runs, where Airflow lets it: see :func:`last_published`.
 
     :param alias: of the DAG's tilesets.
     :param tileset: ``account.name``.
     :param published: the upload and its source.
     """
     state = _state_of(alias, tileset)
-    if state is not None:
+    if state is None:
+        return
+    try:
         state.set(_KEY, published.to_json())
+    except AirflowRuntimeError as error:
+        # Airflow sets an asset aside that no DAG refers to, and answers 404 for its state.
+        log.info(
+            "The asset of tileset %s keeps no state (%s); its next event tells the same", tileset, error.error.error
+        )
 
 
 def _state_of(alias: AssetAlias, tileset: str) -> Any:

@@ -24,7 +24,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mapbox")
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     interpreter = folder / "venv" / "bin" / "python"
-    run(sys.executable, "-m", "uv", "pip", "install", "--python", interpreter, "mapbox==0.18.1", cwd=folder)
+    installer = (sys.executable, "-m", "uv", "pip", "install", "--system-certs")
+    run(*installer, "--python", interpreter, "mapbox==0.18.1", cwd=folder)
     return interpreter
 
 
