@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 from airflow_mapbox.uploads.models import Upload
+
+# The share by which a pause is made shorter or longer, so that waits that began together part.
+_JITTER = 0.2
 
 
 def seconds_to_next_look(upload: Upload, now: float, *, floor: float, ceiling: float) -> float:
@@ -24,6 +29,19 @@ def seconds_to_next_look(upload: Upload, now: float, *, floor: float, ceiling: f
     progress = min(max(upload.progress, 0.0), 1.0)
     left = elapsed * (1 - progress) / progress if progress else 2 * elapsed
     return max(floor, min(left / 2, ceiling))
+
+
+def spread(pause: float, rng: random.Random, *, floor: float, ceiling: float) -> float:
+    """
+    Move a pause at random by up to a fifth, within its bounds.
+
+    :param pause: seconds.
+    :param rng: the source of the jitter.
+    :param floor: seconds, at least; at the floor itself the pause can only grow, and does.
+    :param ceiling: seconds, at most.
+    :return: seconds.
+    """
+    return max(floor, rng.uniform(max(floor, pause * (1 - _JITTER)), max(floor, min(ceiling, pause * (1 + _JITTER)))))
 
 
 def seconds_to_next_try(waited: float) -> float:
