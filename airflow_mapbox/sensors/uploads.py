@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
-from airflow_mapbox.exceptions import MapboxUploadTimeoutError, airflow_errors
+from airflow_mapbox.exceptions import MapboxTaskError, MapboxUploadTimeoutError, airflow_errors
 from airflow_mapbox.rescheduling import seconds_until_exit_is_noticed
 from airflow_mapbox.waits import KEY, TaskWait, id_of, seconds
 
@@ -119,7 +119,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         without a look, so that five hundred waits that begin do not ask five hundred times.
         """
         self._next = None
-        with airflow_errors(self._creator):
+        with self._errors():
             wait = self._wait(context)
             if self.deferrable:
                 terms = self._terms(wait, timeout=self.timeout)
@@ -146,7 +146,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         """
         from airflow_mapbox.events import heard
 
-        with airflow_errors(self._creator):
+        with self._errors():
             upload = heard(event, id_of(self.upload_id))
         return self._finished(context, upload)
 
@@ -181,9 +181,15 @@ class UploadCompleteSensor(BaseSensorOperator):
         safe = seconds_until_exit_is_noticed() if self.reschedule or self.deferrable else 1.0
         return max(self.poke_interval, safe)
 
-    @property
-    def _creator(self) -> str:
-        return " or ".join(sorted(self.upstream_task_ids))
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            with airflow_errors(creator=" or ".join(sorted(self.upstream_task_ids))):
+                yield
+        except MapboxTaskError as error:
+            if self.soft_fail or self.never_fail:
+                self.log.warning("%s", error)  # Airflow's own line says that the task is skipped, and not why
+            raise
 
     @contextmanager
     def _timeout_told(self) -> Iterator[None]:

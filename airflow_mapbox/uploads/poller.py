@@ -11,7 +11,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from itertools import count
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from airflow_mapbox.uploads.errors import MapboxError, NotFoundError, ThrottledError
@@ -27,11 +28,15 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PAGE = 100  # "up to 100" (Uploads API, "Retrieve recent upload statuses")
+# Uploads that a further page of the list should be able to show.
+_WORTH_A_PAGE = 10
 # At this rate waiting leaves two thirds of Mapbox's 30 requests a minute to those that create uploads.
 SECONDS_PER_REQUEST = 6.0
 # Waits that begin within this time are asked for together from the first look on.
 _GATHERING = 1.0
 _SECONDS_AFTER_CRASH = 10.0
+# Between these the loop is let go, which other triggers need too.
+_JUDGED_AT_ONCE = 50
 
 
 @dataclass(eq=False)
@@ -178,35 +183,38 @@ class Poller:
             self._judge_all(error, self._clock())
             return 0
         began = self._clock()
-        found: dict[str, Upload] = {}
-        requests = 0
         ids = {one.watch.upload_id for one in self._waiting}
+        listed = Listed({}, requests=0, left=len(ids))
         if len(ids) > 1:
             try:
-                found, requests = await self._in_thread(lambda: find_in_list(client, ids))
+                listed = await self._in_thread(partial(find_in_list, client, ids))
             except NotFoundError as error:
-                requests = 1
+                listed = Listed({}, requests=1, left=len(ids))
                 self._note_refused_list(error)
             except MapboxError as error:
                 self._judge_all(error, client.server_now())
                 return 1
-        for one in list(self._waiting):
-            if one.watch.upload_id in found:
-                self._judge(one, found[one.watch.upload_id], client.server_now())
-        for upload_id in ids - found.keys():
-            due = [one for one in self._waiting if one.watch.upload_id == upload_id and one.due <= began]
-            if not due:
-                continue
+        by_itself: dict[str, list[_Waiting]] = {}
+        for number, one in enumerate(sorted(self._waiting, key=lambda one: one.due), start=1):
+            if number % _JUDGED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+            upload = listed.found.get(one.watch.upload_id)
+            if upload is not None:
+                self._judge(one, upload, client.server_now())
+            elif one.due <= began:
+                by_itself.setdefault(one.watch.upload_id, []).append(one)
+        requests = listed.requests
+        for upload_id, waiting in islice(by_itself.items(), listed.left):
+            requests += 1
             seen: Upload | MapboxError
             try:
-                seen = await self._in_thread(lambda: client.get_upload(upload_id))  # noqa: B023 - awaited at once
+                seen = await self._in_thread(partial(client.get_upload, upload_id))
             except ThrottledError as error:
                 self._judge_all(error, client.server_now())
-                return requests + 1
+                break
             except MapboxError as error:
                 seen = error
-            requests += 1
-            for one in due:
+            for one in waiting:
                 self._judge(one, seen, client.server_now())
         return requests
 
@@ -239,30 +247,50 @@ class Poller:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
 
-def find_in_list(client: UploadsClient, ids: Collection[str]) -> tuple[dict[str, Upload], int]:
+@dataclass(frozen=True)
+class Listed:
+    """
+    What a look into the account's list has brought.
+
+    :param found: uploads by id.
+    :param requests: that it took.
+    :param left: requests that a round may still take: one for each hundred uploads, and one for each that these do not
+        show, are all that it may take together.
+    """
+
+    found: dict[str, Upload]
+    requests: int
+    left: int
+
+
+def find_in_list(client: UploadsClient, ids: Collection[str]) -> Listed:
     """
     Look for uploads in the account's list, newest first.
 
-    A request for each hundred that is looked for; further ones only while the last brought more than one, since an
-    upload that is older than these is asked for more cheaply by itself.
+    A request for each hundred that is looked for. Where many are missing then, as other uploads stand between them, the
+    list is followed for as long as it brings some; a few are asked for more cheaply by themselves.
 
     :param client: for the account.
     :param ids: of the uploads.
-    :return: what was found, and how many requests it took.
     :raises MapboxError: as the API or the network has it.
     """
     found: dict[str, Upload] = {}
     pages = math.ceil(len(ids) / _PAGE)
-    of_page = 0
-    listed = 0
-    for listed, upload in zip(count(1), client.list_uploads(), strict=False):
+    missing = len(ids)
+    of_page = listed = 0
+    for listed, upload in enumerate(client.list_uploads(), start=1):
         if upload.id in ids:
             found[upload.id] = upload
             of_page += 1
         if len(found) == len(ids):
             break
         if listed % _PAGE == 0:
-            if listed >= pages * _PAGE and of_page < 2:
+            if listed == pages * _PAGE:
+                missing = len(ids) - len(found)
+            if listed >= pages * _PAGE and (of_page < 2 or len(ids) - len(found) < _WORTH_A_PAGE):
                 break
             of_page = 0
-    return found, max(1, math.ceil(listed / _PAGE))
+    requests = max(1, math.ceil(listed / _PAGE))
+    if requests <= pages:
+        missing = len(ids) - len(found)
+    return Listed(found, requests, max(0, pages + missing - requests))
