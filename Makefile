@@ -3,7 +3,10 @@
 # make ui     look at what the demo made: Airflow and the emulator, until Ctrl-C
 # make system the wheel in an empty environment, a backfill in a running Airflow, the compose file, load, Mapbox's clients
 # make answers   the provider's tests again, under each other answer to what nobody outside Mapbox has shown
+# make crash  uploads whose processes die after each step, under each fault; five hundred of them at random
 # make lint   ruff and mypy
+# make big    a layer of 3 GB of GeoJSON from GeoParquet to a finished upload on the emulator; about ten minutes
+# make bench  how fast the export is and how much memory it takes, beside GDAL; writes build/benchmarks
 # make constraints   raise the pinned versions
 
 PYTHON ?= python3
@@ -11,11 +14,11 @@ VENV := .venv
 IN_VENV := $(VENV)/bin
 # Another PYTHON makes the environment anew.
 INSTALLED := $(VENV)/.installed-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-WHAT := -c constraints.txt -e .[emulator,s3] --group test --group lint
+WHAT := -c constraints.txt -e .[emulator,s3,postgis,mbtiles] --group test --group lint --group bench
 
 DEMO := $(IN_VENV)/python -m demo.run
 
-.PHONY: demo test answers system ui lint constraints clean
+.PHONY: demo test answers crash system ui lint bench big constraints clean
 
 demo: $(INSTALLED)
 	@$(DEMO)
@@ -29,8 +32,17 @@ test: $(INSTALLED)
 answers: $(INSTALLED)
 	for number in 1 2; do $(IN_VENV)/python -m pytest --answers $$number tests/unit/hooks tests/unit/operators tests/unit/sensors tests/dags || exit 1; done
 
+crash: $(INSTALLED)
+	$(IN_VENV)/python -m pytest tests/crashes
+
 system: $(INSTALLED)
 	COMPOSE="$$(.ci/compose $(abspath $(VENV))/compose)" $(IN_VENV)/python -m pytest tests/system tests/clients
+
+big: $(INSTALLED)
+	$(IN_VENV)/python -m pytest -s tests/big
+
+bench: $(INSTALLED)
+	$(IN_VENV)/python -m benchmarks.export
 
 lint: $(INSTALLED)
 	$(IN_VENV)/ruff check .
@@ -50,7 +62,8 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 constraints: $(INSTALLED)
 	{ echo "# Every version that the checks of this repository run with; made by: make constraints"; \
 	  $(IN_VENV)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
-	    --extra emulator --extra s3 --group test --group lint pyproject.toml; } > constraints.new
+	    --extra emulator --extra s3 --extra postgis --extra mbtiles --group test --group lint --group bench \
+	    pyproject.toml; } > constraints.new
 	mv constraints.new constraints.txt
 
 clean:

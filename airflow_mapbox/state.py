@@ -12,7 +12,6 @@ from airflow_mapbox.uploads.redaction import redact
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mapbox.uploads.ledger import Ledger
 
 KEY = "mapbox_upload"
 
@@ -90,11 +89,14 @@ class TaskLedger:
     That a replaced try cannot write is what keeps a process that was taken for dead from creating an upload beside its
     successor.
 
+    ``entry`` is what was last read or written here.
+
     :param note: that the entry is kept in.
     """
 
     def __init__(self, note: TaskNote) -> None:
         self._note = note
+        self.entry: Entry | None = None
 
     def read(self) -> Entry | None:
         """
@@ -103,7 +105,10 @@ class TaskLedger:
         :raises LedgerError: where it cannot be read.
         """
         value = self._note.read()
-        return None if value is None else Entry.from_json(value)
+        if value is None:
+            return None
+        self.entry = Entry.from_json(value)
+        return self.entry
 
     def write(self, entry: Entry) -> None:
         """
@@ -112,6 +117,7 @@ class TaskLedger:
         :raises LedgerError: where Airflow does not take it.
         """
         self._note.write(entry.to_json())
+        self.entry = entry
 
 
 def task_note(context: Context, key: str) -> TaskNote | MemoryNote:
@@ -128,7 +134,7 @@ def task_note(context: Context, key: str) -> TaskNote | MemoryNote:
     return TaskNote(values["task_state_store"], values["ti"].max_tries, key)
 
 
-def task_ledger(context: Context) -> Ledger:
+def task_ledger(context: Context) -> TaskLedger | MemoryLedger:
     """
     Give the ledger of the task that runs.
 

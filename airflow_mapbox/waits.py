@@ -99,6 +99,16 @@ def id_of(upload: str | Mapping[str, Any]) -> str:
     return upload_id
 
 
+def source_of(upload: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    """
+    Give what the creating task's result tells of the source, where all of it was given.
+
+    :param upload: an id, or the whole result.
+    """
+    source = upload.get("source") if isinstance(upload, Mapping) else None
+    return source if isinstance(source, Mapping) else {}
+
+
 def seconds(span: timedelta | float | None) -> float | None:
     """
     Read a parameter that is a time span.

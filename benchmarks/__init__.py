@@ -1,1 +1,1 @@
-"""What the performance page quotes, runnable."""
+"""What the documentation quotes of speed and memory, measured on the reader's machine."""

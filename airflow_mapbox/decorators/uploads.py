@@ -19,7 +19,7 @@ from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mapbox.uploads.sources import ByteStream
+    from airflow_mapbox.uploads.sources import ByteStream, Source
 
 
 class _MapboxUploadOperator(DecoratedOperator, StageAndCreateUploadOperator):
@@ -71,16 +71,19 @@ class _MapboxUploadOperator(DecoratedOperator, StageAndCreateUploadOperator):
         def geojson() -> ByteStream:
             from airflow_mapbox.uploads.sources import IteratorStream
 
-            return IteratorStream(self._exported(self.python_callable(*self.op_args, **arguments)))
+            return IteratorStream(self._exported(self.python_callable(*self.op_args, **arguments), source))
 
-        return self.upload(Source(f"{self.python_callable.__name__}()", None, geojson), context)
+        source = Source(f"{self.python_callable.__name__}()", None, geojson)
+        return self.upload(source, context)
 
-    def _exported(self, frames: Any) -> Iterator[bytes]:
+    def _exported(self, frames: Any, source: Source) -> Iterator[bytes]:
         from airflow_mapbox.export import stream_geojson
 
         with stream_geojson(frames, **self.export) as stream:
             yield from stream
-            self.log.info("Exported %s", stream.report)
+            report = stream.report
+        self.log.info("Exported %s", report)
+        source.facts.update(features=report.features, bounds=list(report.bounds))
 
 
 def mapbox_upload_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:

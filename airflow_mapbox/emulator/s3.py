@@ -273,12 +273,22 @@ class StagingGate:
         try:
             self._check_multipart(request, body)
             self._readdress(environ, received, trailer, key)
-            return _Closing(self._moto(environ, start_response), received)
+            return _Closing(self._answered_by_moto(request, environ, start_response), received)
         except BaseException:
             received.close()
             raise
         finally:
             _body.reset(before)
+
+    def _answered_by_moto(
+        self, request: SignedRequest, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Have moto answer; an upload that was aborted while its part came in is gone, and no fault of the server."""
+        try:
+            return self._moto(environ, start_response)
+        except Exception:
+            self._check_exists(request)
+            raise
 
     def _readdress(self, environ: WSGIEnvironment, received: _Received, trailer: dict[str, str], key: str) -> None:
         """Make the request one that moto understands."""
@@ -311,8 +321,17 @@ class StagingGate:
 
     def _check_multipart(self, request: SignedRequest, body: IO[bytes]) -> None:
         """Refuse what moto would stumble over."""
-        query = dict(parse_qsl(request.query, keep_blank_values=True))
-        upload = query.get("uploadId")
+        self._check_exists(request)
+        query = _query(request)
+        number = query.get("partNumber")
+        if number is not None and not (PART_NUMBER.fullmatch(number) and 1 <= int(number) <= PARTS):
+            raise S3RefusedError(400, "InvalidArgument", f"Part number must be an integer between 1 and {PARTS}.")
+        if request.method == "POST" and "uploadId" in query:
+            _check_completion(body.read(COMPLETION_BYTES))
+            body.seek(0)
+
+    def _check_exists(self, request: SignedRequest) -> None:
+        upload = _query(request).get("uploadId")
         if upload is not None and not self.backend.has_multipart(upload):
             raise S3RefusedError(
                 404,
@@ -320,12 +339,6 @@ class StagingGate:
                 "The specified upload does not exist. The upload ID may be invalid, or the upload may have been "
                 "aborted or completed.",
             )
-        number = query.get("partNumber")
-        if number is not None and not (PART_NUMBER.fullmatch(number) and 1 <= int(number) <= PARTS):
-            raise S3RefusedError(400, "InvalidArgument", f"Part number must be an integer between 1 and {PARTS}.")
-        if request.method == "POST" and upload is not None:
-            _check_completion(body.read(COMPLETION_BYTES))
-            body.seek(0)
 
     def _allowed_key(self, request: SignedRequest, credentials: Credentials) -> str:
         """Return the object's key where the request is for it, or refuse."""
@@ -396,6 +409,10 @@ def _signed_request(environ: WSGIEnvironment) -> SignedRequest:
     if "://" in path:
         path = "/" + path.split("://", 1)[1].partition("/")[2]
     return SignedRequest(environ["REQUEST_METHOD"], path, environ.get("QUERY_STRING", ""), headers)
+
+
+def _query(request: SignedRequest) -> dict[str, str]:
+    return dict(parse_qsl(request.query, keep_blank_values=True))
 
 
 def _bucket_and_key(request: SignedRequest, bucket: str) -> tuple[str, str]:

@@ -8,11 +8,32 @@ from airflow_mapbox.export.errors import ExportError
 from airflow_mapbox.export.report import ExportReport
 
 if TYPE_CHECKING:
+    from airflow_mapbox.export.auto import write_auto
     from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson, write_geojson
+    from airflow_mapbox.export.mbtiles import TilesetReport, write_mbtiles
+    from airflow_mapbox.export.sources.postgis import PostGISQuery
 
-__all__ = ["ExportError", "ExportReport", "GeoJSONStream", "stream_geojson", "write_geojson"]
+__all__ = [
+    "ExportError",
+    "ExportReport",
+    "GeoJSONStream",
+    "PostGISQuery",
+    "TilesetReport",
+    "stream_geojson",
+    "write_auto",
+    "write_geojson",
+    "write_mbtiles",
+]
 
-_MODULES = dict.fromkeys(("GeoJSONStream", "stream_geojson", "write_geojson"), "geojson")
+_MODULES = {
+    "GeoJSONStream": "geojson",
+    "PostGISQuery": "sources.postgis",
+    "TilesetReport": "mbtiles",
+    "stream_geojson": "geojson",
+    "write_auto": "auto",
+    "write_geojson": "geojson",
+    "write_mbtiles": "mbtiles",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 Cuts geometries where they cross ±180 degrees of longitude (RFC 7946, section 3.1.9), also polygons over a pole.
 
 The longitudes of a line or ring are counted on past ±180, and the result cut into turns of 360 degrees. The package
-``antimeridian`` does this by cases: it raises for heights and makes slivers of vertices at −180.
+``antimeridian`` does this by cases: it raises for heights and makes slivers of vertices at -180.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def crossings(source: Shapes, lonlat: Shapes, way: Transformation) -> NDArray[np
     :param source: before the transformation.
     :param lonlat: after it.
     :param way: how it was transformed.
-    :return: for each coordinate the turn, −1, 0 or 1, from it to the next one; shape (m,).
+    :return: for each coordinate the turn, -1, 0 or 1, from it to the next one; shape (m,).
     """
     turns = np.zeros(len(lonlat.x), dtype=np.int64)
     if lonlat.kind.least == 0 or np.ptp(lonlat.x) <= 180:
@@ -70,7 +70,7 @@ def cut(source: Shapes, lonlat: Shapes, turns: NDArray[np.int64], *, projected: 
                 continue
             turned = int(turns[chosen][:-1].sum())
             if turned:
-                north = _is_north(source.x[chosen], source.y[chosen], lonlat.y[chosen], turned, shells[path], projected)
+                north = _is_north(source.x[chosen], source.y[chosen], lonlat.y[chosen], turned, projected=projected)
                 coordinates = _over_pole(coordinates, 90.0 if north else -90.0)
             area = shapely.polygons(coordinates)
             if not shapely.is_valid(area):
@@ -99,7 +99,7 @@ def _shells(lonlat: Shapes) -> NDArray[np.bool_]:
     return shells
 
 
-def _is_north(x: Any, y: Any, latitudes: Any, turned: int, shell: bool, projected: bool) -> bool:
+def _is_north(x: Any, y: Any, latitudes: Any, turned: int, *, projected: bool) -> bool:
     """
     Say which pole a ring goes around.
 

@@ -24,7 +24,8 @@ Column: TypeAlias = "pa.Array | pd.Series"
 # JavaScript and vector tiles' readers hold whole numbers in 64-bit floats, which are exact up to here.
 EXACT = 2**53
 
-_ESCAPED = {'"': '\\"', **{chr(code): f"\\u{code:04x}" for code in range(32)}, "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # a second
+_CONTROL = {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 
 
 def columns_by_name(columns: Iterable[tuple[object, Column]]) -> dict[str, Column]:
@@ -82,12 +83,20 @@ def large_integers(column: Column) -> bool:
         return large_integers(column.dictionary)
     if not may_be_large(column.type):
         return False
-    least, most = pc.min_max(column).values()
-    return least.is_valid and (most.as_py() > EXACT or least.as_py() < -EXACT)
+    least, most = pc.min_max(_wide(column)).values()
+    return bool(least.is_valid and (most.as_py() > EXACT or least.as_py() < -EXACT))
 
 
 def may_be_large(kind: pa.DataType) -> bool:
-    return types.is_int64(kind) or types.is_uint64(kind) or types.is_decimal(kind)
+    """Say whether a type can hold whole numbers past 2^53."""
+    return bool(types.is_int64(kind) or types.is_uint64(kind) or types.is_decimal(kind))
+
+
+def _wide(column: pa.Array) -> pa.Array:
+    """Give decimals of a width that Arrow can compute with."""
+    kind = column.type
+    narrow = types.is_decimal(kind) and kind.bit_width < 128
+    return column.cast(pa.decimal128(kind.precision, kind.scale)) if narrow else column
 
 
 def _is_finite(value: Any) -> bool:
@@ -122,9 +131,9 @@ class _Encoder:
             categories = self._pandas(pd.Series(kind.categories))
             codes = column.cat.codes.to_numpy()
             return pc.fill_null(categories.take(pa.array(codes, mask=codes < 0)), "null")
-        if kind == object:
+        if pd.api.types.is_object_dtype(kind):
             inferred = pd.api.types.infer_dtype(column, skipna=True)
-            if inferred not in ("string", "boolean", "date", "time"):
+            if inferred not in ("string", "boolean"):
                 return self._values(column.tolist())
         elif kind.kind == "c":
             return self._values(column.tolist())
@@ -174,6 +183,7 @@ class _Encoder:
         return self._arrow(column.storage)
 
     def _numbers(self, column: pa.Array) -> pa.Array:
+        column = _wide(column)
         if self._as_text:
             return _quoted(column.cast(pa.string()))
         if large_integers(column):
@@ -210,23 +220,20 @@ class _Encoder:
         local = pc.local_timestamp(column) if column.type.tz else column
         texts = _with_fraction(local)
         if not column.type.tz:
-            return _quoted(pc.replace_substring(texts, " ", "T", max_replacements=1))
-        second = pa.timestamp("s")
-        offsets = pc.subtract(
-            local.cast(second, safe=False).cast(pa.int64()),
-            column.cast(pa.timestamp("s", column.type.tz), safe=False).cast(pa.int64()),
-        ).dictionary_encode()
-        names = pa.array([_offset(seconds) for seconds in offsets.dictionary.to_pylist()], pa.string())
+            return _quoted(_with_t(texts))
+        ticks = _TICKS[column.type.unit]
+        offsets = pc.subtract(local.cast(pa.int64()), column.cast(pa.int64())).dictionary_encode()
+        names = pa.array([_offset(offset // ticks) for offset in offsets.dictionary.to_pylist()], pa.string())
         zoned = pc.binary_join_element_wise(texts, names.take(offsets.indices), "")
-        return _quoted(pc.replace_substring(zoned, " ", "T", max_replacements=1))
+        return _quoted(_with_t(zoned))
 
     def _times(self, column: pa.Array) -> pa.Array:
         return _quoted(_with_fraction(column))
 
     def _durations(self, column: pa.Array) -> pa.Array:
         """Seconds."""
-        ticks = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
-        return self._floats(pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), ticks))
+        ticks = column.cast(pa.int64()).cast(pa.float64(), safe=False)
+        return self._floats(pc.divide(ticks, float(_TICKS[column.type.unit])))
 
     def _nested(self, column: pa.Array) -> pa.Array:
         """Lists, records and maps as JSON in a text: a tile's attributes have no other form for them."""
@@ -237,11 +244,15 @@ class _Encoder:
         return pa.array([self._value(value) for value in values], pa.string())
 
     def _value(self, value: Any) -> str:
+        if self._as_text and isinstance(value, decimal.Decimal) and value.is_finite():
+            return f'"{value:f}"'
         plain = _plain(value)
         if isinstance(plain, int) and not isinstance(plain, bool):
             return self._whole(plain)
         try:
-            text = orjson.dumps(plain, default=_default, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME)
+            text = orjson.dumps(
+                plain, default=_default, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
+            )
             if isinstance(plain, dict | list | tuple):
                 text = orjson.dumps(text.decode())
             elif self._as_text and isinstance(plain, float) and text != b"null":
@@ -279,13 +290,25 @@ def _escaped(texts: pa.Array) -> pa.Array:
     _, _, data = texts.buffers()
     if data is None or not len(texts):
         return texts
-    present = np.bincount(np.frombuffer(data, np.uint8), minlength=256) > 0 if len(data) else np.zeros(256, bool)
-    if present[ord("\\")]:
+    octets = np.frombuffer(data, np.uint8)
+    if (octets == ord("\\")).any():
         texts = pc.replace_substring(texts, "\\", "\\\\")
-    for character, escape in _ESCAPED.items():
-        if present[ord(character)]:
-            texts = pc.replace_substring(texts, character, escape)
+    if (octets == ord('"')).any():
+        texts = pc.replace_substring(texts, '"', '\\"')
+    for code in np.unique(octets[octets < 32]):
+        texts = pc.replace_substring(texts, chr(code), _CONTROL.get(code, f"\\u{code:04x}"))
     return texts
+
+
+def _with_t(texts: pa.Array) -> pa.Array:
+    """Put a T where Arrow has a space between date and time (ISO 8601)."""
+    lengths = pc.binary_length(texts)
+    if texts.null_count or texts.offset or pc.min(lengths).as_py() != 19 or pc.max(lengths).as_py() != 19:
+        return pc.replace_substring(texts, " ", "T", max_replacements=1)
+    _, offsets, data = texts.buffers()
+    dated = np.frombuffer(data, np.uint8)[: 19 * len(texts)].copy()
+    dated[10::19] = ord("T")
+    return pa.Array.from_buffers(pa.string(), len(texts), [None, offsets, pa.py_buffer(dated)])
 
 
 def _with_fraction(column: pa.Array) -> pa.Array:
@@ -293,7 +316,7 @@ def _with_fraction(column: pa.Array) -> pa.Array:
     kind = column.type
     if kind.unit == "s":
         return column.cast(pa.string())
-    per_second = {"ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
+    per_second = _TICKS[kind.unit]
     ticks = column.cast(pa.int32()).cast(pa.int64()) if types.is_time32(kind) else column.cast(pa.int64())
     texts = _cast_to(column, "s").cast(pa.string())
     fraction = pc.subtract(ticks, pc.multiply(_floor_divide(ticks, per_second), per_second))
@@ -315,15 +338,15 @@ def _floor_divide(ticks: pa.Array, divisor: int) -> pa.Array:
 
 def _cast_to(column: pa.Array, unit: str) -> pa.Array:
     if types.is_timestamp(column.type):
-        return pc.floor_temporal(column, unit="second").cast(pa.timestamp("s")) if unit == "s" else column.cast(
-            pa.timestamp(unit), safe=False
+        return (
+            pc.floor_temporal(column, unit="second").cast(pa.timestamp("s"))
+            if unit == "s"
+            else column.cast(pa.timestamp(unit), safe=False)
         )
     return column.cast(pa.time32("s") if unit == "s" else pa.time64(unit), safe=False)
 
 
-def _offset(seconds: int | None) -> str | None:
-    if seconds is None:
-        return None
+def _offset(seconds: int) -> str:
     sign, minutes = "-" if seconds < 0 else "+", abs(seconds) // 60
     return f"{sign}{minutes // 60:02}:{minutes % 60:02}"
 
@@ -349,7 +372,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, decimal.Decimal):
         if not value.is_finite():
             return None
-        return int(value) if value == value.to_integral_value() and abs(value) > EXACT else float(value)
+        return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, pd.Period | pd.Interval | uuid.UUID):

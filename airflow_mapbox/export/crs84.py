@@ -112,7 +112,9 @@ class Transformation:
         if self.transformer is None:
             return x, y, z
         given = [np.array(ordinate, np.float64) for ordinate in (x, y, z) if ordinate is not None]
-        self.transformer.transform(*given, inplace=True)
+        # In place: these are copies of our own.
+        transform: Any = self.transformer.transform
+        transform(*given, inplace=True)
         return (*given, None) if z is None else tuple(given)  # type: ignore[return-value]
 
 

@@ -13,7 +13,6 @@ from airflow_mapbox.export.shapes import Shapes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_EXAMINED = 8  # the longest edges: the error grows with the square of the length
 _GEOD = Geod(ellps="WGS84")
 
 
@@ -24,10 +23,9 @@ def densify(shapes: Shapes, longest: float) -> Shapes:
     :param shapes: in a projected system.
     :param longest: in that system's units.
     """
-    lengths = _lengths(shapes)
+    lengths = np.sqrt(_squares(shapes))
     pieces = np.ones(len(shapes.x), dtype=np.int64)
-    with np.errstate(invalid="ignore"):
-        long = lengths > longest
+    long = lengths > longest
     pieces[:-1][long] = np.ceil(lengths[long] / longest).astype(np.int64)
     if (pieces == 1).all():
         return shapes
@@ -45,31 +43,35 @@ def densify(shapes: Shapes, longest: float) -> Shapes:
 
 def edge_error(shapes: Shapes, lonlat: Shapes, way: Transformation) -> float:
     """
-    Say how far the longest edges are from where they would be as straight lines in longitude, latitude.
+    Say how far the longest edge is from where it would be as a straight line in longitude, latitude.
+
+    The error grows with the square of the length, so the longest edge tells.
 
     :param shapes: in a projected system.
     :param lonlat: the same, transformed.
     :param way: how they were transformed.
-    :return: metres between the two middles of the worst edge.
+    :return: metres between the two middles of the edge.
     """
-    lengths = _lengths(shapes)
-    if not len(lengths):
+    squares = _squares(shapes)
+    if not len(squares):
         return 0.0
-    count = min(_EXAMINED, len(lengths))
-    first = np.argpartition(lengths, -count)[-count:]
-    x, y, _ = way.points((shapes.x[first] + shapes.x[first + 1]) / 2, (shapes.y[first] + shapes.y[first + 1]) / 2)
-    turn = lonlat.x[first + 1] - lonlat.x[first]
-    middle_x = lonlat.x[first] + (turn - 360 * np.round(turn / 360)) / 2
-    middle_y = (lonlat.y[first] + lonlat.y[first + 1]) / 2
-    finite = np.isfinite(x) & np.isfinite(y) & np.isfinite(middle_x) & np.isfinite(middle_y)
-    if not finite.any():
+    edge = int(np.argmax(squares))
+    ends = slice(edge, edge + 2)
+    x, y, _ = way.points(np.mean(shapes.x[ends], keepdims=True), np.mean(shapes.y[ends], keepdims=True))
+    turn = lonlat.x[edge + 1] - lonlat.x[edge]
+    middle = lonlat.x[edge] + (turn - 360 * np.round(turn / 360)) / 2, np.mean(lonlat.y[ends])
+    if not np.isfinite([x[0], y[0], *middle]).all():
         return 0.0
-    _, _, metres = _GEOD.inv(x[finite], y[finite], middle_x[finite], middle_y[finite])
-    return float(np.max(metres))
+    _, _, metres = _GEOD.inv(x[0], y[0], *middle)
+    return float(metres)
 
 
-def _lengths(shapes: Shapes) -> NDArray[np.float64]:
+def _squares(shapes: Shapes) -> NDArray[np.float64]:
+    """Give the squared lengths of edges; 0 between two paths."""
     with np.errstate(invalid="ignore", over="ignore"):
-        lengths = np.hypot(np.diff(shapes.x), np.diff(shapes.y))
-    lengths[shapes.paths[1:-1] - 1] = 0.0
-    return lengths
+        across, up = np.diff(shapes.x), np.diff(shapes.y)
+        across *= across
+        up *= up
+        across += up
+    across[shapes.paths[1:-1] - 1] = 0.0
+    return across

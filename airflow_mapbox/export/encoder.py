@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 _NO_GEOMETRY, _EMPTY = "no geometry", "empty geometry"
 
 
-def encode(batch: Batch, given: CRS | None, options: Options) -> tuple[pa.Array, Tally]:
+def encode(batch: Batch, given: CRS | None, options: Options, opening: str) -> tuple[pa.Array, Tally]:
     """
     Write the features of a batch.
 
     :param batch: of a size that fits in memory several times.
     :param given: the reference system of data that does not name its own.
     :param options: what to do where there is a choice.
-    :return: one text a feature that is left, each beginning with a comma and a line break; and what happened.
+    :param opening: how each feature begins.
+    :return: one text a feature that is left; and what happened.
     :raises ExportError: for what cannot be exported.
     """
     tally = Tally(read=len(batch))
@@ -67,7 +68,7 @@ def encode(batch: Batch, given: CRS | None, options: Options) -> tuple[pa.Array,
         chosen = pa.array(rows)
         properties = [piece if isinstance(piece, str) else piece.take(chosen) for piece in properties]
     features = pc.binary_join_element_wise(
-        ',\n{"type":"Feature",', *boxes, '"geometry":', texts, ',"properties":', *properties, "}", ""
+        opening, *boxes, '"geometry":', texts, ',"properties":', *properties, "}", ""
     )
     return features, tally
 
@@ -110,7 +111,9 @@ def _shape_texts(shapes: Shapes) -> pa.Array:
         # Between positions of a multi-point, rings of a polygon or lines, polygons.
         depth = inner + (kind.least > 0)
         if len(level) - 1 != level[-1] or (np.diff(level) != 1).any():
-            texts = pc.binary_join(pa.ListArray.from_arrays(pa.array(level, pa.int32()), texts), "]" * depth + "," + "[" * depth)
+            texts = pc.binary_join(
+                pa.ListArray.from_arrays(pa.array(level, pa.int32()), texts), "]" * depth + "," + "[" * depth
+            )
     return pc.binary_join_element_wise(
         f'{{"type":"{kind.name}","coordinates":' + "[" * brackets, texts, "]" * brackets + "}", ""
     )

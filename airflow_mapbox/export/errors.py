@@ -45,3 +45,7 @@ class TooLargeError(ExportError):
 
 class ExportClosedError(ExportError):
     """A stream was closed before it was at its end, or asked for its report too early."""
+
+
+class TilerError(ExportError):
+    """No vector tiles could be made, or not all of them."""

@@ -25,7 +25,13 @@ Encoded = tuple[pa.Array, Tally]
 
 
 def encoded_features(
-    source: ExportSource, *, crs: CRS | None, options: Options, selection: Selection, batch_rows: int | None
+    source: ExportSource,
+    *,
+    crs: CRS | None,
+    options: Options,
+    selection: Selection,
+    batch_rows: int | None,
+    opening: str,
 ) -> Iterator[Encoded]:
     """
     Write the features of a source.
@@ -35,26 +41,32 @@ def encoded_features(
     :param options: what to do where there is a choice.
     :param selection: of what is in the source.
     :param batch_rows: features a slice, at most.
+    :param opening: how each feature begins.
     :return: slices of features, as :func:`encode` gives them, in the source's order.
     :raises ExportError: for what cannot be exported.
     """
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="export")
     try:
         for batches in read_source(source, selection):
-            yield from _in_order(pool, batches, crs, options, batch_rows)
+            yield from _in_order(pool, batches, crs, options, batch_rows, opening)
             del batches
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, batches: Iterator[Batch], crs: CRS | None, options: Options, rows: int | None
+    pool: ThreadPoolExecutor,
+    batches: Iterator[Batch],
+    crs: CRS | None,
+    options: Options,
+    rows: int | None,
+    opening: str,
 ) -> Iterator[Encoded]:
     pending: deque[Future[Encoded]] = deque()
     try:
         for batch in batches:
             for part in batch.slices(rows):
-                pending.append(pool.submit(encode, part, crs, options))
+                pending.append(pool.submit(encode, part, crs, options, opening))
                 del part
                 if len(pending) >= _AHEAD:
                     yield pending.popleft().result()

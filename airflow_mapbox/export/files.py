@@ -8,12 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_PIECE = 1 << 20
+
 
 class WholeFile:
     """A file being written to the side of its name."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._file = os.fdopen(descriptor, "wb", buffering=0)
+    def __init__(self, path: Path) -> None:
+        # Exclusive, and with the permissions that the process gives to every new file.
+        self._file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb", buffering=0)
+        self._path = path
+        self.discarded = False
 
     def write(self, data: bytes) -> None:
         """
@@ -24,6 +29,16 @@ class WholeFile:
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
+
+    def written(self) -> Iterator[bytes]:
+        """Give what was written so far, in pieces."""
+        with self._path.open("rb") as stream:
+            while piece := stream.read(_PIECE):
+                yield piece
+
+    def discard(self) -> None:
+        """Have the file not appear under its name after all."""
+        self.discarded = True
 
     def close(self) -> None:
         """Make sure that what was written outlasts a power cut, and close."""
@@ -47,10 +62,13 @@ def whole_file(path: Path) -> Iterator[WholeFile]:
         raise IsADirectoryError(f"{path} is a folder: name a file in it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{secrets.token_hex(8)}.part")
-    # Exclusive, and with the permissions that the process gives to every new file.
-    file = WholeFile(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    file = WholeFile(part)
     try:
         yield file
+        if file.discarded:
+            file.abandon()
+            part.unlink()
+            return
         file.close()
         part.replace(path)
     except BaseException:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, TypedDict, Unpack
+from typing import Literal, NamedTuple, TypedDict, Unpack
+
+import pyarrow as pa
 
 from airflow_mapbox.export.crs84 import CRS84, parse_crs
 from airflow_mapbox.export.errors import EmptyExportError, ExportClosedError, TooLargeError
@@ -30,6 +32,17 @@ CHUNK_BYTES = 1 << 20
 # Mapbox sniffs the format from about the first 400 characters, and an attribute called "objects" or "tilejson" would
 # mislead it: the spaces keep every attribute out of them (export-notes.md, "Traps").
 _HEAD = b'{"type":"FeatureCollection","features":[' + b" " * (SNIFFED_CHARACTERS + 112)
+
+
+class _Frame(NamedTuple):
+    """What stands around features: before the first, before each, and after the last."""
+
+    head: bytes
+    opening: str
+    tail: bytes
+
+
+_COLLECTION = _Frame(_HEAD, ',\n{"type":"Feature",', b"\n]")
 
 
 class GeoJSONKeywords(TypedDict, total=False):
@@ -64,8 +77,9 @@ class GeoJSONStream:
     take back what was sent.
     """
 
-    def __init__(self, pieces: Iterator[bytes | ExportReport]) -> None:
-        self._pieces = pieces
+    def __init__(self, pieces: Callable[[bytes | None], Iterator[bytes | ExportReport]]) -> None:
+        self._begin = pieces
+        self._pieces: Iterator[bytes | ExportReport] | None = None
         self._report: ExportReport | None = None
         self._closed = False
 
@@ -73,13 +87,25 @@ class GeoJSONStream:
         return self
 
     def __next__(self) -> bytes:
-        for piece in self._pieces:
+        if self._pieces is None and not self._closed:
+            self._pieces = self._begin(None)
+        for piece in self._pieces or ():
             if isinstance(piece, bytes):
                 return piece
             self._report = piece
         if self._report is None and self._closed:
             raise ExportClosedError("The export was closed before its end, so there is no more of it.")
         raise StopIteration
+
+    def lines(self, extra: bytes = b"") -> Iterator[bytes]:
+        """
+        Give the features one a line instead (RFC 8142 without its separators), for programs that read such.
+
+        :param extra: members for each feature, with a comma after each.
+        """
+        if self._pieces is None and not self._closed:
+            self._pieces = self._begin(extra)
+        return self
 
     def __enter__(self) -> GeoJSONStream:
         return self
@@ -92,7 +118,8 @@ class GeoJSONStream:
     def close(self) -> None:
         """Stop the threads and let go of the source; harmless at the end, and twice."""
         self._closed = True
-        self._pieces.close()  # type: ignore[attr-defined]
+        if self._pieces is not None:
+            self._pieces.close()  # type: ignore[attr-defined]
 
     @property
     def report(self) -> ExportReport:
@@ -179,19 +206,20 @@ def stream_geojson(
         write_bbox=write_bbox,
         as_text=as_text,
     )
-    features = encoded_features(
-        source,
-        crs=None if crs is None else parse_crs(crs),
-        options=options,
-        selection=Selection(layer, where, columns, bbox, x, y),
-        batch_rows=batch_rows,
-    )
-    return GeoJSONStream(_pieces(features, options, limit_bytes))
+    given = None if crs is None else parse_crs(crs)
+    selection = Selection(layer, where, columns, bbox, x, y)
+
+    def pieces(extra: bytes | None) -> Iterator[bytes | ExportReport]:
+        frame = _COLLECTION if extra is None else _Frame(b"", "\n" + '{"type":"Feature",' + extra.decode(), b"\n")
+        features = encoded_features(
+            source, crs=given, options=options, selection=selection, batch_rows=batch_rows, opening=frame.opening
+        )
+        return _pieces(features, frame, options, limit_bytes)
+
+    return GeoJSONStream(pieces)
 
 
-def write_geojson(
-    source: ExportSource, path: str | PathLike[str], **keywords: Unpack[GeoJSONKeywords]
-) -> ExportReport:
+def write_geojson(source: ExportSource, path: str | PathLike[str], **keywords: Unpack[GeoJSONKeywords]) -> ExportReport:
     """
     Write geodata as a GeoJSON file in longitude, latitude on WGS 84 (RFC 7946, section 4).
 
@@ -213,7 +241,9 @@ def write_geojson(
     return report
 
 
-def _pieces(features: Iterator[Encoded], options: Options, limit: int | None) -> Iterator[bytes | ExportReport]:
+def _pieces(
+    features: Iterator[Encoded], frame: _Frame, options: Options, limit: int | None
+) -> Iterator[bytes | ExportReport]:
     tally, digest, size = Tally(), hashlib.sha256(), 0
 
     def counted(piece: bytes) -> bytes:
@@ -222,16 +252,17 @@ def _pieces(features: Iterator[Encoded], options: Options, limit: int | None) ->
         if limit is not None and size > limit:
             raise TooLargeError(
                 f"The GeoJSON is over {limit:,} bytes, the most that Mapbox takes, after {tally.written:,} features of "
-                f"{tally.read:,} read. Make vector tiles of the data with airflow_mapbox.export.write_mbtiles, or write "
-                "fewer features, attributes or decimals."
+                f"{tally.read:,} read. Make vector tiles of the data with airflow_mapbox.export.write_mbtiles, or "
+                "write fewer features, attributes or decimals."
             )
         digest.update(piece)
         return piece
 
     with closing(features):  # type: ignore[type-var]
-        yield counted(_HEAD)
+        if frame.head:
+            yield counted(frame.head)
         for texts, added in features:
-            text = memoryview(_buffer(texts))[0 if tally.written or not added.written else 1 :]
+            text = text_bytes(texts)[0 if tally.written or not added.written else 1 :]
             tally.add(added)
             for start in range(0, len(text), CHUNK_BYTES):
                 yield counted(bytes(text[start : start + CHUNK_BYTES]))
@@ -241,18 +272,22 @@ def _pieces(features: Iterator[Encoded], options: Options, limit: int | None) ->
             f"There is no feature to write: {tally.read} were read{f', {dropped}' if dropped else ''}. Mapbox refuses "
             "an empty file: check the query or filter that chose the data."
         )
-    yield counted(_tail(tally, options))
+    yield counted(frame.tail + (_closing(tally, options) if frame.head else b""))
     yield report_of(tally, options, size=size, sha256=digest.hexdigest(), crs_to=CRS84)
 
 
-def _buffer(texts: object) -> bytes | memoryview:
-    """Give the bytes of an array of texts, which stand one after another."""
-    offsets, data = texts.buffers()[1:]  # type: ignore[attr-defined]
-    first, last = (memoryview(offsets).cast("i")[place] for place in (texts.offset, texts.offset + len(texts)))  # type: ignore[attr-defined,arg-type]
-    return memoryview(data)[first:last] if data is not None else b""
+def text_bytes(texts: pa.Array) -> memoryview:
+    """
+    Give the bytes of texts, which stand one after another in memory.
+
+    :param texts: an array of strings.
+    """
+    _, offsets, data = texts.buffers()
+    if data is None:
+        return memoryview(b"")
+    places = memoryview(offsets).cast("i")
+    return memoryview(data)[places[texts.offset] : places[texts.offset + len(texts)]]
 
 
-def _tail(tally: Tally, options: Options) -> bytes:
-    if not options.write_bbox:
-        return b"\n]}\n"
-    return b'\n],"bbox":[%s]}\n' % ",".join(map(repr, tally.bounds)).encode()
+def _closing(tally: Tally, options: Options) -> bytes:
+    return b',"bbox":[%s]}\n' % ",".join(map(repr, tally.bounds)).encode() if options.write_bbox else b"}\n"

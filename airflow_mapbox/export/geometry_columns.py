@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -124,7 +123,7 @@ def _members(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]
     while (collected := shapely.get_type_id(geometries) == shapely.GeometryType.GEOMETRYCOLLECTION).any():
         # Parts of multi-part geometries stay together: only collections are taken apart.
         counts = np.where(collected, shapely.get_num_geometries(geometries), 1)
-        parts, parents = shapely.get_parts(geometries[collected], return_index=True)
+        parts = shapely.get_parts(geometries[collected])
         apart = np.empty(counts.sum(), dtype=object)
         sources = np.repeat(np.arange(len(geometries)), counts)
         apart[collected[sources]] = parts
@@ -173,14 +172,14 @@ def _from_wkb(column: pa.Array) -> Geometries:
     if len(missing):
         column = column.drop_null()
     codes = _codes(column, rows)
-    numbers, dimensions = codes % 10, codes // 10
-    if _needs_geos(column, numbers):
+    kinds = _distinct(codes)
+    if (kinds % 10 == _COLLECTION).any():
         return _merged(_from_shapely(_parsed(column, rows)), missing, rows)
     found, empty = [], [np.empty(0, np.int64)]
-    for code in np.unique(codes):
+    for code in kinds:
         chosen = codes == code
-        several = not chosen.all()
-        shapes = _native(column.filter(pa.array(chosen)) if several else column, int(code), rows[chosen])
+        alike = column if len(kinds) == 1 else column.filter(pa.array(chosen))
+        shapes = _native(alike, int(code), rows[chosen])
         full = _full(shapes)
         found.append(shapes.select(full))
         empty.append(shapes.rows[~full])
@@ -190,7 +189,7 @@ def _from_wkb(column: pa.Array) -> Geometries:
         missing,
         np.sort(np.concatenate(empty)),
         np.empty(0, np.int64),
-        bool((dimensions >= 2).any()),
+        bool((kinds // 10 >= 2).any()),
     )
 
 
@@ -205,7 +204,11 @@ def _codes(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     if not len(column):
         return np.empty(0, np.int64)
     bytes_ = np.frombuffer(data, np.uint8)
-    head = bytes_[starts[:-1, None] + np.arange(5)].astype(np.int64)
+    length = int(starts[1] - starts[0])
+    if (np.diff(starts) == length).all():  # of points
+        head = bytes_[starts[0] : starts[-1]].reshape(-1, length)[:, :5].astype(np.int64)
+    else:
+        head = bytes_[starts[:-1, None] + np.arange(5)].astype(np.int64)
     little = head[:, :1] == 1
     octets = np.where(little, head[:, 4:0:-1], head[:, 1:])
     code = ((octets[:, 0] << 24) | (octets[:, 1] << 16) | (octets[:, 2] << 8) | octets[:, 3]).astype(np.int64)
@@ -222,11 +225,13 @@ def _codes(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[np.int64]:
             else "its geometry is no WKB",
             int(rows[odd[0]]),
         )
-    return dimensions * 10 + numbers
+    codes: NDArray[np.int64] = dimensions * 10 + numbers
+    return codes
 
 
-def _needs_geos(column: pa.Array, numbers: NDArray[np.int64]) -> bool:
-    return bool((numbers == _COLLECTION).any())
+def _distinct(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sort and deduplicate; most columns have one kind."""
+    return codes[:1] if len(codes) and (codes == codes[0]).all() else np.unique(codes)
 
 
 def _native(column: pa.Array, code: int, rows: NDArray[np.int64]) -> Shapes:
@@ -247,7 +252,8 @@ def _parsed(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[Any]:
     failed = np.flatnonzero(shapely.is_missing(geometries))
     if len(failed):
         raise GeometryError("its geometry is no WKB that can be read", int(rows[failed[0]]))
-    return np.asarray(geometries)
+    parsed: NDArray[Any] = np.asarray(geometries)
+    return parsed
 
 
 def _merged(found: Geometries, missing: NDArray[np.int64], rows: NDArray[np.int64]) -> Geometries:

@@ -176,25 +176,24 @@ class _Locator:
         whole = without_repeats(bounds.scaled(shapes, decimals))
         if len(whole) < len(before):
             self._lose(COLLAPSED, np.setdiff1d(before, whole.rows))
-        rounded = bounds.unscaled(wind_rings(whole), decimals)
-        if not rounded.kind.has_rings or not len(rounded):
-            yield rounded
-            return
-        geometries = rounded.to_shapely()
-        invalid = ~shapely.is_valid(geometries)
+        wound, certain = wind_rings(whole)
+        rounded = bounds.unscaled(wound, decimals)
+        invalid = ~certain
+        invalid[invalid] = _invalid(rounded.select(invalid))
         if not invalid.any():
             yield rounded
             return
         yield rounded.select(~invalid)
-        broken, geometries = rounded.select(invalid), geometries[invalid]
+        broken = rounded.select(invalid)
+        geometries = broken.to_shapely()
         if self._options.on_invalid != "fix":
             # What only rounding broke is not the data's fault, and repaired in any case.
-            own = ~shapely.is_valid(source.select(np.isin(source.rows, broken.rows)).to_shapely())
+            own = _invalid(source.select(np.isin(source.rows, broken.rows)))
             broken, geometries = self._refuse(broken, geometries, own)
         repaired = shapely.set_precision(_repaired(geometries), 10.0**-decimals)
         self._tally.change(REPAIRED, int((~shapely.is_empty(repaired)).sum()))
         for mended in self._arrays(repaired, broken.rows, COLLAPSED):
-            yield bounds.unscaled(wind_rings(bounds.scaled(mended, decimals)), decimals)
+            yield bounds.unscaled(wind_rings(bounds.scaled(mended, decimals))[0], decimals)
 
     def _refuse(self, shapes: Shapes, geometries: Any, invalid: NDArray[np.bool_]) -> tuple[Shapes, Any]:
         if self._options.on_invalid == "error" and invalid.any():
@@ -218,6 +217,10 @@ class _Locator:
     def _lose(self, reason: str, rows: NDArray[np.int64]) -> None:
         if len(rows):
             self.lost.setdefault(reason, []).append(rows)
+
+
+def _invalid(shapes: Shapes) -> NDArray[np.bool_]:
+    return ~np.asarray(shapely.is_valid(shapes.to_shapely())) if len(shapes) else np.empty(0, dtype=bool)
 
 
 def _repaired(geometries: NDArray[Any]) -> NDArray[Any]:

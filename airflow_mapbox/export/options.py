@@ -50,4 +50,4 @@ class Options:
         if self.max_segment is not None and not self.max_segment > 0:
             raise ValueError(f"max_segment={self.max_segment}: it is a length in metres.")
         if isinstance(self.as_text, str):
-            raise ValueError(f"as_text={self.as_text!r}: give a list of column names.")
+            raise TypeError(f"as_text={self.as_text!r}: give a list of column names.")

@@ -11,6 +11,8 @@ from airflow_mapbox.export.shapes import Shapes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_EXACT = 2.0**26  # the products of two smaller whole numbers, and their differences, are exact in 64-bit floats
+
 
 def close_rings(shapes: Shapes) -> Shapes:
     """Repeat the first coordinate of rings that do not end where they begin."""
@@ -56,30 +58,56 @@ def without_short(shapes: Shapes) -> Shapes:
     return shapes.keep_paths(kept)
 
 
-def wind_rings(shapes: Shapes) -> Shapes:
-    """Wind outer rings counter-clockwise and holes clockwise (RFC 7946, section 3.1.6, the right-hand rule)."""
+def wind_rings(shapes: Shapes) -> tuple[Shapes, NDArray[np.bool_]]:
+    """
+    Wind outer rings counter-clockwise and holes clockwise (RFC 7946, section 3.1.6, the right-hand rule).
+
+    :param shapes: with coordinates in whole numbers, of which small products are exact.
+    :return: the same geometries, and which of them are valid for certain; of others it is not known.
+    """
+    certain = np.full(len(shapes), not shapes.kind.has_rings)
     if not shapes.kind.has_rings or not len(shapes):
-        return shapes
+        return shapes, certain
+    rings = shapes.offsets[-2]
     outer = np.zeros(len(shapes.paths) - 1, dtype=bool)
-    outer[shapes.offsets[-2][:-1]] = True
-    wrong = (_doubled_areas(shapes) > 0) != outer
+    outer[rings[:-1]] = True
+    areas, simple = _areas(shapes)
+    if shapes.kind.depth == 2:
+        certain = simple[rings[:-1]] & (np.diff(rings) == 1)
+    wrong = (areas > 0) != outer
     if not wrong.any():
-        return shapes
+        return shapes, certain
     lengths = np.diff(shapes.paths)
     places = np.arange(len(shapes.x))
     mirrored = np.repeat(shapes.paths[:-1] + shapes.paths[1:] - 1, lengths) - places
     places = np.where(np.repeat(wrong, lengths), mirrored, places)
     z = None if shapes.z is None else shapes.z[places]
-    return shapes.at(shapes.paths, shapes.x[places], shapes.y[places], z)
+    return shapes.at(shapes.paths, shapes.x[places], shapes.y[places], z), certain
 
 
-def _doubled_areas(shapes: Shapes) -> NDArray[np.float64]:
-    """Give twice the area of each ring, positive where it is counter-clockwise; exact for small rings of integers."""
+def _areas(shapes: Shapes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """
+    Give twice the area of each ring, positive where it is counter-clockwise; and which rings are simple for certain.
+
+    A ring whose every edge turns the same way around its middle, and that goes around it once, does not cross itself.
+    """
     first, lengths = shapes.paths[:-1], np.diff(shapes.paths)
-    x = shapes.x - np.repeat(shapes.x[first], lengths)
-    y = shapes.y - np.repeat(shapes.y[first], lengths)
-    across = x[:-1] * y[1:]
-    across -= x[1:] * y[:-1]
-    across[shapes.paths[1:-1] - 1] = 0.0
-    areas: NDArray[np.float64] = np.add.reduceat(across, first)
-    return areas
+    x = shapes.x - np.repeat(np.rint(np.add.reduceat(shapes.x, first) / lengths), lengths)
+    y = shapes.y - np.repeat(np.rint(np.add.reduceat(shapes.y, first) / lengths), lengths)
+    turned = np.empty(len(x))
+    np.multiply(x[:-1], y[1:], out=turned[:-1])
+    turned[:-1] -= x[1:] * y[:-1]
+    # No edge leads from one ring to the next: its place is taken by the first edge, which is there twice then.
+    last = shapes.paths[1:] - 1
+    turned[last] = turned[first]
+    one_way = (np.minimum.reduceat(turned, first) > 0) | (np.maximum.reduceat(turned, first) < 0)
+    turned[last] = 0.0
+    below = y < 0
+    upwards = np.zeros(len(x), dtype=np.int64)
+    upwards[:-1] = below[:-1] & ~below[1:]
+    upwards[last] = 0
+    once = np.add.reduceat(upwards, first) == 1
+    exact = np.maximum(np.abs(x), np.abs(y)) < _EXACT
+    simple = one_way & once & (np.logical_and.reduceat(exact, first) if not exact.all() else True)
+    areas: NDArray[np.float64] = np.add.reduceat(turned, first)
+    return areas, simple

@@ -24,7 +24,7 @@ from airflow_mapbox.uploads.errors import (
     TokenRejectedError,
     UploadActiveError,
 )
-from airflow_mapbox.uploads.ledger import Ledger, MemoryLedger
+from airflow_mapbox.uploads.ledger import Ledger, MemoryLedger, Published
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name, is_dataset_url
 from airflow_mapbox.uploads.once import OneUpload
 from airflow_mapbox.uploads.pacing import seconds_to_next_try
@@ -203,6 +203,7 @@ class MapboxUploadsHook(BaseHook):
         if_active: str = "wait",
         active_timeout: float = 2.5 * 3600,
         ledger: Ledger | None = None,
+        published: Published | None = None,
     ) -> Upload:
         """
         Check a source, stage it and create its upload, once.
@@ -217,7 +218,9 @@ class MapboxUploadsHook(BaseHook):
         :param active_timeout: seconds to wait for it, at most; processing is capped at one hour, two for MBTiles.
         :param ledger: what outlives this process, so that the same call after a crash goes on instead of beginning
             anew; without one the promise of one upload holds for this call only.
+        :param published: what the tileset was last made from, where an upload of the same is not wanted.
         :return: the upload, which is still being processed.
+        :raises UnchangedSourceError: where the tileset's last finished upload came from the same bytes.
         :raises InvalidTilesetError: for a name that Mapbox would refuse.
         :raises SourceError: for data that Mapbox would refuse.
         :raises UploadActiveError: where another upload of the tileset goes on for too long.
@@ -229,7 +232,7 @@ class MapboxUploadsHook(BaseHook):
         tileset_id = str(client.tileset_id(tileset))
         check_display_name(name)
         refuse_secrets(source)
-        once = OneUpload(client, ledger or MemoryLedger(), self._checked_and_staged)
+        once = OneUpload(client, ledger or MemoryLedger(), self._checked_and_staged, published=published)
         while True:
             try:
                 if is_dataset_url(source):

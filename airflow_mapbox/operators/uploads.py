@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowSkipException
 
+from airflow_mapbox.assets import announce, last_published, remember, tilesets_of
 from airflow_mapbox.exceptions import airflow_errors
 from airflow_mapbox.rescheduling import come_again, seconds_until_exit_is_noticed
-from airflow_mapbox.state import task_note
+from airflow_mapbox.state import task_ledger, task_note
 from airflow_mapbox.uploads.address import refuse_secrets
+from airflow_mapbox.uploads.ledger import Published
 from airflow_mapbox.uploads.models import check_display_name, check_tileset_part
 from airflow_mapbox.uploads.pacing import seconds_to_next_try
 from airflow_mapbox.waits import KEY, TaskWait, seconds
@@ -39,8 +41,9 @@ class StageAndCreateUploadOperator(BaseOperator):
     One upload for one intent: a retry goes on from where the try before it got to, and adopts an upload that it has
     made. A cleared task is a new intent and uploads again.
 
-    The result is the upload object, as multiple outputs: ``upload.output["id"]`` feeds
-    :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor`. All parameters are templated.
+    The result is the upload object and, as ``source``, what is known of its source; as multiple outputs, so that
+    ``upload.output["id"]``, or all of it, feeds :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor`. All
+    parameters are templated.
 
     :param source: a local path, an object-storage or ``https://`` URL, an ``ObjectStoragePath``, or
         ``mapbox://datasets/{user}/{id}``, for which nothing is staged. One that carries a password or a signature is
@@ -53,6 +56,10 @@ class StageAndCreateUploadOperator(BaseOperator):
         between looks; ``"fail"``, which the task's ``retries`` try again; or ``"skip"`` the task.
     :param active_timeout: seconds to wait for it in all, at most, also across retries; processing is capped at one
         hour, two for MBTiles.
+    :param skip_unchanged: skip the task where the tileset's last finished upload came from the same data: of the same
+        fingerprint (size, and ETag or time of modification) or the same digest. What an upload came from is kept
+        beside the tileset's asset across runs; give the sensor the operator's whole result, so that it is from the
+        first on.
     :param part_size: bytes of a part on the way to the staging bucket, 5 MiB to 5 GiB; chosen from the size where it is
         None.
     :param parts_in_flight: parts that are sent at the same time; this many of them are in memory at most.
@@ -80,6 +87,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         mapbox_conn_id: str = "mapbox_default",
         if_active: str = "wait",
         active_timeout: timedelta | float = 2.5 * 3600,
+        skip_unchanged: bool = False,
         part_size: int | None = None,
         parts_in_flight: int = 4,
         wait_for_completion: bool = False,
@@ -100,9 +108,12 @@ class StageAndCreateUploadOperator(BaseOperator):
         self.active_timeout = (
             timedelta(seconds=active_timeout) if isinstance(active_timeout, int | float) else active_timeout
         )
+        self.skip_unchanged = skip_unchanged
         self.part_size = part_size
         self.parts_in_flight = parts_in_flight
         self.wait_for_completion = wait_for_completion
+        if wait_for_completion:
+            self.outlets = [*self.outlets, tilesets_of(self.dag_id)]
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.deferrable = deferrable
@@ -151,8 +162,8 @@ class StageAndCreateUploadOperator(BaseOperator):
                 known = task_note(context, KEY).read()
             if known is not None:
                 return self._wait(context, known["upload_id"])
-        upload = self._create(source, context)
-        return self._wait(context, upload.id) if self.wait_for_completion else upload.to_json()
+        created = self._create(source, context)
+        return self._wait(context, created["id"]) if self.wait_for_completion else created
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """
@@ -200,12 +211,20 @@ class StageAndCreateUploadOperator(BaseOperator):
     def _finished(self, context: Context, upload: Upload) -> dict[str, Any]:
         """Do what follows from a tileset that is there, however it was waited for."""
         self.log.info("Upload %s is done: tileset %s", upload.id, upload.tileset)
-        return upload.to_json()
+        with airflow_errors(self.task_id):
+            entry = task_ledger(context).read()
+        made_from = {} if entry is None else entry.source_to_json()
+        announce(context, tilesets_of(self.dag_id), upload, made_from)
+        return upload.to_json() | {"source": made_from}
 
-    def _create(self, source: SourceLike, context: Context) -> Upload:
+    def _create(self, source: SourceLike, context: Context) -> dict[str, Any]:
         from airflow_mapbox.hooks.uploads import MapboxUploadsHook
-        from airflow_mapbox.state import task_ledger
-        from airflow_mapbox.uploads.errors import CreationUnknownError, ThrottledError, UploadActiveError
+        from airflow_mapbox.uploads.errors import (
+            CreationUnknownError,
+            ThrottledError,
+            UnchangedSourceError,
+            UploadActiveError,
+        )
         from airflow_mapbox.uploads.staging import StagingOptions
         from airflow_mapbox.uploads.throttle import RetryPolicy
 
@@ -214,19 +233,40 @@ class StageAndCreateUploadOperator(BaseOperator):
             retry=RetryPolicy(max_throttle_wait=LONGEST_THROTTLE_IN_SLOT),
             staging=StagingOptions(part_size=self.part_size, parts_in_flight=self.parts_in_flight),
         )
+        ledger = task_ledger(context)
         with airflow_errors():
             try:
-                return hook.upload(source, self.tileset, self.name, if_active="fail", ledger=task_ledger(context))
+                upload = hook.upload(
+                    source,
+                    self.tileset,
+                    self.name,
+                    if_active="fail",
+                    ledger=ledger,
+                    published=self._last_published(hook),
+                )
+            except UnchangedSourceError as error:
+                raise AirflowSkipException(str(error)) from None
             except (ThrottledError, CreationUnknownError) as error:
                 self.log.info("%s The worker slot is given back until then.", error)
                 raise come_again(error.retry_after) from None
             except UploadActiveError as error:
                 raise self._when_active(error, hook.get_conn().server_now()) from None
+        made_from = {} if ledger.entry is None else ledger.entry.source_to_json()
+        if self.skip_unchanged:
+            published = Published.from_json({"upload_id": upload.id, **made_from})
+            if published is not None:
+                remember(tilesets_of(self.dag_id), upload.tileset, published)
+        return upload.to_json() | {"source": made_from}
 
     def on_kill(self) -> None:
         """Take back what is being staged; Airflow kills the task five seconds later."""
         if self._running_hook is not None:
             self._running_hook.cancel()
+
+    def _last_published(self, hook: MapboxUploadsHook) -> Published | None:
+        if not self.skip_unchanged:
+            return None
+        return last_published(tilesets_of(self.dag_id), str(hook.get_conn().tileset_id(self.tileset)))
 
     def _when_active(self, error: UploadActiveError, now: float) -> BaseException:
         """Say what becomes of the task where the tileset is being processed by another upload."""

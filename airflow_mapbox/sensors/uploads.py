@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
+from airflow_mapbox.assets import announce, tilesets_of
 from airflow_mapbox.exceptions import MapboxTaskError, MapboxUploadTimeoutError, airflow_errors
 from airflow_mapbox.rescheduling import seconds_until_exit_is_noticed
-from airflow_mapbox.waits import KEY, TaskWait, id_of, seconds
+from airflow_mapbox.waits import KEY, TaskWait, id_of, seconds, source_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -79,6 +80,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         super().__init__(mode=mode, poke_interval=poke_interval, max_wait=max_wait, timeout=timeout, **kwargs)
         if self.exponential_backoff and not self.poke_interval:
             raise ValueError("exponential_backoff doubles poke_interval: give one above 0")
+        self.outlets = [*self.outlets, tilesets_of(self.dag_id)]
         self.upload_id = upload_id
         self.mapbox_conn_id = mapbox_conn_id
         if deferrable is None:
@@ -153,6 +155,7 @@ class UploadCompleteSensor(BaseSensorOperator):
     def _finished(self, context: Context, upload: Upload) -> dict[str, Any]:
         """Do what follows from a tileset that is there, in either mode."""
         self.log.info("Upload %s is done: tileset %s", upload.id, upload.tileset)
+        announce(context, tilesets_of(self.dag_id), upload, source_of(self.upload_id))
         return upload.to_json()
 
     def _wait(self, context: Context) -> TaskWait:

@@ -47,6 +47,10 @@ class SourceUnavailableError(SourceError):
     retryable = True
 
 
+class UnchangedSourceError(SourceError):
+    """The tileset's last finished upload came from the very same data, so nothing is to be done."""
+
+
 class StagingError(MapboxError):
     """The bytes did not reach the staging bucket whole; nothing was created."""
 

@@ -24,6 +24,7 @@ class Entry:
     :param sent: unix time by the server's clock before the first create call.
     :param fingerprint: of the source, as far as it could be told without reading.
     :param sha256: digest of the bytes that were staged; None for a dataset.
+    :param facts: what is known of the content: ``bytes``, and where the export told them ``features`` and ``bounds``.
     :param uncertain: whether a create call may have taken effect.
     :param busy_since: unix time by the server's clock at which the tileset was first found to be processed by another
         upload.
@@ -36,6 +37,7 @@ class Entry:
     sent: float
     fingerprint: Mapping[str, str | int] = field(default_factory=dict)
     sha256: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
     uncertain: bool = False
     busy_since: float | None = None
     upload: Mapping[str, Any] | None = None
@@ -64,6 +66,41 @@ class Entry:
         """Give the upload, where it is known."""
         return None if self.upload is None else Upload.from_json(self.upload)
 
+    def source_to_json(self) -> dict[str, Any]:
+        """Give what is known of the source, for those who come after the upload."""
+        return {"fingerprint": dict(self.fingerprint), "sha256": self.sha256, **self.facts}
+
+
+@dataclass(frozen=True)
+class Published:
+    """
+    What a tileset was last made from.
+
+    :param upload_id: of the upload that made it.
+    :param fingerprint: of the source.
+    :param sha256: digest of the bytes that were staged, where there were any.
+    """
+
+    upload_id: str
+    fingerprint: Mapping[str, str | int]
+    sha256: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self | None:
+        """
+        Read what :meth:`to_json` gave; None where it is something else.
+
+        :param document: the decoded JSON.
+        """
+        upload_id, fingerprint, sha256 = (document.get(name) for name in ("upload_id", "fingerprint", "sha256"))
+        if not isinstance(upload_id, str) or not isinstance(fingerprint, Mapping):
+            return None
+        return cls(upload_id, fingerprint, sha256 if isinstance(sha256, str) else None)
+
 
 class Ledger(Protocol):
     """Where the entry of one intended upload is kept: it outlives this process."""
@@ -89,12 +126,12 @@ class MemoryLedger:
     """A ledger for a caller that does not outlive its process."""
 
     def __init__(self) -> None:
-        self._entry: Entry | None = None
+        self.entry: Entry | None = None
 
     def read(self) -> Entry | None:
         """Give the entry."""
-        return self._entry
+        return self.entry
 
     def write(self, entry: Entry) -> None:
         """Replace the entry."""
-        self._entry = entry
+        self.entry = entry

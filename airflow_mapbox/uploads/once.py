@@ -19,13 +19,15 @@ from airflow_mapbox.uploads.errors import (
     SourceError,
     StagedUrlNotReadableError,
     StagedUrlUsedError,
+    UnchangedSourceError,
     UploadActiveError,
     UploadNotListedError,
 )
-from airflow_mapbox.uploads.ledger import Entry, Ledger
+from airflow_mapbox.uploads.ledger import Entry, Ledger, Published
 from airflow_mapbox.uploads.models import Upload, is_dataset_url
 from airflow_mapbox.uploads.sources import Fingerprint, Source, SourceLike, describe, open_source
 from airflow_mapbox.uploads.staging import StagedFile
+from airflow_mapbox.uploads.unchanged import is_last_finished, is_same
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class OneUpload:
     :param client: for the account.
     :param ledger: what outlives this process.
     :param stage: stages a source.
+    :param published: what the tileset was last made from, where an upload of the same is not wanted.
     :param sleep: called with the seconds to wait.
     :param clock: gives seconds that go on also while this process is stopped.
     """
@@ -69,9 +72,11 @@ class OneUpload:
         ledger: Ledger,
         stage: Stage,
         *,
+        published: Published | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._published = published
         self._client = client
         self._ledger = ledger
         self._stage = stage
@@ -86,6 +91,7 @@ class OneUpload:
         :param tileset: ``account.name``.
         :param name: the display name.
         :raises UploadActiveError: where the tileset is being processed by another upload: the same call goes on later.
+        :raises UnchangedSourceError: where the tileset's last finished upload came from the same bytes.
         :raises LedgerError: where the ledger could not be written; nothing was created.
         :raises MapboxError: as the API, S3, the source or the network has it.
         """
@@ -159,9 +165,28 @@ class OneUpload:
 
     def _staged(self, source: SourceLike, tileset: str) -> Entry:
         with open_source(source) as opened:
+            if self._published is not None and is_same(opened, self._published):
+                self._refuse_unchanged(opened.description, tileset, self._published)
             staged = self._stage(opened)
+            # What only streams by is known by its digest alone, and only now; it is the upload that costs.
+            if self._published is not None and staged.sha256 == self._published.sha256:
+                self._refuse_unchanged(opened.description, tileset, self._published)
+            facts = {"bytes": staged.bytes, **opened.facts}
             sent = self._client.server_now()
-            return Entry(tileset, opened.description, staged.url, sent, opened.fingerprint, staged.sha256)
+            return Entry(tileset, opened.description, staged.url, sent, opened.fingerprint, staged.sha256, facts)
+
+    def _refuse_unchanged(self, description: str, tileset: str, published: Published) -> None:
+        if is_last_finished(self._client, tileset, published.upload_id):
+            raise UnchangedSourceError(
+                f"{description} is unchanged since upload {published.upload_id}, the last finished one of tileset "
+                f"{tileset}: there is nothing to upload."
+            )
+        log.info(
+            "%s is unchanged, but upload %s is not known to be the last finished one of tileset %s: uploading again",
+            description,
+            published.upload_id,
+            tileset,
+        )
 
     def _adopted(self, entry: Entry) -> Upload:
         known = entry.known_upload()

@@ -68,7 +68,8 @@ class Source:
     """
     The bytes of one file.
 
-    Closing it lets go of a stream that was opened and not handed out; it is its own context manager.
+    Closing it lets go of a stream that was opened and not handed out; it is its own context manager. ``facts`` takes
+    what whoever gives the bytes knows of them, by the time that all are read: ``features``, ``bounds``.
 
     :param description: a path or URL that may be shown: no query, no password.
     :param size: bytes, or None where it is not known before reading.
@@ -96,6 +97,7 @@ class Source:
         self.path = path
         self.fingerprint = dict(fingerprint or {})
         self.rereadable = rereadable
+        self.facts: dict[str, Any] = {}
         self._opener = opener
         self._opened = first is not None
         self._ahead = None if first is None else _ReadAhead(_Guarded(first, description))

@@ -29,10 +29,10 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
-def beside_package(script: Path, package: str, folder: Path) -> Path:
-    """Install an npm package into a folder and give a copy of the script that uses it, beside it."""
+def beside_package(script: Path, *packages: str, folder: Path) -> Path:
+    """Install npm packages into a folder and give a copy of the script that uses them, beside them."""
     (folder / "package.json").write_text('{"private": true}')
-    run("npm", "install", "--no-audit", "--no-fund", package, cwd=folder)
+    run("npm", "install", "--no-audit", "--no-fund", *packages, cwd=folder)
     return Path(shutil.copy(script, folder))
 
 

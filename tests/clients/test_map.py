@@ -31,7 +31,7 @@ SQUARE = [[[6.0, 50.0], [8.0, 50.0], [8.0, 51.0], [6.0, 51.0], [6.0, 50.0]]]
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return beside_package(DRIVER, "playwright-core@1.65.1", tmp_path_factory.mktemp("map"))
+    return beside_package(DRIVER, "playwright-core@1.65.1", folder=tmp_path_factory.mktemp("map"))
 
 
 def test_the_uploaded_features_are_on_the_map_with_their_attributes(tmp_path: Path, driver: Path) -> None:

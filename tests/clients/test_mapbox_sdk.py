@@ -26,7 +26,7 @@ DRIVER = Path(__file__).with_name("drive_sdk.js")
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The script, beside the client that it drives."""
-    return beside_package(DRIVER, "@mapbox/mapbox-sdk@0.16.2", tmp_path_factory.mktemp("sdk"))
+    return beside_package(DRIVER, "@mapbox/mapbox-sdk@0.16.2", folder=tmp_path_factory.mktemp("sdk"))
 
 
 @pytest.fixture(params=["http", "https"])

@@ -20,6 +20,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from airflow_mapbox.emulator.s3 import StagingBackend
 
 from .conftest import TOWNS, Account, Clock
 
@@ -96,6 +97,27 @@ def test_parts_can_be_listed_and_an_upload_aborted(shared: Account) -> None:
 
     assert refused(lambda: s3.list_parts(**where(issued), UploadId=upload)) == (404, "NoSuchUpload")
     assert refused(lambda: s3.head_object(**where(issued))) == (404, "404")
+
+
+def test_a_part_whose_upload_is_aborted_while_it_comes_in_is_told_so(
+    shared: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = shared.credentials()
+    s3 = shared.s3(issued)
+    upload = s3.create_multipart_upload(**where(issued))["UploadId"]
+    keep = StagingBackend.upload_part
+
+    def keep_and_abort(self: StagingBackend, *arguments: Any, **options: Any) -> Any:
+        part = keep(self, *arguments, **options)
+        s3.abort_multipart_upload(**where(issued), UploadId=upload)
+        return part
+
+    monkeypatch.setattr(StagingBackend, "upload_part", keep_and_abort)
+
+    def send() -> object:
+        return s3.upload_part(**where(issued), UploadId=upload, PartNumber=1, Body=b"part")
+
+    assert refused(send) == (404, "NoSuchUpload")
 
 
 def test_parts_that_are_wrong_or_too_small_are_refused(shared: Account) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from demo.stack import ROOT, Stack, every
+from tests.crashes.one_try import Step
 from tests.system.canaries import exports_of, issued_secrets, places_with_secrets
+from tests.system.dags.dying import CASES
 
 SECONDS = 600
 
@@ -51,14 +53,12 @@ def tasks(stack: Stack) -> list[dict[str, Any]]:
 
 
 def test_every_task_ends_well_after_it_died(tasks: list[dict[str, Any]]) -> None:
-    assert Counter((task["task_id"], task["state"]) for task in tasks) == {
-        ("upload", "success"): 28,
-        ("wait", "success"): 28,
-    }
-    uploads = [task for task in tasks if task["task_id"] == "upload"]
-    died = [task for task in uploads if task["try_number"] > 1]
-    # Killed, each has a second try; asked to end, those that were past staging have finished their first.
-    assert len(died) >= 20, Counter(task["try_number"] for task in uploads)
+    assert Counter(task["state"] for task in tasks) == {"success": len(CASES)}
+    for task in tasks:
+        case = CASES[task["map_index"]]
+        # Asked to end, those that are past staging finish their first try.
+        if case["by"] == "SIGKILL" or Step[case["step"]] in (Step.FIRST_PART, Step.LAST_PART):
+            assert task["try_number"] == 2, case
 
 
 @pytest.mark.usefixtures("tasks")
@@ -66,12 +66,39 @@ def test_each_has_one_upload(stack: Stack) -> None:
     with sqlite3.connect(stack.folder / "emulator" / "emulator.sqlite3") as books:
         rows = books.execute("SELECT tileset, error FROM uploads").fetchall()
 
-    assert len(rows) == 28
+    assert len(rows) == len(CASES) == 28
     assert max(Counter(tileset for tileset, _ in rows).values()) == 1
     assert [error for _, error in rows if error is not None] == []
 
 
+def test_a_cleared_task_is_a_new_intent_and_uploads_again(stack: Stack, tasks: list[dict[str, Any]]) -> None:
+    cleared = next(task for task in tasks if CASES[task["map_index"]]["step"] == "RETURNED")
+    path = f"dags/dying/dagRuns/{cleared['dag_run_id']}"
+    stack.api(
+        "POST",
+        "dags/dying/clearTaskInstances",
+        json={
+            "dry_run": False,
+            "dag_run_id": cleared["dag_run_id"],
+            "task_ids": [["upload", cleared["map_index"]]],
+            "only_failed": False,
+        },
+    )
+    for _ in every(1, 120):
+        stack.check_alive()
+        if stack.api("GET", path)["state"] == "success":
+            break
+
+    again = stack.api("GET", f"{path}/taskInstances/upload/{cleared['map_index']}")
+    assert again["max_tries"] > cleared["max_tries"]
+    with sqlite3.connect(stack.folder / "emulator" / "emulator.sqlite3") as books:
+        rows = books.execute("SELECT tileset FROM uploads").fetchall()
+    made = Counter(tileset.partition(".")[2] for (tileset,) in rows)
+    assert made.pop(CASES[cleared["map_index"]]["tileset"]) == 2
+    assert set(made.values()) == {1}
+
+
 @pytest.mark.usefixtures("tasks")
 def test_no_secret_is_in_any_log_or_in_the_database(stack: Stack) -> None:
-    assert len(issued_secrets(stack)) >= 1 + 3 * 28
+    assert len(issued_secrets(stack)) >= 1 + 3 * len(CASES)
     assert places_with_secrets(stack) == []

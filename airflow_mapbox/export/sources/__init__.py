@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from os import PathLike
-from pathlib import Path
 from typing import TypeAlias
 
 import geopandas
@@ -13,11 +12,15 @@ from airflow_mapbox.export.batch import Batch
 from airflow_mapbox.export.errors import UnreadableSourceError
 from airflow_mapbox.export.sources.files import OpenablePath, SourceFile, find_file
 from airflow_mapbox.export.sources.frames import read_frames
-from airflow_mapbox.export.sources.geoparquet import read_geoparquet
+from airflow_mapbox.export.sources.geoparquet import is_parquet, read_geoparquet
+from airflow_mapbox.export.sources.ogr import read_ogr
+from airflow_mapbox.export.sources.postgis import PostGISQuery, read_postgis
 from airflow_mapbox.export.sources.selection import Selection
 
-# A frame, frames, or the file of any geodata.
-ExportSource: TypeAlias = "geopandas.GeoDataFrame | Iterable[geopandas.GeoDataFrame] | str | PathLike[str] | OpenablePath"
+# A frame, frames, the file of any geodata, or a query.
+ExportSource: TypeAlias = (
+    "geopandas.GeoDataFrame | Iterable[geopandas.GeoDataFrame] | str | PathLike[str] | OpenablePath | PostGISQuery"
+)
 
 
 def read_source(source: ExportSource, selection: Selection) -> Iterator[Iterator[Batch]]:
@@ -33,6 +36,8 @@ def read_source(source: ExportSource, selection: Selection) -> Iterator[Iterator
     if isinstance(source, geopandas.GeoDataFrame):
         selection.only("columns", of="a GeoDataFrame")
         yield from read_frames(iter((source,)), selection)
+    elif isinstance(source, PostGISQuery):
+        yield read_postgis(source, selection)
     elif isinstance(source, str | PathLike | OpenablePath):
         yield _read_file(find_file(source), selection)
     elif isinstance(source, Iterable):
@@ -40,10 +45,10 @@ def read_source(source: ExportSource, selection: Selection) -> Iterator[Iterator
         yield from read_frames(iter(source), selection)
     else:
         raise UnreadableSourceError(
-            f"A {type(source).__name__} cannot be exported: give a GeoDataFrame, an iterable of them, or the path of "
-            "geodata."
+            f"A {type(source).__name__} cannot be exported: give a GeoDataFrame, an iterable of them, the path of "
+            "geodata, or a PostGISQuery."
         )
 
 
 def _read_file(file: SourceFile, selection: Selection) -> Iterator[Batch]:
-    return read_geoparquet(file, selection)
+    return read_geoparquet(file, selection) if is_parquet(file) else read_ogr(file, selection)

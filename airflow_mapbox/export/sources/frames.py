@@ -24,13 +24,15 @@ def read_frames(frames: Iterator[geopandas.GeoDataFrame], selection: Selection) 
     """
     index = first = 0
     as_text: frozenset[str] = frozenset()
+    numbers: frozenset[str] = frozenset()
     while True:
         frame = next(frames, None)
         if frame is None:
             return
         batch = _batch(frame, index, first, selection)
-        # A column that was text in one frame is text in all that follow.
-        as_text |= {name for name, column in batch.columns.items() if large_integers(column)}
+        # A column that was text in one frame is text in all that follow; one that was not cannot become it.
+        as_text |= {name for name, column in batch.columns.items() if large_integers(column)} - numbers
+        numbers |= batch.columns.keys() - as_text
         rows = len(batch)
         del frame
         yield iter((_with_text(batch, as_text),))
@@ -53,13 +55,12 @@ def _batch(frame: object, index: int, first: int, selection: Selection) -> Batch
         raise UnreadableSourceError(
             "A GeoDataFrame has no active geometry column. Name one with frame.set_geometry(column)."
         )
-    kept = [
-        place
+    # By place, since two columns may have one name, which is told then.
+    columns = columns_by_name(
+        (name, frame.iloc[:, place])
         for place, (name, kind) in enumerate(zip(frame.columns, frame.dtypes, strict=True))
         if not isinstance(kind, geopandas.array.GeometryDtype)
-        and (selection.columns is None or str(name) in selection.columns)
-    ]
-    # By place, since two columns may have one name, which is told then.
-    columns = columns_by_name((frame.columns[place], frame.iloc[:, place]) for place in kept)
+    )
+    columns = {name: columns[name] for name in selection.chosen(columns)}
     crs = None if frame.crs is None else CRS.from_user_input(frame.crs)
     return Batch(np.asarray(frame.geometry, dtype=object), columns, crs, "The GeoDataFrame", first)

@@ -22,8 +22,23 @@ from airflow_mapbox.export.sources.selection import Selection
 BATCH_BYTES = 8 << 20  # uncompressed, of a file that is read from start to end
 _LOCAL_BUFFER, _REMOTE_BUFFER = 1 << 20, 8 << 20  # bytes a read: a request to object storage costs tens of milliseconds
 
+_SUFFIXES = (".parquet", ".geoparquet", ".pq")
 _LONGITUDE_LATITUDE = "OGC:CRS84"
 _NATIVE = {kind.name.lower(): kind for kind in KINDS.values()}
+
+
+def is_parquet(file: SourceFile) -> bool:
+    """
+    Say whether a file is Parquet by its name, else by its first bytes.
+
+    :param file: local or remote.
+    """
+    if file.suffix in _SUFFIXES:
+        return True
+    if file.path is not None and not file.path.is_file():
+        return False
+    with file.open() as stream:
+        return stream.read(4) == b"PAR1"
 
 
 def read_geoparquet(file: SourceFile, selection: Selection) -> Iterator[Batch]:
@@ -51,11 +66,8 @@ def read_geoparquet(file: SourceFile, selection: Selection) -> Iterator[Batch]:
 
 def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) -> Iterator[Batch]:
     geometry = _geometry_column(file, parquet.schema_arrow)
-    names = [
-        name
-        for name in parquet.schema_arrow.names
-        if name not in geometry.not_attributes and (selection.columns is None or name in selection.columns)
-    ]
+    names = selection.chosen(name for name in parquet.schema_arrow.names if name not in geometry.not_attributes)
+    columns_by_name((name, pa.nulls(0)) for name in names)  # before Arrow cannot tell two columns apart
     with _named(file):
         as_text = frozenset(name for name in names if _is_large(parquet, name))
         read = parquet.iter_batches(_rows(parquet), columns=[*names, geometry.name], use_threads=False)
@@ -63,7 +75,7 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) ->
     while True:
         # Not around the yield as well: what is raised there is not of this file.
         with _named(file):
-            found = next(read, None)
+            found = _next(read)
         if found is None:
             return
         column = found.column(geometry.name)
@@ -73,10 +85,14 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) ->
         first += len(found)
 
 
+def _next(read: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+    return next(read, None)
+
+
 def _rows(parquet: pq.ParquetFile) -> int:
     metadata = parquet.metadata
     size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-    return max(1, BATCH_BYTES * max(metadata.num_rows, 1) // max(size, 1))
+    return max(1, BATCH_BYTES * max(int(metadata.num_rows), 1) // max(int(size), 1))
 
 
 def _is_large(parquet: pq.ParquetFile, name: str) -> bool:

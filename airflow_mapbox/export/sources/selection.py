@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+
+from airflow_mapbox.export.errors import AttributeNameError
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         if isinstance(self.columns, str):
-            raise ValueError(f"columns={self.columns!r}: give a list of column names.")
+            raise TypeError(f"columns={self.columns!r}: give a list of column names.")
 
     def only(self, *names: str, of: str) -> None:
         """
@@ -41,3 +43,20 @@ class Selection:
         for name in asked:
             if name not in names:
                 raise ValueError(f"{name}= cannot be used with {of}: filter the data first.")
+
+    def chosen(self, names: Iterable[str]) -> list[str]:
+        """
+        Say which columns to read.
+
+        :param names: of the attributes that there are.
+        :raises AttributeNameError: where one was asked for that there is not.
+        """
+        there = list(names)
+        if self.columns is None:
+            return there
+        missing = sorted(set(self.columns) - set(there))
+        if missing:
+            raise AttributeNameError(
+                f"There is no column called {', '.join(missing)}: the source has {', '.join(there) or 'none'}."
+            )
+        return [name for name in there if name in self.columns]

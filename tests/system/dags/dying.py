@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG
 
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
-from airflow_mapbox.sensors.uploads import UploadCompleteSensor
 from airflow_mapbox.state import TaskLedger
 from tests.crashes.one_try import Step, die_after
 
@@ -56,7 +55,6 @@ class DyingUploadOperator(StageAndCreateUploadOperator):
 
 
 with DAG("dying", schedule=None, start_date=datetime(2018, 1, 1, tzinfo=UTC)):
-    upload = DyingUploadOperator.partial(
+    DyingUploadOperator.partial(
         task_id="upload", retries=2, retry_delay=timedelta(seconds=1), part_size=5 * 2**20, parts_in_flight=2
     ).expand_kwargs(CASES)
-    UploadCompleteSensor.partial(task_id="wait").expand(upload_id=upload.output)

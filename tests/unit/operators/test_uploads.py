@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+)
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
-from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, MapboxUploadFailedError, airflow_errors
+from airflow_mapbox.exceptions import (
+    MapboxFailError,
+    MapboxTaskError,
+    MapboxUploadFailedError,
+    MapboxUploadGoneError,
+    MapboxUploadStalledError,
+    MapboxUploadTimeoutError,
+    airflow_errors,
+)
+from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from airflow_mapbox.uploads import errors
 from airflow_mapbox.uploads.models import Upload
+from airflow_mapbox.uploads.throttle import RetryPolicy
 from tests.connections import connection
 
 
@@ -44,9 +62,11 @@ def test_the_result_is_the_upload_object_as_multiple_outputs(tmp_path: Path, emu
 
     assert task.multiple_outputs is True
     assert list(upload) == [
-        "id", "tileset", "complete", "error", "progress", "name", "owner", "created", "modified"
+        "id", "tileset", "complete", "error", "progress", "name", "owner", "created", "modified", "source"
     ]  # fmt: skip
     assert (upload["tileset"], upload["name"], upload["error"]) == (f"{emulator.account}.points", "Points", None)
+    assert upload["source"]["bytes"] == path.stat().st_size
+    assert upload["source"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert json.loads(json.dumps(upload)) == upload
 
 
@@ -100,7 +120,9 @@ REFUSED = {"status": 404, "message": "Not Found"}
         (errors.StagingError("x"), MapboxTaskError, True),
         (errors.NoAnswerError("x"), MapboxTaskError, True),
         (errors.ServerError("x", **REFUSED), MapboxTaskError, True),  # type: ignore[arg-type]
-        (errors.WaitTimeoutError("x"), MapboxTaskError, True),
+        (errors.WaitTimeoutError("x"), MapboxUploadTimeoutError, True),
+        (errors.UploadStalledError("x"), MapboxUploadStalledError, False),
+        (errors.UploadGoneError("x"), MapboxUploadGoneError, False),
     ],
 )
 def test_errors_tell_airflow_whether_a_retry_may_help(
@@ -112,3 +134,163 @@ def test_errors_tell_airflow_whether_a_retry_may_help(
     assert type(translated.value) is expected
     assert isinstance(translated.value, AirflowFailException) is not retried
     assert str(translated.value) == str(error)
+
+
+class Store:
+    """A task state store as one task of one run has it."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def get(self, key: str) -> Any:
+        return self.values.get(key)
+
+    def set(self, key: str, value: Any) -> None:
+        self.values[key] = json.loads(json.dumps(value))
+
+
+def context(store: Store, max_tries: int = 0) -> Any:
+    return {"task_state_store": store, "ti": SimpleNamespace(max_tries=max_tries)}
+
+
+@pytest.fixture
+def points(tmp_path: Path) -> str:
+    path = tmp_path / "points.geojson"
+    path.write_text('{"type": "Point", "coordinates": [7.1, 50.7]}')
+    return str(path)
+
+
+def test_the_state_has_what_a_retry_needs_and_no_secret(points: str, emulator: Emulator) -> None:
+    store = Store()
+
+    upload = operator(points, "state").execute(context(store))
+
+    entry = store.values["mapbox_upload"]
+    assert entry["upload"] == {name: value for name, value in upload.items() if name != "source"}
+    assert (entry["tileset"], entry["source"], entry["max_tries"]) == (f"{emulator.account}.state", points, 0)
+    assert entry["url"].startswith("https://")
+    assert emulator.token not in json.dumps(store.values)
+
+
+def test_a_retry_gives_the_upload_that_there_is(points: str, emulator: Emulator) -> None:
+    store = Store()
+    first = operator(points, "again").execute(context(store))
+
+    assert operator(points, "again").execute(context(store))["id"] == first["id"]
+
+
+def test_a_cleared_task_has_another_number_of_tries_and_uploads_anew(points: str) -> None:
+    store = Store()
+    first = operator(points, "cleared").execute(context(store, max_tries=0))
+    MapboxUploadsHook().wait(first["id"], timeout=60, poll_interval=0.1)
+
+    assert operator(points, "cleared").execute(context(store, max_tries=1))["id"] != first["id"]
+
+
+def test_a_refused_note_stops_the_task_before_anything_is_created(points: str, emulator: Emulator) -> None:
+    class Refusing(Store):
+        def set(self, key: str, value: Any) -> None:
+            raise RuntimeError("Task instance not found")
+
+    before = len(emulator.requests)
+    with pytest.raises(MapboxTaskError, match="could not be written"):
+        operator(points, "refused").execute(context(Refusing()))
+
+    assert [request.path.rpartition("/")[2] for request in emulator.requests[before:]] == ["credentials"]
+
+
+@pytest.mark.parametrize("long", [61.0, 3600.0])
+def test_a_long_rate_limit_gives_the_slot_back_until_its_reset(
+    points: str, monkeypatch: pytest.MonkeyPatch, long: float
+) -> None:
+    def spent(*arguments: Any, **options: Any) -> None:
+        raise errors.ThrottledError("spent", status=429, message="no", retry_after=long)
+
+    monkeypatch.setattr(MapboxUploadsHook, "upload", spent)
+
+    with pytest.raises(AirflowRescheduleException) as caught:
+        operator(points).execute(context(Store()))
+
+    left = (caught.value.reschedule_date - datetime.now(UTC)).total_seconds()
+    assert long - 5 < left <= long
+
+
+def test_a_short_rate_limit_is_waited_out_in_the_slot(points: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    policies: list[RetryPolicy | None] = []
+    make = MapboxUploadsHook.__init__
+
+    def remember(self: MapboxUploadsHook, *arguments: Any, **options: Any) -> None:
+        policies.append(options.get("retry"))
+        make(self, *arguments, **options)
+
+    monkeypatch.setattr(MapboxUploadsHook, "__init__", remember)
+
+    operator(points, "short").execute(context(Store()))
+
+    assert [policy.max_throttle_wait for policy in policies if policy] == [60.0]
+
+
+class TestABusyTileset:
+    """`An upload is already active`, as the operator takes it."""
+
+    @pytest.fixture
+    def execute(self, points: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+        def execute(*, since: float, uncertain: bool = False, **options: Any) -> Any:
+            def busy(hook: MapboxUploadsHook, *arguments: Any, **_: Any) -> None:
+                error = errors.UploadActiveError("busy", status=422, message="An upload is already active")
+                error.since = hook.get_conn().server_now() - since
+                error.may_have_happened = uncertain
+                raise error
+
+            monkeypatch.setattr(MapboxUploadsHook, "upload", busy)
+            return operator(points, **options).execute(context(Store()))
+
+        return execute
+
+    @pytest.mark.parametrize(("since", "pause"), [(0, 15), (120, 30), (4000, 120)])
+    def test_is_waited_for_with_growing_pauses(self, execute: Callable[..., Any], since: float, pause: float) -> None:
+        with pytest.raises(AirflowRescheduleException) as caught:
+            execute(since=since)
+
+        left = (caught.value.reschedule_date - datetime.now(UTC)).total_seconds()
+        assert pause - 3 < left <= pause + 1
+
+    def test_is_an_error_after_the_deadline(self, execute: Callable[..., Any]) -> None:
+        with pytest.raises(MapboxTaskError, match="busy"):
+            execute(since=100, active_timeout=timedelta(seconds=99))
+
+    def test_fails_the_task_where_that_is_wanted(self, execute: Callable[..., Any]) -> None:
+        with pytest.raises(MapboxTaskError, match="busy"):
+            execute(since=0, if_active="fail")
+
+    def test_skips_the_task_where_that_is_wanted(self, execute: Callable[..., Any]) -> None:
+        with pytest.raises(AirflowSkipException, match="busy"):
+            execute(since=0, if_active="skip")
+
+    @pytest.mark.parametrize("if_active", ["wait", "fail", "skip"])
+    def test_that_may_be_busy_with_the_own_upload_is_waited_for_in_any_case(
+        self, execute: Callable[..., Any], if_active: str
+    ) -> None:
+        with pytest.raises(AirflowRescheduleException):
+            execute(since=0, uncertain=True, if_active=if_active)
+
+    def test_is_no_reason_to_wait_for_ever(self, execute: Callable[..., Any]) -> None:
+        with pytest.raises(MapboxTaskError, match="busy"):
+            execute(since=3 * 3600, uncertain=True, if_active="skip")
+
+    def test_is_dealt_with_in_one_of_three_ways(self, points: str) -> None:
+        with pytest.raises(ValueError, match="wait, fail, skip"):
+            operator(points, if_active="explode")
+
+
+def test_a_kill_takes_back_what_is_being_staged(points: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled: list[MapboxUploadsHook] = []
+    monkeypatch.setattr(MapboxUploadsHook, "cancel", lambda self: cancelled.append(self))
+    task = operator(points, "killed")
+    task.on_kill()
+    assert cancelled == []
+
+    task.execute(context(Store()))
+    task.on_kill()
+
+    assert len(cancelled) == 1

@@ -680,7 +680,6 @@ class TestRefusals:
             (422, "Could not access url", StagedUrlNotReadableError),
             (422, "An upload is already active", UploadActiveError),
             (409, "An upload is already active", UploadActiveError),
-            (400, "upload is incomplete", UploadIncompleteError),
             (422, 'Missing required property "url"', InvalidRequestError),
             (422, 'Invalid "tileset" value', InvalidRequestError),
             (400, "Anything else", InvalidRequestError),
@@ -700,6 +699,17 @@ class TestRefusals:
         assert message in str(caught.value)
         advice = str(caught.value).partition(f"({message}). ")[2]
         assert len(advice) > 20, "the message says what to do next"
+
+    @pytest.mark.parametrize("message", ["Could not access url", "An upload is already active"])
+    def test_what_is_said_of_a_create_call_means_nothing_of_another(
+        self, server: ScriptedServer, make_client: MakeClient, message: str
+    ) -> None:
+        server.script(Reply(422, {"message": message}))
+
+        with pytest.raises(InvalidRequestError) as caught:
+            list(make_client(attempts=1).list_uploads())
+
+        assert type(caught.value) is InvalidRequestError
 
     def test_deleting_an_unfinished_upload_is_told_from_other_refusals(
         self, server: ScriptedServer, client: UploadsClient

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,10 +21,11 @@ from airflow_mapbox.uploads.errors import (
     NotFoundError,
     StagedUrlNotReadableError,
     ThrottledError,
+    UnchangedSourceError,
     UploadActiveError,
     UploadNotListedError,
 )
-from airflow_mapbox.uploads.ledger import Entry, MemoryLedger
+from airflow_mapbox.uploads.ledger import Entry, MemoryLedger, Published
 from airflow_mapbox.uploads.once import OneUpload
 from airflow_mapbox.uploads.sources import Source, open_source
 from airflow_mapbox.uploads.staging import StagedFile
@@ -498,6 +500,104 @@ class TestADataset:
         assert _creates(server) == []
 
 
+class TestAnUnchangedSource:
+    """What the tileset was last made from is known, and an upload of the same is not wanted."""
+
+    def _once(self, make_client: MakeClient, bucket: Bucket, diary: Diary, published: Published) -> OneUpload:
+        return OneUpload(make_client(), diary, bucket, published=published)
+
+    def test_is_neither_staged_nor_uploaded(
+        self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary, path: Path
+    ) -> None:
+        published = Published("last", open_source(path).fingerprint, None)
+        server.script(Reply(json=[_listed("last", complete=True, progress=1)]))
+
+        with pytest.raises(UnchangedSourceError, match=r"unchanged since upload last"):
+            self._once(make_client, bucket, diary, published).of_source(path, TILESET, None)
+
+        assert (bucket.staged, diary.entries) == ([], [])
+
+    def test_that_was_written_anew_is_told_by_its_digest(
+        self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary, path: Path
+    ) -> None:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        published = Published("last", open_source(path).fingerprint | {"modified": 1}, digest)
+        server.script(Reply(json=[_listed("last", complete=True, progress=1)]))
+
+        with pytest.raises(UnchangedSourceError):
+            self._once(make_client, bucket, diary, published).of_source(path, TILESET, None)
+
+        assert bucket.staged == []
+
+    def test_that_only_streams_by_is_told_once_it_is_staged(
+        self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary
+    ) -> None:
+        source = open_source(iter([b"{}"]))
+        server.script(Reply(json=[_listed("last", complete=True, progress=1)]))
+
+        with pytest.raises(UnchangedSourceError):
+            self._once(make_client, bucket, diary, Published("last", {}, "d" * 64)).of_source(source, TILESET, None)
+
+        assert diary.entries == []
+        assert _creates(server) == []
+
+    @pytest.mark.parametrize(
+        "published",
+        [
+            Published("last", {"size": 2, "modified": 1}, "0" * 64),
+            Published("last", {"size": 3, "modified": 1}, "0" * 64),
+            Published("last", {"size": 2}, None),
+        ],
+        ids=["other bytes", "other size", "nothing but the size"],
+    )
+    def test_is_one_of_which_more_is_the_same_than_the_size(
+        self,
+        server: ScriptedServer,
+        make_client: MakeClient,
+        bucket: Bucket,
+        diary: Diary,
+        path: Path,
+        published: Published,
+    ) -> None:
+        server.script(MADE)
+
+        assert self._once(make_client, bucket, diary, published).of_source(path, TILESET, None).id == "made"
+
+    @pytest.mark.parametrize(
+        "listed",
+        [
+            [],
+            [_listed("other", complete=True, progress=1), _listed("last", complete=True, progress=1)],
+            [_listed("on its way"), _listed("last", complete=True, progress=1)],
+            [_listed("last", error="Processing timed out.")],
+            [_listed("last", tileset="lights", complete=True, progress=1)],
+        ],
+        ids=["deleted", "replaced by another", "about to be replaced", "failed", "of another tileset"],
+    )
+    def test_is_uploaded_where_the_tileset_may_show_something_else(
+        self,
+        server: ScriptedServer,
+        make_client: MakeClient,
+        bucket: Bucket,
+        diary: Diary,
+        path: Path,
+        listed: list[dict[str, Any]],
+    ) -> None:
+        server.script(Reply(json=listed), MADE)
+        published = Published("last", open_source(path).fingerprint, None)
+
+        assert self._once(make_client, bucket, diary, published).of_source(path, TILESET, None).id == "made"
+
+    def test_is_still_this_tasks_own_where_an_earlier_try_has_uploaded_it(
+        self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary, path: Path
+    ) -> None:
+        diary.write(_entry(path, upload=upload_json(id="last", tileset=TILESET)))
+        server.script(Reply(json=upload_json(id="last", tileset=TILESET)))
+        published = Published("last", open_source(path).fingerprint, None)
+
+        assert self._once(make_client, bucket, diary, published).of_source(path, TILESET, None).id == "last"
+
+
 def test_a_note_of_another_version_is_not_guessed_at() -> None:
     with pytest.raises(LedgerError, match="this version"):
         Entry.from_json({"version": 99, "tileset": TILESET})
@@ -505,5 +605,6 @@ def test_a_note_of_another_version_is_not_guessed_at() -> None:
 
 def test_a_note_has_no_secret_in_it(path: Path) -> None:
     assert set(_entry(path).to_json()) == {
-        "version", "tileset", "source", "url", "sent", "fingerprint", "sha256", "uncertain", "busy_since", "upload"
+        "version", "tileset", "source", "url", "sent", "fingerprint", "sha256", "facts", "uncertain", "busy_since",
+        "upload",
     }  # fmt: skip

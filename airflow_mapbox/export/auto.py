@@ -1,0 +1,86 @@
+"""GeoJSON up to its limit, and vector tiles beyond it, from one reading of the source."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from typing import Unpack
+
+from airflow_mapbox.export.files import WholeFile, whole_file
+from airflow_mapbox.export.geojson import GeoJSONKeywords, GeoJSONStream, stream_geojson
+from airflow_mapbox.export.mbtiles import Features, Tier, chosen_zooms, tile_features
+from airflow_mapbox.export.report import ExportReport
+from airflow_mapbox.export.sources import ExportSource
+from airflow_mapbox.preflight.formats import GEOJSON
+
+log = logging.getLogger(__name__)
+
+
+def write_auto(
+    source: ExportSource,
+    stem: str | PathLike[str],
+    *,
+    name: str | None = None,
+    minzoom: int = 0,
+    maxzoom: int | None = None,
+    tier: Tier | None = None,
+    temporary_directory: str | PathLike[str] | None = None,
+    **keywords: Unpack[GeoJSONKeywords],
+) -> ExportReport:
+    """
+    Write geodata as GeoJSON, or as MBTiles where it is more than GeoJSON may have.
+
+    The source is read once: what was written of GeoJSON when the limit is reached goes into the tiles first.
+
+    :param source: as :func:`~airflow_mapbox.export.stream_geojson` takes it.
+    :param stem: the file to write, without the ending, which is ``.geojson`` or ``.mbtiles``.
+    :param name: of the tileset and its layer; that of the file otherwise.
+    :param minzoom: as :func:`~airflow_mapbox.export.write_mbtiles` takes it.
+    :param maxzoom: as there.
+    :param tier: as there.
+    :param temporary_directory: as there.
+    :param keywords: those of :func:`~airflow_mapbox.export.stream_geojson`; ``limit_bytes`` is where tiles begin.
+    :return: what was done; its ``path`` tells which of the two it is.
+    :raises ExportError: as :func:`~airflow_mapbox.export.write_mbtiles` does.
+    """
+    base = Path(stem)
+    title = name or base.name
+    zooms = chosen_zooms(minzoom, maxzoom, tier)
+    limit = keywords.get("limit_bytes", GEOJSON.limit)
+    target = base.with_name(base.name + ".geojson")
+    with stream_geojson(source, **(keywords | {"limit_bytes": None})) as stream, whole_file(target) as file:
+        size = 0
+        for piece in stream:
+            size += len(piece)
+            file.write(piece)
+            if limit is not None and size > limit:
+                file.discard()
+                log.info("More than %s bytes of GeoJSON: writing vector tiles instead", f"{limit:,}")
+                return tile_features(
+                    _Continued(title, stream, file),
+                    base.with_name(base.name + ".mbtiles"),
+                    name=title,
+                    zooms=zooms,
+                    temporary=temporary_directory,
+                    expected=2 * size,
+                )
+    report = replace(stream.report, path=target)
+    log.info("Exported %s", report)
+    return report
+
+
+class _Continued(Features):
+    """A stream of which the beginning is in a file already."""
+
+    def __init__(self, layer: str, stream: GeoJSONStream, begun: WholeFile) -> None:
+        super().__init__({layer: stream})
+        self._begun = begun
+
+    def __iter__(self) -> Iterator[bytes]:
+        for pieces in (self._begun.written(), *self.layers.values()):
+            for piece in pieces:
+                self.bytes += len(piece)
+                yield piece

@@ -1,0 +1,345 @@
+"""Geodata as vector tiles: an MBTiles file that Mapbox takes, for what is more than GeoJSON may have."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, Unpack
+
+from airflow_mapbox.export.errors import EmptyExportError, TilerError, TooLargeError
+from airflow_mapbox.export.geojson import GeoJSONKeywords, GeoJSONStream, stream_geojson
+from airflow_mapbox.export.report import ExportReport
+from airflow_mapbox.export.sources import ExportSource
+from airflow_mapbox.export.tippecanoe import tile
+from airflow_mapbox.preflight.formats import MBTILES
+
+log = logging.getLogger(__name__)
+
+# The highest zoom of each price tier (uploads-api.md, "Price").
+TIERS = {"free": 5, "10m": 10, "1m": 13, "30cm": 16, "1cm": 22}
+Tier = Literal["free", "10m", "1m", "30cm", "1cm"]
+
+METADATA_BYTES = 60 * 1024  # uploads-api.md, "Names and limits"
+TILE_BYTES = 512_000
+# What tippecanoe writes of its command line, with paths of this machine in it.
+_LOCAL = ("generator_options", "generator")
+_SPARE = 256 << 20  # bytes that are left free in temporary space
+_LOOK = 64 << 20  # bytes between two looks at it
+
+
+@dataclass(frozen=True)
+class TilesetReport(ExportReport):
+    """
+    What an export to vector tiles did.
+
+    :param layers: the source layers.
+    :param minzoom: of the tiles.
+    :param maxzoom: of the tiles.
+    :param tier: the price tier of that maxzoom.
+    :param tiles: how many there are.
+    :param largest_tile: bytes of the largest one.
+    :param geojson_bytes: what went into tippecanoe.
+    :param incomplete: features that are missing in tiles of the maxzoom, because there were too many in one.
+    """
+
+    layers: tuple[str, ...]
+    minzoom: int
+    maxzoom: int
+    tier: str
+    tiles: int
+    largest_tile: int
+    geojson_bytes: int
+    incomplete: int
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} {self.tiles:,} tiles of zoom {self.minzoom} to {self.maxzoom} (tier {self.tier})."
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as JSON types, small enough to travel between tasks."""
+        own = ("minzoom", "maxzoom", "tier", "tiles", "largest_tile", "geojson_bytes", "incomplete")
+        return super().to_json() | {"layers": list(self.layers)} | {name: getattr(self, name) for name in own}
+
+
+def write_mbtiles(
+    source: ExportSource | Mapping[str, ExportSource],
+    path: str | PathLike[str],
+    *,
+    name: str | None = None,
+    minzoom: int = 0,
+    maxzoom: int | None = None,
+    tier: Tier | None = None,
+    temporary_directory: str | PathLike[str] | None = None,
+    **keywords: Unpack[GeoJSONKeywords],
+) -> TilesetReport:
+    """
+    Write geodata as vector tiles with tippecanoe, which reads the features as they are made: no file between.
+
+    The file appears under its name when it is whole, or not at all.
+
+    :param source: as :func:`~airflow_mapbox.export.stream_geojson` takes it, or one for each source layer by name.
+    :param path: the file to write; folders above it are made, and a file of that name is replaced.
+    :param name: of the tileset, and of the layer where there is one; the file's name without its ending otherwise.
+    :param minzoom: of the tiles, 0 to 22.
+    :param maxzoom: of the tiles, 0 to 22; guessed from how close features are unless it or the tier is given.
+    :param tier: a price tier, whose highest zoom is the maxzoom.
+    :param temporary_directory: for tippecanoe, which needs about the size of the features as GeoJSON there.
+    :param keywords: those of :func:`~airflow_mapbox.export.stream_geojson`; ``limit_bytes`` is none by default.
+    :return: what was done, also logged in one line.
+    :raises TilerError: where tippecanoe is missing, failed, or has too little space; also where counts differ.
+    :raises TooLargeError: where Mapbox takes no MBTiles so large.
+    :raises ExportError: as :func:`~airflow_mapbox.export.stream_geojson` does.
+    """
+    target = Path(path)
+    layers = dict(source) if isinstance(source, Mapping) else {name or target.stem: source}
+    if not layers:
+        raise ValueError("source={}: name at least one layer.")
+    keywords.setdefault("limit_bytes", None)
+    features = Features({layer: stream_geojson(one, **keywords) for layer, one in layers.items()})
+    with features:
+        return tile_features(
+            features,
+            target,
+            name=name or target.stem,
+            zooms=chosen_zooms(minzoom, maxzoom, tier),
+            temporary=temporary_directory,
+            expected=sum(_size(one) for one in layers.values()),
+        )
+
+
+def chosen_zooms(minzoom: int, maxzoom: int | None, tier: Tier | None) -> tuple[int, int | None]:
+    """
+    Check zooms.
+
+    :param minzoom: of the tiles.
+    :param maxzoom: of the tiles, or None.
+    :param tier: whose highest zoom is the maxzoom, or None.
+    :raises ValueError: for a choice that there is not.
+    """
+    if tier is not None and tier not in TIERS:
+        raise ValueError(f"tier={tier!r}: it is {' or '.join(map(repr, TIERS))}.")
+    ceiling = 22 if tier is None else TIERS[tier]
+    highest = maxzoom if maxzoom is not None or tier is None else ceiling
+    if highest is not None and not 0 <= minzoom <= highest <= ceiling:
+        raise ValueError(
+            f"minzoom={minzoom}, maxzoom={highest}: zooms are from 0 to {ceiling}"
+            + (f" in tier {tier}." if tier else ".")
+        )
+    return minzoom, highest
+
+
+class Features:
+    """
+    The features of layers, line by line: an iterator of bytes that closes its streams.
+
+    :param layers: streams by source layer.
+    """
+
+    def __init__(self, layers: Mapping[str, GeoJSONStream]) -> None:
+        self.layers = layers
+        self.bytes = 0
+
+    def __enter__(self) -> Features:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in self.layers.values():
+            stream.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        for layer, stream in self.layers.items():
+            # tippecanoe's own member of a feature, which names its layer.
+            extra = b'"tippecanoe":%s,' % json.dumps({"layer": layer}).encode() if len(self.layers) > 1 else b""
+            for piece in stream.lines(extra):
+                self.bytes += len(piece)
+                yield piece
+
+    def reports(self) -> list[ExportReport]:
+        """Give what was done, layer by layer; at the end."""
+        return [stream.report for stream in self.layers.values()]
+
+
+def tile_features(
+    features: Features,
+    target: Path,
+    *,
+    name: str,
+    zooms: tuple[int, int | None],
+    temporary: str | PathLike[str] | None,
+    expected: int,
+) -> TilesetReport:
+    """
+    Tile what a stream of features gives, and check the result by Mapbox's rules.
+
+    :param features: of all layers.
+    :param target: the file.
+    :param name: of the tileset.
+    :param zooms: the lowest, and the highest or None.
+    :param temporary: a folder for temporary files, or None for the system's.
+    :param expected: bytes of GeoJSON that are expected at least.
+    """
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder: name a file in it.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{secrets.token_hex(8)}.part.mbtiles")
+    try:
+        with tempfile.TemporaryDirectory(prefix="tiles-", dir=temporary) as folder:
+            space = _Space(Path(folder))
+            space.check(expected)
+            read = tile(
+                space.watched(features),
+                part,
+                layer=next(iter(features.layers)),
+                minzoom=zooms[0],
+                maxzoom=zooms[1],
+                temporary=Path(folder),
+            )
+        written = sum(report.features for report in features.reports())
+        if read != written:
+            raise TilerError(f"tippecanoe read {read:,} of {written:,} features: its output was deleted.")
+        report = _report(features, part, target, name)
+        _sync(part)
+        part.replace(target)
+    finally:
+        for leftover in (part, part.with_name(part.name + "-journal")):
+            leftover.unlink(missing_ok=True)
+    log.info("Exported %s", report)
+    return report
+
+
+class _Space:
+    """Temporary space, which tippecanoe fills with about as many bytes as it is given."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def check(self, wanted: int) -> None:
+        free = shutil.disk_usage(self._folder).free
+        if free < wanted + _SPARE:
+            raise TilerError(
+                f"Tiling needs about {wanted + _SPARE:,} bytes of temporary space, and {self._folder.parent} has "
+                f"{free:,}. Name a folder with more of it with temporary_directory=."
+            )
+
+    def watched(self, pieces: Iterator[bytes] | Features) -> Iterator[bytes]:
+        since = 0
+        for piece in pieces:
+            since += len(piece)
+            if since >= _LOOK:
+                self.check(0)
+                since = 0
+            yield piece
+
+
+def _size(source: object) -> int:
+    """Guess the size of a source as GeoJSON, from below: compressed columns become at least twice as long as text."""
+    with contextlib.suppress(TypeError, ValueError, OSError, AttributeError):
+        path = Path(source)  # type: ignore[arg-type]
+        return (
+            2 * path.stat().st_size
+            if path.suffix.lower() in (".parquet", ".geoparquet", ".pq")
+            else path.stat().st_size
+        )
+    memory = getattr(source, "memory_usage", None)
+    return int(memory(index=False).sum()) if memory is not None else 0
+
+
+def _report(features: Features, part: Path, target: Path, name: str) -> TilesetReport:
+    with contextlib.closing(sqlite3.connect(part)) as db:
+        metadata = dict(db.execute("SELECT name, value FROM metadata"))
+        dropped = [level.get("dropped_as_needed", 0) for level in json.loads(metadata.get("strategies", "[]"))]
+        tiles, largest = db.execute("SELECT count(*), max(length(tile_data)) FROM tiles").fetchone()
+        _clean(db, name)
+        _check(db, tiles, largest)
+    size = part.stat().st_size
+    if size > MBTILES.limit:
+        raise TooLargeError(
+            f"The tileset has {size:,} bytes; Mapbox takes MBTiles of at most {MBTILES.limit:,}. Lower the maxzoom, or "
+            "write fewer attributes."
+        )
+    maxzoom = int(metadata["maxzoom"])
+    incomplete = int(dropped[-1]) if dropped else 0
+    notes: tuple[str, ...] = ()
+    if incomplete:
+        notes = (
+            f"{incomplete:,} features are missing in tiles of zoom {maxzoom}, which would have been over "
+            f"{TILE_BYTES:,} bytes: raise maxzoom=, or write fewer attributes.",
+        )
+    reports = features.reports()
+    first = reports[0]
+    with part.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    boxes = [report.bounds for report in reports]
+    accuracies = [report.accuracy for report in reports]
+    return TilesetReport(
+        path=target,
+        bytes=size,
+        sha256=digest,
+        features_read=sum(report.features_read for report in reports),
+        features=sum(report.features for report in reports),
+        dropped=_summed([report.dropped for report in reports]),
+        changed=_summed([report.changed for report in reports]),
+        crs_from=tuple(dict.fromkeys(crs for report in reports for crs in report.crs_from)),
+        crs_to=first.crs_to,
+        accuracy=None if None in accuracies else max(accuracy for accuracy in accuracies if accuracy is not None),
+        edge_error=max(report.edge_error for report in reports),
+        bounds=(
+            min(box[0] for box in boxes),
+            min(box[1] for box in boxes),
+            max(box[2] for box in boxes),
+            max(box[3] for box in boxes),
+        ),
+        notes=(*dict.fromkeys(note for report in reports for note in report.notes), *notes),
+        layers=tuple(features.layers),
+        minzoom=int(metadata["minzoom"]),
+        maxzoom=maxzoom,
+        tier=next(tier for tier, highest in TIERS.items() if maxzoom <= highest),
+        tiles=tiles,
+        largest_tile=largest,
+        geojson_bytes=features.bytes,
+        incomplete=incomplete,
+    )
+
+
+def _summed(counts: list[Mapping[str, int]]) -> dict[str, int]:
+    keys = dict.fromkeys(key for each in counts for key in each)
+    return {key: sum(each.get(key, 0) for each in counts) for key in keys}
+
+
+def _clean(db: sqlite3.Connection, name: str) -> None:
+    with db:
+        # A deleted row's bytes would stay in the file.
+        db.execute("PRAGMA secure_delete = ON")
+        db.executemany("DELETE FROM metadata WHERE name = ?", [(local,) for local in _LOCAL])
+        db.execute("UPDATE metadata SET value = ? WHERE name IN ('name', 'description')", (name,))
+
+
+def _check(db: sqlite3.Connection, tiles: int, largest: int | None) -> None:
+    if not tiles:
+        raise EmptyExportError("No tile came of the features. Mapbox refuses an empty tileset: check maxzoom=.")
+    if largest is not None and largest > TILE_BYTES:
+        raise TilerError(f"A tile has {largest:,} bytes; Mapbox takes at most {TILE_BYTES:,}. Write fewer attributes.")
+    size = sum(len(str(part).encode()) for row in db.execute("SELECT name, value FROM metadata") for part in row)
+    if size > METADATA_BYTES:
+        raise TilerError(
+            f"The names of attributes and layers make {size:,} bytes of metadata; Mapbox takes at most "
+            f"{METADATA_BYTES:,}. Choose fewer with columns=."
+        )
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,71 @@
+"""One export in a process of its own: ``python -m benchmarks.jobs TOOL SOURCE TARGET`` prints seconds and memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def ours(source: Path, target: Path) -> None:
+    """This package, with every check."""
+    from airflow_mapbox.export import write_geojson
+
+    write_geojson(source, target, limit_bytes=None)
+
+
+def gdal(source: Path, target: Path, **options: str) -> None:
+    """GDAL's writer through pyogrio and Arrow."""
+    import geopandas
+
+    frame = geopandas.read_parquet(source)
+    if not options:  # RFC7946=YES makes GDAL transform by itself
+        frame = frame.to_crs("OGC:CRS84")
+    frame.to_file(target, driver="GeoJSON", engine="pyogrio", use_arrow=True, **options)
+
+
+def gdal_rfc7946(source: Path, target: Path) -> None:
+    """The same, told to follow RFC 7946."""
+    gdal(source, target, RFC7946="YES")
+
+
+def to_json(source: Path, target: Path) -> None:
+    """geopandas' own, in memory."""
+    import geopandas
+
+    frame = geopandas.read_parquet(source).to_crs("OGC:CRS84")
+    moments = frame.select_dtypes("datetime").columns
+    target.write_text(frame.assign(**{name: frame[name].astype(str) for name in moments}).to_json(drop_id=True))
+
+
+def ogr2ogr(source: Path, target: Path) -> None:
+    """GDAL's program; from FlatGeobuf, which every build reads, made before the clock starts."""
+    command = ["ogr2ogr", "-f", "GeoJSON", "-lco", "RFC7946=YES", str(target), str(source)]
+    subprocess.run(command, check=True)
+
+
+TOOLS = {"ours": ours, "pyogrio": gdal, "pyogrio RFC 7946": gdal_rfc7946, "to_json": to_json, "ogr2ogr": ogr2ogr}
+
+
+def main() -> None:
+    """Import first, then measure."""
+    name, source, target = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    import geopandas  # noqa: F401
+
+    import airflow_mapbox.export.geojson  # noqa: F401
+
+    started, used = time.perf_counter(), time.process_time()
+    TOOLS[name](source, target)
+    seconds = time.perf_counter() - started
+    mine, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    processor = time.process_time() - used + children.ru_utime + children.ru_stime
+    memory = (children if name == "ogr2ogr" else mine).ru_maxrss * 1024
+    result = {"seconds": seconds, "processor": processor, "memory": memory, "bytes": target.stat().st_size}
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Where the time of an export goes, on one thread, and how fast its coordinate formatter is by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+_OPENING = ',\n{"type":"Feature",'
+# Function by function; the time of one that another calls counts for the inner one only.
+STAGES = {
+    "read": [("sources.geoparquet", "_next")],
+    "parse WKB": [("encoder", "read_geometries")],
+    "transform": [("crs84", "Transformation.apply")],
+    "edges, ranges": [
+        ("locate", "edge_error"),
+        ("bounds", "not_finite"),
+        ("bounds", "off_globe"),
+        ("bounds", "off_map"),
+        ("antimeridian", "crossings"),
+    ],
+    "round": [("bounds", "scaled"), ("bounds", "unscaled")],
+    "repeats, winding": [("locate", "without_repeats"), ("locate", "wind_rings")],
+    "validity": [("locate", "_invalid")],
+    "coordinates": [("encoder", "position_texts")],
+    "attributes": [("encoder", "encode_properties")],
+}
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inner = [0.0]
+
+    def timed(self, stage: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*args: Any, **options: Any) -> Any:
+            self._inner.append(0.0)
+            started = time.perf_counter()
+            try:
+                return call(*args, **options)
+            finally:
+                took = time.perf_counter() - started
+                self.seconds[stage] += took - self._inner.pop()
+                self._inner[-1] += took
+
+        return measured
+
+
+def stages(source: Path, target: Path) -> dict[str, float]:
+    """
+    Export on one thread, and say how many seconds each stage takes.
+
+    :param source: GeoParquet.
+    :param target: a file to write.
+    """
+    from airflow_mapbox.export.encoder import encode
+    from airflow_mapbox.export.geojson import text_bytes
+    from airflow_mapbox.export.options import Options
+    from airflow_mapbox.export.sources import read_source
+    from airflow_mapbox.export.sources.selection import Selection
+
+    clock, replaced = _Clock(), []
+    for stage, functions in STAGES.items():
+        for module, path in functions:
+            holder: Any = importlib.import_module(f"airflow_mapbox.export.{module}")
+            *outer, name = path.split(".")
+            for part in outer:
+                holder = getattr(holder, part)
+            replaced.append((holder, name, getattr(holder, name)))
+            setattr(holder, name, clock.timed(stage, getattr(holder, name)))
+    options, digest = Options(), hashlib.sha256()
+    encoded = clock.timed("join and the rest", encode)
+
+    def sink(text: memoryview) -> None:
+        digest.update(text)
+        file.write(text)
+
+    written = clock.timed("write, digest", sink)
+    sync = clock.timed("write, digest", os.fsync)
+    started = time.perf_counter()
+    try:
+        with target.open("wb", buffering=0) as file:
+            for batches in read_source(source, Selection()):
+                for batch in batches:
+                    for part in batch.slices():
+                        texts, _ = encoded(part, None, options, _OPENING)
+                        written(text_bytes(texts))
+            sync(file.fileno())
+    finally:
+        for holder, name, original in replaced:
+            setattr(holder, name, original)
+    total = time.perf_counter() - started
+    return {**clock.seconds, "cut into slices": total - sum(clock.seconds.values())}
+
+
+def formatter_speed() -> float:
+    """Give the bytes a second that orjson writes of coordinates by itself, in arrays of a megabyte."""
+    rng = np.random.default_rng(4)
+    positions = np.round(rng.uniform(-80, 80, (1 << 16, 2)), 7)
+    best = 0.0
+    for _ in range(20):
+        started = time.perf_counter()
+        text = orjson.dumps(positions, option=orjson.OPT_SERIALIZE_NUMPY)
+        best = max(best, len(text) / (time.perf_counter() - started))
+    return best
+
+
+def coordinate_bytes(source: Path) -> int:
+    """
+    Say how many bytes of a layer's GeoJSON are coordinates.
+
+    :param source: GeoParquet.
+    """
+    from airflow_mapbox.export import encoder, numerals
+    from airflow_mapbox.export.options import Options
+    from airflow_mapbox.export.sources import read_source
+    from airflow_mapbox.export.sources.selection import Selection
+
+    count, original = 0, numerals.position_texts
+
+    def counted(*args: Any) -> Any:
+        nonlocal count
+        texts = original(*args)
+        count += texts.buffers()[2].size
+        return texts
+
+    encoder.position_texts = counted
+    try:
+        for batches in read_source(source, Selection()):
+            for batch in batches:
+                for part in batch.slices():
+                    encoder.encode(part, None, Options(), _OPENING)
+    finally:
+        encoder.position_texts = original
+    return count

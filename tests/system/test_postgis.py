@@ -1,0 +1,217 @@
+"""A real PostgreSQL with PostGIS as the source of exports."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+import shapely
+from shapely.geometry import Point
+
+from airflow_mapbox.export import PostGISQuery, write_mbtiles
+from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError, UnreadableSourceError
+from airflow_mapbox.hooks.postgis import postgis_query
+from tests.unit.export.support import features, geometries, streamed
+
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+ROWS = 5000
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not PROGRAMS, reason="PostgreSQL is not installed: .ci/run does it"),
+]
+
+PLACES = f"""
+CREATE EXTENSION postgis;
+CREATE TABLE places AS
+SELECT n AS id, 'Straße ' || n AS name, n / 7.0 AS ratio, (n / 100.0)::numeric(10, 2) AS price,
+       n % 2 = 0 AS even, now() - n * interval '1 hour' AS seen, date '2026-01-01' + n AS day,
+       ARRAY[n, n + 1] AS pair, jsonb_build_object('n', n) AS doc, interval '1 hour' * n AS took,
+       CASE WHEN n % 10 = 0 THEN NULL ELSE ST_Transform(ST_SetSRID(ST_Point(n % 170, n % 80), 4326), 3857) END AS geom
+FROM generate_series(1, {ROWS}) AS n;
+CREATE TABLE ids AS SELECT 1::bigint AS id, 7::bigint AS n, ST_SetSRID(ST_Point(0, 0), 4326) AS geom
+UNION ALL SELECT 9007199254740993, 8, ST_SetSRID(ST_Point(1, 1), 4326);
+CREATE TABLE arcs AS SELECT ST_GeomFromText('CIRCULARSTRING(0 0, 1 1, 2 0)', 4326) AS geom;
+CREATE TABLE zm AS SELECT 'SRID=4326;POINT ZM (1 2 3 4)'::geometry AS geom;
+CREATE TABLE spheres AS SELECT ST_Point(13.4, 52.5)::geography AS place;
+CREATE TABLE two AS SELECT ST_SetSRID(ST_Point(1, 2), 4326) AS a, ST_SetSRID(ST_Point(3, 4), 4326) AS b, 5 AS n;
+CREATE TABLE raw AS SELECT ST_Point(1, 2) AS geom, 'x'::bytea AS photo;
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[dict[str, Any]]:
+    """PostgreSQL on the loopback, run by another user than root, which it refuses."""
+    folder = Path(tempfile.mkdtemp(prefix="postgis-"))
+    owner: dict[str, Any] = {}
+    if os.getuid() == 0:
+        user = pwd.getpwnam("postgres")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        owner = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    binaries = PROGRAMS[-1].parent
+    (data := folder / "data").mkdir()
+    if owner:
+        os.chown(data, owner["user"], owner["group"])
+    initialise = [binaries / "initdb", "-D", data, "-U", "exporter", "-A", "trust", "--no-sync", "-E", "UTF8"]
+    subprocess.run(initialise, check=True, capture_output=True, cwd=folder, **owner)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", folder, "-c", "fsync=off"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([binaries / "postgres", *options], stdout=log, stderr=log, cwd=folder, **owner)
+        try:
+            address = {"host": "127.0.0.1", "port": port, "user": "exporter", "dbname": "postgres"}
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    with psycopg.connect(**address) as connection:
+                        connection.execute(PLACES)
+                    break
+                except psycopg.OperationalError:
+                    assert process.poll() is None, (folder / "log").read_text()
+                    assert time.monotonic() < deadline, (folder / "log").read_text()
+                    time.sleep(0.1)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(30)
+            shutil.rmtree(folder)
+
+
+@pytest.fixture
+def query(server: dict[str, Any]) -> Any:
+    def make(sql: str, **options: Any) -> PostGISQuery:
+        return PostGISQuery(sql, lambda: psycopg.connect(**server), **options)
+
+    return make
+
+
+def test_rows_become_features(query: Any) -> None:
+    document, report = streamed(query("SELECT * FROM places ORDER BY id;"))
+
+    assert (report.features_read, report.features) == (ROWS, ROWS - ROWS // 10)
+    assert report.dropped == {"no geometry": ROWS // 10}
+    assert report.crs_from == ("EPSG:3857 (WGS 84 / Pseudo-Mercator)",)
+    first = document["features"][0]
+    assert first["geometry"]["coordinates"] == pytest.approx([1, 1])
+    properties = first["properties"]
+    assert (properties["id"], properties["name"], properties["even"], properties["day"]) == (
+        1,
+        "Straße 1",
+        False,
+        "2026-01-02",
+    )
+    assert properties["ratio"] == pytest.approx(1 / 7)
+    assert properties["price"] == 0.01
+    assert properties["seen"].endswith("+00:00")
+    assert (properties["pair"], properties["took"]) == ("{1,2}", "01:00:00")
+    assert properties["doc"] == '{"n": 1}'
+    ids = [feature["properties"]["id"] for feature in document["features"]]
+    assert ids == [n for n in range(1, ROWS + 1) if n % 10]
+
+
+def test_parameters_and_columns_choose(query: Any) -> None:
+    chosen = features(query("SELECT * FROM places WHERE id < %s ORDER BY id", parameters=[4]), columns=["id"])
+
+    assert [feature["properties"] for feature in chosen] == [{"id": 1}, {"id": 2}, {"id": 3}]
+    with pytest.raises(AttributeNameError, match="no column called nothing"):
+        features(query("SELECT * FROM places"), columns=["nothing"])
+
+
+def test_the_cursor_is_the_servers_and_memory_a_batchs(query: Any, server: dict[str, Any]) -> None:
+    """Another connection sees the cursor while rows are taken; a client's would be at its end with the first one."""
+    large = query(
+        "SELECT n, repeat('x', 2000) AS text, ST_SetSRID(ST_Point(0, 0), 4326) AS g FROM generate_series(1, 60000) n"
+    )
+    from airflow_mapbox.export import stream_geojson
+
+    stream = stream_geojson(large)
+    for _ in range(3):
+        next(stream)
+    with psycopg.connect(**server) as other:
+        (busy,) = other.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND pid <> pg_backend_pid()"
+        ).fetchone() or (0,)
+    assert busy == 1
+    stream.close()
+    with psycopg.connect(**server) as other:
+        for _ in range(100):
+            (left,) = other.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = '' AND state LIKE 'idle in%'"
+            ).fetchone() or (1,)
+            if not left:
+                break
+            time.sleep(0.05)
+    assert left == 0
+
+
+def test_integers_past_53_bits_make_their_column_text(query: Any) -> None:
+    found = [feature["properties"] for feature in features(query("SELECT * FROM ids ORDER BY n"))]
+
+    assert found == [{"id": "1", "n": 7}, {"id": "9007199254740993", "n": 8}]
+
+
+def test_curves_are_linearised_and_measures_dropped(query: Any) -> None:
+    (arc,) = geometries(query("SELECT * FROM arcs"))
+    (high,) = features(query("SELECT * FROM zm"))
+
+    assert arc.length == pytest.approx(np.pi, rel=1e-3)
+    assert high["geometry"]["coordinates"] == [1, 2, 3]
+
+
+def test_geography_is_read_as_geometry(query: Any) -> None:
+    assert geometries(query("SELECT * FROM spheres")) == [Point(13.4, 52.5)]
+
+
+def test_of_several_geometries_one_is_named(query: Any) -> None:
+    with pytest.raises(UnreadableSourceError, match=r"it gives a, b.*geometry="):
+        features(query("SELECT * FROM two"))
+    (only,) = features(query("SELECT * FROM two", geometry="b"))
+    assert only["geometry"]["coordinates"] == [3, 4]
+    assert only["properties"] == {"n": 5}
+
+
+@pytest.mark.parametrize(
+    ("sql", "error", "match"),
+    [
+        ("SELECT 1 AS n", UnreadableSourceError, "it gives none"),
+        ("SELECT * FROM nothing", UnreadableSourceError, 'PostgreSQL refused the query: relation "nothing"'),
+        (
+            "SELECT n, ST_SetSRID(ST_Point(1 / (n - 5000), 0), 4326) g FROM generate_series(1, 9000) n",
+            UnreadableSourceError,
+            "division by zero",
+        ),
+        ("DELETE FROM ids RETURNING *", UnreadableSourceError, "PostgreSQL refused the query"),
+        ("SELECT geom FROM raw", ValueError, "crs="),
+        ("SELECT ST_SetSRID(geom, 4326) g, photo FROM raw", AttributeValueError, "Column 'photo'"),
+    ],
+)
+def test_what_cannot_be_exported_says_why(query: Any, sql: str, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        features(query(sql))
+
+
+def test_an_airflow_connection_is_enough(
+    server: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"postgres://exporter:unused@127.0.0.1:{server['port']}/postgres?connect_timeout=5"
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", uri)
+
+    report = write_mbtiles(
+        postgis_query("SELECT id, geom FROM places", postgres_conn_id="warehouse"), tmp_path / "x.mbtiles", maxzoom=3
+    )
+
+    assert report.features == ROWS - ROWS // 10
+    assert shapely.box(*report.bounds).area > 1000

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from pyproj import CRS, Geod, Transformer
+from shapely.geometry import LineString, Point, Polygon, box
+
+from .support import PRECISION, frame, geometry, streamed
+
+GEOD = Geod(ellps="WGS84")
+
+
+def test_a_missing_grid_is_said_with_both_accuracies() -> None:
+    _, report = streamed(frame([Point(400_000, 300_000)], "EPSG:27700"))
+
+    (note,) = [note for note in report.notes if "grid" in note]
+    assert "EPSG:27700" in note
+    assert "OSTN" in note
+    assert "may be off by 2 m, and by 1 m" in note
+    assert report.accuracy == 2.0
+
+
+def test_an_accuracy_worse_than_the_threshold_is_warned_of_and_reported_in_metres() -> None:
+    source = frame([Point(0, 1_000_000)], "EPSG:5070")
+
+    _, quiet = streamed(source)
+    _, loud = streamed(source, accuracy_warning=1.0)
+
+    assert quiet.accuracy == loud.accuracy == 4.0
+    assert not any("WGS 84 may be off" in note for note in quiet.notes)
+    assert any("WGS 84 may be off by 4 m" in note for note in loud.notes)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "OGC:CRS84", "EPSG:4979", "EPSG:3857", "EPSG:32633"])
+def test_systems_on_wgs_84_are_exact_and_have_no_notes(crs: str) -> None:
+    _, report = streamed(frame([Point(10, 10)], crs))
+
+    assert report.accuracy == 0.0
+    assert report.notes == ()
+
+
+@pytest.mark.parametrize(("kilometres", "off"), [(10, 1.6), (100, 156), (1000, 15_600)])
+def test_the_error_of_long_edges_is_reported(kilometres: float, off: float) -> None:
+    line = LineString([(0, 1_500_000), (kilometres * 1000, 1_500_000)])
+
+    _, report = streamed(frame([line], "EPSG:5070"))
+
+    assert report.edge_error == pytest.approx(off, rel=0.15)
+    assert any("max_segment=" in note for note in report.notes)
+
+
+def test_long_edges_get_vertices_and_keep_the_old_ones() -> None:
+    shell = [(0.0, 1_500_000.0), (200_000.0, 1_500_000.0), (200_000.0, 1_700_000.0), (0.0, 1_700_000.0)]
+    hole = [(50_000.0, 1_550_000.0), (50_000.0, 1_560_000.0), (60_000.0, 1_560_000.0)]
+    source = frame([Polygon(shell, [hole])], "EPSG:5070")
+    to_degrees = Transformer.from_crs("EPSG:5070", "OGC:CRS84", always_xy=True)
+
+    document, report = streamed(source, max_segment=1000)
+    outer, inner = document["features"][0]["geometry"]["coordinates"]
+
+    assert len(outer) == 801
+    assert len(inner) == 1 + 10 + 10 + 15
+    assert report.edge_error < 0.1
+    for x, y in shell + hole:
+        corner = np.array(to_degrees.transform(x, y))
+        assert np.abs(np.array(outer + inner) - corner).max(axis=1).min() <= PRECISION
+    middle = np.array(to_degrees.transform(100_000, 1_500_000))
+    assert np.abs(np.array(outer) - middle).max(axis=1).min() <= PRECISION
+
+
+def test_max_segment_is_in_metres_where_the_system_is_in_feet() -> None:
+    feet = CRS("EPSG:2225")  # California zone 1, US survey feet
+    line = LineString([(6_000_000, 2_000_000), (6_000_000 + 3280.8333, 2_000_000)])
+
+    assert len(geometry(frame([line], feet), max_segment=100).coords) == 11
+
+
+def test_heights_are_interpolated_where_vertices_are_put() -> None:
+    line = LineString([(500_000, 0, 0), (500_100, 0, 100)])
+
+    written = geometry(frame([line], "EPSG:32633"), max_segment=25)
+
+    assert [z for _, _, z in written.coords] == pytest.approx([0, 25, 50, 75, 100])
+
+
+def test_edges_in_degrees_are_straight_already() -> None:
+    _, report = streamed(frame([LineString([(0, 0), (100, 50)])]), max_segment=1)
+
+    assert report.edge_error == 0.0
+    assert report.notes == ()
+
+
+def test_geocentric_coordinates_become_degrees_and_heights() -> None:
+    to_earth = Transformer.from_crs("EPSG:4979", "EPSG:4978", always_xy=True)
+
+    written = geometry(frame([Point(to_earth.transform(13.4, 52.5, 34.0))], "EPSG:4978"))
+
+    assert shapely.get_coordinates(written, include_z=True)[0] == pytest.approx([13.4, 52.5, 34.0], abs=1e-6)
+
+
+def test_longitudes_from_0_to_360_are_an_error_that_says_so() -> None:
+    with pytest.raises(ValueError, match=r"Feature 1 has \(190\.0, 10\.0\).*0 to 360"):
+        streamed(frame([Point(10, 10), Point(190, 10)]))
+
+
+def test_the_first_feature_at_fault_is_named_whatever_the_kinds() -> None:
+    source = frame([Point(0, 0), box(0, 0, 1, 1), LineString([(0, 0), (200, 0)]), Point(0, 95), box(0, 0, 300, 1)])
+
+    with pytest.raises(ValueError, match="Feature 2 has"):
+        streamed(source)
+
+
+def test_every_thread_and_batch_gives_what_one_transformation_would() -> None:
+    seed = np.random.SeedSequence().entropy
+    print("seed", seed)
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(200_000, 800_000, 20_000), rng.uniform(1_000_000, 6_000_000, 20_000)
+    expected = np.stack(Transformer.from_crs(25833, "OGC:CRS84", always_xy=True).transform(x, y), axis=1)
+
+    document, _ = streamed(frame(shapely.points(x, y), "EPSG:25833"), batch_rows=500)
+
+    written = np.array([feature["geometry"]["coordinates"] for feature in document["features"]])
+    assert np.abs(written - expected).max() <= PRECISION / 2 + 1e-12

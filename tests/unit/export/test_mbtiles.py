@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import logging
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import mapbox_vector_tile
+import numpy as np
+import pytest
+import shapely
+from shapely.geometry import Point, box
+
+from airflow_mapbox.emulator.mbtilescheck import check_mbtiles
+from airflow_mapbox.export import stream_geojson, tippecanoe, write_auto, write_mbtiles
+from airflow_mapbox.export.errors import CoordinatesError, EmptyExportError, TilerError
+from airflow_mapbox.preflight import check_source
+
+from .support import frame
+
+
+def grid(count: int = 400, **columns: Any) -> geopandas.GeoDataFrame:
+    x, y = np.meshgrid(np.linspace(-10, 10, 20), np.linspace(40, 60, count // 20))
+    return frame(shapely.points(x.ravel(), y.ravel()), n=np.arange(count), **columns)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return dict(db.execute("SELECT name, value FROM metadata"))
+
+
+def values(path: Path, zoom: int, layer: str, attribute: str) -> set[Any]:
+    """Give an attribute's values in all tiles of a zoom."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        tiles = [
+            mapbox_vector_tile.decode(gzip.decompress(data))
+            for (data,) in db.execute("SELECT tile_data FROM tiles WHERE zoom_level = ?", (zoom,))
+        ]
+    return {feature["properties"][attribute] for tile in tiles if layer in tile for feature in tile[layer]["features"]}
+
+
+def test_every_feature_is_in_the_tiles_of_the_maxzoom(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "grid.mbtiles"
+
+    report = write_mbtiles(grid(), path, maxzoom=5)
+
+    assert values(path, 5, "grid", "n") == set(range(400))
+    assert (report.features, report.minzoom, report.maxzoom, report.tier) == (400, 0, 5, "free")
+    assert report.layers == ("grid",)
+    assert report.bytes == path.stat().st_size
+    assert report.path == path
+    assert report.incomplete == 0
+    assert json.loads(json.dumps(report.to_json()))["tiles"] == report.tiles
+    assert [item.name for item in path.parent.iterdir()] == ["grid.mbtiles"]
+
+
+def test_what_was_made_passes_mapboxs_rules(tmp_path: Path) -> None:
+    path = tmp_path / "x.mbtiles"
+    write_mbtiles(grid(**{f"attribute {n}": [f"a text {i}" for i in range(400)] for n in range(30)}), path, maxzoom=4)
+
+    check_mbtiles(path, tick=lambda: None)
+    assert check_source(path).ok
+
+
+def test_nothing_of_this_machine_is_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.mbtiles"
+    write_mbtiles(grid(), path, name="My places", maxzoom=3)
+
+    assert metadata(path)["name"] == metadata(path)["description"] == "My places"
+    content = path.read_bytes()
+    for trace in (str(tmp_path), "tippecanoe/bin", "--output"):
+        assert trace.encode() not in content
+
+
+def test_a_projected_file_is_read_by_batches_and_tiled(tmp_path: Path) -> None:
+    grid().to_crs(3035).to_parquet(tmp_path / "in.parquet")
+
+    report = write_mbtiles(tmp_path / "in.parquet", tmp_path / "x.mbtiles", tier="free", minzoom=2, name="places")
+
+    assert (report.minzoom, report.maxzoom) == (2, 5)
+    assert values(tmp_path / "x.mbtiles", 5, "places", "n") == set(range(400))
+    assert report.crs_from == ("EPSG:3035 (ETRS89-extended / LAEA Europe)",)
+
+
+def test_several_layers_each_have_their_features(tmp_path: Path) -> None:
+    path = tmp_path / "x.mbtiles"
+    layers = {"points": grid(), 'the "boxes"': frame([box(0, 0, 1, 1), None], n=[7, 8])}
+
+    report = write_mbtiles(layers, path, maxzoom=4)
+
+    assert values(path, 4, "points", "n") == set(range(400))
+    assert values(path, 4, 'the "boxes"', "n") == {7}
+    assert report.layers == ("points", 'the "boxes"')
+    assert (report.features, report.features_read, report.dropped) == (401, 402, {"no geometry": 1})
+
+
+def test_the_maxzoom_is_guessed_where_nobody_says_it(tmp_path: Path) -> None:
+    assert write_mbtiles(grid(), tmp_path / "x.mbtiles").maxzoom >= 0
+
+    with pytest.raises(TilerError, match="maxzoom="):
+        write_mbtiles(frame([Point(0, 0)]), tmp_path / "y.mbtiles")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"maxzoom": 23}, {"maxzoom": -1}, {"minzoom": 5, "maxzoom": 4}, {"tier": "5m"}, {"tier": "free", "maxzoom": 6}],
+)
+def test_zooms_that_there_are_not_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"zoom|tier"):
+        write_mbtiles(grid(), tmp_path / "x.mbtiles", **wrong)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_source_that_fails_leaves_no_tileset_and_no_process(tmp_path: Path, error: type[BaseException]) -> None:
+    (tmp_path / "x.mbtiles").write_bytes(b"the previous file")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+
+    def frames() -> Iterator[geopandas.GeoDataFrame]:
+        yield grid(40_000)
+        raise error("stopped")
+
+    with pytest.raises(error, match="stopped"):
+        write_mbtiles(frames(), tmp_path / "x.mbtiles", maxzoom=3, temporary_directory=temporary)
+
+    assert (tmp_path / "x.mbtiles").read_bytes() == b"the previous file"
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["temporary", "x.mbtiles"]
+    assert not list(temporary.iterdir())
+    assert not _children()
+
+
+def test_errors_of_the_export_are_its_own(tmp_path: Path) -> None:
+    with pytest.raises(CoordinatesError, match="Feature 1 has"):
+        write_mbtiles(frame([Point(0, 0), Point(200, 0)]), tmp_path / "x.mbtiles", maxzoom=3)
+    with pytest.raises(EmptyExportError):
+        write_mbtiles(frame([None]), tmp_path / "x.mbtiles", maxzoom=3)
+    assert not list(tmp_path.iterdir())
+    assert not _children()
+
+
+def test_features_that_tippecanoe_did_not_read_are_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that ends too early looks whole to tippecanoe."""
+    script = tmp_path / "tippecanoe"
+    script.write_text(
+        f'#!/bin/sh\nhead -n 100 | "{tippecanoe.find_tippecanoe()}" "$@"\ncode=$?\ncat >/dev/null\nexit $code\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(tippecanoe, "find_tippecanoe", lambda: str(script))
+
+    with pytest.raises(TilerError, match="read 100 of 400 features"):
+        write_mbtiles(grid(), tmp_path / "x.mbtiles", maxzoom=3)
+    assert not (tmp_path / "x.mbtiles").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "match"),
+    [("exit 3", "ended with 3"), ("echo No space left on device >&2; exit 1", "temporary_directory=")],
+)
+def test_a_tiler_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, match: str) -> None:
+    program = tmp_path / "tippecanoe"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(tippecanoe, "find_tippecanoe", lambda: str(program))
+
+    with pytest.raises(TilerError, match=match):
+        write_mbtiles(grid(200_000), tmp_path / "x.mbtiles", maxzoom=3)
+    assert [item.name for item in tmp_path.iterdir()] == ["tippecanoe"]
+
+
+def test_too_little_temporary_space_is_said_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def frames() -> Iterator[geopandas.GeoDataFrame]:
+        read.append(1)
+        yield grid()
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+
+    with pytest.raises(TilerError, match=r"temporary space.*has 1,000.*temporary_directory="):
+        write_mbtiles(frames(), tmp_path / "x.mbtiles", maxzoom=3)
+    assert not read
+
+
+def test_temporary_space_is_watched_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage, looks = shutil.disk_usage(tmp_path), []
+    monkeypatch.setattr("airflow_mapbox.export.mbtiles._LOOK", 1 << 20)
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: looks.append(1) or usage._replace(free=10**12 if len(looks) < 3 else 1000)
+    )
+
+    with pytest.raises(TilerError, match="temporary space"):
+        write_mbtiles((grid(20_000) for _ in range(100)), tmp_path / "x.mbtiles", maxzoom=3)
+    assert len(looks) == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_metadata_than_mapbox_takes_names_the_parameter(tmp_path: Path) -> None:
+    wide = grid(**{f"{'a long name ' * 8}{n}": np.arange(400) for n in range(700)})
+
+    with pytest.raises(TilerError, match=r"bytes of metadata.*columns="):
+        write_mbtiles(wide, tmp_path / "x.mbtiles", maxzoom=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_thinned_out_at_the_maxzoom_is_said(tmp_path: Path) -> None:
+    count = 60_000
+    rng = np.random.default_rng(5)
+    dense = frame(
+        shapely.points(rng.uniform(0, 1, count), rng.uniform(0, 1, count)),
+        text=[rng.bytes(40).hex() for _ in range(count)],
+    )
+
+    report = write_mbtiles(dense, tmp_path / "x.mbtiles", maxzoom=2)
+
+    assert report.incomplete > 0
+    assert report.largest_tile <= 512_000
+    assert any("missing in tiles of zoom 2" in note for note in report.notes)
+
+
+def test_progress_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="airflow_mapbox"):
+        write_mbtiles(grid(), tmp_path / "x.mbtiles", maxzoom=5)
+
+    told = [record.getMessage() for record in caplog.records]
+    assert any(message.startswith("Tiling: ") for message in told)
+    assert any("tiles of zoom 0 to 5 (tier free)" in message for message in told)
+
+
+class TestAuto:
+    def test_what_fits_is_geojson(self, tmp_path: Path) -> None:
+        report = write_auto(grid(), tmp_path / "places")
+
+        assert report.path == tmp_path / "places.geojson"
+        assert report.path.read_bytes() == b"".join(stream_geojson(grid()))
+        assert [item.name for item in tmp_path.iterdir()] == ["places.geojson"]
+
+    def test_what_is_too_large_is_tiled_from_one_reading(self, tmp_path: Path) -> None:
+        asked = []
+
+        def frames() -> Iterator[geopandas.GeoDataFrame]:
+            for turn in range(5):
+                asked.append(turn)
+                yield grid().assign(n=np.arange(400) + 400 * turn)
+
+        report = write_auto(frames(), tmp_path / "places", limit_bytes=100_000, maxzoom=5)
+
+        assert asked == [0, 1, 2, 3, 4]
+        assert report.path == tmp_path / "places.mbtiles"
+        assert report.features == 2000
+        assert values(report.path, 5, "places", "n") == set(range(2000))
+        assert [item.name for item in tmp_path.iterdir()] == ["places.mbtiles"]
+
+    def test_an_error_after_the_limit_leaves_nothing(self, tmp_path: Path) -> None:
+        def frames() -> Iterator[geopandas.GeoDataFrame]:
+            yield grid(20_000)
+            raise RuntimeError("stopped")
+
+        with pytest.raises(RuntimeError, match="stopped"):
+            write_auto(frames(), tmp_path / "places", limit_bytes=100_000, maxzoom=5)
+        assert not list(tmp_path.iterdir())
+
+
+def _children() -> list[str]:
+    """The running programs that this process started."""
+    listed = subprocess.run(["ps", "-o", "comm=", "--ppid", str(os.getpid())], capture_output=True, text=True)
+    return [line for line in listed.stdout.split() if "tippecanoe" in line]

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sqlite3
+import struct
+from pathlib import Path
+from typing import IO, Any
+
+import geopandas
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+from shapely.geometry import LineString, Point, Polygon, box
+
+from airflow_mapbox.export.errors import AttributeNameError, MissingCrsError, UnreadableSourceError
+
+from .support import PRECISION, features, frame, geometries, streamed
+
+ROWS = 20
+SOURCE = frame(
+    [box(n, 10, n + 0.5, 10.5).difference(box(n + 0.1, 10.1, n + 0.2, 10.2)) for n in range(ROWS)],
+    name=[f"Straße {n}" for n in range(ROWS)],
+    n=range(ROWS),
+    real=np.linspace(0, 1, ROWS),
+)
+
+
+class Remote:
+    """A path in an object store, as far as the export looks at it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.opened: list[IO[bytes]] = []
+
+    def __str__(self) -> str:
+        return f"s3://bucket/{self._path.name}"
+
+    def open(self, mode: str = "r") -> IO[bytes]:
+        assert mode == "rb"
+        self.opened.append(io.BytesIO(self._path.read_bytes()))
+        return self.opened[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "driver"),
+    [
+        ("x.gpkg", "GPKG"),
+        ("x.shp", "ESRI Shapefile"),
+        ("x.fgb", "FlatGeobuf"),
+        ("x.geojson", "GeoJSON"),
+        ("x.geojsonl", "GeoJSONSeq"),
+        ("x.kml", "KML"),
+        ("x.gml", "GML"),
+        ("x.sqlite", "SQLite"),
+        ("x.parquet", None),
+    ],
+)
+@pytest.mark.parametrize("remote", [False, True], ids=["local", "remote"])
+def test_formats_are_read_alike(tmp_path: Path, name: str, driver: str | None, remote: bool) -> None:
+    path = tmp_path / name
+    if driver is None:
+        SOURCE.to_parquet(path)
+    else:
+        SOURCE.to_file(path, driver=driver)
+    if remote and path.suffix == ".shp":
+        shutil.make_archive(str(tmp_path / "x"), "zip", tmp_path)
+        path = tmp_path / "x.zip"
+    source: Any = Remote(path) if remote else path
+
+    document, report = streamed(source)
+
+    assert report.features == ROWS
+    # FlatGeobuf stores features in the order of its index.
+    written = sorted(document["features"], key=lambda feature: feature["geometry"]["coordinates"][0][0])
+    for feature, expected in zip(written, SOURCE.itertuples(), strict=True):
+        found = shapely.from_geojson(json.dumps(feature["geometry"]))
+        assert shapely.equals_exact(found.normalize(), expected.geometry.normalize(), tolerance=PRECISION)
+        properties = {key.lower(): value for key, value in feature["properties"].items()}
+        assert properties["name"] == expected.name
+        if driver != "KML":
+            assert properties["n"] == expected.n
+            assert properties["real"] == pytest.approx(expected.real)
+    if remote:
+        assert all(stream.closed for stream in source.opened)
+
+
+def test_gpx_is_read_by_layer(tmp_path: Path) -> None:
+    path = tmp_path / "x.gpx"
+    path.write_text(
+        '<gpx version="1.1" creator="test" xmlns="http://www.topografix.com/GPX/1/1">'
+        '<wpt lat="52.5" lon="13.4"><ele>34</ele><time>2026-01-02T03:04:05Z</time><name>here</name></wpt>'
+        '<trk><trkseg><trkpt lat="1" lon="2"/><trkpt lat="3" lon="4"/></trkseg></trk></gpx>'
+    )
+
+    (waypoint,) = features(path, layer="waypoints")
+    (track,) = features(path, layer="tracks")
+
+    assert waypoint["geometry"]["coordinates"][:2] == [13.4, 52.5]
+    assert waypoint["properties"]["name"] == "here"
+    assert waypoint["properties"]["time"].startswith("2026-01-02T03:04:05")
+    assert track["geometry"]["coordinates"] == [[[2, 1], [4, 3]]]
+
+
+class TestSelection:
+    def test_by_layer_condition_columns_and_box(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.gpkg"
+        SOURCE.to_file(path, layer="plots", driver="GPKG")
+        frame([Point(1, 2)], kind=["tree"]).to_file(path, layer="trees", driver="GPKG")
+
+        assert features(path, layer="trees")[0]["properties"] == {"kind": "tree"}
+        assert features(path, layer=1)[0]["properties"] == {"kind": "tree"}
+        chosen = features(path, layer="plots", where="n >= 3", bbox=(0, 0, 5.9, 90), columns=["n"])
+        assert [feature["properties"] for feature in chosen] == [{"n": 3}, {"n": 4}, {"n": 5}]
+
+    def test_what_is_not_there_is_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.gpkg"
+        SOURCE.to_file(path, driver="GPKG")
+
+        with pytest.raises(AttributeNameError, match="no column called nothing"):
+            features(path, columns=["nothing"])
+        with pytest.raises(UnreadableSourceError, match=r"x\.gpkg cannot be read by GDAL.*other"):
+            features(path, layer="other")
+        with pytest.raises(UnreadableSourceError, match=r"x\.gpkg cannot be read by GDAL"):
+            features(path, where="nothing = 1")
+        with pytest.raises(ValueError, match=r"x= cannot be used with \.gpkg"):
+            features(path, x="lon")
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b'{"type": "FeatureColl'])
+@pytest.mark.parametrize("name", ["x.geojson", "x.gpkg", "x.shp", "x", "x.zip"])
+def test_a_file_that_gdal_cannot_read_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(UnreadableSourceError, match=name):
+        features(tmp_path / name)
+
+
+def test_a_layer_without_a_crs_names_the_parameter(tmp_path: Path) -> None:
+    path = tmp_path / "x.shp"
+    SOURCE.to_crs(25832).to_file(path)
+    path.with_suffix(".prj").unlink()
+
+    with pytest.raises(MissingCrsError, match="crs="):
+        features(path)
+    written = geometries(path, crs=25832)
+    assert shapely.equals_exact(written[3].normalize(), SOURCE.geometry[3].normalize(), tolerance=PRECISION)
+
+
+@pytest.mark.parametrize("folder", ["plain", 'a "quoted" füße $HOME'])
+def test_curves_are_linearised(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    path = tmp_path / folder / "curves.csv"
+    path.write_text(
+        'n,WKT\n1,"CIRCULARSTRING(0 0,1 1,2 0)"\n'
+        '2,"CURVEPOLYGON(CIRCULARSTRING(0 0,1 1,2 0,1 -1,0 0))"\n3,"POINT(1 2)"\n'
+        '4,"MULTISURFACE(CURVEPOLYGON(CIRCULARSTRING(0 0,1 1,2 0,1 -1,0 0)))"\n'
+    )
+
+    document, _ = streamed(path, crs="EPSG:4326")
+    arc, disc, point, surface = (
+        shapely.from_geojson(json.dumps(feature["geometry"])) for feature in document["features"]
+    )
+
+    assert [feature["properties"] for feature in document["features"]] == [{"n": n} for n in (1, 2, 3, 4)]
+    assert arc.length == pytest.approx(np.pi, rel=1e-3)
+    assert disc.area == pytest.approx(np.pi, rel=5e-3)
+    assert surface.area == pytest.approx(np.pi, rel=5e-3)
+    assert surface.geom_type == "MultiPolygon"
+    assert point.equals(Point(1, 2))
+
+
+def test_curves_of_a_geopackage_are_linearised_where_a_condition_chooses(tmp_path: Path) -> None:
+    path = tmp_path / "x.gpkg"
+    frame([Point(0, 0), Point(1, 1)], n=[1, 2]).to_file(path, driver="GPKG", geometry_type="Unknown", layer="arcs")
+    arc = struct.pack("<BII6d", 1, 8, 3, 0, 0, 1, 1, 2, 0)
+    with sqlite3.connect(path) as db:
+        db.execute("DROP TRIGGER IF EXISTS rtree_arcs_geom_update6")
+        db.execute("DROP TRIGGER IF EXISTS rtree_arcs_geom_update7")
+        for name, *_ in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            db.execute(f'DROP TRIGGER "{name}"')
+        header = b"GP\x00\x01" + struct.pack("<i", 4326)
+        db.execute("UPDATE arcs SET geom = ? WHERE n = 2", (header + arc,))
+
+    (only,) = geometries(path, where="n = 2", layer="arcs")
+
+    assert isinstance(only, LineString)
+    assert only.length == pytest.approx(np.pi, rel=1e-3)
+
+
+class TestIntegersPast53Bits:
+    @pytest.mark.parametrize("name", ["x.gpkg", "x.fgb", "x.geojson"])
+    def test_one_makes_the_whole_column_text(self, tmp_path: Path, name: str) -> None:
+        points = [Point(n / 1000, 0) for n in range(20_000)]
+        frame(points, id=[*range(19_999), 2**60], n=range(20_000)).to_file(tmp_path / name)
+
+        document, report = streamed(tmp_path / name)
+
+        assert {type(feature["properties"]["id"]) for feature in document["features"]} == {str}
+        assert {type(feature["properties"]["n"]) for feature in document["features"]} == {int}
+        assert any("'id'" in note for note in report.notes)
+
+
+class TestCSV:
+    @pytest.mark.parametrize(("x", "y"), [("lon", "lat"), ("X", "Y"), ("Longitude (deg)", "Latitude (deg)")])
+    def test_columns_of_coordinates_are_found_by_name_and_are_no_attributes(
+        self, tmp_path: Path, x: str, y: str
+    ) -> None:
+        path = tmp_path / "x.csv"
+        path.write_text(f'id,{x},{y},name,real\n7,13.4,52.5,"a, ""b""",0.5\n8,,,c,\n9,1,2,,1e3\n', encoding="utf-8")
+
+        document, report = streamed(path, crs="EPSG:4326")
+
+        assert [feature["geometry"]["coordinates"] for feature in document["features"]] == [[13.4, 52.5], [1, 2]]
+        assert document["features"][0]["properties"] == {"id": 7, "name": 'a, "b"', "real": 0.5}
+        assert document["features"][1]["properties"]["real"] == 1000
+        assert report.dropped == {"no geometry": 1}
+
+    def test_columns_of_coordinates_in_any_system_can_be_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.csv"
+        path.write_text("id;Rechtswert;Hochwert\n1;500000;0\n")
+
+        (feature,) = features(path, crs="EPSG:32633", x="Rechtswert", y="Hochwert")
+
+        assert feature == {
+            "type": "Feature",
+            "geometry": {"type": "Point", "coordinates": [15, 0]},
+            "properties": {"id": 1},
+        }
+
+    def test_one_without_a_crs_names_the_parameter(self, tmp_path: Path) -> None:
+        (tmp_path / "x.csv").write_text("lon,lat\n1,2\n")
+
+        with pytest.raises(MissingCrsError, match="crs="):
+            features(tmp_path / "x.csv")
+
+    def test_one_without_coordinates_names_the_parameters(self, tmp_path: Path) -> None:
+        (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+
+        with pytest.raises(UnreadableSourceError, match="x= and y="):
+            features(tmp_path / "x.csv", crs=4326)
+
+    def test_the_type_of_a_column_is_that_of_all_its_values(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.csv"
+        rows = [f"{n},{n % 90},0,{n:05}" for n in range(100_000)]
+        path.write_text("\n".join(["code,lon,lat,zip", *rows, "text,1,2,x"]))
+
+        document, _ = streamed(path, crs=4326)
+
+        assert document["features"][5]["properties"] == {"code": "5", "zip": "00005"}
+        assert document["features"][-1]["properties"] == {"code": "text", "zip": "x"}
+
+
+def test_object_storage_of_airflow_is_read(tmp_path: Path) -> None:
+    from airflow.sdk import ObjectStoragePath
+
+    SOURCE.to_parquet(tmp_path / "x.parquet")
+    SOURCE.to_file(tmp_path / "x.fgb")
+
+    for name in ("x.parquet", "x.fgb"):
+        assert len(features(ObjectStoragePath(f"file://{tmp_path / name}"))) == ROWS
+        assert len(features(f"file://{tmp_path / name}")) == ROWS
+
+
+def test_a_url_of_any_store_that_fsspec_knows_is_read() -> None:
+    import fsspec
+
+    with fsspec.open("memory://bucket/x.parquet", "wb") as target:
+        SOURCE.to_parquet(target)
+
+    assert len(features("memory://bucket/x.parquet")) == ROWS
+    with pytest.raises(UnreadableSourceError, match=r"memory://bucket/y.parquet cannot be opened"):
+        features("memory://bucket/y.parquet")
+
+
+def test_gdal_is_asked_for_batches_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = np.linspace(0, 2 * np.pi, 20_000)
+    large = Polygon(np.stack([np.cos(turn), np.sin(turn)], axis=1))
+    geopandas.GeoDataFrame(geometry=[large] * 100, crs=4326).to_file(tmp_path / "x.gpkg")
+    asked = []
+    opened = pyogrio.open_arrow
+    monkeypatch.setattr(pyogrio, "open_arrow", lambda *a, **k: asked.append(k["batch_size"]) or opened(*a, **k))
+
+    assert len(features(tmp_path / "x.gpkg")) == 100
+    assert 1 < max(asked) < 50

@@ -1,0 +1,433 @@
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import antimeridian
+import geopandas
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from pyproj import Transformer
+from shapely.geometry import GeometryCollection, LineString, MultiPoint, MultiPolygon, Point, Polygon, box
+
+from airflow_mapbox.export import write_geojson
+from airflow_mapbox.export.errors import CoordinatesError, InvalidGeometryError, UnreadableSourceError
+
+from .support import PRECISION, WGS84, features, frame, geometries, geometry, streamed
+
+EDGE = 85.0511287
+BOW_TIE = Polygon([(0, 0), (2, 2), (2, 0), (0, 2)])
+
+
+def circle(x: float, y: float, radius: float, count: int = 64, clockwise: bool = False) -> Polygon:
+    turn = np.linspace(0, (-2 if clockwise else 2) * math.pi, count, endpoint=False)
+    return Polygon(np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], axis=1))
+
+
+def geoparquet(path: Path, wkb: list[bytes | None]) -> Path:
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": {"encoding": "WKB"}}}
+    table = pa.table({"n": range(len(wkb)), "geometry": pa.array(wkb, pa.binary())})
+    pq.write_table(table.replace_schema_metadata({b"geo": json.dumps(geo).encode()}), path)
+    return path
+
+
+class TestAntimeridian:
+    @pytest.mark.parametrize("clockwise", [False, True])
+    def test_a_polygon_is_cut_and_nothing_of_it_lost(self, clockwise: bool) -> None:
+        ring = [(170, -10), (-170, -10), (-170, 10), (170, 10)]
+        source = Polygon(ring[::-1] if clockwise else ring, [[(178, -1), (-178, -1), (-178, 1), (178, 1)]])
+
+        document, report = streamed(frame([source]))
+        written = shapely.from_geojson(json.dumps(document["features"][0]["geometry"]))
+
+        assert written.equals(
+            MultiPolygon(
+                [
+                    box(170, -10, 180, 10).difference(box(178, -1, 180, 1)),
+                    box(-180, -10, -170, 10).difference(box(-180, -1, -178, 1)),
+                ]
+            )
+        )
+        assert report.changed == {"cut at the antimeridian": 1}
+
+    def test_lines_are_cut_where_they_cross_and_keep_their_heights(self) -> None:
+        written = geometry(frame([LineString([(170, 0, 0), (-170, 20, 100), (170, 40, 200)])]))
+
+        parts = sorted(shapely.get_coordinates(part, include_z=True).tolist() for part in written.geoms)
+        assert parts == [
+            [[-180, 10, 50], [-170, 20, 100], [-180, 30, 150]],
+            [[170, 0, 0], [180, 10, 50]],
+            [[180, 30, 150], [170, 40, 200]],
+        ]
+
+    def test_multi_parts_that_cross_in_part_stay_together(self) -> None:
+        written = geometry(
+            frame([MultiPolygon([box(0, 0, 1, 1), Polygon([(179, 0), (-179, 0), (-179, 1), (179, 1)])])])
+        )
+
+        assert written.equals(MultiPolygon([box(0, 0, 1, 1), box(179, 0, 180, 1), box(-180, 0, -179, 1)]))
+
+    def test_a_vertex_on_the_other_side_of_the_seam_makes_no_sliver(self) -> None:
+        written = geometry(frame([Polygon([(170, 0), (-180, 0), (-180, 10), (170, 10)])]))
+
+        assert written.geom_type == "Polygon"
+        assert written.equals(box(170, 0, 180, 10))
+
+    def test_a_ring_that_goes_around_the_world_along_the_poles_is_not_cut(self) -> None:
+        world = box(-180, -80, 180, 80)
+
+        assert geometry(frame([world])).equals(world)
+
+    def test_an_edge_over_180_degrees_wide_is_a_matter_of_choice(self) -> None:
+        wide = frame([box(-100, 0, 100, 10)])
+
+        assert geometry(wide, antimeridian="keep").equals(box(-100, 0, 100, 10))
+        assert geometry(wide).equals(MultiPolygon([box(-180, 0, -100, 10), box(100, 0, 180, 10)]))
+
+    def test_a_wide_edge_of_a_projected_system_goes_the_way_that_it_goes_there(self) -> None:
+        wide = frame([box(-100, 0, 100, 10)]).to_crs("EPSG:3857")
+
+        assert geometry(wide).equals(box(-100, 0, 100, 10))
+
+    @pytest.mark.parametrize(
+        ("crs", "pole"), [("EPSG:3413", 90), ("EPSG:3031", -90), ("EPSG:3995", 90), ("EPSG:3976", -90)]
+    )
+    @pytest.mark.parametrize("clockwise", [False, True])
+    def test_a_disc_over_a_pole_covers_it(self, crs: str, pole: int, clockwise: bool) -> None:
+        disc = circle(100_000, -50_000, 1_500_000, clockwise=clockwise)
+
+        with pytest.raises(CoordinatesError, match="beyond_mercator"):
+            features(frame([disc], crs))
+        written = geometry(frame([disc], crs), beyond_mercator="clip")
+
+        assert written.is_valid
+        south, north = (EDGE, 75) if pole > 0 else (-75, -EDGE)
+        assert written.bounds[0] == -180
+        assert written.bounds[2] == 180
+        assert written.bounds[3 if pole > 0 else 1] == math.copysign(EDGE, pole)
+        inside = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+        to_plane = Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+        assert inside.transform(0, 0)[1] == pytest.approx(pole)
+        for longitude in range(-175, 180, 10):
+            for latitude in np.linspace(min(south, north), max(south, north), 8)[1:-1]:
+                x, y = to_plane.transform(longitude, float(latitude))
+                away = disc.exterior.distance(Point(x, y))
+                if away > 20_000:
+                    assert written.contains(Point(longitude, latitude)) == disc.contains(Point(x, y))
+
+    def test_a_ring_of_sea_around_a_pole_keeps_its_hole(self) -> None:
+        sea = circle(0, 0, 3_000_000).difference(circle(0, 0, 1_500_000))
+
+        written = geometry(frame([sea], "EPSG:3413"), beyond_mercator="clip")
+
+        assert written.contains(Point(10, 70))
+        assert written.contains(Point(-170, 70))
+        assert not written.contains(Point(10, 80))
+        assert not written.contains(Point(10, 50))
+
+    def test_a_ring_around_the_pole_in_degrees_holds_the_nearer_pole(self) -> None:
+        ring = Polygon([(longitude, -70) for longitude in range(-175, 180, 10)])
+
+        written = geometry(frame([ring]), beyond_mercator="clip")
+
+        assert written.symmetric_difference(box(-180, -EDGE, 180, -70)).area < 1e-6
+
+    def test_random_polygons_are_cut_as_the_package_antimeridian_cuts_them(self) -> None:
+        seed = np.random.SeedSequence().entropy
+        print("seed", seed)
+        rng = np.random.default_rng(seed)
+        sources = []
+        for _ in range(100):
+            turn = np.sort(rng.uniform(0, 2 * math.pi, 20))
+            radius = rng.uniform(1, 20, 20)
+            x = rng.choice([-180, 180]) + rng.uniform(-5, 5) + radius * np.cos(turn)
+            sources.append(Polygon(np.stack([(x + 180) % 360 - 180, radius * np.sin(turn) + 30], axis=1)))
+
+        ours = geometries(frame(sources))
+
+        for source, written in zip(sources, ours, strict=True):
+            theirs = antimeridian.fix_polygon(source, great_circle=False, fix_winding=True)
+            assert written.symmetric_difference(theirs.buffer(0)).area < 1e-4
+            assert written.is_valid
+
+
+class TestRings:
+    def test_rings_are_closed(self, tmp_path: Path) -> None:
+        corners = [(0.0, 0.0), (4.0, 0.0), (4.0, 4.0)]
+        wkb = struct.pack("<BIII", 1, 3, 1, 3) + b"".join(struct.pack("<2d", *corner) for corner in corners)
+
+        (feature,) = features(geoparquet(tmp_path / "open.parquet", [wkb]))
+
+        assert feature["geometry"]["coordinates"] == [[[0, 0], [4, 0], [4, 4], [0, 0]]]
+
+    def test_vertices_that_rounding_puts_on_one_another_are_written_once(self) -> None:
+        line = LineString([(0, 0), (1e-9, 0), (1, 1), (1, 1 + 1e-9), (2, 2)])
+
+        assert list(geometry(frame([line])).coords) == [(0, 0), (1, 1), (2, 2)]
+
+    def test_what_is_smaller_than_the_precision_is_dropped_and_counted(self) -> None:
+        small = [box(0, 0, 1e-9, 1e-9), LineString([(5, 5), (5 + 1e-9, 5)]), Point(1, 1), box(0, 0, 1, 1)]
+        holed = Polygon(box(0, 0, 1, 1).exterior, [circle(0.5, 0.5, 1e-9).exterior])
+
+        document, report = streamed(frame([*small, holed, MultiPolygon([box(0, 0, 1, 1), box(5, 5, 5 + 1e-9, 6)])]))
+
+        assert report.dropped == {"smaller than the precision": 2}
+        assert [feature["geometry"]["type"] for feature in document["features"]] == [
+            "Point",
+            "Polygon",
+            "Polygon",
+            "MultiPolygon",
+        ]
+        assert len(document["features"][2]["geometry"]["coordinates"]) == 1
+        assert len(document["features"][3]["geometry"]["coordinates"]) == 1
+
+
+class TestMembers:
+    def test_there_is_no_crs_member(self) -> None:
+        document, _ = streamed(frame([Point(500_000, 0)], "EPSG:32633"))
+
+        assert "crs" not in json.dumps(document)
+
+    def test_no_coordinate_has_more_than_seven_decimals_unless_asked(self) -> None:
+        source = frame([Point(1 / 3, 2 / 3), LineString([(1 / 7, 0), (1 / 9, 1 / 11)])])
+
+        def most(**options: Any) -> int:
+            numbers = json.dumps([feature["geometry"] for feature in features(source, **options)])
+            return max(len(number.partition(".")[2]) for number in numbers.replace("]", " ").replace(",", " ").split())
+
+        assert most() == 7
+        assert most(decimals=3) == 3
+        assert most(decimals=12) == 12
+
+    def test_heights_are_kept_or_dropped_and_measures_always_dropped(self, tmp_path: Path) -> None:
+        wkb = [
+            struct.pack("<BI2d", 1, 1, 1, 2),
+            struct.pack("<BI3d", 1, 1001, 1, 2, 3),
+            struct.pack("<BI3d", 1, 2001, 1, 2, 9),
+            struct.pack("<BI4d", 1, 3001, 1, 2, 3, 9),
+            struct.pack(">BI3d", 0, 1001, 1, 2, 3),
+            struct.pack("<BII3d", 1, 0xA0000001, 4326, 1, 2, 3),
+            struct.pack("<BI3d", 1, 0x40000001, 1, 2, 9),
+        ]
+        path = geoparquet(tmp_path / "zm.parquet", wkb)
+
+        document, report = streamed(path)
+        kept = [feature["geometry"]["coordinates"] for feature in document["features"]]
+
+        assert kept == [[1, 2], [1, 2, 3], [1, 2], [1, 2, 3], [1, 2, 3], [1, 2, 3], [1, 2]]
+        assert report.notes == ("Measures (M) were dropped: GeoJSON has no place for them.",)
+        dropped = [feature["geometry"]["coordinates"] for feature in features(path, z="drop")]
+        assert dropped == [[1, 2]] * 7
+
+    def test_measures_of_frames_are_dropped_too(self) -> None:
+        measured = shapely.from_wkt(["POINT M (1 2 9)", "LINESTRING ZM (0 0 5 9, 1 1 6 9)"])
+
+        written = [feature["geometry"]["coordinates"] for feature in features(frame(measured))]
+
+        assert written == [[1, 2], [[0, 0, 5], [1, 1, 6]]]
+
+    def test_boxes_are_written_on_request(self) -> None:
+        fiji = Polygon([(177, -20), (-178, -20), (-178, -16), (177, -16)])
+        source = frame([Point(1, 2), fiji, GeometryCollection([Point(3, 4), box(5, 5, 6, 6)])])
+
+        document, _ = streamed(source, write_bbox=True)
+
+        assert [feature["bbox"] for feature in document["features"]] == [
+            [1, 2, 1, 2],
+            [177, -20, -178, -16],
+            [3, 4, 6, 6],
+        ]
+        assert document["bbox"] == [-180, -20, 180, 5 + 1]
+        assert "bbox" not in json.dumps(streamed(source)[0])
+
+
+class TestGeometry:
+    def test_collections_are_written_flat_and_their_empty_members_left_out(self) -> None:
+        nested = GeometryCollection([Point(1, 2), GeometryCollection([box(0, 0, 1, 1), Point()]), MultiPoint([(3, 4)])])
+
+        written = [
+            feature["geometry"] for feature in features(frame([Point(9, 9), nested, GeometryCollection(), None]))
+        ]
+
+        assert [one["type"] for one in written] == ["Point", "GeometryCollection"]
+        assert [member["type"] for member in written[1]["geometries"]] == ["Point", "Polygon", "MultiPoint"]
+
+    @pytest.mark.parametrize("source", ["frame", "geoparquet"])
+    def test_a_collection_of_one_stays_a_collection(self, tmp_path: Path, source: str) -> None:
+        one = frame([GeometryCollection([Point(1, 2)]), None, Point(3, 4)])
+        one.to_parquet(tmp_path / "in.parquet")
+
+        written = [feature["geometry"] for feature in features(one if source == "frame" else tmp_path / "in.parquet")]
+
+        assert written == [
+            {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [1, 2]}]},
+            {"type": "Point", "coordinates": [3, 4]},
+        ]
+
+    def test_invalid_polygons_are_repaired_dropped_or_an_error(self) -> None:
+        source = frame([Point(9, 9), BOW_TIE, box(0, 0, 1, 1)], n=[0, 1, 2])
+
+        document, report = streamed(source)
+        repaired = shapely.from_geojson(json.dumps(document["features"][1]["geometry"]))
+        assert repaired.is_valid
+        assert repaired.area == pytest.approx(2)
+        assert report.changed == {"repaired": 1}
+
+        document, report = streamed(source, on_invalid="drop")
+        assert [feature["properties"]["n"] for feature in document["features"]] == [0, 2]
+        assert report.dropped == {"invalid geometry": 1}
+
+        with pytest.raises(InvalidGeometryError, match=r"Feature 1 is not valid \(Self-intersection.*on_invalid"):
+            streamed(source, on_invalid="error")
+
+    @pytest.mark.parametrize("size", [1e-1, 1e-4, 5e-6, 5e-7])
+    def test_repaired_polygons_are_valid_after_rounding(self, size: float) -> None:
+        seed = np.random.SeedSequence().entropy
+        print("seed", seed)
+        rng = np.random.default_rng(seed)
+        corners = rng.uniform(-80, 80, (300, 1, 2)) + rng.uniform(-size, size, (300, 6, 2))
+        source = frame([Polygon(ring) for ring in corners])
+
+        document, report = streamed(source)
+        written = shapely.from_geojson([json.dumps(feature["geometry"]) for feature in document["features"]])
+
+        assert shapely.is_valid(written).all()
+        assert not shapely.is_empty(written).any()
+        assert report.features + sum(report.dropped.values()) == report.features_read == 300
+        for one in shapely.get_parts(written):
+            assert one.exterior.is_ccw
+            assert not any(hole.is_ccw for hole in one.interiors)
+            for ring in (one.exterior, *one.interiors):
+                assert (np.abs(np.diff(shapely.get_coordinates(ring), axis=0)).max(axis=1) > 0).all()
+
+    def test_what_only_rounding_breaks_is_repaired_whatever_was_chosen(self) -> None:
+        # Valid as it is; a spike narrower than a ten millionth of a degree closes on itself.
+        needle = Polygon([(0, 0), (1, 0), (1, 1), (0.5, 1), (0.5, 3), (0.5 - 1e-9, 3), (0.5 - 1e-9, 1), (0, 1)])
+        assert needle.is_valid
+
+        for choice in ("fix", "drop", "error"):
+            written = geometry(frame([needle]), on_invalid=choice)
+            assert written.is_valid
+            assert written.equals(box(0, 0, 1, 1))
+
+    @pytest.mark.parametrize("choice", ["drop", "error"])
+    def test_degenerate_rings_do_not_stop_other_choices(self, tmp_path: Path, choice: str) -> None:
+        two = [(0.0, 0.0), (1.0, 1.0), (0.0, 0.0)]
+        line_like = struct.pack("<BIII", 1, 3, 1, 3) + b"".join(struct.pack("<2d", *corner) for corner in two)
+        path = geoparquet(tmp_path / "in.parquet", [line_like, shapely.to_wkb(box(0, 0, 1, 1))])
+
+        document, report = streamed(path, on_invalid=choice)
+
+        assert [feature["properties"]["n"] for feature in document["features"]] == [1]
+        assert sum(report.dropped.values()) == 1
+
+    def test_latitudes_beyond_the_map_are_refused_or_clipped(self) -> None:
+        source = frame(
+            [
+                box(0, 80, 10, 90),
+                LineString([(0, 80, 0), (0, 90, 10)]),
+                Point(5, 89),
+                box(0, 86, 1, 87),
+                MultiPoint([(0, 0), (0, 89)]),
+                Point(0, -85.0511287),
+            ]
+        )
+
+        with pytest.raises(CoordinatesError, match=r"Feature 0 .*85\.0511.*beyond_mercator"):
+            features(source)
+        document, report = streamed(source, beyond_mercator="clip")
+
+        written = [shapely.from_geojson(json.dumps(feature["geometry"])) for feature in document["features"]]
+        assert written[0].equals(box(0, 80, 10, EDGE))
+        assert written[1].coords[1] == pytest.approx((0, EDGE, 5.0511287))
+        assert [one.wkt for one in written[2:]] == ["POINT (0 0)", "POINT (0 -85.0511287)"]
+        assert report.dropped == {"beyond ±85.0511 degrees": 2}
+        assert report.changed == {"clipped at ±85.0511 degrees": 3}
+
+    def test_latitudes_beyond_90_are_an_error_in_any_case(self) -> None:
+        with pytest.raises(CoordinatesError, match="Feature 1 has"):
+            features(frame([Point(0, 0), Point(0, 90.001)]), beyond_mercator="clip")
+
+    @pytest.mark.parametrize("number", [8, 9, 10, 11, 12])
+    def test_curves_in_geoparquet_are_named_as_curves(self, tmp_path: Path, number: int) -> None:
+        wkb = [shapely.to_wkb(Point(0, 0)), None, struct.pack("<BII6d", 1, number, 3, 0, 0, 1, 1, 2, 0)]
+
+        with pytest.raises(UnreadableSourceError, match=r"in\.parquet.*feature 2.*curve"):
+            features(geoparquet(tmp_path / "in.parquet", wkb))
+
+    @pytest.mark.parametrize("cut", [1, 8, 9, 20, 60, 90])
+    def test_truncated_geometries_are_named(self, tmp_path: Path, cut: int) -> None:
+        whole = shapely.to_wkb(box(0, 0, 1, 1))
+
+        with pytest.raises(UnreadableSourceError, match=r"in\.parquet cannot be read: feature 1"):
+            features(geoparquet(tmp_path / "in.parquet", [whole, whole[:cut], whole]))
+
+    def test_further_geometry_columns_of_geoparquet_are_left_out(self, tmp_path: Path) -> None:
+        source = frame([Point(1, 2)], n=[1])
+        source["centre"] = geopandas.GeoSeries([Point(9, 9)], crs=WGS84)
+        source.to_parquet(tmp_path / "in.parquet")
+
+        assert features(tmp_path / "in.parquet")[0]["properties"] == {"n": 1}
+
+
+def test_mixed_kinds_dimensions_and_gaps_come_back_in_order(tmp_path: Path) -> None:
+    seed = np.random.SeedSequence().entropy
+    print("seed", seed)
+    rng = np.random.default_rng(seed)
+
+    def one() -> Any:
+        x, y = rng.uniform(-150, 150), rng.uniform(-70, 70)
+        holed = box(x, y, x + 2, y + 2).difference(box(x + 0.5, y + 0.5, x + 1, y + 1))
+        return rng.choice(
+            np.array(
+                [
+                    None,
+                    Point(x, y),
+                    Point(x, y, 5),
+                    Point(),
+                    LineString([(x, y), (x + 1, y)]),
+                    LineString([(x, y, 1), (x + 1, y, 2)]),
+                    holed,
+                    shapely.force_3d(holed, 7),
+                    MultiPolygon([holed, box(x + 3, y, x + 4, y + 1)]),
+                    MultiPolygon([box(x + 3, y, x + 4, y + 1)]),
+                    shapely.MultiLineString([[(x, y), (x + 1, y)], [(x, y + 1), (x + 1, y + 2)]]),
+                    MultiPoint([(x, y), (x + 1, y)]),
+                    GeometryCollection([Point(x, y), holed]),
+                ],
+                dtype=object,
+            )
+        )
+
+    sources = [one() for _ in range(600)]
+    source = frame(sources, n=range(600))
+    source.to_parquet(tmp_path / "in.parquet")
+    there = [n for n, source in enumerate(sources) if source is not None and not source.is_empty]
+
+    for given in (source, tmp_path / "in.parquet"):
+        document, report = streamed(given, batch_rows=int(rng.integers(1, 300)))
+        assert [feature["properties"]["n"] for feature in document["features"]] == there
+        assert sum(report.dropped.values()) == 600 - len(there)
+        for feature in document["features"]:
+            written = shapely.from_geojson(json.dumps(feature["geometry"]))
+            expected = sources[feature["properties"]["n"]]
+            assert written.has_z == expected.has_z
+            assert shapely.equals_exact(written.normalize(), expected.normalize(), tolerance=PRECISION)
+
+
+def test_gdal_reads_what_was_written(tmp_path: Path) -> None:
+    source = frame([box(0, 0, 1, 1), MultiPolygon([box(3, 3, 4, 4)]), BOW_TIE], n=[1, 2, 3], s=['"', "ü", None])
+    write_geojson(source, tmp_path / "x.geojson")
+
+    read = geopandas.read_file(tmp_path / "x.geojson")
+
+    assert read.crs == WGS84
+    assert read["n"].tolist() == [1, 2, 3]
+    assert read["s"].tolist()[:2] == ['"', "ü"]
+    assert read.geometry.is_valid.all()
