@@ -224,6 +224,7 @@ class Poller:
             self._not_before = self._clock() + error.retry_after
         for one in list(self._waiting):
             self._judge(one, error, server_now)
+            one.due = min(one.due, self._not_before)  # one poller has nobody to part from
 
     def _judge(self, waiting: _Waiting, seen: Upload | MapboxError, server_now: float) -> None:
         if waiting.ended.done():

@@ -19,7 +19,7 @@ from airflow_mapbox.uploads.errors import (
     WaitTimeoutError,
 )
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.pacing import seconds_to_next_look, spread
+from airflow_mapbox.uploads.pacing import seconds_to_next_look, spread, spread_after_throttles
 
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.client import UploadsClient
@@ -59,6 +59,7 @@ class Watch:
     :param progress: as last seen, from 0 to 1; None where the upload has not been seen yet.
     :param moved: when the progress was first seen to be what it is.
     :param tileset: of the upload, once it has been seen.
+    :param throttled: looks in a row that met a rate limit.
     """
 
     upload_id: str
@@ -66,6 +67,7 @@ class Watch:
     progress: float | None = None
     moved: float | None = None
     tileset: str | None = None
+    throttled: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON."""
@@ -135,7 +137,7 @@ def judge(
     :raises MapboxError: what no further look would mend.
     """
     ceiling = float("inf") if terms.ceiling is None else max(terms.floor, terms.ceiling)
-    least, error = terms.floor, None
+    least, error, throttled = terms.floor, None, 0
     if isinstance(seen, Upload):
         if seen.is_failed:
             raise UploadFailedError(seen)
@@ -152,7 +154,8 @@ def judge(
     else:
         error = seen
         if isinstance(seen, ThrottledError):
-            pause = least = max(terms.floor, seen.retry_after)
+            pause = least = max(terms.floor, seen.retry_after + spread_after_throttles(watch.throttled, rng))
+            throttled = watch.throttled + 1
         elif isinstance(seen, NotFoundError):
             if watch.moved is not None or now - watch.since >= FRESH_SECONDS:
                 raise _gone(watch, seen)
@@ -165,7 +168,7 @@ def judge(
         if now >= terms.deadline:
             raise timed_out(watch, now)
         pause = min(pause, terms.deadline - now)
-    return Next(watch, pause=pause, least=least, error=error)
+    return Next(replace(watch, throttled=throttled), pause=pause, least=least, error=error)
 
 
 def look(

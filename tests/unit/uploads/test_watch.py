@@ -84,7 +84,24 @@ def test_a_rate_limit_moves_the_next_look_to_the_reset_also_beyond_the_ceiling()
     following = after(throttled)
 
     assert (following.pause, following.least) == (400, 400)
-    assert following.watch == Watch(ID, since=CREATED)
+    assert following.watch == Watch(ID, since=CREATED, throttled=1)
+
+
+def test_looks_that_are_refused_again_and_again_part_more_widely_and_no_longer_once_one_is_let_pass() -> None:
+    throttled = ThrottledError("429.", status=429, message="", retry_after=60)
+    watch, pauses = Watch(ID, since=CREATED), []
+
+    for _ in range(12):
+        drawn = [after(throttled, watch, seed=seed) for seed in range(200)]
+        pauses.append(max(one.pause for one in drawn))
+        assert min(one.pause for one in drawn) < 70
+        watch = drawn[0].watch
+
+    assert pauses[0] == 60
+    assert 85 < pauses[1] <= 90
+    assert 110 < pauses[2] <= 120
+    assert 110 < pauses[-1] <= 120
+    assert after(seen(0.5), watch).watch.throttled == 0
 
 
 @pytest.mark.parametrize("error", [ServerError("503.", status=503, message=""), NoAnswerError("The connection broke.")])
