@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_mapbox.uploads.address import API_URL
 from airflow_mapbox.uploads.errors import ConfigurationError
@@ -72,6 +76,19 @@ def client_of(
         retry=retry,
         timeout=timeout or TIMEOUT,
     )
+
+
+def client_for(conn_id: str, retry: RetryPolicy | None) -> UploadsClient:
+    """
+    Make a client in a task, without the rest of the hook, which takes its time to import and which a look does not need.
+
+    :param conn_id: of the connection.
+    :param retry: how long one call may go on.
+    :raises ConfigurationError: where the connection is missing or cannot be used.
+    """
+    with suppress(AirflowNotFoundException):
+        return client_of(BaseHook.get_connection(conn_id), retry)
+    raise no_connection(conn_id)
 
 
 def _base_url(connection: Connection) -> str:

@@ -182,8 +182,8 @@ class StageAndCreateUploadOperator(BaseOperator):
 
     def _wait(self, context: Context, upload_id: str) -> dict[str, Any]:
         """Look once, and come again or go on in the triggerer where it has not ended."""
-        from airflow_mapbox.hooks.uploads import MapboxUploadsHook
-        from airflow_mapbox.uploads.throttle import RetryPolicy
+        from airflow_mapbox.connections import client_for
+        from airflow_mapbox.uploads.throttle import ONE_TRY
 
         with airflow_errors(self.task_id):
             wait = TaskWait(upload_id, task_note(context, KEY), clock=self._clock)
@@ -192,8 +192,7 @@ class StageAndCreateUploadOperator(BaseOperator):
                 left = timedelta(seconds=max(1.0, (terms.deadline or 0) - self._clock()))
                 trigger = wait.trigger(self.mapbox_conn_id, terms)
                 self.defer(trigger=trigger, method_name=self.execute_complete.__name__, timeout=left)
-            hook = MapboxUploadsHook(self.mapbox_conn_id, retry=RetryPolicy(attempts=1, max_throttle_wait=0))
-            following = wait.look(hook.get_conn(), terms)
+            following = wait.look(client_for(self.mapbox_conn_id, ONE_TRY), terms)
         if following.upload is not None:
             return self._finished(context, following.upload)
         self.log.info("%s. Looking again in %.0f s; no worker slot is held until then.", following, following.pause)

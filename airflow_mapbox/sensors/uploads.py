@@ -20,8 +20,8 @@ from airflow_mapbox.waits import KEY, TaskWait, id_of, seconds, source_of
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mapbox.hooks.uploads import MapboxUploadsHook
     from airflow_mapbox.state import MemoryNote, TaskNote
+    from airflow_mapbox.uploads.client import UploadsClient
     from airflow_mapbox.uploads.models import Upload
     from airflow_mapbox.uploads.watch import Next, Terms
 
@@ -92,12 +92,11 @@ class UploadCompleteSensor(BaseSensorOperator):
         self._note: TaskNote | MemoryNote | None = None
 
     @cached_property
-    def hook(self) -> MapboxUploadsHook:
-        """The hook; a call of it is one request, which raises instead of waiting in the slot."""
-        from airflow_mapbox.hooks.uploads import MapboxUploadsHook
-        from airflow_mapbox.uploads.throttle import RetryPolicy
+    def _client(self) -> UploadsClient:
+        from airflow_mapbox.connections import client_for
+        from airflow_mapbox.uploads.throttle import ONE_TRY
 
-        return MapboxUploadsHook(self.mapbox_conn_id, retry=RetryPolicy(attempts=1, max_throttle_wait=0))
+        return client_for(self.mapbox_conn_id, ONE_TRY)
 
     def execute(self, context: Context) -> Any:
         """
@@ -132,7 +131,7 @@ class UploadCompleteSensor(BaseSensorOperator):
                     method_name=self.execute_complete.__name__,
                     timeout=datetime.timedelta(seconds=self.timeout),
                 )
-            self._next = wait.look(self.hook.get_conn(), self._terms(wait))
+            self._next = wait.look(self._client, self._terms(wait))
         self.log.info("%s", self._next)
         if self._next.upload is None:
             return PokeReturnValue(is_done=False)

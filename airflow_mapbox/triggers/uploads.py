@@ -18,7 +18,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_mapbox.connections import client_of, no_connection
 from airflow_mapbox.events import told
 from airflow_mapbox.uploads.poller import Poller
-from airflow_mapbox.uploads.throttle import RetryPolicy
+from airflow_mapbox.uploads.throttle import ONE_TRY
 from airflow_mapbox.uploads.watch import Terms, Watch
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class _Connector:
         # What the client is made of, and no extra: reading that would call the supervisor from the event loop.
         made_of = tuple(getattr(connection, name) for name in _FIELDS)
         if self._client is None or made_of != self._made_of:
-            make = partial(client_of, connection, RetryPolicy(attempts=1, max_throttle_wait=0), timeout=_TIMEOUT)
+            make = partial(client_of, connection, ONE_TRY, timeout=_TIMEOUT)
             self._client = await asyncio.get_running_loop().run_in_executor(_EXECUTOR, make)
             self._made_of = made_of
         return self._client
