@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -87,17 +87,20 @@ def write_feed(path: Path, days: int) -> Path:
 
 
 @contextmanager
-def stack_for(folder: Path, *, window: float | None, deferred: bool) -> Iterator[Stack]:
+def stack_for(
+    folder: Path, *, window: float | None, deferred: bool, airflow_options: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
     """
     Start Airflow, all but its scheduler, and an emulator for one backfill.
 
     :param folder: for all that they keep.
     :param window: seconds in which 30 requests are allowed; None for no limit and instant processing.
     :param deferred: wait in the triggerer.
+    :param airflow_options: further settings.
     """
     limited = ("--rate-limit", str(LIMIT), "--rate-window", f"{window:g}") if window else ("--rate-limit", "0")
     options = (*limited, "--processing-seconds", "3" if window else "0")
-    settings = {"AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": str(deferred)}
+    settings = {"AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": str(deferred), **(airflow_options or {})}
     with Stack(
         folder, emulator_options=options, airflow_options=settings, triggerer=deferred, scheduler=False
     ) as stack:
