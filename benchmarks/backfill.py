@@ -41,15 +41,28 @@ class Outcome:
     :param seconds: from the start of a scheduler that finds the backfill to Airflow's word that it is complete.
     :param runs: by state.
     :param tries: of tasks, by task, state and number of the try.
-    :param tilesets: of the account's uploads, by id.
-    :param asked: requests to the emulator, by endpoint and status.
+    :param uploads: of the account, as the API shows them.
+    :param seen: requests to the emulator, as it shows them.
     """
 
     seconds: float
     runs: Counter[str]
     tries: Counter[tuple[str, str, int]]
-    tilesets: Counter[str]
-    asked: Counter[tuple[str, int]]
+    uploads: list[dict[str, Any]]
+    seen: list[dict[str, Any]]
+
+    @property
+    def asked(self) -> Counter[tuple[str, int]]:
+        """Requests by endpoint (credentials, create, status, list) and status."""
+        return Counter((_endpoint(one), one["status"]) for one in self.seen)
+
+    def looks(self) -> dict[str, list[float]]:
+        """Give the times at which each upload was looked at by itself."""
+        found: dict[str, list[float]] = {upload["id"]: [] for upload in self.uploads}
+        for one in self.seen:
+            if _endpoint(one) == "status" and one["status"] == 200:
+                found[one["path"].rpartition("/")[2]].append(one["time"])
+        return found
 
     @property
     def counted(self) -> int:
@@ -63,7 +76,7 @@ class Outcome:
         :param days: that were backfilled.
         """
         wanted = {(task, "success", 1): days for task in TASKS}
-        uploads = Counter(self.tilesets.values())
+        uploads = Counter(Counter(upload["tileset"] for upload in self.uploads).values())
         if self.runs != {"success": days} or self.tries != wanted or uploads != {1: days}:
             raise StackError(f"runs {self.runs}, tasks {self.tries}, tilesets by number of uploads {uploads}")
 
@@ -149,27 +162,21 @@ def backfill(stack: Stack, days: int, *, at_once: int = 16, patience: float = 72
         if task["dag_run_id"] in ids
     ]
     # Counted before the list is asked for below.
-    asked = asked_of(stack)
+    seen = requests.get(f"{stack.emulator.url}/_emulator/requests", timeout=30).json()
     return Outcome(
         seconds,
         Counter(run["state"] for run in runs),
         Counter((task["task_id"], task["state"], task["try_number"]) for task in tasks),
-        Counter(upload["tileset"] for upload in _uploads(stack)),
-        asked,
+        list(_uploads(stack)),
+        seen,
     )
 
 
-def asked_of(stack: Stack) -> Counter[tuple[str, int]]:
-    """
-    Count the requests that the emulator has had.
-
-    :param stack: that is running.
-    :return: by endpoint (credentials, create, status, list) and status.
-    """
-    found = requests.get(f"{stack.emulator.url}/_emulator/requests", timeout=30).json()
-    account = f"/uploads/v1/{stack.emulator.account}"
-    names = {("POST", f"{account}/credentials"): "credentials", ("POST", account): "create", ("GET", account): "list"}
-    return Counter((names.get((one["method"], one["path"]), "status"), one["status"]) for one in found)
+def _endpoint(request: Mapping[str, Any]) -> str:
+    parts = request["path"].split("/")[3:]  # behind /uploads/v1
+    if request["method"] == "POST":
+        return "create" if len(parts) == 1 else "credentials"
+    return "list" if len(parts) == 1 else "status"
 
 
 def _pages(stack: Stack, path: str, key: str) -> Iterator[dict[str, Any]]:

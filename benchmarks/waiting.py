@@ -15,7 +15,7 @@ import math
 import random
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -153,7 +153,7 @@ class Simulation:
         self.jobs = [Job(number, seconds=taken) for number, taken in seconds]
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = 0
-        self._free = [START] * world.workers
+        self._free = [0.0] * world.workers
         self.asked = 0
 
     def at(self, when: float, what: Callable[[float], None]) -> None:
@@ -194,6 +194,26 @@ class Simulation:
     def rescheduled(self, pace: Pace) -> None:
         """Wait by a task for each upload that looks, gives its slot back, and comes again."""
 
+        look = self._look(pace)
+        self.create(lambda job, now: self.on_worker(now, lambda ready: look(job, ready)))
+        self.run()
+
+    def replay(self, moments: Sequence[tuple[float, float]], pace: Pace) -> None:
+        """
+        Go on from what was seen of a real run: when each upload was created, and when it was looked at first.
+
+        :param moments: of each upload, unix time.
+        :param pace: of the further looks.
+        """
+        look = self._look(pace)
+        for job, (created, first) in zip(self.jobs, moments, strict=True):
+            job.created, job.watch = created, Watch(str(job.number), since=first)
+            for _ in range(2):
+                self.at(created, lambda now: self.limit.ask(now) and None)
+            self.at(first, lambda now, job=job: look(job, now))  # type: ignore[misc]
+        self.run()
+
+    def _look(self, pace: Pace) -> Callable[[Job, float], None]:
         def look(job: Job, now: float) -> None:
             job.began = now if job.began is None else job.began
             reset = self.limit.ask(now)
@@ -209,8 +229,7 @@ class Simulation:
                 return
             self.at(now + pause, lambda again: self.on_worker(again, lambda ready: look(job, ready)))
 
-        self.create(lambda job, now: self.on_worker(now, lambda ready: look(job, ready)))
-        self.run()
+        return look
 
     def deferred(self) -> None:
         """Wait by one poller: a request for each hundred uploads that are waited for, and one for each it misses."""
@@ -370,7 +389,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--uploads", type=int, default=World.uploads)
     parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--arrivals", type=float, nargs="+", default=(6.0, 10.0), help="uploads a minute")
+    parser.add_argument("--arrivals", type=float, nargs="+", default=(5.0, 8.0), help="uploads a minute")
     given = parser.parse_args()
     for arrivals in given.arrivals:
         world = World(uploads=given.uploads, arrivals=arrivals)
