@@ -80,7 +80,7 @@ def client_of(
 
 def client_for(conn_id: str, retry: RetryPolicy | None) -> UploadsClient:
     """
-    Make a client in a task, without the rest of the hook, which takes its time to import and which a look does not need.
+    Make a client in a task, without the rest of the hook, which a look does not need and which takes time to import.
 
     :param conn_id: of the connection.
     :param retry: how long one call may go on.
