@@ -135,7 +135,7 @@ def test_each_trigger_hears_of_its_own_upload_only(account: Account) -> None:
 
 
 def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that_fell_off_the_list(
-    account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = account.create(3)
     account.create(200)  # somebody else's
@@ -152,11 +152,8 @@ def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that
         return 0
 
     monkeypatch.setattr(Poller, "_round", counted)
-    caplog.set_level(logging.WARNING, "asyncio")
 
     async def story() -> None:
-        loop = asyncio.get_running_loop()
-        loop.slow_callback_duration = SLOW
         tasks = [asyncio.create_task(event_of(trigger(upload_id))) for upload_id in ids]
         await until(lambda: len(rounds) >= 4)
         await asyncio.to_thread(account.finish, *ids)
@@ -164,15 +161,36 @@ def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that
         assert [event["upload"]["id"] for event in events] == ids
         assert {event["upload"]["complete"] for event in events} == {True}
 
-    asyncio.run(story(), debug=True)
-
+    run(story())
     assert max(rounds) <= 5 + len(old)
     assert account.asked["list"] <= 5 * len(rounds)
     assert account.asked["single"] >= len(old)
     assert threads <= {1, 2}
-    # Starting and gathering five hundred tasks at once is the test's own doing.
-    slow = [record.getMessage() for record in caplog.records if " took " in record.getMessage()]
-    assert not [message for message in slow if "coro=<test_" not in message]
+
+
+def test_five_hundred_waits_do_not_hold_up_the_loop(account: Account, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "asyncio")
+
+    async def story(ids: list[str]) -> None:
+        asyncio.get_running_loop().slow_callback_duration = SLOW
+        before = account.asked["list"]
+        account.emulator.faults.add("delay", seconds=3 * SLOW, times=5)
+        tasks = [asyncio.create_task(event_of(trigger(upload_id))) for upload_id in ids]
+        await until(lambda: account.asked["list"] >= before + 10)
+        await asyncio.to_thread(account.finish, *ids)
+        await asyncio.gather(*tasks)
+
+    # What blocks the loop does so each time; other work on the machine does not.
+    slow: list[str] = []
+    for _ in range(4):
+        caplog.clear()
+        asyncio.run(story(account.create(500)), debug=True)
+        found = [record.getMessage() for record in caplog.records if " took " in record.getMessage()]
+        # Starting and gathering five hundred tasks at once is the test's own doing.
+        slow = [message for message in found if "coro=<test_" not in message]
+        if not slow:
+            return
+    pytest.fail("\n".join(slow))
 
 
 def test_waits_that_other_uploads_stand_between_are_found_without_a_request_for_each(account: Account) -> None:
