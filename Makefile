@@ -43,6 +43,7 @@ big: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(IN_VENV)/python -m benchmarks.export
+	$(IN_VENV)/python -m benchmarks.overlap
 
 lint: $(INSTALLED)
 	$(IN_VENV)/ruff check .

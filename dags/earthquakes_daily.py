@@ -91,6 +91,7 @@ def earthquakes_daily() -> None:
         source=export()["path"],
         tileset="earthquakes-{{ data_interval_start | ds_nodash }}",
         name="Earthquakes of {{ data_interval_start | ds }}",
+        retries=2,  # a retry never makes a second upload
     )
     UploadCompleteSensor(task_id="wait", upload_id=upload.output["id"])
 

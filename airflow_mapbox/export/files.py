@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 _PIECE = 1 << 20
+_SYNC = 16 << 20
 
 
 class WholeFile:
@@ -18,6 +20,10 @@ class WholeFile:
         # Exclusive, and with the permissions that the process gives to every new file.
         self._file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb", buffering=0)
         self._path = path
+        # Bytes go to the disk while further ones are made, so that little is left to wait for at the end.
+        self._syncing = ThreadPoolExecutor(1, thread_name_prefix="export-sync")
+        self._synced: Future[None] | None = None
+        self._since = 0
         self.discarded = False
 
     def write(self, data: bytes) -> None:
@@ -29,6 +35,10 @@ class WholeFile:
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
+        self._since += len(data)
+        if self._since >= _SYNC and (self._synced is None or self._synced.done()):
+            self._synced = self._syncing.submit(os.fdatasync, self._file.fileno())
+            self._since = 0
 
     def written(self) -> Iterator[bytes]:
         """Give what was written so far, in pieces."""
@@ -42,11 +52,15 @@ class WholeFile:
 
     def close(self) -> None:
         """Make sure that what was written outlasts a power cut, and close."""
+        self._syncing.shutdown()
+        if self._synced is not None:
+            self._synced.result()  # a disk tells of an error once, and it may have told there
         os.fsync(self._file.fileno())
         self._file.close()
 
     def abandon(self) -> None:
         """Close without ceremony."""
+        self._syncing.shutdown(cancel_futures=True)
         self._file.close()
 
 

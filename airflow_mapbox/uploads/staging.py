@@ -156,10 +156,14 @@ class Staging:
         with self._source.open() as stream:
             # In a list, so that whoever sends it is the last to hold it: a part counts in memory.
             first = [self._next_part(stream, part_size)]
-            if len(first[0]) < part_size:
-                self._send_whole(first.pop())
-            else:
-                self._send_in_parts(first, stream, part_size)
+            try:
+                if len(first[0]) < part_size:
+                    self._send_whole(first.pop())
+                else:
+                    self._send_in_parts(first, stream, part_size)
+            except StagingError:
+                self._check_cancelled()  # what fails once the parts are taken back fails because of that
+                raise
         seconds = max(self._clock() - started, 1e-3)
         log.info(
             "Staged %s: %s bytes in %.1f s (%.1f MB/s)",

@@ -19,6 +19,11 @@ STAGING = (Step.FIRST_PART, Step.LAST_PART)
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
 
+def unfinished_multiparts(emulator: Emulator) -> set[str]:
+    """Give the uploads in parts that were begun at the bucket and neither completed nor aborted."""
+    return set(emulator._started._gate.backend._bucket.multiparts)
+
+
 def assert_one_whole_upload(task: Task, outcome: dict[str, Any], made_of: dict[str, str]) -> None:
     task.await_idle()
     uploads = task.uploads()
@@ -58,6 +63,20 @@ def test_a_large_file_has_one_upload_wherever_its_task_dies(
 
     assert_one_whole_upload(task, outcome, made_of)
     assert_no_secret(task)
+
+
+@pytest.mark.parametrize("step", STAGING, ids=str)
+def test_a_task_that_is_asked_to_end_while_it_stages_takes_its_parts_back(
+    make_task: MakeTask, emulator: Emulator, large: Path, step: Step
+) -> None:
+    task = make_task(large)
+    before = unfinished_multiparts(emulator)
+
+    task.end(*task.start((step, signal.SIGTERM)))
+
+    assert unfinished_multiparts(emulator) == before
+    assert task.uploads() == []
+    assert task.outcomes[0].get("error") == "StagingStoppedError" or "died" in task.outcomes[0]
 
 
 @pytest.mark.parametrize("second", [Step.NOTED, Step.SENT, Step.ANSWERED, Step.RETURNED], ids=str)

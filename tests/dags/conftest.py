@@ -80,7 +80,11 @@ class Outcome:
 
 @pytest.fixture
 def run_dag(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], task_logs: Callable[[], str], database_dump: Callable[[], str]
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    task_logs: Callable[[], str],
+    database_dump: Callable[[], str],
 ) -> Callable[..., Outcome]:
     """Run a DAG of the operators that a function makes, and give what came of it."""
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
@@ -93,9 +97,12 @@ def run_dag(
         bag.bag_dag(dag)
         sync_bag_to_db(bag, "dags-folder", None)
         capfd.readouterr()
+        caplog.clear()
         outcome = dag.test(logical_date=datetime(2018, 2, 1, tzinfo=UTC), **options)
         captured = capfd.readouterr()
-        return Outcome(outcome, "\n".join((captured.out, captured.err, task_logs(), database_dump())))
+        # Airflow's handler writes to what stood in for stdout when it was made, which may be another stream.
+        written = (captured.out, captured.err, caplog.text, task_logs(), database_dump())
+        return Outcome(outcome, "\n".join(written))
 
     return run
 

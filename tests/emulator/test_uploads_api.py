@@ -231,7 +231,7 @@ class TestCreate:
 
 class TestStatus:
     def test_progress_rises_and_is_1_only_with_complete(self, tmp_path: Path) -> None:
-        settings = EmulatorSettings(account="acme", processing_seconds=0.5, rate_limit=0)
+        settings = EmulatorSettings(account="acme", processing_seconds=2.0, rate_limit=0)
         with Emulator(tmp_path, settings=settings) as emulator:
             acme = Account(emulator)
             upload = acme.create(acme.stage(TOWNS)["url"]).json()

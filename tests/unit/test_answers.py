@@ -39,7 +39,7 @@ def upload(tmp_path: Path) -> Any:
     """Upload a point."""
     path = tmp_path / "point.geojson"
     path.write_text('{"type": "Point", "coordinates": [7.1, 50.7]}')
-    return lambda: MapboxUploadsHook().upload(path, "points")
+    return lambda: MapboxUploadsHook().upload(path, "points", if_active="fail")
 
 
 def test_a_failed_upload_has_failed_to_the_hook_and_to_the_sensor(emulator: Emulator, upload: Any) -> None:

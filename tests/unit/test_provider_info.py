@@ -52,6 +52,33 @@ def test_every_module_that_it_names_can_be_imported(section: str) -> None:
             importlib.import_module(module)
 
 
+def test_airflow_finds_the_decorator() -> None:
+    from airflow.sdk import task
+
+    from airflow_mapbox.decorators.uploads import mapbox_upload_task
+
+    assert task.mapbox_upload is mapbox_upload_task
+
+
+def test_airflow_finds_the_commands() -> None:
+    (path,) = get_provider_info()["cli"]
+    module, _, name = path.rpartition(".")
+    (mapbox,) = getattr(importlib.import_module(module), name)()
+    (uploads,) = mapbox.subcommands
+
+    assert (mapbox.name, uploads.name) == ("mapbox", "uploads")
+    assert [command.name for command in uploads.subcommands] == ["upload", "list", "show", "wait", "delete"]
+
+
+def test_the_commands_cost_airflows_start_nothing() -> None:
+    code = (
+        "import sys, airflow_mapbox.cli.definition\n"
+        "print([name for name in ('requests', 'boto3', 'geopandas', 'pyarrow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_airflow_lists_the_provider_and_its_version(providers: Any) -> None:
     import airflow_mapbox
 

@@ -529,6 +529,19 @@ class TestCancelling:
         assert (s3.aborted, s3.stored) == (True, None)
         assert s3.count("part") < 10
 
+    def test_at_the_last_moment_is_told_as_such(self, credentials: StagingCredentials) -> None:
+        staging: Staging
+
+        def cancel(name: str, _arguments: object) -> None:
+            if name == "complete":
+                staging.cancel()
+                raise refused("NoSuchUpload")
+
+        staging = Staging(_source(_bytes(2 * PART)), credentials, FakeS3(cancel), options=StagingOptions(PART))
+
+        with pytest.raises(StagingStoppedError):
+            staging.run()
+
     def test_before_anything_was_sent_sends_nothing(self, credentials: StagingCredentials) -> None:
         s3 = FakeS3()
         staging = Staging(_source(b"12345"), credentials, s3)
