@@ -91,11 +91,12 @@ class TaskLedger:
 
     ``entry`` is what was last read or written here.
 
-    :param note: that the entry is kept in.
+    :param store: ``context["task_state_store"]``.
+    :param max_tries: of the task instance; see :class:`TaskNote`.
     """
 
-    def __init__(self, note: TaskNote) -> None:
-        self._note = note
+    def __init__(self, store: Any, max_tries: int) -> None:
+        self._note = TaskNote(store, max_tries, KEY)
         self.entry: Entry | None = None
 
     def read(self) -> Entry | None:
@@ -140,8 +141,10 @@ def task_ledger(context: Context) -> TaskLedger | MemoryLedger:
 
     :param context: of the task; without a state store the ledger ends with the process.
     """
-    note = task_note(context, KEY)
-    return TaskLedger(note) if isinstance(note, TaskNote) else MemoryLedger()
+    values = cast("dict[str, Any]", context)
+    if "task_state_store" not in values:
+        return MemoryLedger()
+    return TaskLedger(values["task_state_store"], values["ti"].max_tries)
 
 
 def _failed(what: str, error: Exception) -> LedgerError:
