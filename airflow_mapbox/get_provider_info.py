@@ -22,6 +22,7 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [{"integration-name": integration, "python-modules": ["airflow_mapbox.hooks.uploads"]}],
         "operators": [{"integration-name": integration, "python-modules": ["airflow_mapbox.operators.uploads"]}],
         "sensors": [{"integration-name": integration, "python-modules": ["airflow_mapbox.sensors.uploads"]}],
+        "triggers": [{"integration-name": integration, "python-modules": ["airflow_mapbox.triggers.uploads"]}],
         "task-decorators": [
             {"name": "mapbox_upload", "class-name": "airflow_mapbox.decorators.uploads.mapbox_upload_task"}
         ],

@@ -1,7 +1,8 @@
-"""The ledger in Airflow's task state store, which outlives a task's tries and its clearing."""
+"""What a task writes into Airflow's task state store, which outlives its tries and its clearing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_mapbox.uploads.errors import LedgerError
@@ -11,26 +12,91 @@ from airflow_mapbox.uploads.redaction import redact
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+
 KEY = "mapbox_upload"
+
+
+class TaskNote:
+    """
+    A small JSON note of one task of one run, which outlives its tries.
+
+    Airflow refuses a write of a try that another has replaced.
+
+    :param store: ``context["task_state_store"]``.
+    :param max_tries: of the task instance. It changes when a task is cleared and stays the same when it is retried, and
+        the store survives both: notes of another value are an earlier intent's.
+    :param key: of the note.
+    """
+
+    def __init__(self, store: Any, max_tries: int, key: str) -> None:
+        self._store = store
+        self._max_tries = max_tries
+        self._key = key
+
+    def read(self) -> dict[str, Any] | None:
+        """
+        Give the note of this intent.
+
+        :raises LedgerError: where it cannot be read.
+        """
+        failure: LedgerError
+        try:
+            value = self._store.get(self._key)
+        except Exception as error:
+            failure = _failed("read", error)
+        else:
+            if not isinstance(value, dict) or value.get("max_tries") != self._max_tries:
+                return None
+            return {name: held for name, held in value.items() if name != "max_tries"}
+        raise failure
+
+    def write(self, value: Mapping[str, Any]) -> None:
+        """
+        Replace the note.
+
+        :param value: JSON.
+        :raises LedgerError: where Airflow does not take it.
+        """
+        failure: LedgerError
+        try:
+            self._store.set(self._key, {"max_tries": self._max_tries, **value})
+        except Exception as error:
+            failure = _failed("written", error)
+        else:
+            return
+        raise failure
+
+
+class MemoryNote:
+    """A note that ends with the process."""
+
+    def __init__(self) -> None:
+        self._value: dict[str, Any] | None = None
+
+    def read(self) -> dict[str, Any] | None:
+        """Give the note."""
+        return self._value
+
+    def write(self, value: Mapping[str, Any]) -> None:
+        """Replace the note."""
+        self._value = dict(value)
 
 
 class TaskLedger:
     """
     The ledger of one task of one run.
 
-    Airflow refuses a write of a try that another has replaced, which is what keeps a process that was taken for dead
-    from creating an upload beside its successor.
+    That a replaced try cannot write is what keeps a process that was taken for dead from creating an upload beside its
+    successor.
 
     ``entry`` is what was last read or written here.
 
     :param store: ``context["task_state_store"]``.
-    :param max_tries: of the task instance. It changes when a task is cleared and stays the same when it is retried, and
-        the store survives both: entries of another value are an earlier intent's.
+    :param max_tries: of the task instance; see :class:`TaskNote`.
     """
 
     def __init__(self, store: Any, max_tries: int) -> None:
-        self._store = store
-        self._max_tries = max_tries
+        self._note = TaskNote(store, max_tries, KEY)
         self.entry: Entry | None = None
 
     def read(self) -> Entry | None:
@@ -39,17 +105,11 @@ class TaskLedger:
 
         :raises LedgerError: where it cannot be read.
         """
-        failure: LedgerError
-        try:
-            value = self._store.get(KEY)
-        except Exception as error:
-            failure = _failed("read", error)
-        else:
-            if not isinstance(value, dict) or value.get("max_tries") != self._max_tries:
-                return None
-            self.entry = Entry.from_json(value)
-            return self.entry
-        raise failure
+        value = self._note.read()
+        if value is None:
+            return None
+        self.entry = Entry.from_json(value)
+        return self.entry
 
     def write(self, entry: Entry) -> None:
         """
@@ -57,23 +117,29 @@ class TaskLedger:
 
         :raises LedgerError: where Airflow does not take it.
         """
-        failure: LedgerError
-        try:
-            self._store.set(KEY, {"max_tries": self._max_tries, **entry.to_json()})
-        except Exception as error:
-            failure = _failed("written", error)
-        else:
-            self.entry = entry
-            return
-        raise failure
+        self._note.write(entry.to_json())
+        self.entry = entry
+
+
+def task_note(context: Context, key: str) -> TaskNote | MemoryNote:
+    """
+    Give a note of the task that runs.
+
+    :param context: of the task; one without a state store, as in a test that calls ``poke`` itself, has a note that
+        ends with the process.
+    :param key: of the note.
+    """
+    values = cast("dict[str, Any]", context)
+    if "task_state_store" not in values:
+        return MemoryNote()
+    return TaskNote(values["task_state_store"], values["ti"].max_tries, key)
 
 
 def task_ledger(context: Context) -> TaskLedger | MemoryLedger:
     """
     Give the ledger of the task that runs.
 
-    :param context: of the task; one without a state store, as in a test that calls ``execute`` itself, has a ledger
-        that ends with the process.
+    :param context: of the task; without a state store the ledger ends with the process.
     """
     values = cast("dict[str, Any]", context)
     if "task_state_store" not in values:

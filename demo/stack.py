@@ -49,6 +49,8 @@ class Stack:
     :param emulator_port: of the emulator; 0 takes a free one.
     :param emulator_options: further command line options of the emulator.
     :param airflow_options: further ``AIRFLOW__SECTION__KEY`` settings.
+    :param triggerer: start a triggerer too, for deferred tasks.
+    :param scheduler: start the scheduler with the rest.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class Stack:
         emulator_port: int = 0,
         emulator_options: tuple[str, ...] = (),
         airflow_options: Mapping[str, str] | None = None,
+        triggerer: bool = False,
+        scheduler: bool = True,
     ) -> None:
         self.folder = folder.resolve()
         self.home = self.folder / "airflow"
@@ -69,6 +73,8 @@ class Stack:
         self._emulator_port = _port(emulator_port)
         self._emulator_options = emulator_options
         self._airflow_options = dict(airflow_options or {})
+        self._triggerer = triggerer
+        self._scheduler = scheduler
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._session = requests.Session()
         self._session.trust_env = False  # all of it is on the loopback, which is for no proxy
@@ -127,7 +133,10 @@ class Stack:
         self._start_emulator()
         self._migrate()
         self._airflow("api-server", "api-server")
-        self._airflow("scheduler", "scheduler")
+        if self._scheduler:
+            self.start_scheduler()
+        if self._triggerer:
+            self._airflow("triggerer", "triggerer")
         self._await_emulator()
         self._await("Airflow's API server", lambda: self._answers(f"{self.url}/api/v2/version"))
         token = self._session.get(f"{self.url}/auth/token", timeout=10).json()["access_token"]
@@ -148,6 +157,10 @@ class Stack:
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         self._processes.clear()
+
+    def start_scheduler(self) -> None:
+        """Start the scheduler, where the stack came up without."""
+        self._airflow("scheduler", "scheduler")
 
     def __enter__(self) -> Stack:
         try:

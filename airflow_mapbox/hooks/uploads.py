@@ -13,11 +13,11 @@ from airflow.sdk import BaseHook, ObjectStoragePath
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
+from airflow_mapbox.connections import CONN_TYPE, check_connection, client_of, no_connection
 from airflow_mapbox.preflight import check_source
 from airflow_mapbox.uploads.address import API_URL, check_endpoint, refuse_secrets
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import (
-    ConfigurationError,
     MapboxError,
     NotFoundError,
     SourceError,
@@ -55,7 +55,7 @@ class MapboxUploadsHook(BaseHook):
 
     conn_name_attr = "mapbox_conn_id"
     default_conn_name = "mapbox_default"
-    conn_type = "mapbox"
+    conn_type = CONN_TYPE
     hook_name = "Mapbox"
 
     def __init__(
@@ -72,35 +72,16 @@ class MapboxUploadsHook(BaseHook):
 
     @cached_property
     def _connection(self) -> Connection:
-        connection: Connection | None = None
         with suppress(AirflowNotFoundException):
-            connection = self.get_connection(self.mapbox_conn_id)
-        if connection is None:
-            raise ConfigurationError(
-                f"There is no connection {self.mapbox_conn_id!r}. Make one of type mapbox in the UI under Admin, "
-                "Connections, with the secret token as its password, or name another in `mapbox_conn_id`. Outside of a "
-                f"task Airflow looks into AIRFLOW_CONN_{self.mapbox_conn_id.upper()} and the secrets backends only."
-            )
-        if connection.conn_type != self.conn_type:
-            raise ConfigurationError(
-                f"Connection {self.mapbox_conn_id!r} is of type {connection.conn_type!r}, not mapbox. Name a mapbox "
-                "connection in `mapbox_conn_id`."
-            )
-        return connection
+            return check_connection(self.get_connection(self.mapbox_conn_id))
+        raise no_connection(self.mapbox_conn_id)
 
     @cached_property
     def _client(self) -> UploadsClient:
         return self._make_client(self._retry)
 
     def _make_client(self, retry: RetryPolicy | None) -> UploadsClient:
-        connection = self._connection
-        if not connection.password:
-            raise ConfigurationError(
-                f"Connection {self.mapbox_conn_id!r} has no password: put the secret Mapbox token there."
-            )
-        client = UploadsClient(
-            connection.password, connection.login or None, base_url=_base_url(connection), retry=retry
-        )
+        client = client_of(self._connection, retry)
         if client.base_url != API_URL and self._s3_endpoint is None:
             self.log.warning(
                 "Connection %r names a host of its own (%s) and no s3_endpoint_url: files are staged at Amazon's S3.",
@@ -279,6 +260,7 @@ class MapboxUploadsHook(BaseHook):
         *,
         timeout: float = 3600.0,
         poll_interval: float = 15.0,
+        stall_timeout: float | None = None,
         progress: Callable[[Upload], None] | None = None,
     ) -> Upload:
         """
@@ -287,13 +269,21 @@ class MapboxUploadsHook(BaseHook):
         :param upload_id: the id that creation gave.
         :param timeout: seconds to wait at most; processing is capped at one hour, two for MBTiles.
         :param poll_interval: seconds between two looks.
+        :param stall_timeout: seconds without progress that end the wait; None for any number.
         :param progress: called with the upload after each look.
         :return: the successful upload.
         :raises UploadFailedError: where processing failed, with Mapbox's message and a hint.
+        :raises UploadStalledError: where the progress has not moved for too long.
+        :raises UploadGoneError: where Mapbox does not know the upload.
         :raises WaitTimeoutError: where it has not ended in time.
         """
         return wait_for_upload(
-            self.get_conn(), upload_id, timeout=timeout, poll_interval=poll_interval, progress=progress
+            self.get_conn(),
+            upload_id,
+            timeout=timeout,
+            poll_interval=poll_interval,
+            stall_timeout=stall_timeout,
+            progress=progress,
         )
 
     def _checked_and_staged(self, source: Source) -> StagedFile:
@@ -328,15 +318,6 @@ def _object_storage(source: SourceLike) -> SourceLike:
             "system, such as apache-airflow-providers-amazon[s3fs] for s3:// (the extra `s3` of this package)."
         )
     return path
-
-
-def _base_url(connection: Connection) -> str:
-    host = (connection.host or "").strip()
-    if not host:
-        return API_URL
-    if "://" not in host:
-        host = f"{connection.schema or 'https'}://{host}"
-    return f"{host}:{connection.port}" if connection.port else host
 
 
 def _describe_scopes(client: UploadsClient) -> tuple[bool, str]:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_mapbox.assets import last_published, remember, tilesets_of
+from airflow_mapbox.assets import announce, last_published, remember, tilesets_of
 from airflow_mapbox.exceptions import airflow_errors
-from airflow_mapbox.rescheduling import come_again
+from airflow_mapbox.rescheduling import come_again, seconds_until_exit_is_noticed
+from airflow_mapbox.state import task_ledger, task_note
 from airflow_mapbox.uploads.address import refuse_secrets
 from airflow_mapbox.uploads.ledger import Published
 from airflow_mapbox.uploads.models import check_display_name, check_tileset_part
 from airflow_mapbox.uploads.pacing import seconds_to_next_try
+from airflow_mapbox.waits import KEY, TaskWait, seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_mapbox.hooks.uploads import MapboxUploadsHook
     from airflow_mapbox.uploads.errors import UploadActiveError
+    from airflow_mapbox.uploads.models import Upload
     from airflow_mapbox.uploads.sources import SourceLike
+    from airflow_mapbox.uploads.watch import Terms
 
 IF_ACTIVE = ("wait", "fail", "skip")
 # Seconds that a rate limit is waited out in the worker slot; a longer one gives it back.
@@ -58,12 +63,20 @@ class StageAndCreateUploadOperator(BaseOperator):
     :param part_size: bytes of a part on the way to the staging bucket, 5 MiB to 5 GiB; chosen from the size where it is
         None.
     :param parts_in_flight: parts that are sent at the same time; this many of them are in memory at most.
+    :param wait_for_completion: end only when Mapbox has made the tileset, as
+        :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor` does in a task of its own; no worker slot is held
+        between two looks. The result is then the finished upload object.
+    :param deferrable: where it waits, do so in the triggerer; ``[operators] default_deferrable`` where it is not given.
+    :param wait_timeout: seconds to wait at most, retries included; processing is capped at one hour, two for MBTiles.
+    :param stall_timeout: seconds without any progress after which the wait fails; None for any number.
+    :raises MapboxUploadFailedError: where processing failed, or the wait ended otherwise as the sensor's does.
     :raises MapboxFailError: where a name, the source or the connection must be changed first; not retried.
     :raises MapboxTaskError: where S3, Mapbox or the network failed; retried as the task's ``retries`` say.
     """
 
     template_fields: Sequence[str] = ("source", "tileset", "name", "mapbox_conn_id")
     ui_color = "#dfe9ff"
+    _clock = staticmethod(time.time)
 
     def __init__(
         self,
@@ -77,6 +90,10 @@ class StageAndCreateUploadOperator(BaseOperator):
         skip_unchanged: bool = False,
         part_size: int | None = None,
         parts_in_flight: int = 4,
+        wait_for_completion: bool = False,
+        deferrable: bool | None = None,
+        wait_timeout: timedelta | float = 2.5 * 3600,
+        stall_timeout: timedelta | float | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("multiple_outputs", True)
@@ -94,6 +111,14 @@ class StageAndCreateUploadOperator(BaseOperator):
         self.skip_unchanged = skip_unchanged
         self.part_size = part_size
         self.parts_in_flight = parts_in_flight
+        self.wait_for_completion = wait_for_completion
+        if wait_for_completion:
+            self.outlets = [*self.outlets, tilesets_of(self.dag_id)]
+        if deferrable is None:
+            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
+        self.deferrable = deferrable
+        self.wait_timeout = seconds(wait_timeout)
+        self.stall_timeout = seconds(stall_timeout)
         self._running_hook: MapboxUploadsHook | None = None
         self._check_literals()
 
@@ -131,8 +156,68 @@ class StageAndCreateUploadOperator(BaseOperator):
         :param context: of the task.
         :return: the upload object.
         """
+        # A look at an upload that is waited for goes no further; a retry begins with what may have changed.
+        if self.wait_for_completion and context.get("task_reschedule_count"):
+            with airflow_errors():
+                known = task_note(context, KEY).read()
+            if known is not None:
+                return self._wait(context, known["upload_id"])
+        created = self._create(source, context)
+        return self._wait(context, created["id"]) if self.wait_for_completion else created
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """
+        Take the triggerer's word for how the upload ended, once it has been checked.
+
+        :param context: of the task.
+        :param event: what the trigger sent.
+        :return: the finished upload object.
+        """
+        from airflow_mapbox.events import heard
+
+        with airflow_errors(self.task_id):
+            known = task_note(context, KEY).read() or {}
+            upload = heard(event, known.get("upload_id", ""))
+        return self._finished(context, upload)
+
+    def _wait(self, context: Context, upload_id: str) -> dict[str, Any]:
+        """Look once, and come again or go on in the triggerer where it has not ended."""
+        from airflow_mapbox.connections import client_for
+        from airflow_mapbox.uploads.throttle import ONE_TRY
+
+        with airflow_errors(self.task_id):
+            wait = TaskWait(upload_id, task_note(context, KEY), clock=self._clock)
+            terms = self._terms(wait)
+            if self.deferrable:
+                left = timedelta(seconds=max(1.0, (terms.deadline or 0) - self._clock()))
+                trigger = wait.trigger(self.mapbox_conn_id, terms)
+                self.defer(trigger=trigger, method_name=self.execute_complete.__name__, timeout=left)
+            following = wait.look(client_for(self.mapbox_conn_id, ONE_TRY), terms)
+        if following.upload is not None:
+            return self._finished(context, following.upload)
+        self.log.info("%s. Looking again in %.0f s; no worker slot is held until then.", following, following.pause)
+        raise come_again(max(following.pause, following.least))
+
+    def _terms(self, wait: TaskWait) -> Terms:
+        from airflow_mapbox.uploads.watch import Terms
+
+        return Terms(
+            floor=seconds_until_exit_is_noticed(),
+            stall_timeout=self.stall_timeout,
+            deadline=None if self.wait_timeout is None else wait.watch.since + self.wait_timeout,
+        )
+
+    def _finished(self, context: Context, upload: Upload) -> dict[str, Any]:
+        """Do what follows from a tileset that is there, however it was waited for."""
+        self.log.info("Upload %s is done: tileset %s", upload.id, upload.tileset)
+        with airflow_errors(self.task_id):
+            entry = task_ledger(context).read()
+        made_from = {} if entry is None else entry.source_to_json()
+        announce(context, tilesets_of(self.dag_id), upload, made_from)
+        return upload.to_json() | {"source": made_from}
+
+    def _create(self, source: SourceLike, context: Context) -> dict[str, Any]:
         from airflow_mapbox.hooks.uploads import MapboxUploadsHook
-        from airflow_mapbox.state import task_ledger
         from airflow_mapbox.uploads.errors import (
             CreationUnknownError,
             ThrottledError,

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseSensorOperator, PokeReturnValue
+from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
+from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from airflow_mapbox.assets import announce, tilesets_of
-from airflow_mapbox.exceptions import airflow_errors
+from airflow_mapbox.exceptions import MapboxTaskError, MapboxUploadTimeoutError, airflow_errors
 from airflow_mapbox.rescheduling import seconds_until_exit_is_noticed
-from airflow_mapbox.uploads.pacing import seconds_to_next_look
+from airflow_mapbox.waits import KEY, TaskWait, id_of, seconds, source_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+    from airflow_mapbox.state import MemoryNote, TaskNote
+    from airflow_mapbox.uploads.client import UploadsClient
     from airflow_mapbox.uploads.models import Upload
+    from airflow_mapbox.uploads.watch import Next, Terms
 
 
 class UploadCompleteSensor(BaseSensorOperator):
@@ -27,35 +32,49 @@ class UploadCompleteSensor(BaseSensorOperator):
 
     Each poke is one status request; between pokes no worker slot is held (``mode="reschedule"``). The next one is
     chosen from the upload's progress and the time it has taken: soon when it is nearly done, seldom when it has far to
-    go. A rate limit moves it to the limit's reset and is no failure. The result is the finished upload object.
+    go, and moved a little at random. A rate limit moves it to the limit's reset and is no failure; neither is a fault
+    of the server's, nor a fresh upload that Mapbox does not know for a moment.
+
+    With ``deferrable=True`` no worker is needed until the upload has ended: the triggerer asks for all uploads of a
+    connection together.
 
     :param upload_id: the id of an upload, or the whole result of
         :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator`, so that it can be mapped over.
     :param mapbox_conn_id: the connection.
-    :param poke_interval: seconds between two looks, at least. Rescheduled, never under 5 s more than ``[workers]
-        min_heartbeat_interval`` (10 s unless configured): a task that comes back before its last exit was noticed is
-        failed by the scheduler.
+    :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` where it is not given.
+    :param poke_interval: seconds between two looks, at least. Unless ``mode`` is ``"poke"``, never under 5 s more than
+        ``[workers] min_heartbeat_interval`` (10 s unless configured): a task that comes back before its last exit was
+        noticed is failed by the scheduler.
     :param max_wait: seconds between two looks, at most, but for a rate limit.
-    :param exponential_backoff: Airflow's own pacing instead of the one by progress.
-    :param timeout: seconds until the wait fails; processing is capped at one hour, two for MBTiles.
+    :param exponential_backoff: Airflow's own pacing instead of the one by progress; without effect where deferred.
+    :param timeout: seconds until the wait fails, counted anew at each of the task's ``retries``; processing is capped
+        at one hour, two for MBTiles.
+    :param total_timeout: seconds until the wait fails, from the first look of the first try on; None for no such bound.
+    :param stall_timeout: seconds without any progress after which the wait fails; None for any number.
     :raises MapboxUploadFailedError: where processing failed, with Mapbox's message and a hint; not retried, since the
         same upload would be read again.
-    :raises AirflowSensorTimeout: where it has not ended in time.
+    :raises MapboxUploadStalledError: where the progress has not moved for ``stall_timeout``.
+    :raises MapboxUploadGoneError: where Mapbox does not know the upload.
+    :raises MapboxUploadTimeoutError: where it has not ended in time; an ``AirflowSensorTimeout``.
     :raises MapboxFailError: where the connection or the id must be changed first.
     """
 
     template_fields: Sequence[str] = ("upload_id", "mapbox_conn_id")
     ui_color = "#e6f1f2"
+    _clock = staticmethod(time.time)
 
     def __init__(
         self,
         *,
         upload_id: str | Mapping[str, Any],
         mapbox_conn_id: str = "mapbox_default",
+        deferrable: bool | None = None,
         mode: str = "reschedule",
         poke_interval: datetime.timedelta | float = 5,
         max_wait: datetime.timedelta | float = 120,
         timeout: datetime.timedelta | float = 2.5 * 3600,
+        total_timeout: datetime.timedelta | float | None = None,
+        stall_timeout: datetime.timedelta | float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(mode=mode, poke_interval=poke_interval, max_wait=max_wait, timeout=timeout, **kwargs)
@@ -64,61 +83,137 @@ class UploadCompleteSensor(BaseSensorOperator):
         self.outlets = [*self.outlets, tilesets_of(self.dag_id)]
         self.upload_id = upload_id
         self.mapbox_conn_id = mapbox_conn_id
-        self._throttled_for = 0.0
-        self._seen: Upload | None = None
+        if deferrable is None:
+            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
+        self.deferrable = deferrable
+        self.total_timeout = seconds(total_timeout)
+        self.stall_timeout = seconds(stall_timeout)
+        self._next: Next | None = None
+        self._note: TaskNote | MemoryNote | None = None
 
     @cached_property
-    def hook(self) -> MapboxUploadsHook:
-        """The hook; it raises at a rate limit instead of waiting in the slot."""
-        from airflow_mapbox.hooks.uploads import MapboxUploadsHook
-        from airflow_mapbox.uploads.throttle import RetryPolicy
+    def _client(self) -> UploadsClient:
+        from airflow_mapbox.connections import client_for
+        from airflow_mapbox.uploads.throttle import ONE_TRY
 
-        return MapboxUploadsHook(self.mapbox_conn_id, retry=RetryPolicy(max_throttle_wait=0))
+        return client_for(self.mapbox_conn_id, ONE_TRY)
+
+    def execute(self, context: Context) -> Any:
+        """
+        Look once, or hand the wait to the triggerer.
+
+        :return: the finished upload object.
+        """
+        with self._timeout_told():
+            return super().execute(context)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the triggerer has waited, as :meth:`execute_complete` says, or fail as Airflow does."""
+        with self._timeout_told():
+            return super().resume_execution(next_method, next_kwargs, context)
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once."""
-        from airflow_mapbox.uploads.errors import ThrottledError
-        from airflow_mapbox.uploads.waiting import require_success
+        """
+        Look once; with ``deferrable``, defer instead.
 
-        self._throttled_for = 0.0
-        with airflow_errors():
-            try:
-                upload = require_success(self.hook.get_upload(_id_of(self.upload_id)))
-            except ThrottledError as error:
-                self._throttled_for = error.retry_after
-                self.log.info("The account's rate limit is spent; looking again in %.0f s", error.retry_after)
-                return PokeReturnValue(is_done=False)
-        self._seen = upload
-        if upload.is_successful:
-            announce(context, tilesets_of(self.dag_id), upload, _source_of(self.upload_id))
-        self.log.info("Upload %s of tileset %s: %.0f %%", upload.id, upload.tileset, upload.progress * 100)
-        return PokeReturnValue(upload.is_successful, upload.to_json() if upload.is_successful else None)
+        Deferred from here, so that Airflow's own loop treats what goes wrong before it alike in both modes, and
+        without a look, so that five hundred waits that begin do not ask five hundred times.
+        """
+        self._next = None
+        with self._errors():
+            wait = self._wait(context)
+            if self.deferrable:
+                terms = self._terms(wait, timeout=self.timeout)
+                trigger = wait.trigger(self.mapbox_conn_id, terms)
+                self.log.info("Upload %s is waited for by the triggerer", wait.watch.upload_id)
+                self.defer(
+                    trigger=trigger,
+                    method_name=self.execute_complete.__name__,
+                    timeout=datetime.timedelta(seconds=self.timeout),
+                )
+            self._next = wait.look(self._client, self._terms(wait))
+        self.log.info("%s", self._next)
+        if self._next.upload is None:
+            return PokeReturnValue(is_done=False)
+        return PokeReturnValue(is_done=True, xcom_value=self._finished(context, self._next.upload))
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """
+        Take the triggerer's word for how the upload ended, once it has been checked.
+
+        :param context: of the task.
+        :param event: what the trigger sent.
+        :return: the finished upload object.
+        """
+        from airflow_mapbox.events import heard
+
+        with self._errors():
+            upload = heard(event, id_of(self.upload_id))
+        return self._finished(context, upload)
+
+    def _finished(self, context: Context, upload: Upload) -> dict[str, Any]:
+        """Do what follows from a tileset that is there, in either mode."""
+        self.log.info("Upload %s is done: tileset %s", upload.id, upload.tileset)
+        announce(context, tilesets_of(self.dag_id), upload, source_of(self.upload_id))
+        return upload.to_json()
+
+    def _wait(self, context: Context) -> TaskWait:
+        from airflow_mapbox.state import task_note
+
+        upload_id = id_of(self.upload_id)
+        if self._note is None:
+            self._note = task_note(context, KEY)
+        return TaskWait(upload_id, self._note, clock=self._clock)
+
+    def _terms(self, wait: TaskWait, *, timeout: float | None = None) -> Terms:
+        from airflow_mapbox.uploads.watch import Terms
+
+        ends = [] if timeout is None else [self._clock() + timeout]
+        if self.total_timeout is not None:
+            ends.append(wait.watch.since + self.total_timeout)
+        return Terms(
+            floor=self._floor,
+            ceiling=self.max_wait.total_seconds() if self.max_wait else None,
+            stall_timeout=self.stall_timeout,
+            deadline=min(ends, default=None),
+        )
+
+    @property
+    def _floor(self) -> float:
+        safe = seconds_until_exit_is_noticed() if self.reschedule or self.deferrable else 1.0
+        return max(self.poke_interval, safe)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            with airflow_errors(creator=" or ".join(sorted(self.upstream_task_ids))):
+                yield
+        except MapboxTaskError as error:
+            if self.soft_fail or self.never_fail:
+                self.log.warning("%s", error)  # Airflow's own line says that the task is skipped, and not why
+            raise
+
+    @contextmanager
+    def _timeout_told(self) -> Iterator[None]:
+        """Say which upload it was that Airflow's own timeout ended the wait for."""
+        try:
+            yield
+        except MapboxUploadTimeoutError:
+            raise
+        except AirflowSensorTimeout as error:
+            which = self._next or f"Upload {id_of(self.upload_id)}"
+            raise MapboxUploadTimeoutError(
+                f"{which}. {error} It goes on at Mapbox: clear this task to wait again, or give it a longer timeout."
+            ) from None
 
     def _get_next_poke_interval(
         self, started_at: datetime.datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
         """Give the seconds to the next look: by progress, after a rate limit's reset, and never sooner than safe."""
-        safe = seconds_until_exit_is_noticed() if self.reschedule else 1.0
-        floor = max(self.poke_interval, safe, self._throttled_for)
-        if self.exponential_backoff or self._seen is None:
-            return max(floor, super()._get_next_poke_interval(started_at, run_duration, poke_count))
-        ceiling = self.max_wait.total_seconds() if self.max_wait else float("inf")
-        return seconds_to_next_look(self._seen, self.hook.get_conn().server_now(), floor=floor, ceiling=ceiling)
-
-
-def _id_of(upload: str | Mapping[str, Any]) -> str:
-    from airflow_mapbox.uploads.errors import InvalidUploadIdError
-
-    upload_id = upload.get("id") if isinstance(upload, Mapping) else upload
-    if not isinstance(upload_id, str) or not upload_id or upload_id == "None":
-        raise InvalidUploadIdError(
-            f"There is no upload id: `upload_id` is {type(upload).__name__} without one. Give it the output of "
-            'StageAndCreateUploadOperator, as `upload.output["id"]` or `upload.output`.'
-        )
-    return upload_id
-
-
-def _source_of(upload: str | Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give what the operator's result tells of the source, where all of it was given."""
-    source = upload.get("source") if isinstance(upload, Mapping) else None
-    return source if isinstance(source, Mapping) else {}
+        if self._next is None or self.exponential_backoff:
+            pause = super()._get_next_poke_interval(started_at, run_duration, poke_count)
+        else:
+            pause = self._next.pause
+        pause = max(pause, self._floor if self._next is None else self._next.least)
+        self.log.info("Looking again in %.0f s", pause)
+        return pause

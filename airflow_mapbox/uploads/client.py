@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# Seconds for a connection, for the next bytes, and for a whole answer.
+TIMEOUT = (10.0, 30.0, 120.0)
 _PAGE = 100  # "The maximum number of statuses to return, up to 100" (Uploads API, "Retrieve recent upload statuses")
 _LARGEST_ANSWER = 8 * 2**20  # a list is at most one MB (same section); beyond this it is not the Uploads API
 _SHOWN_OF_FOREIGN_ANSWER = 120
@@ -152,7 +154,7 @@ class UploadsClient:
         username: str | None = None,
         *,
         base_url: str = API_URL,
-        timeout: tuple[float, float, float] = (10.0, 30.0, 120.0),
+        timeout: tuple[float, float, float] = TIMEOUT,
         retry: RetryPolicy | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,

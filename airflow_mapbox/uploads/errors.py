@@ -17,10 +17,12 @@ class MapboxError(Exception):
     :ivar retryable: whether the same call may succeed later with nothing changed. What is not retryable needs a
         person: another token, another name, other data.
     :ivar may_have_happened: whether the call may have taken effect all the same, because an answer to it was lost.
+    :ivar new_upload_may_help: whether the same data may do better in another upload.
     """
 
     retryable: bool = False
     may_have_happened: bool = False
+    new_upload_may_help: bool = False
 
 
 class ConfigurationError(MapboxError):
@@ -200,6 +202,7 @@ class UploadFailedError(MapboxError):
     def __init__(self, upload: Upload) -> None:
         self.upload = upload
         self.cause = explain_failure(upload.error or "")
+        self.new_upload_may_help = not self.cause.data_at_fault
         super().__init__(
             f"Upload {upload.id} of tileset {upload.tileset} failed in processing: "
             f"{upload.error or 'Mapbox gave no message'} {self.cause.hint}"
@@ -209,6 +212,22 @@ class UploadFailedError(MapboxError):
     def data_at_fault(self) -> bool:
         """Whether the same data would fail again, so that a new upload would be billed for nothing."""
         return self.cause.data_at_fault
+
+
+class UploadStalledError(MapboxError):
+    """The upload's progress has not moved for longer than the waiting side is ready to watch."""
+
+    new_upload_may_help = True
+
+
+class UploadGoneError(MapboxError):
+    """Mapbox does not know the upload, and it is not so fresh that this may change."""
+
+
+class InvalidEventError(MapboxError):
+    """What a trigger sent to its task tells of no upload's end."""
+
+    retryable = True
 
 
 class WaitTimeoutError(MapboxError):

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 from airflow_mapbox.uploads.models import Upload
+
+# The share by which a pause is made shorter or longer, so that waits that began together part.
+_JITTER = 0.2
+# Seconds after a rate limit's reset over which looks are spread, doubled with each refusal in a row.
+_SPREAD = 15.0
+_WIDEST_SPREAD = 60.0
 
 
 def seconds_to_next_look(upload: Upload, now: float, *, floor: float, ceiling: float) -> float:
@@ -24,6 +32,33 @@ def seconds_to_next_look(upload: Upload, now: float, *, floor: float, ceiling: f
     progress = min(max(upload.progress, 0.0), 1.0)
     left = elapsed * (1 - progress) / progress if progress else 2 * elapsed
     return max(floor, min(left / 2, ceiling))
+
+
+def spread(pause: float, rng: random.Random, *, floor: float, ceiling: float) -> float:
+    """
+    Move a pause at random by up to a fifth, within its bounds.
+
+    :param pause: seconds.
+    :param rng: the source of the jitter.
+    :param floor: seconds, at least; at the floor itself the pause can only grow, and does.
+    :param ceiling: seconds, at most.
+    :return: seconds.
+    """
+    return max(floor, rng.uniform(max(floor, pause * (1 - _JITTER)), max(floor, min(ceiling, pause * (1 + _JITTER)))))
+
+
+def spread_after_throttles(before: int, rng: random.Random) -> float:
+    """
+    Choose what a look that met a rate limit waits beyond the reset.
+
+    Nothing at the first time. Where more wait than the limit allows, all of them at the next reset would be refused but
+    the first few, and each refused look is a task started for nothing: so they part more widely each time.
+
+    :param before: looks of the same wait in a row that were refused before this one.
+    :param rng: the source of the jitter.
+    :return: seconds.
+    """
+    return rng.uniform(0, min(_WIDEST_SPREAD, _SPREAD * 2.0 ** min(before, 10))) if before else 0.0
 
 
 def seconds_to_next_try(waited: float) -> float:

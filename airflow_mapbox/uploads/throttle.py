@@ -42,6 +42,10 @@ class RetryPolicy:
         return ceiling / 2 + rng.uniform(0, ceiling / 2)
 
 
+# A look at an upload: one request, which raises at a fault or a rate limit, since what waits knows better what to do.
+ONE_TRY = RetryPolicy(attempts=1, max_throttle_wait=0)
+
+
 def throttle_delay(headers: Mapping[str, str], now: float, rng: random.Random) -> float:
     """
     Give the pause after a 429: until the window's reset, plus jitter.

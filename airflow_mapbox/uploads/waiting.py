@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable
 
 from airflow_mapbox.uploads.client import UploadsClient
-from airflow_mapbox.uploads.errors import UploadFailedError, WaitTimeoutError
 from airflow_mapbox.uploads.models import Upload
+from airflow_mapbox.uploads.watch import Terms, Watch, look
 
 log = logging.getLogger(__name__)
-
-
-def require_success(upload: Upload) -> Upload:
-    """
-    Let a successful or unfinished upload pass.
-
-    :param upload: as the API gave it.
-    :raises UploadFailedError: with Mapbox's message and a hint.
-    """
-    if upload.is_failed:
-        raise UploadFailedError(upload)
-    return upload
 
 
 def wait_for_upload(
@@ -31,9 +20,10 @@ def wait_for_upload(
     *,
     timeout: float,
     poll_interval: float,
+    stall_timeout: float | None = None,
     progress: Callable[[Upload], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = time.time,
 ) -> Upload:
     """
     Ask for an upload again and again until it has ended.
@@ -42,25 +32,26 @@ def wait_for_upload(
     :param upload_id: the upload.
     :param timeout: seconds to wait at most.
     :param poll_interval: seconds between two looks; each is a request of the account's limit.
+    :param stall_timeout: seconds without progress that end the wait; None for any number.
     :param progress: called with the upload after each look.
     :param sleep: called with the seconds to wait.
-    :param clock: gives seconds.
+    :param clock: gives the unix time.
     :return: the successful upload.
     :raises UploadFailedError: where processing failed.
+    :raises UploadStalledError: where the progress has not moved for too long.
+    :raises UploadGoneError: where Mapbox does not know the upload.
     :raises WaitTimeoutError: where it has not ended in time.
     """
-    deadline = clock() + timeout
+    rng = random.Random()  # noqa: S311 - jitter, no secret
+    watch = Watch(upload_id, since=clock())
+    terms = Terms(poll_interval, poll_interval, stall_timeout, deadline=clock() + timeout)
     while True:
-        upload = require_success(client.get_upload(upload_id))
-        log.info("Upload %s of %s: %.0f %%", upload.id, upload.tileset, upload.progress * 100)
-        if progress is not None:
-            progress(upload)
-        if upload.is_successful:
-            return upload
-        left = deadline - clock()
-        if left <= 0:
-            raise WaitTimeoutError(
-                f"Upload {upload.id} of tileset {upload.tileset} was at {upload.progress:.0%} after {timeout:g} s. "
-                "It goes on at Mapbox: wait again with the same upload id, or with a longer timeout."
-            )
-        sleep(min(poll_interval, left))
+        seen, following = look(client, watch, terms, rng=rng, clock=clock)
+        watch = following.watch
+        log.info("%s", following)
+        if progress is not None and seen is not None:
+            progress(seen)
+        if following.upload is not None:
+            return following.upload
+        log.info("Looking again in %.0f s", following.pause)
+        sleep(following.pause)

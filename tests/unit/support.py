@@ -180,6 +180,19 @@ class FakeTime:
         self.now += seconds
 
 
+class FakeStore:
+    """The task state store: JSON, kept for as long as the task instance, through retries and clears."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+
+    def get(self, key: str) -> Any:
+        return json.loads(self.kept[key]) if key in self.kept else None
+
+    def set(self, key: str, value: Any) -> None:
+        self.kept[key] = json.dumps(value)
+
+
 class FixedRandom:
     """A source of jitter that always gives the same share of the range."""
 

@@ -45,7 +45,7 @@ def test_the_package_name_is_the_distributions() -> None:
     assert get_provider_info()["package-name"] == metadata.metadata("airflow-provider-mapbox")["Name"]
 
 
-@pytest.mark.parametrize("section", ["hooks", "operators", "sensors"])
+@pytest.mark.parametrize("section", ["hooks", "operators", "sensors", "triggers"])
 def test_every_module_that_it_names_can_be_imported(section: str) -> None:
     for integration in get_provider_info()[section]:
         for module in integration["python-modules"]:

@@ -19,7 +19,15 @@ from airflow.sdk.exceptions import (
 )
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
-from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, MapboxUploadFailedError, airflow_errors
+from airflow_mapbox.exceptions import (
+    MapboxFailError,
+    MapboxTaskError,
+    MapboxUploadFailedError,
+    MapboxUploadGoneError,
+    MapboxUploadStalledError,
+    MapboxUploadTimeoutError,
+    airflow_errors,
+)
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from airflow_mapbox.uploads import errors
@@ -112,7 +120,9 @@ REFUSED = {"status": 404, "message": "Not Found"}
         (errors.StagingError("x"), MapboxTaskError, True),
         (errors.NoAnswerError("x"), MapboxTaskError, True),
         (errors.ServerError("x", **REFUSED), MapboxTaskError, True),  # type: ignore[arg-type]
-        (errors.WaitTimeoutError("x"), MapboxTaskError, True),
+        (errors.WaitTimeoutError("x"), MapboxUploadTimeoutError, True),
+        (errors.UploadStalledError("x"), MapboxUploadStalledError, False),
+        (errors.UploadGoneError("x"), MapboxUploadGoneError, False),
     ],
 )
 def test_errors_tell_airflow_whether_a_retry_may_help(

@@ -56,8 +56,8 @@ def sensor(upload_id: Any, **options: Any) -> UploadCompleteSensor:
     return UploadCompleteSensor(task_id="wait", upload_id=upload_id, **options)
 
 
-def poke(waiting: UploadCompleteSensor) -> Any:
-    return waiting.poke({})  # type: ignore[typeddict-item]
+def poke(waiting: UploadCompleteSensor, context: Any = None) -> Any:
+    return waiting.poke(context or {})
 
 
 def next_look(waiting: UploadCompleteSensor, run_duration: float = 0) -> float:
@@ -121,19 +121,18 @@ def test_a_rate_limit_moves_the_next_look_to_the_reset_and_is_no_failure(
 def test_the_next_look_is_not_before_airflow_has_noticed_the_last_exit(
     upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "5")
     waiting = sensor(upload["id"], poke_interval=1)
     poke(waiting)
 
-    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "5")
-
-    assert next_look(waiting) == 10
+    assert 10 <= next_look(waiting) <= 12
 
 
 def test_in_poke_mode_the_floor_is_the_users(upload: dict[str, Any]) -> None:
     waiting = sensor(upload["id"], mode="poke", poke_interval=3)
     poke(waiting)
 
-    assert next_look(waiting) == 3
+    assert 3 <= next_look(waiting) <= 3.6
 
 
 def test_the_next_look_is_seldom_when_the_upload_has_far_to_go_and_soon_when_it_is_nearly_done(
@@ -151,15 +150,15 @@ def test_the_next_look_is_seldom_when_the_upload_has_far_to_go_and_soon_when_it_
         looks.append(next_look(waiting))
 
     far, halfway, nearly = looks
-    assert far == 40  # half of what is left is 45 s, and max_wait is less
-    assert 20 <= halfway <= 35
-    assert nearly == 6  # the floor at the heartbeat of 1 s that the tests run with
+    assert 32 <= far <= 40  # half of what is left is 45 s, and max_wait is less
+    assert 16 <= halfway <= 40
+    assert 6 <= nearly <= 7.2  # the floor at the heartbeat of 1 s that the tests run with
 
 
 def progress(waiting: UploadCompleteSensor) -> float:
     poke(waiting)
-    assert waiting._seen is not None
-    return waiting._seen.progress
+    assert waiting._next is not None
+    return waiting._next.watch.progress or 0
 
 
 @pytest.mark.parametrize("options", [{}, {"poke_interval": 60}])
@@ -180,11 +179,6 @@ def test_exponential_backoff_of_nothing_is_refused() -> None:
 def test_a_missing_id_is_a_clear_error(upload_id: Any) -> None:
     with pytest.raises(MapboxFailError, match="There is no upload id"):
         poke(sensor(upload_id))
-
-
-def test_an_id_that_mapbox_does_not_know_fails_at_once_and_names_the_scope() -> None:
-    with pytest.raises(MapboxFailError, match="without the scope uploads:read"):
-        poke(sensor("cnobodyknowsthisone123456"))
 
 
 def test_a_failed_upload_is_not_retried(tmp_path: Path, clock: Clock) -> None:

@@ -115,4 +115,5 @@ def test_every_error_has_one_root_and_tells_whether_another_try_makes_sense() ->
         "ThrottledError",
         "ServerError",
         "WaitTimeoutError",
+        "InvalidEventError",
     }

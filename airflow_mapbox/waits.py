@@ -1,0 +1,123 @@
+"""One task's wait for one upload, every look of which may be in another process."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_mapbox.uploads.watch import Terms, Watch, look
+
+if TYPE_CHECKING:
+    from airflow_mapbox.state import MemoryNote, TaskNote
+    from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
+    from airflow_mapbox.uploads.client import UploadsClient
+    from airflow_mapbox.uploads.watch import Next
+
+KEY = "mapbox_wait"
+
+
+class TaskWait:
+    """
+    What a task knows of its wait, kept in the task state store from one look to the next.
+
+    :param upload_id: the upload.
+    :param note: where it is kept; what is there about another upload is no longer true.
+    :param clock: gives the unix time.
+    :param rng: the source of the jitter.
+    """
+
+    def __init__(
+        self,
+        upload_id: str,
+        note: TaskNote | MemoryNote,
+        *,
+        clock: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._note = note
+        self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
+        self._kept = Watch.from_json(note.read() or {}, upload_id)
+        self.watch = self._kept or Watch(upload_id, since=clock())
+
+    def look(self, client: UploadsClient, terms: Terms) -> Next:
+        """
+        Ask for the upload once, and remember what the next look needs to know.
+
+        :param client: for the account.
+        :param terms: how the wait goes on.
+        :raises MapboxError: as :func:`~airflow_mapbox.uploads.watch.judge` has it.
+        """
+        following = look(client, self.watch, terms, rng=self._rng, clock=self._clock)[1]
+        self._keep(following.watch)
+        return following
+
+    def trigger(self, mapbox_conn_id: str, terms: Terms) -> UploadCompleteTrigger:
+        """
+        Make the trigger that goes on with this wait.
+
+        :param mapbox_conn_id: the connection.
+        :param terms: how the wait goes on.
+        """
+        from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
+
+        self._keep(self.watch)
+        return UploadCompleteTrigger(
+            self.watch.upload_id,
+            mapbox_conn_id,
+            poll_interval=terms.floor,
+            max_wait=terms.ceiling,
+            stall_timeout=terms.stall_timeout,
+            deadline=terms.deadline,
+            watch=self.watch.to_json(),
+        )
+
+    def _keep(self, watch: Watch) -> None:
+        if watch != self._kept:
+            self._note.write(watch.to_json())
+        self.watch = self._kept = watch
+
+
+def id_of(upload: str | Mapping[str, Any]) -> str:
+    """
+    Give the id of what a task was given to wait for.
+
+    :param upload: an id, or the whole result of the task that created the upload.
+    :raises InvalidUploadIdError: where there is none in it.
+    """
+    from airflow_mapbox.uploads.errors import InvalidUploadIdError
+
+    upload_id = upload.get("id") if isinstance(upload, Mapping) else upload
+    if not isinstance(upload_id, str) or not upload_id or upload_id == "None":
+        raise InvalidUploadIdError(
+            f"There is no upload id: `upload_id` is {type(upload).__name__} without one. Give it the output of "
+            'StageAndCreateUploadOperator, as `upload.output["id"]` or `upload.output`.'
+        )
+    return upload_id
+
+
+def source_of(upload: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    """
+    Give what the creating task's result tells of the source, where all of it was given.
+
+    :param upload: an id, or the whole result.
+    """
+    source = upload.get("source") if isinstance(upload, Mapping) else None
+    return source if isinstance(source, Mapping) else {}
+
+
+def seconds(span: timedelta | float | None) -> float | None:
+    """
+    Read a parameter that is a time span.
+
+    :param span: seconds, a timedelta, or None.
+    :raises ValueError: where it is not above 0.
+    """
+    if isinstance(span, timedelta):
+        span = span.total_seconds()
+    if span is not None and not span > 0:
+        raise ValueError(f"a time to wait is above 0 seconds, not {span:g}")
+    return span

@@ -1,0 +1,406 @@
+"""Five thousand waits at once, simulated: what each way to wait asks of the account's limit, and how late it notices.
+
+python -m benchmarks.waiting
+
+Simulated is what costs hours of real time: uploads in processing, a limit of 30 requests a minute that refuses without
+counting, workers that a look occupies for a while. Not simulated is what decides: the provider's ways ask its own
+:func:`airflow_mapbox.uploads.watch.judge`, and Airflow's back-off is reckoned as ``BaseSensorOperator`` does it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import math
+import random
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from airflow_mapbox.uploads.errors import MapboxError, ThrottledError
+from airflow_mapbox.uploads.models import Upload
+from airflow_mapbox.uploads.poller import SECONDS_PER_REQUEST
+from airflow_mapbox.uploads.watch import Terms, Watch, judge
+
+START = 1_700_000_000.0
+PAGE = 100
+
+
+@dataclass(frozen=True)
+class World:
+    """
+    What is waited for, and under which limit.
+
+    :param uploads: that are created.
+    :param arrivals: uploads a minute; each creation takes two requests of the same limit, credentials and create.
+    :param limit: requests in one window.
+    :param window: seconds.
+    :param workers: looks that can be under way at the same time.
+    :param busy: seconds that a look occupies a worker for: Airflow's start of the task.
+    :param timeout: seconds until a wait fails.
+    :param floor: seconds between two looks of a rescheduled task, at least.
+    :param median: seconds of processing; a lognormal distribution cut to between ``shortest`` and ``longest``.
+    :param sigma: of its logarithm.
+    :param shortest: seconds.
+    :param longest: seconds.
+    """
+
+    uploads: int = 5_000
+    arrivals: float = 6.0
+    limit: int = 30
+    window: float = 60.0
+    workers: int = 64
+    busy: float = 2.5
+    timeout: float = 9_000.0
+    floor: float = 10.0
+    median: float = 90.0
+    sigma: float = 1.4
+    shortest: float = 3.0
+    longest: float = 3_600.0
+
+    def durations(self, rng: random.Random) -> Iterator[float]:
+        """Give the seconds of processing of each upload."""
+        for _ in range(self.uploads):
+            yield min(max(rng.lognormvariate(math.log(self.median), self.sigma), self.shortest), self.longest)
+
+
+class Limit:
+    """The limit as the emulator keeps it: windows that open with a request; what is refused is not counted."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._opened = -math.inf
+        self._count = 0
+        self.refused = 0
+
+    def ask(self, now: float) -> float | None:
+        """
+        Make a request.
+
+        :return: None where it is let pass, else the time of the reset.
+        """
+        if now >= self._opened + self._world.window:
+            self._opened, self._count = now, 0
+        if self._world.limit and self._count >= self._world.limit:
+            self.refused += 1
+            return math.ceil(self._opened + self._world.window)
+        self._count += 1
+        return None
+
+
+@dataclass
+class Job:
+    """One upload, and its wait."""
+
+    number: int
+    created: float = 0.0
+    seconds: float = 0.0
+    watch: Watch = field(default_factory=lambda: Watch("", 0.0))
+    looks: int = 0
+    began: float | None = None
+    noticed: float | None = None
+    failed: bool = False
+
+    def seen(self, now: float) -> Upload:
+        """Give the upload as the API would."""
+        progress = min(1.0, max(0.0, (now - self.created) / self.seconds))
+        created = datetime.fromtimestamp(self.created, UTC).isoformat()
+        return Upload(str(self.number), f"demo.t{self.number}", progress >= 1, None, progress, created=created)
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    What a way to wait came to.
+
+    :param name: of the way.
+    :param requests: for status and list that the limit counted, per upload.
+    :param refused: requests that were answered 429, per upload.
+    :param median: seconds between finished and noticed.
+    :param most: of them, for 95 of 100 uploads.
+    :param failures: waits that failed though their upload did not.
+    :param hours: until the last upload was noticed.
+    """
+
+    name: str
+    requests: float
+    refused: float
+    median: float
+    most: float
+    failures: int
+    hours: float
+
+
+# Gives the seconds to the next look, or None where the task fails; told the job, the time, and a reset where throttled.
+Pace = Callable[[Job, float, float | None], float | None]
+
+
+class Simulation:
+    """
+    One way to wait, in one world.
+
+    :param world: what is waited for.
+    :param seed: of everything random.
+    """
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.world = world
+        self.rng = random.Random(seed)
+        self.limit = Limit(world)
+        seconds = enumerate(world.durations(random.Random(seed)))
+        self.jobs = [Job(number, seconds=taken) for number, taken in seconds]
+        self._events: list[tuple[float, int, Callable[[float], None]]] = []
+        self._order = 0
+        self._free = [0.0] * world.workers
+        self.asked = 0
+
+    def at(self, when: float, what: Callable[[float], None]) -> None:
+        """Have something happen at a time."""
+        self._order += 1
+        heapq.heappush(self._events, (when, self._order, what))
+
+    def run(self) -> None:
+        """Let everything happen, in order."""
+        while self._events:
+            when, _, what = heapq.heappop(self._events)
+            what(when)
+
+    def on_worker(self, now: float, what: Callable[[float], None]) -> None:
+        """Have a worker do something as soon as one is free; a task that starts takes a while before it does."""
+        free = heapq.heappop(self._free)
+        ready = max(now, free) + self.world.busy
+        heapq.heappush(self._free, ready)
+        self.at(ready, what)
+
+    def create(self, then: Callable[[Job, float], None]) -> None:
+        """Create the uploads at their pace, each by two requests that wait for the limit's reset where they must."""
+        for job in self.jobs:
+            self.at(START + job.number * 60 / self.world.arrivals, lambda now, job=job: self._create(job, 2, now, then))  # type: ignore[misc]
+
+    def _create(self, job: Job, left: int, now: float, then: Callable[[Job, float], None]) -> None:
+        reset = self.limit.ask(now)
+        if reset is not None:
+            self.limit.refused -= 1  # of the creating side, which is not what is compared
+            self.at(reset + self.rng.uniform(0, 5), lambda again: self._create(job, left, again, then))
+        elif left > 1:
+            self._create(job, left - 1, now, then)
+        else:
+            job.created = now
+            job.watch = Watch(str(job.number), since=now)
+            then(job, now)
+
+    def rescheduled(self, pace: Pace) -> None:
+        """Wait by a task for each upload that looks, gives its slot back, and comes again."""
+
+        look = self._look(pace)
+        self.create(lambda job, now: self.on_worker(now, lambda ready: look(job, ready)))
+        self.run()
+
+    def replay(self, moments: Sequence[tuple[float, float]], pace: Pace) -> None:
+        """
+        Go on from what was seen of a real run: when each upload was created, and when it was looked at first.
+
+        :param moments: of each upload, unix time.
+        :param pace: of the further looks.
+        """
+        look = self._look(pace)
+        for job, (created, first) in zip(self.jobs, moments, strict=True):
+            job.created, job.watch = created, Watch(str(job.number), since=first)
+            for _ in range(2):
+                self.at(created, lambda now: self.limit.ask(now) and None)
+            self.at(first, lambda now, job=job: look(job, now))  # type: ignore[misc]
+        self.run()
+
+    def _look(self, pace: Pace) -> Callable[[Job, float], None]:
+        def look(job: Job, now: float) -> None:
+            job.began = now if job.began is None else job.began
+            reset = self.limit.ask(now)
+            if reset is None:
+                self.asked += 1
+                job.looks += 1
+                if job.seen(now).complete:
+                    job.noticed = now
+                    return
+            pause = pace(job, now, reset)
+            if pause is None or now - job.began > self.world.timeout:
+                job.failed = True
+                return
+            self.at(now + pause, lambda again: self.on_worker(again, lambda ready: look(job, ready)))
+
+        return look
+
+    def deferred(self) -> None:
+        """Wait by one poller: a request for each hundred uploads that are waited for, and one for each it misses."""
+        waiting: dict[str, Job] = {}
+        newest: list[str] = []
+        due: dict[str, float] = {}
+        is_running = False
+
+        def begin(job: Job, now: float) -> None:
+            nonlocal is_running
+            newest.insert(0, str(job.number))
+
+            def handed_over(ready: float) -> None:
+                nonlocal is_running
+                waiting[str(job.number)] = job
+                due[str(job.number)] = ready
+                if not is_running:
+                    is_running = True
+                    self.at(ready + 1, round_)
+
+            self.on_worker(now, handed_over)
+
+        def judged(job: Job, seen: Upload | MapboxError, now: float) -> None:
+            following = judge(seen, job.watch, self._terms(), now=now, server_now=now, rng=self.rng)
+            job.watch, due[job.watch.upload_id] = following.watch, now + following.pause
+            if following.upload is not None:
+                job.noticed = now
+                del waiting[job.watch.upload_id]
+
+        def round_(now: float) -> None:
+            nonlocal is_running
+            if not waiting:
+                is_running = False
+                return
+            requests, shown = 0, set[str]()
+            pages = math.ceil(len(waiting) / PAGE)
+            reset: float | None = None
+            for page in range(pages):
+                if len(waiting) == 1 or (reset := self.limit.ask(now)) is not None:
+                    break
+                requests += 1
+                shown |= set(newest[page * PAGE : (page + 1) * PAGE])
+                if shown >= waiting.keys():
+                    break
+            for upload_id in [] if reset is not None else sorted(waiting, key=lambda one: due[one]):
+                if upload_id not in shown:
+                    if due[upload_id] > now:
+                        continue
+                    reset = self.limit.ask(now)
+                    if reset is not None:
+                        break
+                    requests += 1
+                waiting[upload_id].looks += 1
+                judged(waiting[upload_id], waiting[upload_id].seen(now), now)
+            self.asked += requests
+            next_round = now + max(self.world.floor, requests * SECONDS_PER_REQUEST)
+            if reset is not None:
+                next_round = max(next_round, reset + self.rng.uniform(0, 5))
+            self.at(max(next_round, min((due[one] for one in waiting), default=now)), round_)
+
+        self.create(begin)
+        self.run()
+
+    def _terms(self) -> Terms:
+        return Terms(self.world.floor)
+
+    # The ways to wait that reschedule
+
+    def fixed(self, seconds: float) -> Pace:
+        """Give the pace of a plain sensor, which fails at a 429 as it does at any other error."""
+        return lambda _job, _now, reset: None if reset is not None else seconds
+
+    def airflows_backoff(self, interval: float, longest: float) -> Pace:
+        """Give the pace of ``exponential_backoff=True`` in a plain sensor, which fails at a 429."""
+
+        def pause(job: Job, now: float, reset: float | None) -> float | None:
+            if reset is not None:
+                return None
+            elapsed, passed, count = now - (job.began or now), 0.0, 0
+            while passed <= elapsed:
+                count += 1
+                least = max(int(interval * 2 ** (count - 2)), 1)
+                passed += least + self.rng.randrange(least)
+            least = max(int(interval * 2 ** (count - 2)), 1)
+            return max(self.world.floor, min(least + self.rng.randrange(least), longest))
+
+        return pause
+
+    def providers(self) -> Pace:
+        """Give the pace of this provider's sensor."""
+
+        def pause(job: Job, now: float, reset: float | None) -> float | None:
+            seen: Upload | MapboxError = job.seen(now)
+            if reset is not None:
+                # The reset and a jitter of a tenth of the window, as the client has it.
+                after = reset - now + self.rng.uniform(0, min(5.0, self.world.window / 10))
+                seen = ThrottledError("429", status=429, message="", retry_after=after)
+            following = judge(seen, job.watch, self._terms(), now=now, server_now=now, rng=self.rng)
+            job.watch = following.watch
+            return max(following.pause, following.least)
+
+        return pause
+
+    def result(self, name: str) -> Result:
+        """Sum up."""
+        late = [job.noticed - job.created - job.seconds for job in self.jobs if job.noticed is not None]
+        quantiles = statistics.quantiles(late, n=20) if len(late) > 1 else [math.nan] * 19
+        return Result(
+            name,
+            self.asked / len(self.jobs),
+            self.limit.refused / len(self.jobs),
+            statistics.median(late) if late else math.nan,
+            quantiles[18],
+            sum(job.noticed is None for job in self.jobs),
+            (max((job.noticed or 0) for job in self.jobs) - START) / 3600,
+        )
+
+
+def compare(world: World, seed: int) -> list[Result]:
+    """
+    Wait in each way, in the same world.
+
+    :param world: what is waited for.
+    :param seed: of everything random.
+    """
+    ways: tuple[tuple[str, Callable[[Simulation], None]], ...] = (
+        ("fixed, 60 s", lambda one: one.rescheduled(one.fixed(60))),
+        ("Airflow's exponential_backoff, 60 s to 10 min", lambda one: one.rescheduled(one.airflows_backoff(60, 600))),
+        ("UploadCompleteSensor", lambda one: one.rescheduled(one.providers())),
+        ("UploadCompleteSensor(deferrable=True)", lambda one: one.deferred()),
+    )
+    results = []
+    for name, wait in ways:
+        simulation = Simulation(world, seed)
+        wait(simulation)
+        results.append(simulation.result(name))
+    return results
+
+
+def table(results: list[Result]) -> str:
+    """
+    Write the results as Markdown.
+
+    :param results: one line each.
+    """
+    lines = ["| | requests per upload | refused | noticed after, median | 95 % | failures | hours |", "|---" * 7 + "|"]
+    lines += [
+        f"| {one.name} | {one.requests:.2f} | {one.refused:.2f} | {one.median:.0f} s | {one.most:.0f} s | "
+        f"{one.failures:,} | {one.hours:.1f} |"
+        for one in results
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Simulate and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--uploads", type=int, default=World.uploads)
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--arrivals", type=float, nargs="+", default=(5.0, 8.0), help="uploads a minute")
+    given = parser.parse_args()
+    for arrivals in given.arrivals:
+        world = World(uploads=given.uploads, arrivals=arrivals)
+        seconds = sorted(world.durations(random.Random(given.seed)))
+        marks = ", ".join(
+            f"{share:.0%} {seconds[int(share * (len(seconds) - 1))]:.0f} s" for share in (0.05, 0.5, 0.95)
+        )
+        print(f"{world.uploads:,} uploads, {arrivals:g} a minute, {world.workers} workers; processing {marks}\n")
+        print(table(compare(world, given.seed)), "\n", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

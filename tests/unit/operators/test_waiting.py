@@ -1,0 +1,183 @@
+"""The operator that ends only when the tileset is there: by coming again, or in the triggerer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import timezone
+from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferred
+
+from airflow_mapbox.exceptions import (
+    MapboxTaskError,
+    MapboxUploadFailedError,
+    MapboxUploadStalledError,
+    MapboxUploadTimeoutError,
+)
+from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
+from airflow_mapbox.uploads.models import Upload
+
+from ..support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
+
+ID = upload_json()["id"]
+UNDER_WAY = Reply(json=upload_json(progress=0.3))
+DONE = Reply(json=upload_json(progress=1, complete=True))
+
+
+class Task:
+    """A task that Airflow runs again and again, each time in a process of its own."""
+
+    def __init__(self, fake_time: FakeTime, **options: Any) -> None:
+        self.fake_time = fake_time
+        self.options = {"wait_for_completion": True, **options}
+        self.store = FakeStore()
+        self.max_tries = 1
+        self.reschedules = 0
+
+    def operator(self) -> StageAndCreateUploadOperator:
+        operator = StageAndCreateUploadOperator(
+            task_id="publish", source="/data/x.geojson", tileset="x", **self.options
+        )
+        operator._clock = self.fake_time.clock  # type: ignore[method-assign]
+        return operator
+
+    @property
+    def context(self) -> Any:
+        ti = SimpleNamespace(max_tries=self.max_tries)
+        return {"ti": ti, "task_state_store": self.store, "task_reschedule_count": self.reschedules}
+
+    def run(self) -> Any:
+        before = timezone.utcnow()
+        try:
+            return self.operator().execute(self.context)
+        except AirflowRescheduleException as again:
+            self.reschedules += 1
+            return (again.reschedule_date - before).total_seconds()
+
+
+MakeTask = Callable[..., Task]
+
+
+@pytest.fixture
+def make_task(fake_time: FakeTime) -> MakeTask:
+    return lambda **options: Task(fake_time, **options)
+
+
+@pytest.fixture(autouse=True)
+def created(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The sources that were uploaded; how that is done is not what is looked at here."""
+    described = {"conn_type": "mapbox", "host": server.url, "login": ACCOUNT, "password": make_token()}
+    monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", json.dumps(described))
+    sources: list[str] = []
+
+    def upload(self: MapboxUploadsHook, source: str, *_: Any, **__: Any) -> Upload:
+        sources.append(source)
+        return Upload.from_json(upload_json())
+
+    monkeypatch.setattr(MapboxUploadsHook, "upload", upload)
+    return sources
+
+
+def test_unless_told_otherwise_it_does_not_wait(make_task: MakeTask, server: ScriptedServer) -> None:
+    assert make_task(wait_for_completion=False, deferrable=True).run()["complete"] is False
+    assert not server.requests
+
+
+def test_it_looks_again_without_a_slot_and_without_uploading_again(
+    make_task: MakeTask, server: ScriptedServer, created: list[str]
+) -> None:
+    task = make_task()
+    server.script(UNDER_WAY, Reply(503, {"message": "Service Unavailable"}), DONE)
+
+    assert task.run() >= 6
+    assert task.run() >= 6
+    assert task.run()["complete"] is True
+
+    assert len(created) == 1
+    assert len(server.requests) == 3
+
+
+def test_a_retry_goes_through_the_upload_which_may_have_changed(
+    make_task: MakeTask, server: ScriptedServer, created: list[str]
+) -> None:
+    task = make_task()
+    server.script(UNDER_WAY, DONE)
+    task.run()
+    task.reschedules = 0  # Airflow has forgotten them
+
+    task.run()
+
+    assert len(created) == 2
+
+
+def test_what_an_earlier_intent_waited_for_is_forgotten(
+    make_task: MakeTask, server: ScriptedServer, created: list[str]
+) -> None:
+    task = make_task(stall_timeout=60)
+    server.script(UNDER_WAY, UNDER_WAY)
+    task.run()
+    task.max_tries += 1
+    task.fake_time.now += 60
+
+    assert task.run() >= 6
+    assert len(created) == 2
+
+
+def test_it_stalls_and_times_out_as_the_sensor_does(make_task: MakeTask, server: ScriptedServer) -> None:
+    for options, error in (
+        ({"stall_timeout": 60}, MapboxUploadStalledError),
+        ({"wait_timeout": timedelta(minutes=1)}, MapboxUploadTimeoutError),
+    ):
+        task = make_task(**options)
+        server.script(UNDER_WAY, UNDER_WAY)
+        task.run()
+        task.fake_time.now += 60
+        with pytest.raises(error, match=ID):
+            task.run()
+
+
+def test_where_another_upload_may_help_it_names_itself_to_be_cleared(
+    make_task: MakeTask, server: ScriptedServer
+) -> None:
+    server.script(Reply(json=upload_json(error="Processing timed out.")))
+
+    with pytest.raises(MapboxUploadFailedError, match=r"clear the task .* created by task publish\."):
+        make_task().run()
+
+
+class TestDeferred:
+    def test_it_is_handed_to_the_triggerer_once_the_upload_is_created(
+        self, make_task: MakeTask, server: ScriptedServer, created: list[str]
+    ) -> None:
+        task = make_task(deferrable=True, wait_timeout=600)
+
+        with pytest.raises(TaskDeferred) as deferred:
+            task.run()
+
+        arguments = deferred.value.trigger.serialize()[1]
+        assert arguments["upload_id"] == ID
+        assert arguments["deadline"] == task.fake_time.now + 600
+        assert deferred.value.timeout == timedelta(seconds=600)
+        assert len(created) == 1
+        assert not server.requests
+
+    def test_the_finished_upload_is_the_result(self, make_task: MakeTask) -> None:
+        task = make_task(deferrable=True)
+        with pytest.raises(TaskDeferred):
+            task.run()
+
+        assert task.operator().execute_complete(task.context, {"upload": DONE.json})["complete"] is True
+
+    @pytest.mark.parametrize("event", [None, {"upload": UNDER_WAY.json}, {"upload": {**DONE.json, "id": "other"}}])
+    def test_an_event_that_says_nothing_is_no_success(self, make_task: MakeTask, event: Any) -> None:
+        task = make_task(deferrable=True)
+        with pytest.raises(TaskDeferred):
+            task.run()
+
+        with pytest.raises(MapboxTaskError):
+            task.operator().execute_complete(task.context, event)

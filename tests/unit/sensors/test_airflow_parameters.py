@@ -1,0 +1,462 @@
+"""The sensor under Airflow's own loop: its parameters keep their meaning, in both modes, and its state lasts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import timezone
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferralTimeout,
+    TaskDeferred,
+)
+
+from airflow_mapbox.events import told
+from airflow_mapbox.exceptions import (
+    MapboxFailError,
+    MapboxTaskError,
+    MapboxUploadFailedError,
+    MapboxUploadGoneError,
+    MapboxUploadStalledError,
+    MapboxUploadTimeoutError,
+)
+from airflow_mapbox.sensors.uploads import UploadCompleteSensor
+from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
+from airflow_mapbox.uploads.errors import UploadFailedError, UploadGoneError, UploadStalledError, WaitTimeoutError
+from airflow_mapbox.uploads.models import Upload
+
+from ..support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
+
+ID = upload_json()["id"]
+UNDER_WAY = Reply(json=upload_json(progress=0.3))
+DONE = Reply(json=upload_json(progress=1, complete=True))
+NOT_FOUND = Reply(404, {"message": "Not Found"})
+THROTTLED = Reply(429, {"message": "Too Many Requests"}, headers={"X-Rate-Limit-Interval": "60"})
+FAILED = Reply(json=upload_json(error="Tileset is empty."))
+MISBEHAVED = Reply(json=upload_json(error="Processing timed out."))
+STALLED = {"error": "UploadStalledError", "retryable": False, "message": "It stands."}
+
+
+class Task:
+    """A task instance that Airflow runs again and again, each time in a process of its own."""
+
+    def __init__(self, fake_time: FakeTime, **options: Any) -> None:
+        self.fake_time = fake_time
+        self.options = options
+        self.store = FakeStore()
+        self.max_tries = 1
+        self.first_reschedule: datetime | None = None
+
+    def sensor(self) -> UploadCompleteSensor:
+        sensor = UploadCompleteSensor(task_id="wait", **{"upload_id": ID, **self.options})
+        sensor._clock = self.fake_time.clock  # type: ignore[method-assign]
+        return sensor
+
+    @property
+    def context(self) -> Any:
+        ti = SimpleNamespace(max_tries=self.max_tries, get_first_reschedule_date=lambda _: self.first_reschedule)
+        return {"ti": ti, "task_state_store": self.store}
+
+    def run(self) -> Any:
+        """Run it once, as Airflow would; a reschedule gives the seconds until the next time."""
+        before = timezone.utcnow()
+        try:
+            return self.sensor().execute(self.context)
+        except AirflowRescheduleException as again:
+            self.first_reschedule = self.first_reschedule or before
+            return (again.reschedule_date - before).total_seconds()
+
+    def resume(self, event: Any) -> Any:
+        return self.sensor().resume_execution("execute_complete", {"event": event}, self.context)
+
+
+@pytest.fixture(autouse=True)
+def connected(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = {"conn_type": "mapbox", "host": server.url, "login": ACCOUNT, "password": make_token()}
+    monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", json.dumps(described))
+
+
+MakeTask = Callable[..., Task]
+
+
+@pytest.fixture
+def make_task(fake_time: FakeTime) -> MakeTask:
+    return lambda **options: Task(fake_time, **options)
+
+
+class TestTimeout:
+    def test_a_wait_beyond_it_fails_as_an_airflow_timeout_that_names_the_upload(
+        self, make_task: MakeTask, server: ScriptedServer
+    ) -> None:
+        task = make_task(timeout=60)
+        server.script(UNDER_WAY, UNDER_WAY)
+        assert task.run() >= 6
+        task.first_reschedule = timezone.utcnow() - timedelta(seconds=61)
+
+        with pytest.raises(MapboxUploadTimeoutError, match=rf"Upload {ID} of tileset .*: 30%\. Sensor has timed out"):
+            task.run()
+
+        assert issubclass(MapboxUploadTimeoutError, AirflowSensorTimeout)  # which Airflow does not retry
+
+    def test_it_is_not_reached_by_rate_limits_and_faults_sooner_than_by_looks(
+        self, make_task: MakeTask, server: ScriptedServer
+    ) -> None:
+        task = make_task(timeout=60)
+        task.first_reschedule = timezone.utcnow() - timedelta(seconds=59)
+        server.script(THROTTLED, Reply(503, {"message": "Service Unavailable"}))
+
+        assert task.run() >= 54  # until the window's reset
+        assert task.run() >= 6
+
+    def test_a_look_that_finds_the_upload_done_is_a_success_however_late(
+        self, make_task: MakeTask, server: ScriptedServer
+    ) -> None:
+        task = make_task(timeout=60)
+        task.first_reschedule = timezone.utcnow() - timedelta(seconds=6000)
+        server.script(DONE)
+
+        assert task.run()["complete"] is True
+
+    def test_deferred_it_bounds_the_trigger_and_airflows_own_watch(self, make_task: MakeTask) -> None:
+        task = make_task(timeout=60, deferrable=True)
+
+        with pytest.raises(TaskDeferred) as deferred:
+            task.run()
+
+        assert deferred.value.timeout == timedelta(seconds=60)
+        assert deferred.value.trigger.serialize()[1]["deadline"] == task.fake_time.now + 60
+
+    def test_deferred_it_is_the_same_error(self, make_task: MakeTask) -> None:
+        task = make_task(deferrable=True)
+
+        with pytest.raises(MapboxUploadTimeoutError, match="It took long"):
+            task.resume(told(WaitTimeoutError("It took long.")))
+        with pytest.raises(MapboxUploadTimeoutError, match=rf"Upload {ID}\. Trigger timeout"):
+            task.sensor().resume_execution("__fail__", {"error": "Trigger timeout"}, task.context)
+
+    def test_one_for_all_tries_lasts_through_a_retry_and_not_through_a_clear(
+        self, make_task: MakeTask, server: ScriptedServer
+    ) -> None:
+        task = make_task(total_timeout=600)
+        server.script(UNDER_WAY, UNDER_WAY, UNDER_WAY)
+        task.run()
+        task.fake_time.now += 600
+        task.first_reschedule = None  # a retry: Airflow has forgotten when the wait began
+
+        with pytest.raises(MapboxUploadTimeoutError, match="after 600 s"):
+            task.run()
+
+        task.max_tries += 1  # a clear
+        assert task.run() >= 6
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+class TestSoftFail:
+    ENDS = (
+        (FAILED, None),
+        (None, STALLED),
+        (NOT_FOUND, told(UploadGoneError("It is gone."))),
+        (None, told(WaitTimeoutError("It took long."))),
+        (
+            Reply(401, {"message": "Unauthorized"}),
+            {"error": "TokenRejectedError", "retryable": False, "message": "401"},
+        ),
+    )
+
+    @pytest.mark.parametrize("number", range(len(ENDS)))
+    def test_every_end_of_a_wait_but_success_is_a_skip(
+        self, make_task: MakeTask, server: ScriptedServer, deferrable: bool, number: int
+    ) -> None:
+        reply, event = self.ENDS[number]
+        task = make_task(soft_fail=True, deferrable=deferrable, stall_timeout=60, total_timeout=600)
+
+        if not deferrable:
+            # Stalled and timed out come of what the first look has left behind.
+            server.script(UNDER_WAY, reply or UNDER_WAY)
+            task.run()
+            task.fake_time.now += 60 if event == STALLED else 600 if reply is None else 1
+
+        with pytest.raises(AirflowSkipException):
+            _ = task.resume(event or {"upload": FAILED.json}) if deferrable else task.run()
+
+    def test_a_missing_id_is_a_skip(self, make_task: MakeTask, deferrable: bool) -> None:
+        with pytest.raises(AirflowSkipException):
+            make_task(soft_fail=True, deferrable=deferrable, upload_id="None").run()
+
+    def test_what_passes_is_no_failure_to_be_soft_about(
+        self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
+    ) -> None:
+        task = make_task(soft_fail=True, deferrable=deferrable)
+        if deferrable:
+            with pytest.raises(TaskDeferred):
+                task.run()
+            return
+        server.script(THROTTLED, Reply(500, {"message": "Internal Server Error"}), DONE)
+        assert task.run() >= 54
+        assert task.run() >= 6
+        assert task.run()["complete"] is True
+
+
+def test_airflows_timeout_of_a_trigger_is_a_skip_under_soft_fail(make_task: MakeTask) -> None:
+    task = make_task(soft_fail=True, deferrable=True)
+
+    with pytest.raises(AirflowSkipException) as skip:
+        task.sensor().resume_execution("__fail__", {"error": "Trigger timeout"}, task.context)
+    assert isinstance(skip.value.__cause__.__cause__, TaskDeferralTimeout)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_never_fail_skips_where_the_upload_failed(
+    make_task: MakeTask, server: ScriptedServer, deferrable: bool
+) -> None:
+    task = make_task(never_fail=True, deferrable=deferrable)
+    if not deferrable:
+        server.script(FAILED)
+
+    with pytest.raises(AirflowSkipException):
+        _ = task.resume({"upload": FAILED.json}) if deferrable else task.run()
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_never_fail_does_not_skip_an_upload_that_is_under_way(
+    make_task: MakeTask, server: ScriptedServer, deferrable: bool
+) -> None:
+    task = make_task(never_fail=True, deferrable=deferrable)
+    if deferrable:
+        with pytest.raises(TaskDeferred):
+            task.run()
+    else:
+        server.script(THROTTLED)
+        assert task.run() >= 54
+
+
+def test_silent_fail_comes_again_no_sooner_than_is_safe(make_task: MakeTask) -> None:
+    task = make_task(silent_fail=True, poke_interval=1)
+
+    class BrokenStore(FakeStore):
+        def get(self, key: str) -> Any:
+            raise RuntimeError("API server is away")
+
+    task.store = BrokenStore()
+
+    assert task.run() >= 6
+
+
+def test_exponential_backoff_is_airflows_and_keeps_the_floor_and_the_reset(
+    make_task: MakeTask, server: ScriptedServer
+) -> None:
+    task = make_task(exponential_backoff=True, timeout=100_000, max_wait=70_000)
+    server.script(UNDER_WAY, UNDER_WAY, THROTTLED)
+
+    assert 6 <= task.run() <= 12  # of 5 s, doubled later
+    task.first_reschedule = timezone.utcnow() - timedelta(seconds=20_000)
+    assert task.run() > 6_000
+    task.first_reschedule = timezone.utcnow()
+    assert task.run() >= 54
+
+
+class TestState:
+    def test_a_stall_is_noticed_by_a_later_process(self, make_task: MakeTask, server: ScriptedServer) -> None:
+        task = make_task(stall_timeout=timedelta(minutes=15))
+        server.script(UNDER_WAY, UNDER_WAY, UNDER_WAY)
+        task.run()
+        task.fake_time.now += 899
+        task.run()
+        task.fake_time.now += 1
+
+        with pytest.raises(MapboxUploadStalledError, match="stood at 30% since 2023-11-14 22:13:20 UTC") as failure:
+            task.run()
+
+        assert isinstance(failure.value, AirflowFailException)
+
+    def test_a_retry_goes_on_with_it_and_a_clear_starts_it_anew(
+        self, make_task: MakeTask, server: ScriptedServer
+    ) -> None:
+        task = make_task(stall_timeout=900)
+        server.script(UNDER_WAY, UNDER_WAY, UNDER_WAY)
+        task.run()
+        task.fake_time.now += 900
+        with pytest.raises(MapboxUploadStalledError):
+            task.run()
+
+        task.max_tries += 1
+
+        assert task.run() >= 6
+
+    def test_another_upload_starts_it_anew(self, make_task: MakeTask, server: ScriptedServer) -> None:
+        task = make_task(stall_timeout=900)
+        server.script(UNDER_WAY, Reply(json=upload_json(id="another", progress=0.3)))
+        task.run()
+        task.fake_time.now += 900
+        task.options["upload_id"] = "another"
+
+        assert task.run() >= 6
+
+    def test_a_fresh_upload_may_be_unknown_for_a_moment(self, make_task: MakeTask, server: ScriptedServer) -> None:
+        task = make_task()
+        server.script(NOT_FOUND, NOT_FOUND, DONE)
+        assert task.run() >= 6
+        task.fake_time.now += 10
+        assert task.run() >= 6
+        task.fake_time.now += 10
+
+        assert task.run()["complete"] is True
+
+    def test_one_that_stays_unknown_fails_and_names_the_scope(
+        self, make_task: MakeTask, server: ScriptedServer
+    ) -> None:
+        task = make_task()
+        server.script(NOT_FOUND, NOT_FOUND)
+        task.run()
+        task.fake_time.now += 61
+
+        with pytest.raises(MapboxUploadGoneError, match="without the scope uploads:read"):
+            task.run()
+
+    def test_one_that_was_there_is_not_forgiven(self, make_task: MakeTask, server: ScriptedServer) -> None:
+        task = make_task()
+        server.script(UNDER_WAY, NOT_FOUND)
+        task.run()
+        task.fake_time.now += 10
+
+        with pytest.raises(MapboxUploadGoneError, match="was there at 30% and is gone"):
+            task.run()
+
+    def test_a_look_that_shows_nothing_new_writes_nothing(self, make_task: MakeTask, server: ScriptedServer) -> None:
+        task = make_task()
+        server.script(UNDER_WAY, UNDER_WAY)
+        task.run()
+        task.store.set = None  # type: ignore[assignment,method-assign]
+
+        assert task.run() >= 6
+
+    def test_no_secret_is_in_it(self, make_task: MakeTask, server: ScriptedServer) -> None:
+        task = make_task()
+        server.script(UNDER_WAY)
+        task.run()
+
+        assert "sk." not in json.dumps(task.store.kept)
+
+
+class TestDeferred:
+    def test_the_wait_is_handed_over_without_a_request(self, make_task: MakeTask, server: ScriptedServer) -> None:
+        with pytest.raises(TaskDeferred) as deferred:
+            make_task(deferrable=True, stall_timeout=900, max_wait=300, poke_interval=20).run()
+
+        trigger = deferred.value.trigger
+        assert isinstance(trigger, UploadCompleteTrigger)
+        assert deferred.value.method_name == "execute_complete"
+        arguments = trigger.serialize()[1]
+        assert (arguments["poll_interval"], arguments["max_wait"], arguments["stall_timeout"]) == (20, 300, 900)
+        assert arguments == UploadCompleteTrigger(**json.loads(json.dumps(arguments))).serialize()[1]
+        assert not server.requests
+
+    def test_it_follows_airflows_setting(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
+        assert UploadCompleteSensor(task_id="wait", upload_id=ID).deferrable
+        assert not UploadCompleteSensor(task_id="wait", upload_id=ID, deferrable=False).deferrable
+
+    def test_it_goes_on_with_what_earlier_looks_have_shown(self, make_task: MakeTask, server: ScriptedServer) -> None:
+        task = make_task(total_timeout=600)
+        server.script(UNDER_WAY)
+        task.run()
+        began = task.fake_time.now
+        task.fake_time.now += 50
+        task.options["deferrable"] = True
+
+        with pytest.raises(TaskDeferred) as deferred:
+            task.run()
+
+        arguments = deferred.value.trigger.serialize()[1]
+        assert arguments["deadline"] == began + 600
+        assert (arguments["watch"]["moved"], arguments["watch"]["progress"]) == (began, 0.3)
+
+    def test_the_finished_upload_is_the_result(self, make_task: MakeTask) -> None:
+        assert make_task(deferrable=True).resume({"upload": DONE.json})["id"] == ID
+
+    @pytest.mark.parametrize(
+        "event",
+        [None, {}, "done", [], {"upload": None}, {"upload": UNDER_WAY.json}, {"upload": {**DONE.json, "id": "other"}}],
+    )
+    def test_an_event_that_says_nothing_is_no_success(self, make_task: MakeTask, event: Any) -> None:
+        with pytest.raises(MapboxTaskError, match=ID) as failure:
+            make_task(deferrable=True).resume(event)
+
+        assert not isinstance(failure.value, AirflowFailException)  # the same wait may be begun again
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+class TestTheSameErrors:
+    def outcome(self, task: Task, server: ScriptedServer, reply: Reply, deferrable: bool) -> Any:
+        if deferrable:
+            return task.resume({"upload": reply.json})
+        server.script(reply)
+        return task.run()
+
+    def test_data_at_fault_is_told_with_a_hint_and_no_task_to_clear(
+        self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
+    ) -> None:
+        with pytest.raises(MapboxUploadFailedError, match=r"Tileset is empty\. Check the query") as failure:
+            self.outcome(make_task(deferrable=deferrable), server, FAILED, deferrable)
+
+        assert isinstance(failure.value, AirflowFailException)
+        assert "clear" not in str(failure.value)
+
+    def test_where_another_upload_may_help_the_task_to_clear_is_named(
+        self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
+    ) -> None:
+        from airflow.sdk import DAG
+        from airflow.sdk.bases.operator import BaseOperator
+
+        task = make_task(deferrable=deferrable)
+        with DAG("d", schedule=None, start_date=datetime(2018, 1, 1, tzinfo=UTC)):
+            made = BaseOperator(task_id="upload_of_parcels")
+            sensor = task.sensor()
+            made >> sensor
+        task.sensor = lambda: sensor  # type: ignore[method-assign]
+
+        with pytest.raises(MapboxUploadFailedError, match=r"clear the task .* created by task upload_of_parcels\."):
+            self.outcome(task, server, MISBEHAVED, deferrable)
+
+    def test_classes_and_texts_are_those_of_the_core(
+        self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
+    ) -> None:
+        errors = (
+            (UploadFailedError(Upload.from_json(FAILED.json)), MapboxUploadFailedError),
+            (UploadStalledError("It stands."), MapboxUploadStalledError),
+            (UploadGoneError("It is gone."), MapboxUploadGoneError),
+            (WaitTimeoutError("It took long."), MapboxUploadTimeoutError),
+        )
+        for error, kind in errors:
+            with pytest.raises(kind) as failure:
+                make_task(deferrable=True).resume(told(error))
+            assert str(failure.value) == str(error)
+
+    def test_a_missing_id_is_said_before_anything_else(
+        self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
+    ) -> None:
+        with pytest.raises(MapboxFailError, match="There is no upload id"):
+            make_task(deferrable=deferrable, upload_id={"id": None}).run()
+
+
+def test_a_poke_is_at_most_one_request_also_where_the_server_fails(make_task: MakeTask, server: ScriptedServer) -> None:
+    server.script(Reply(503, {"message": "Service Unavailable"}))
+
+    make_task().run()
+
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("name", ["total_timeout", "stall_timeout"])
+@pytest.mark.parametrize("value", [0, -1, timedelta(0)])
+def test_no_time_to_wait_is_refused_while_the_dag_is_parsed(make_task: MakeTask, name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match="above 0 seconds"):
+        make_task(**{name: value}).sensor()

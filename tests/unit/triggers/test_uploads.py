@@ -1,0 +1,533 @@
+"""The trigger and the poller behind it, against the emulator, whose requests are counted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from airflow_mapbox.triggers import uploads as module
+from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
+from airflow_mapbox.uploads import poller as poller_module
+from airflow_mapbox.uploads.client import UploadsClient
+from airflow_mapbox.uploads.poller import Poller
+from tests.connections import connection
+
+INTERVAL = 0.2
+# What a run of the event loop may take before asyncio calls it slow.
+SLOW = 0.1
+
+
+class Account:
+    """The emulator's account, with uploads that get on when the test says so."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator = emulator
+        self._store = emulator._started.store
+        self._made: dict[str, Any] = {}
+
+    def create(self, number: int = 1) -> list[str]:
+        made = [
+            self._store.create_upload(
+                owner=self.emulator.account,
+                tileset=f"{self.emulator.account}.t{len(self._made) + index}",
+                name=None,
+                url="mapbox://datasets/demo/d",
+                key=None,
+            )
+            for index in range(number)
+        ]
+        self._made |= {upload.id: upload for upload in made}
+        return [upload.id for upload in made]
+
+    def progress(self, upload_id: str, progress: float) -> None:
+        self._store.set_progress(upload_id, progress)
+
+    def finish(self, *upload_ids: str) -> None:
+        for upload_id in upload_ids:
+            tiles = self.emulator.folder / f"{upload_id}.mbtiles"
+            tiles.touch()
+            self._store.publish(self._made[upload_id], tiles, name="n", layer=None)
+
+    def fail(self, upload_id: str, message: str) -> None:
+        self._store.fail_upload(self._made[upload_id], message)
+
+    def remove(self, upload_id: str) -> None:
+        self._store.remove_upload(self.emulator.account, upload_id)
+
+    @property
+    def asked(self) -> Counter[str]:
+        """Requests so far: for the list, and for single uploads."""
+        return Counter(
+            "list" if request.path.endswith(self.emulator.account) else "single" for request in self.emulator.requests
+        )
+
+
+@pytest.fixture
+def account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_settings: Callable[..., EmulatorSettings]
+) -> Iterator[Account]:
+    with Emulator(tmp_path / "emulator", settings=make_settings()) as running:
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(running))
+        yield Account(running)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pollers that do not wait for company, nor for the account's other users."""
+    monkeypatch.setattr(module, "Poller", partial(Poller, gathering=0.05, seconds_per_request=0.01, after_crash=0.1))
+
+
+def trigger(upload_id: str, **options: Any) -> UploadCompleteTrigger:
+    return UploadCompleteTrigger(upload_id, **{"poll_interval": INTERVAL, "max_wait": INTERVAL, **options})
+
+
+async def event_of(one: UploadCompleteTrigger) -> Any:
+    (event,) = [event.payload async for event in one.run()]
+    return event
+
+
+async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def begun(account: Account, *ids: str, **options: Any) -> list[asyncio.Task[Any]]:
+    """Start triggers and let their first look pass."""
+    before = account.asked.total()
+    tasks = [asyncio.create_task(event_of(trigger(upload_id, **options))) for upload_id in ids]
+    await until(lambda: account.asked.total() > before)
+    return tasks
+
+
+def run(test: Awaitable[None]) -> None:
+    asyncio.run(test)  # type: ignore[arg-type]
+    assert not any(module._pollers.values()), "a poller is kept that nobody needs"
+
+
+def test_each_trigger_hears_of_its_own_upload_only(account: Account) -> None:
+    done, failed, open_ = account.create(3)
+
+    async def story() -> None:
+        tasks = await begun(account, done, failed, open_)
+        account.finish(done)
+        account.fail(failed, "Tileset is empty.")
+        first, second = await asyncio.gather(*tasks[:2])
+        assert (first["upload"]["id"], first["upload"]["complete"]) == (done, True)
+        assert (second["upload"]["id"], second["upload"]["error"]) == (failed, "Tileset is empty.")
+        assert not tasks[2].done()
+        account.finish(open_)
+        assert (await tasks[2])["upload"]["id"] == open_
+
+    run(story())
+
+
+def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that_fell_off_the_list(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = account.create(3)
+    account.create(200)  # somebody else's
+    ids = old + account.create(497)
+    rounds: list[int] = []
+    threads: set[int] = set()
+    whole_round = Poller._round
+
+    async def counted(self: Poller) -> int:
+        before = account.asked.total()
+        await whole_round(self)
+        rounds.append(account.asked.total() - before)
+        threads.add(sum(thread.name.startswith("mapbox-uploads") for thread in threading.enumerate()))
+        return 0
+
+    monkeypatch.setattr(Poller, "_round", counted)
+
+    async def story() -> None:
+        tasks = [asyncio.create_task(event_of(trigger(upload_id))) for upload_id in ids]
+        await until(lambda: len(rounds) >= 4)
+        await asyncio.to_thread(account.finish, *ids)
+        events = await asyncio.gather(*tasks)
+        assert [event["upload"]["id"] for event in events] == ids
+        assert {event["upload"]["complete"] for event in events} == {True}
+
+    run(story())
+    assert max(rounds) <= 5 + len(old)
+    assert account.asked["list"] <= 5 * len(rounds)
+    assert account.asked["single"] >= len(old)
+    assert threads <= {1, 2}
+
+
+def test_five_hundred_waits_do_not_hold_up_the_loop(account: Account, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "asyncio")
+
+    async def story(ids: list[str]) -> None:
+        asyncio.get_running_loop().slow_callback_duration = SLOW
+        before = account.asked["list"]
+        account.emulator.faults.add("delay", seconds=3 * SLOW, times=5)
+        tasks = [asyncio.create_task(event_of(trigger(upload_id))) for upload_id in ids]
+        await until(lambda: account.asked["list"] >= before + 10)
+        await asyncio.to_thread(account.finish, *ids)
+        await asyncio.gather(*tasks)
+
+    # What blocks the loop does so each time; other work on the machine does not.
+    slow: list[str] = []
+    for _ in range(4):
+        caplog.clear()
+        asyncio.run(story(account.create(500)), debug=True)
+        found = [record.getMessage() for record in caplog.records if " took " in record.getMessage()]
+        # Starting and gathering five hundred tasks at once is the test's own doing.
+        slow = [message for message in found if "coro=<test_" not in message]
+        if not slow:
+            return
+    pytest.fail("\n".join(slow))
+
+
+def test_waits_that_other_uploads_stand_between_are_found_without_a_request_for_each(account: Account) -> None:
+    ids = [account.create(2)[0] for _ in range(150)]
+
+    async def story() -> None:
+        tasks = await begun(account, *ids)
+        account.finish(*ids)
+        await asyncio.gather(*tasks)
+
+    run(story())
+    assert account.asked["single"] == 0
+
+
+def test_one_wait_asks_for_its_upload_and_not_for_the_list(account: Account) -> None:
+    (upload,) = account.create()
+
+    async def story() -> None:
+        tasks = await begun(account, upload)
+        account.finish(upload)
+        await asyncio.gather(*tasks)
+
+    run(story())
+    assert account.asked["list"] == 0
+
+
+def test_two_waits_for_one_upload_both_hear_of_it(account: Account) -> None:
+    (upload,) = account.create()
+
+    async def story() -> None:
+        tasks = await begun(account, upload, upload)
+        account.finish(upload)
+        assert [event["upload"]["id"] for event in await asyncio.gather(*tasks)] == [upload, upload]
+
+    run(story())
+
+
+def test_a_cancelled_trigger_leaves_the_others_alone(account: Account) -> None:
+    gone, stays = account.create(2)
+
+    async def story() -> None:
+        first, second = await begun(account, gone, stays)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        account.finish(stays)
+        assert (await second)["upload"]["id"] == stays
+
+    run(story())
+
+
+@pytest.mark.parametrize("how", ["an error", "a cancellation"])
+def test_a_crashed_poller_is_started_again(
+    account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    one, other = account.create(2)
+    token = account.emulator.token
+    whole_round = Poller._round
+    crashes = 2
+
+    async def crashing(self: Poller) -> int:
+        nonlocal crashes
+        if crashes:
+            crashes -= 1
+            if how == "an error":
+                raise RuntimeError(f"https://api.mapbox.com/?access_token={token}")
+            raise asyncio.CancelledError
+        return await whole_round(self)
+
+    monkeypatch.setattr(Poller, "_round", crashing)
+
+    async def story() -> None:
+        tasks = await begun(account, one, other)
+        account.finish(one, other)
+        assert [event["upload"]["id"] for event in await asyncio.gather(*tasks)] == [one, other]
+
+    run(story())
+    stops = [record.getMessage() for record in caplog.records if "stopped" in record.getMessage()]
+    assert len(stops) == 2
+    assert "2 uploads are waited for" in stops[0]
+    assert token not in caplog.text
+
+
+def test_a_deadline_ends_the_wait_whatever_becomes_of_the_poller(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (upload,) = account.create()
+
+    async def hanging(self: Poller) -> int:
+        await asyncio.sleep(3600)
+        return 0
+
+    monkeypatch.setattr(Poller, "_round", hanging)
+
+    async def story() -> None:
+        event = await event_of(trigger(upload, deadline=time.time() + 0.3))
+        assert event["error"] == "WaitTimeoutError"
+        assert upload in event["message"]
+
+    run(story())
+
+
+def test_progress_that_stands_ends_the_wait(account: Account) -> None:
+    stands, moves = account.create(2)
+    account.progress(stands, 0.4)
+
+    async def story() -> None:
+        tasks = await begun(account, stands, moves, stall_timeout=0.8)
+        for step in range(1, 15):
+            account.progress(moves, step / 20)
+            await asyncio.sleep(0.1)
+        event = await tasks[0]
+        assert event["error"] == "UploadStalledError"
+        assert "stood at 40% since" in event["message"]
+        assert not tasks[1].done()
+        account.finish(moves)
+        assert "upload" in await tasks[1]
+
+    run(story())
+
+
+def test_a_stall_goes_on_in_another_triggerer(account: Account) -> None:
+    (upload,) = account.create()
+    account.progress(upload, 0.4)
+    now = time.time()
+    watch = {"upload_id": upload, "since": now - 1000, "progress": 0.4, "moved": now - 1000, "tileset": "demo.t0"}
+    arguments = trigger(upload, stall_timeout=900, watch=watch).serialize()[1]
+
+    async def story() -> None:
+        event = await event_of(UploadCompleteTrigger(**json.loads(json.dumps(arguments))))
+        assert event["error"] == "UploadStalledError"
+
+    run(story())
+
+
+def test_an_upload_that_was_there_and_is_not_is_gone(account: Account) -> None:
+    removed, other = account.create(2)
+
+    async def story() -> None:
+        tasks = await begun(account, removed, other)
+        await until(lambda: account.asked["list"] >= 2)
+        account.fail(removed, "x")
+        account.remove(removed)
+        event = await tasks[0]
+        assert event["error"] in ("UploadGoneError", "x") or event["upload"]["error"] == "x"
+        account.finish(other)
+        await tasks[1]
+
+    run(story())
+
+
+def test_an_unknown_upload_is_forgiven_for_a_moment_and_gone_after_it(account: Account) -> None:
+    (known,) = account.create()
+
+    async def story() -> None:
+        fresh = asyncio.create_task(event_of(trigger("cfresh")))
+        late = trigger("clate", watch={"upload_id": "clate", "since": time.time() - 61})
+        tasks = await begun(account, known)
+        event = await event_of(late)
+        assert (event["error"], event["retryable"]) == ("UploadGoneError", False)
+        assert not fresh.done()
+        fresh.cancel()
+        account.finish(known)
+        await tasks[0]
+
+    run(story())
+
+
+class TestFaults:
+    def test_a_rate_limit_is_slept_out_by_the_loop_and_is_no_failure(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_settings: Callable[..., EmulatorSettings]
+    ) -> None:
+        with Emulator(tmp_path / "limited", settings=make_settings(rate_limit=1, rate_window=2)) as limited:
+            monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(limited))
+            account = Account(limited)
+            ids = account.create(3)
+
+            async def story() -> None:
+                tasks = await begun(account, *ids)
+                await until(lambda: limited.requests[-1].status == 429)
+                ticks = 0
+                account.finish(*ids)
+                waiting = asyncio.gather(*tasks)
+                while not waiting.done():
+                    ticks += 1
+                    await asyncio.sleep(0.02)
+                assert ticks > 20  # the loop was free meanwhile
+                assert {event["upload"]["complete"] for event in waiting.result()} == {True}
+
+            run(story())
+            assert sum(request.status == 429 for request in limited.requests) <= 2
+
+    @pytest.mark.parametrize("kind", ["status", "drop_before", "garbage", "html"])
+    def test_a_fault_that_passes_is_waited_out(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch, kind: str
+    ) -> None:
+        monkeypatch.setattr("airflow_mapbox.uploads.watch._SECONDS_AFTER_FAULT", 0.1)
+        ids = account.create(3)
+        account.emulator.faults.add(kind, times=3, status=503)
+
+        async def story() -> None:
+            tasks = await begun(account, *ids, max_wait=0.3)
+            account.finish(*ids)
+            assert {event["upload"]["complete"] for event in await asyncio.gather(*tasks)} == {True}
+
+        run(story())
+
+    def test_a_token_that_mapbox_refuses_ends_every_wait_with_advice_and_shows_no_token(self, account: Account) -> None:
+        ids = account.create(3)
+        account.emulator.faults.add("status", status=401, message=f"Bad {account.emulator.token}", times=0)
+
+        async def story() -> None:
+            for event in await asyncio.gather(*(event_of(trigger(upload_id)) for upload_id in ids)):
+                assert event["error"] == "TokenRejectedError"
+                assert event["retryable"] is False
+                assert "Check the token" in event["message"]
+                assert account.emulator.token not in json.dumps(event)
+
+        run(story())
+
+    def test_without_the_scope_for_the_list_each_upload_is_asked_for_by_itself(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        token = account.emulator.create_token(scopes=("uploads:read",))
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(account.emulator, password=token))
+        ids = account.create(3)
+
+        async def story() -> None:
+            tasks = await begun(account, *ids)
+            account.finish(*ids)
+            assert {event["upload"]["complete"] for event in await asyncio.gather(*tasks)} == {True}
+
+        run(story())
+        assert sum("without the scope uploads:list" in record.getMessage() for record in caplog.records) == 1
+
+    def test_a_missing_connection_is_named(self, account: Account) -> None:
+        async def story() -> None:
+            event = await event_of(trigger("cany", mapbox_conn_id="mapbox_nowhere"))
+            assert event["error"] == "ConfigurationError"
+            assert "There is no connection 'mapbox_nowhere'" in event["message"]
+
+        run(story())
+
+    def test_a_connection_that_changes_is_followed(self, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("airflow_mapbox.uploads.watch._SECONDS_AFTER_FAULT", 0.1)
+        (upload,) = account.create()
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(account.emulator, host="http://127.0.0.1:9"))
+
+        async def story() -> None:
+            task = asyncio.create_task(event_of(trigger(upload)))
+            await asyncio.sleep(0.3)
+            monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(account.emulator))
+            account.finish(upload)
+            assert (await task)["upload"]["id"] == upload
+
+        run(story())
+
+    def test_an_error_of_any_kind_becomes_an_event_that_shows_no_secret(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def broken(self: Poller, *_: Any) -> Any:
+            raise KeyError(f"access_token={account.emulator.token}")
+
+        monkeypatch.setattr(Poller, "wait", broken)
+
+        async def story() -> None:
+            event = await event_of(trigger("cany"))
+            assert (event["error"], event["retryable"]) == ("KeyError", True)
+            assert account.emulator.token not in json.dumps(event)
+
+        run(story())
+
+
+def test_the_poller_runs_in_a_context_of_its_own(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    trigger_id: contextvars.ContextVar[str] = contextvars.ContextVar("trigger_id", default="none")
+    found: list[str] = []
+    whole_round = Poller._round
+
+    async def noted(self: Poller) -> int:
+        found.append(trigger_id.get())
+        return await whole_round(self)
+
+    monkeypatch.setattr(Poller, "_round", noted)
+    (upload,) = account.create()
+    account.finish(upload)
+
+    async def story() -> None:
+        trigger_id.set("the first one's")
+        await event_of(trigger(upload))
+
+    run(story())
+    assert found == ["none"]
+
+
+def test_arguments_hold_no_secret_and_times_are_absolute(account: Account) -> None:
+    path, arguments = trigger("cany", stall_timeout=5, deadline=1_700_000_000.0).serialize()
+
+    assert path == "airflow_mapbox.triggers.uploads.UploadCompleteTrigger"
+    assert account.emulator.token not in json.dumps(arguments)
+    assert arguments["deadline"] == 1_700_000_000.0
+    assert arguments["watch"]["since"] == pytest.approx(time.time(), abs=5)
+    assert UploadCompleteTrigger(**arguments).serialize() == (path, arguments)
+
+
+def test_rounds_keep_a_third_of_the_accounts_limit_at_most(account: Account) -> None:
+    ids = account.create(250)
+    moments: list[float] = []
+
+    class Time:
+        now = 1_700_000_000.0
+
+        def __call__(self) -> float:
+            return self.now
+
+    clock = Time()
+    client = UploadsClient(account.emulator.token, account.emulator.account, base_url=account.emulator.url)
+
+    async def connect() -> UploadsClient:
+        moments.append(clock.now)
+        return client
+
+    async def story() -> None:
+        poller = Poller(connect, module._EXECUTOR, clock=clock, gathering=0)
+        waits = [
+            asyncio.create_task(poller.wait(poller_module.Watch(one, since=clock.now), poller_module.Terms(10)))
+            for one in ids
+        ]
+        for _ in range(3):
+            before = len(moments)
+            while len(moments) == before:
+                await asyncio.sleep(0.01)
+                clock.now += 1 if account.asked.total() == 3 * len(moments) else 0
+                poller._changed.set()
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    asyncio.run(story())
+    assert moments[1] - moments[0] >= 3 * poller_module.SECONDS_PER_REQUEST
+    client.close()
