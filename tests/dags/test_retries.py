@@ -10,7 +10,7 @@ import pytest
 
 from airflow_mapbox.emulator import Emulator
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
-from airflow_mapbox.state import KEY, TaskLedger, TaskNote, task_ledger
+from airflow_mapbox.state import TaskLedger, task_ledger
 from airflow_mapbox.uploads.errors import LedgerError
 from tests.dags.conftest import Outcome
 
@@ -77,7 +77,7 @@ def test_the_state_of_a_try_that_another_has_replaced_can_no_longer_be_written(r
                 entry = task_ledger(context).read()
                 assert entry is not None
                 with pytest.raises(LedgerError, match="could not be written"):
-                    TaskLedger(TaskNote(stores[0], context["ti"].max_tries, KEY)).write(entry)
+                    TaskLedger(stores[0], context["ti"].max_tries).write(entry)
                 stores.append("refused")
             return super().execute(context)
 
