@@ -26,8 +26,8 @@ from tests.crashes.test_matrix import (
     assert_one_whole_upload,
 )
 
-COMBINATIONS = int(os.environ.get("MAPBOX_CRASH_COMBINATIONS", "500"))
-SEED = int(os.environ.get("MAPBOX_CRASH_SEED") or random.SystemRandom().randrange(10**9))
+COMBINATIONS = int(os.environ.get("CRASH_COMBINATIONS", "500"))
+SEED = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(10**9))
 # Each with an emulator of its own, because faults are an emulator's.
 _SIDE_BY_SIDE = 3
 
@@ -75,7 +75,7 @@ def test_random_faults_and_deaths_end_with_one_upload_or_a_clear_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with capsys.disabled():
-        print(f"\n{COMBINATIONS} combinations from seed {SEED}; again with MAPBOX_CRASH_SEED={SEED}")
+        print(f"\n{COMBINATIONS} combinations from seed {SEED}; again with CRASH_SEED={SEED}")
     ended: Counter[str] = Counter()
 
     def run(emulator: Emulator, numbers: range) -> None:
