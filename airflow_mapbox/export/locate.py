@@ -190,7 +190,7 @@ class _Locator:
             # What only rounding broke is not the data's fault, and repaired in any case.
             own = _invalid(source.select(np.isin(source.rows, broken.rows)))
             broken, geometries = self._refuse(broken, geometries, own)
-        repaired = shapely.set_precision(_repaired(geometries), 10.0**-decimals)
+        repaired = _on_grid(_repaired(geometries), 10.0**-decimals)
         self._tally.change(REPAIRED, int((~shapely.is_empty(repaired)).sum()))
         for mended in self._arrays(repaired, broken.rows, COLLAPSED):
             yield bounds.unscaled(wind_rings(bounds.scaled(mended, decimals))[0], decimals)
@@ -221,6 +221,18 @@ class _Locator:
 
 def _invalid(shapes: Shapes) -> NDArray[np.bool_]:
     return ~np.asarray(shapely.is_valid(shapes.to_shapely())) if len(shapes) else np.empty(0, dtype=bool)
+
+
+def _on_grid(geometries: Any, grid: float) -> Any:
+    """Round valid geometries so that they stay valid; one that GEOS cannot is empty, and so counted as collapsed."""
+    try:
+        return shapely.set_precision(geometries, grid)
+    except shapely.GEOSException:
+        if len(geometries) == 1:
+            return np.array([shapely.Polygon()], dtype=object)
+    # One that fails must not take the others with it.
+    half = len(geometries) // 2
+    return np.concatenate((_on_grid(geometries[:half], grid), _on_grid(geometries[half:], grid)))
 
 
 def _repaired(geometries: NDArray[Any]) -> NDArray[Any]:
