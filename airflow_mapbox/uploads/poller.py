@@ -234,10 +234,13 @@ class Poller:
             following = judge(seen, waiting.watch, waiting.terms, now=now, server_now=server_now, rng=self._rng)
         except MapboxError as error:
             waiting.ended.set_exception(error)
+            self._waiting.discard(waiting)
             return
         waiting.watch, waiting.due = following.watch, now + following.pause
         if following.upload is not None:
             waiting.ended.set_result(following.upload)
+            # At once: whoever waits may be heard only after a further round has begun.
+            self._waiting.discard(waiting)
 
     def _note_refused_list(self, error: NotFoundError) -> None:
         if not self._list_refused:

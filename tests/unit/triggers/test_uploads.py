@@ -485,6 +485,25 @@ def test_the_poller_runs_in_a_context_of_its_own(account: Account, monkeypatch: 
     assert found == ["none"]
 
 
+def test_a_wait_that_has_ended_takes_no_further_round(account: Account) -> None:
+    (upload,) = account.create()
+    account.finish(upload)
+    client = UploadsClient(account.emulator.token, account.emulator.account, base_url=account.emulator.url)
+    rounds: list[float] = []
+
+    async def connect() -> UploadsClient:
+        rounds.append(time.time())
+        return client
+
+    async def story() -> None:
+        poller = Poller(connect, module._EXECUTOR, gathering=0, seconds_per_request=0)
+        await poller.wait(poller_module.Watch(upload, since=time.time()), poller_module.Terms(0))
+
+    asyncio.run(story())
+    assert len(rounds) == 1
+    client.close()
+
+
 def test_arguments_hold_no_secret_and_times_are_absolute(account: Account) -> None:
     path, arguments = trigger("cany", stall_timeout=5, deadline=1_700_000_000.0).serialize()
 
