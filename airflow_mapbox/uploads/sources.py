@@ -221,7 +221,8 @@ class IteratorStream(io.RawIOBase):
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks: Iterator[bytes] = iter(chunks)
-        self._rest = memoryview(b"")
+        self._chunk = b""
+        self._taken = 0
 
     def readable(self) -> bool:
         """Say that it is for reading."""
@@ -229,15 +230,19 @@ class IteratorStream(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         """Give at most so many bytes; none at the end."""
-        while not self._rest:
+        while self._taken == len(self._chunk):
             chunk = next(self._chunks, None)
             if chunk is None:
                 return b""
-            self._rest = memoryview(chunk)
+            self._chunk, self._taken = chunk, 0
         if size < 0:
-            return b"".join((self._rest, *self._chunks))
-        data, self._rest = self._rest[:size], self._rest[size:]
-        return bytes(data)
+            data = b"".join((self._chunk[self._taken :], *self._chunks))
+            self._taken = len(self._chunk)
+            return data
+        # A whole chunk is handed on as it is: bytes[0:] copies nothing.
+        data = self._chunk[self._taken : self._taken + size]
+        self._taken += len(data)
+        return data
 
     def close(self) -> None:
         """Close what gave the bytes."""
