@@ -15,6 +15,7 @@ from airflow.utils.cli import suppress_logs_and_warning
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, TextColumn, TransferSpeedColumn
 
+from airflow_mapbox.export.errors import ExportError
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.uploads.errors import MapboxError
 from airflow_mapbox.uploads.models import Upload
@@ -39,7 +40,7 @@ def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], Non
         message = None
         try:
             function(args)
-        except MapboxError as error:
+        except (MapboxError, ExportError) as error:
             message = str(error)
         finally:
             if before is None:
@@ -55,9 +56,18 @@ def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], Non
 @_command
 def upload(args: Namespace) -> None:
     """Stage a file, create its upload, and wait for it where that is asked."""
+    if args.crs and not args.format:
+        raise SystemExit("--crs is for an export: add --format geojson, mbtiles or auto.")
     with _staging_bar(args.source) as progress:
         hook = MapboxUploadsHook(args.conn_id, staging=StagingOptions(progress=progress))
-        made = hook.upload(args.source, args.tileset, args.name, if_active=args.if_active)
+        made = hook.upload(
+            args.source,
+            args.tileset,
+            args.name,
+            format=args.format,
+            export={"crs": args.crs} if args.crs else None,
+            if_active=args.if_active,
+        )
     if args.wait:
         made = _waited(hook, made.id, args)
     _print(made, args)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
 
+from airflow_mapbox.export.formats import FORMATS
+
 _CONNECTION = Arg(("-c", "--conn-id"), help="The mapbox connection (default: mapbox_default)", default="mapbox_default")
 _JSON = Arg(("--json",), help="Print JSON, for scripts", action="store_true")
 _VERBOSE = Arg(("-v", "--verbose"), help="Show what is logged", action="store_true")
@@ -22,6 +24,13 @@ _UPLOADS = (
             Arg(("source",), help="A path, an object-storage or https:// URL, or mapbox://datasets/{user}/{id}"),
             Arg(("tileset",), help="The tileset to make or replace: name or account.name"),
             Arg(("--name",), help="The display name"),
+            Arg(
+                ("--format",),
+                help="Export geodata first: geojson, mbtiles, or auto for whichever Mapbox takes of its size "
+                "(default: the source is sent as it is)",
+                choices=FORMATS,
+            ),
+            Arg(("--crs",), help="The reference system of data that does not say its own, such as EPSG:25832"),
             Arg(("--wait",), help="Wait until it is processed", action="store_true"),
             _TIMEOUT,
             Arg(

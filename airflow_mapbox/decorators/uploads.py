@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import (
@@ -19,15 +20,11 @@ from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mapbox.uploads.sources import ByteStream, Source
+    from airflow_mapbox.export.formats import ExportFormat
 
 
 class _MapboxUploadOperator(DecoratedOperator, StageAndCreateUploadOperator):
-    """
-    Upload the GeoDataFrames that a function gives.
-
-    :param export: keywords of :func:`airflow_mapbox.export.stream_geojson`, such as ``crs`` or ``decimals``.
-    """
+    """Upload the GeoDataFrames that a function gives."""
 
     # Neither of the two knows the other's, and `source` is not the user's to give.
     template_fields: Sequence[str] = (
@@ -43,7 +40,7 @@ class _MapboxUploadOperator(DecoratedOperator, StageAndCreateUploadOperator):
         python_callable: Callable[..., Any],
         op_args: Collection[Any] | None = None,
         op_kwargs: Mapping[str, Any] | None = None,
-        export: Mapping[str, Any] | None = None,
+        format: ExportFormat = "geojson",
         **kwargs: Any,
     ) -> None:
         # The result is an upload, whatever the function's own annotation says.
@@ -53,9 +50,9 @@ class _MapboxUploadOperator(DecoratedOperator, StageAndCreateUploadOperator):
             op_args=op_args,
             op_kwargs=op_kwargs,
             source=SET_DURING_EXECUTION,
+            format=format,
             **kwargs,
         )
-        self.export = dict(export or {})
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
@@ -63,40 +60,27 @@ class _MapboxUploadOperator(DecoratedOperator, StageAndCreateUploadOperator):
 
         :return: the upload object.
         """
-        from airflow_mapbox.uploads.sources import Source
-
         context_merge(context, self.op_kwargs)
         arguments = determine_kwargs(self.python_callable, self.op_args, context)
 
-        def geojson() -> ByteStream:
-            from airflow_mapbox.uploads.sources import IteratorStream
+        @wraps(self.python_callable)
+        def frames() -> Any:
+            return self.python_callable(*self.op_args, **arguments)
 
-            return IteratorStream(self._exported(self.python_callable(*self.op_args, **arguments), source))
-
-        source = Source(f"{self.python_callable.__name__}()", None, geojson)
-        return self.upload(source, context)
-
-    def _exported(self, frames: Any, source: Source) -> Iterator[bytes]:
-        from airflow_mapbox.export import stream_geojson
-
-        with stream_geojson(frames, **self.export) as stream:
-            yield from stream
-            report = stream.report
-        self.log.info("Exported %s", report)
-        source.facts.update(features=report.features, bounds=list(report.bounds))
+        return self.upload(frames, context)
 
 
 def mapbox_upload_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
     """
     Make a task of a function that returns a GeoDataFrame, or yields several: ``@task.mapbox_upload(tileset=…)``.
 
-    The frames are exported to GeoJSON in CRS84 and staged while the function yields, with no file in between, and the
-    task keeps the promises of :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator`, whose
-    parameters it takes. On a retry the function is called again only where nothing is staged yet.
+    The frames are exported to GeoJSON in CRS84 and staged while the function yields, with no file in between, unless
+    another ``format`` is chosen. The task keeps the promises of
+    :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator`, whose parameters it takes. On a retry the
+    function is called again only where nothing is staged yet.
 
     :param python_callable: the function.
-    :param kwargs: parameters of the operator but for ``source``, and ``export``: keywords of
-        :func:`airflow_mapbox.export.stream_geojson`.
+    :param kwargs: parameters of the operator but for ``source``; ``format`` is ``"geojson"`` where it is not given.
     """
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=_MapboxUploadOperator, **kwargs

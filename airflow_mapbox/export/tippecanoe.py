@@ -102,15 +102,21 @@ def tile(
 
 
 def _feed(process: subprocess.Popen[bytes], pieces: Iterable[bytes | memoryview]) -> None:
-    assert process.stdin is not None  # noqa: S101 - asked for above
+    stdin = process.stdin
+    assert stdin is not None  # noqa: S101 - asked for above
     try:
         for piece in pieces:
-            process.stdin.write(piece)
-        process.stdin.close()
-    except BrokenPipeError:
-        # It ended by itself, and says why.
+            try:
+                stdin.write(piece)
+            except BrokenPipeError:
+                return  # it ended by itself, and says why
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        # Closing writes what is left, which nobody may be there to read.
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.close()
+            stdin.close()
 
 
 def _failure(code: int, text: str) -> str:

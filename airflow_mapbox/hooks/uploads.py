@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,8 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from airflow_mapbox.connections import CONN_TYPE, check_connection, client_of, no_connection
+from airflow_mapbox.export.formats import ExportFormat, check_format
+from airflow_mapbox.exported import exported
 from airflow_mapbox.preflight import check_source
 from airflow_mapbox.uploads.address import API_URL, check_endpoint, refuse_secrets
 from airflow_mapbox.uploads.client import UploadsClient
@@ -35,6 +37,8 @@ from airflow_mapbox.uploads.waiting import wait_for_upload
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+
+    from airflow_mapbox.export.sources import ExportSource
 
 # Schemes that the core reads itself; every other one is object storage.
 _READ_BY_CORE = re.compile(r"(https?|file)://", re.IGNORECASE)
@@ -196,10 +200,12 @@ class MapboxUploadsHook(BaseHook):
 
     def upload(
         self,
-        source: SourceLike,
+        source: SourceLike | ExportSource | Callable[[], ExportSource],
         tileset: str,
         name: str | None = None,
         *,
+        format: ExportFormat | None = None,
+        export: Mapping[str, Any] | None = None,
         if_active: str = "wait",
         active_timeout: float = 2.5 * 3600,
         ledger: Ledger | None = None,
@@ -210,9 +216,13 @@ class MapboxUploadsHook(BaseHook):
 
         What Mapbox would refuse is found before a byte is sent. A create call whose answer was lost is not made twice.
 
-        :param source: as for :meth:`stage`, or ``mapbox://datasets/{user}/{id}``, for which nothing is staged.
+        :param source: as for :meth:`stage`, or ``mapbox://datasets/{user}/{id}``, for which nothing is staged; with a
+            ``format`` geodata, as :func:`~airflow_mapbox.export.stream_geojson` takes it, or a function that gives it.
         :param tileset: ``name`` or ``account.name``; an existing tileset of that id is replaced.
         :param name: the display name, at most 64 characters.
+        :param format: what geodata is exported to: ``"geojson"``, which is sent while it is made, ``"mbtiles"``, or
+            ``"auto"`` for GeoJSON up to Mapbox's limit and MBTiles beyond it; None sends the source as it is.
+        :param export: keywords of the export, such as ``crs`` or ``columns``; for tiles also ``maxzoom`` or ``tier``.
         :param if_active: where the tileset is being processed by another upload: ``"wait"`` for it in this process, or
             ``"fail"`` with :class:`~airflow_mapbox.uploads.errors.UploadActiveError`.
         :param active_timeout: seconds to wait for it, at most; processing is capped at one hour, two for MBTiles.
@@ -223,22 +233,30 @@ class MapboxUploadsHook(BaseHook):
         :raises UnchangedSourceError: where the tileset's last finished upload came from the same bytes.
         :raises InvalidTilesetError: for a name that Mapbox would refuse.
         :raises SourceError: for data that Mapbox would refuse.
+        :raises ExportError: for data that cannot be written as Mapbox wants it.
         :raises UploadActiveError: where another upload of the tileset goes on for too long.
         :raises MapboxError: as the API, S3 or the network has it.
         """
         if if_active not in ("wait", "fail"):
             raise ValueError(f'if_active is "wait" or "fail", not {if_active!r}')
+        check_format(format, export)
         client = self.get_conn()
-        tileset_id = str(client.tileset_id(tileset))
+        tileset_id = client.tileset_id(tileset)
         check_display_name(name)
         refuse_secrets(source)
+        dataset = is_dataset_url(source)
+        if dataset and format is not None:
+            raise SourceError(f"{source} is made into a tileset by Mapbox itself: leave the format ({format}) out.")
+        sendable: Any = source if dataset else _object_storage(source)
+        if format is not None:
+            sendable = exported(sendable, format, export, name=tileset_id.name)
         once = OneUpload(client, ledger or MemoryLedger(), self._checked_and_staged, published=published)
         while True:
             try:
-                if is_dataset_url(source):
-                    upload = once.of_dataset(str(source), tileset_id, name)
+                if dataset:
+                    upload = once.of_dataset(str(source), str(tileset_id), name)
                 else:
-                    upload = once.of_source(_object_storage(source), tileset_id, name)
+                    upload = once.of_source(sendable, str(tileset_id), name)
             except UploadActiveError as error:
                 waited = client.server_now() - (error.since or client.server_now())
                 if if_active == "fail" or waited >= active_timeout:
@@ -300,7 +318,7 @@ class MapboxUploadsHook(BaseHook):
         return staging_s3_client(credentials, self._s3_endpoint, region=STAGING_REGION)
 
 
-def _object_storage(source: SourceLike) -> SourceLike:
+def _object_storage(source: Any) -> Any:
     """Give a URL that Airflow's object storage reads as a path of it."""
     if not isinstance(source, str) or "://" not in source or _READ_BY_CORE.match(source):
         return source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mapbox.assets import announce, last_published, remember, tilesets_of
 from airflow_mapbox.exceptions import airflow_errors
+from airflow_mapbox.export.formats import check_format
 from airflow_mapbox.rescheduling import come_again, seconds_until_exit_is_noticed
 from airflow_mapbox.state import task_ledger, task_note
 from airflow_mapbox.uploads.address import refuse_secrets
@@ -23,6 +24,8 @@ from airflow_mapbox.waits import KEY, TaskWait, seconds
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mapbox.export.formats import ExportFormat
+    from airflow_mapbox.export.sources import ExportSource
     from airflow_mapbox.hooks.uploads import MapboxUploadsHook
     from airflow_mapbox.uploads.errors import UploadActiveError
     from airflow_mapbox.uploads.models import Upload
@@ -47,11 +50,17 @@ class StageAndCreateUploadOperator(BaseOperator):
 
     :param source: a local path, an object-storage or ``https://`` URL, an ``ObjectStoragePath``, or
         ``mapbox://datasets/{user}/{id}``, for which nothing is staged. One that carries a password or a signature is
-        refused, because parameters are shown in the UI: name a connection in the URL instead.
+        refused, because parameters are shown in the UI: name a connection in the URL instead. With a ``format``, the
+        path or URL of geodata: GeoParquet, or what OGR reads.
     :param tileset: ``name`` or ``account.name``, 1 to 32 of A-Z, a-z, 0-9, - and _; take it from the data interval, so
         that each run has its own.
     :param name: the display name, at most 64 characters.
     :param mapbox_conn_id: the connection.
+    :param format: what geodata is exported to: ``"geojson"``, which is sent while it is made; ``"mbtiles"``; or
+        ``"auto"`` for GeoJSON up to Mapbox's limit and MBTiles beyond it, both through temporary space. None sends the
+        source as it is.
+    :param export: keywords of :func:`~airflow_mapbox.export.stream_geojson`, such as ``crs`` or ``columns``; for tiles
+        also those of :func:`~airflow_mapbox.export.write_mbtiles`, such as ``maxzoom`` or ``tier``. Templated.
     :param if_active: where the tileset is being processed by another upload: ``"wait"`` for it, without a worker slot
         between looks; ``"fail"``, which the task's ``retries`` try again; or ``"skip"`` the task.
     :param active_timeout: seconds to wait for it in all, at most, also across retries; processing is capped at one
@@ -74,7 +83,7 @@ class StageAndCreateUploadOperator(BaseOperator):
     :raises MapboxTaskError: where S3, Mapbox or the network failed; retried as the task's ``retries`` say.
     """
 
-    template_fields: Sequence[str] = ("source", "tileset", "name", "mapbox_conn_id")
+    template_fields: Sequence[str] = ("source", "tileset", "name", "mapbox_conn_id", "export")
     ui_color = "#dfe9ff"
     _clock = staticmethod(time.time)
 
@@ -85,6 +94,8 @@ class StageAndCreateUploadOperator(BaseOperator):
         tileset: str,
         name: str | None = None,
         mapbox_conn_id: str = "mapbox_default",
+        format: ExportFormat | None = None,
+        export: Mapping[str, Any] | None = None,
         if_active: str = "wait",
         active_timeout: timedelta | float = 2.5 * 3600,
         skip_unchanged: bool = False,
@@ -104,6 +115,9 @@ class StageAndCreateUploadOperator(BaseOperator):
         self.tileset = tileset
         self.name = name
         self.mapbox_conn_id = mapbox_conn_id
+        check_format(format, export)
+        self.format = format
+        self.export = dict(export or {})
         self.if_active = if_active
         self.active_timeout = (
             timedelta(seconds=active_timeout) if isinstance(active_timeout, int | float) else active_timeout
@@ -148,7 +162,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         """
         return self.upload(self.source, context)
 
-    def upload(self, source: SourceLike, context: Context) -> dict[str, Any]:
+    def upload(self, source: SourceLike | Callable[[], ExportSource], context: Context) -> dict[str, Any]:
         """
         Upload a source for this task; a rate limit and a busy tileset are waited out without a worker slot.
 
@@ -216,7 +230,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         announce(context, tilesets_of(self.dag_id), upload, made_from)
         return upload.to_json() | {"source": made_from}
 
-    def _create(self, source: SourceLike, context: Context) -> dict[str, Any]:
+    def _create(self, source: SourceLike | Callable[[], ExportSource], context: Context) -> dict[str, Any]:
         from airflow_mapbox.hooks.uploads import MapboxUploadsHook
         from airflow_mapbox.uploads.errors import (
             CreationUnknownError,
@@ -239,6 +253,8 @@ class StageAndCreateUploadOperator(BaseOperator):
                     source,
                     self.tileset,
                     self.name,
+                    format=self.format,
+                    export=self.export,
                     if_active="fail",
                     ledger=ledger,
                     published=self._last_published(hook),

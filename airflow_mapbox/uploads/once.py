@@ -165,6 +165,7 @@ class OneUpload:
 
     def _staged(self, source: SourceLike, tileset: str) -> Entry:
         with open_source(source) as opened:
+            fingerprint = opened.fingerprint  # before it is read: what is written meanwhile is another content
             if self._published is not None and is_same(opened, self._published):
                 self._refuse_unchanged(opened.description, tileset, self._published)
             staged = self._stage(opened)
@@ -173,7 +174,7 @@ class OneUpload:
                 self._refuse_unchanged(opened.description, tileset, self._published)
             facts = {"bytes": staged.bytes, **opened.facts}
             sent = self._client.server_now()
-            return Entry(tileset, opened.description, staged.url, sent, opened.fingerprint, staged.sha256, facts)
+            return Entry(tileset, opened.description, staged.url, sent, fingerprint, staged.sha256, facts)
 
     def _refuse_unchanged(self, description: str, tileset: str, published: Published) -> None:
         if is_last_finished(self._client, tileset, published.upload_id):

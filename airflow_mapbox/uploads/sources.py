@@ -6,6 +6,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
@@ -76,7 +77,7 @@ class Source:
     :param opener: opens a stream of the bytes from the start; whoever gets the stream closes it.
     :param path: the local file, where it is one.
     :param fingerprint: what changes when the content does (size, ETag, time of modification), as far as it can be told
-        without reading.
+        without reading; or what finds it out when it is first asked for.
     :param rereadable: whether ``opener`` gives the same bytes again.
     :param first: a stream that was opened already, to find the rest out; it is the first that is read.
     """
@@ -88,14 +89,14 @@ class Source:
         opener: Callable[[], ByteStream],
         path: Path | None = None,
         *,
-        fingerprint: Fingerprint | None = None,
+        fingerprint: Fingerprint | Callable[[], Fingerprint] | None = None,
         rereadable: bool = True,
         first: ByteStream | None = None,
     ) -> None:
         self.description = description
         self.size = size
         self.path = path
-        self.fingerprint = dict(fingerprint or {})
+        self._fingerprint = fingerprint
         self.rereadable = rereadable
         self.facts: dict[str, Any] = {}
         self._opener = opener
@@ -113,6 +114,15 @@ class Source:
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
+
+    @cached_property
+    def fingerprint(self) -> dict[str, str | int]:
+        """
+        What changes when the content does, as it was when it was first asked for.
+
+        :raises SourceError: where it cannot be found out.
+        """
+        return dict((self._fingerprint() if callable(self._fingerprint) else self._fingerprint) or {})
 
     @property
     def suffix(self) -> str:

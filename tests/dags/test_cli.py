@@ -57,6 +57,20 @@ def test_a_script_uploads_waits_shows_lists_and_deletes(airflow: Run, geojson: P
     assert made["id"] not in {upload.id for upload in MapboxUploadsHook().list_uploads()}
 
 
+def test_geodata_is_exported_on_the_way(airflow: Run, tmp_path: Path, emulator: Emulator) -> None:
+    table = tmp_path / "places.csv"
+    table.write_text("name,x,y\nA,500000,5600000\nB,501000,5600000\n")
+
+    refused = airflow("upload", str(table), "exported", "--format", "geojson")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "crs" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+    made = answered(airflow("upload", str(table), "exported", "--format", "auto", "--crs", "EPSG:32632", "--json"))
+    assert made["tileset"] == f"{emulator.account}.exported"
+    assert answered(airflow("wait", made["id"], "--timeout", "60", "--json"))["error"] is None
+
+
 def test_a_person_sees_a_table_and_no_log(airflow: Run, geojson: Path, emulator: Emulator) -> None:
     done = airflow("upload", str(geojson), "shown", "--wait")
 

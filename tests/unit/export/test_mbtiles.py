@@ -118,14 +118,17 @@ def test_zooms_that_there_are_not_are_refused(tmp_path: Path, wrong: dict[str, A
         write_mbtiles(grid(), tmp_path / "x.mbtiles", **wrong)
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_source_that_fails_leaves_no_tileset_and_no_process(tmp_path: Path, error: type[BaseException]) -> None:
+@pytest.mark.parametrize("count", [100, 40_000], ids=["buffered", "sent"])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, BrokenPipeError])
+def test_a_source_that_fails_leaves_no_tileset_and_no_process(
+    tmp_path: Path, error: type[BaseException], count: int
+) -> None:
     (tmp_path / "x.mbtiles").write_bytes(b"the previous file")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
 
     def frames() -> Iterator[geopandas.GeoDataFrame]:
-        yield grid(40_000)
+        yield grid(count)
         raise error("stopped")
 
     with pytest.raises(error, match="stopped"):

@@ -1,0 +1,118 @@
+"""Geodata as the source of an upload: exported on the way to the staging bucket, or into temporary space first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_mapbox.export.formats import ExportFormat, check_format
+from airflow_mapbox.uploads.sources import (
+    ByteStream,
+    Fingerprint,
+    IteratorStream,
+    ReadablePath,
+    Source,
+    describe,
+    open_source,
+)
+
+if TYPE_CHECKING:
+    from airflow_mapbox.export import ExportReport
+    from airflow_mapbox.export.sources import ExportSource
+
+log = logging.getLogger(__name__)
+
+_CALLED = {"geojson": "GeoJSON", "mbtiles": "MBTiles", "auto": "GeoJSON or MBTiles"}
+
+
+def exported(
+    data: ExportSource | Callable[[], ExportSource],
+    format: ExportFormat,
+    options: Mapping[str, Any] | None = None,
+    *,
+    name: str,
+) -> Source:
+    """
+    Make a source of geodata.
+
+    As GeoJSON it is sent while it is exported, and nothing touches the disk. MBTiles, and what may become MBTiles, are
+    written into temporary space first.
+
+    :param data: as :func:`~airflow_mapbox.export.stream_geojson` takes it, or a function that gives such.
+    :param format: ``"geojson"``, ``"mbtiles"``, or ``"auto"``: GeoJSON up to Mapbox's limit, and MBTiles beyond it.
+    :param options: keywords of :func:`~airflow_mapbox.export.stream_geojson`, ``write_mbtiles`` or ``write_auto``.
+    :param name: of the layer, where vector tiles are made and the options give no other.
+    :return: a source whose ``facts`` have ``features`` and ``bounds`` once it is read.
+    :raises ValueError: for a format that there is not.
+    """
+    check_format(format, None)
+    chosen = dict(options or {})
+
+    def streamed() -> ByteStream:
+        return IteratorStream(pieces())
+
+    def pieces() -> Iterator[bytes]:
+        from airflow_mapbox.export import stream_geojson
+
+        with stream_geojson(given(), **chosen) as stream:
+            yield from stream
+            log.info("Exported %s", stream.report)
+            tell(stream.report)
+
+    def written() -> ByteStream:
+        with tempfile.TemporaryDirectory(prefix="mapbox-export-", dir=chosen.get("temporary_directory")) as folder:
+            report = _write(given(), Path(folder) / name, format, chosen)
+            assert report.path is not None  # noqa: S101 - it was written to one
+            tell(report)
+            source.size = report.bytes
+            # Read on without a name: whatever kills this process, no file stays.
+            return report.path.open("rb")
+
+    def given() -> ExportSource:
+        return data() if callable(data) else data
+
+    def tell(report: ExportReport) -> None:
+        source.facts.update(features=report.features, bounds=list(report.bounds))
+
+    source = Source(
+        _description(data, format),
+        None,
+        streamed if format == "geojson" else written,
+        fingerprint=lambda: _fingerprint(data, format, chosen),
+        rereadable=not isinstance(data, Iterator),
+    )
+    return source
+
+
+def _write(data: ExportSource, stem: Path, format: ExportFormat, options: Mapping[str, Any]) -> ExportReport:
+    from airflow_mapbox.export import write_auto, write_mbtiles
+
+    if format == "mbtiles":
+        return write_mbtiles(data, stem.with_name(f"{stem.name}.mbtiles"), **options)
+    return write_auto(data, stem, **options)
+
+
+def _description(data: object, format: str) -> str:
+    if isinstance(data, str | PathLike | ReadablePath):
+        what = describe(data)
+    elif callable(data):
+        what = f"{getattr(data, '__name__', type(data).__name__)}()"
+    else:
+        what = f"the given {type(data).__name__}"
+    return f"{what} as {_CALLED[format]}"
+
+
+def _fingerprint(data: object, format: str, options: Mapping[str, Any]) -> Fingerprint:
+    """Tell what changes with the file, and with what is made of it."""
+    if not isinstance(data, str | PathLike | ReadablePath) or Path(str(data)).is_dir():
+        return {}
+    with open_source(data) as opened:
+        found = opened.fingerprint
+    made = json.dumps([format, sorted(options.items())], default=repr).encode()
+    return {**found, "export": hashlib.sha256(made).hexdigest()[:16]}

@@ -1,0 +1,112 @@
+"""Geodata as a source: streamed as GeoJSON, written first as MBTiles, and told apart by what it was made from."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import pytest
+import shapely
+
+from airflow_mapbox.export import write_geojson
+from airflow_mapbox.exported import exported
+from airflow_mapbox.preflight import check_source
+from airflow_mapbox.uploads.errors import SourceError
+
+
+def frame(count: int = 5) -> geopandas.GeoDataFrame:
+    points = [shapely.Point(number / 10, number / 20) for number in range(count)]
+    return geopandas.GeoDataFrame({"n": range(count)}, geometry=points, crs=4326)
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    path = tmp_path / "points.parquet"
+    frame().to_parquet(path)
+    return path
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which temporary files are made."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_geojson_is_what_a_file_of_it_would_be(parquet: Path, temporary: Path, tmp_path: Path) -> None:
+    report = write_geojson(parquet, tmp_path / "points.geojson", decimals=3)
+    source = exported(parquet, "geojson", {"decimals": 3}, name="points")
+
+    with source.open() as stream:
+        assert stream.read() == (tmp_path / "points.geojson").read_bytes()
+
+    assert source.facts == {"features": 5, "bounds": list(report.bounds)}
+    assert source.description == f"{parquet} as GeoJSON"
+    assert source.size is None
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("format", "limit", "made"),
+    [("mbtiles", None, "MBTiles"), ("auto", 10_000, "GeoJSON"), ("auto", 600, "MBTiles")],
+)
+def test_what_is_written_first_is_of_the_right_format_and_leaves_nothing(
+    parquet: Path, temporary: Path, format: Any, limit: int | None, made: str
+) -> None:
+    options = {"limit_bytes": limit} | ({"maxzoom": 4} if format == "mbtiles" or made == "MBTiles" else {})
+
+    with exported(parquet, format, options, name="points") as source:
+        report = check_source(source)
+        assert (report.format, report.problems) == (made, ())
+        with source.open() as stream:
+            data = stream.read()
+        assert source.size == report.bytes == len(data)
+    assert source.facts["features"] == 5
+    assert not list(temporary.iterdir())
+
+
+def test_a_source_that_fails_leaves_nothing(temporary: Path) -> None:
+    def frames() -> Iterator[geopandas.GeoDataFrame]:
+        yield frame()
+        raise RuntimeError("the query was cancelled")
+
+    with pytest.raises(RuntimeError, match="the query was cancelled"):
+        exported(frames, "mbtiles", name="points").open()
+    assert not list(temporary.iterdir())
+
+
+def test_it_can_be_read_again_where_the_data_can(parquet: Path) -> None:
+    for data in (parquet, frame(), frame):
+        source = exported(data, "geojson", name="points")
+        assert source.rereadable
+        assert source.open().read() == source.open().read()
+    assert not exported(iter([frame()]), "geojson", name="points").rereadable
+
+
+def test_the_fingerprint_is_of_the_file_and_of_what_is_made_of_it(parquet: Path) -> None:
+    one = exported(parquet, "geojson", {"decimals": 5}, name="points").fingerprint
+
+    assert one == exported(str(parquet), "geojson", {"decimals": 5}, name="points").fingerprint
+    assert one["size"] == parquet.stat().st_size
+    assert one != exported(parquet, "geojson", {"decimals": 6}, name="points").fingerprint
+    assert one != exported(parquet, "mbtiles", {"decimals": 5}, name="points").fingerprint
+    frame(6).to_parquet(parquet)
+    assert one != exported(parquet, "geojson", {"decimals": 5}, name="points").fingerprint
+    assert exported(frame(), "geojson", name="points").fingerprint == {}
+
+
+def test_a_file_that_is_not_there_is_said_before_anything_is_read(tmp_path: Path) -> None:
+    source = exported(tmp_path / "gone.parquet", "auto", name="points")
+
+    with pytest.raises(SourceError, match=r"gone\.parquet does not exist on this worker"):
+        source.fingerprint  # noqa: B018 - it is found out now
+
+
+def test_a_format_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="format is one of geojson, mbtiles, auto"):
+        exported(frame(), "shapefile", name="points")  # type: ignore[arg-type]
