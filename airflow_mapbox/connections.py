@@ -9,12 +9,12 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_mapbox.uploads.address import API_URL
+from airflow_mapbox.uploads.client import TIMEOUT, UploadsClient
 from airflow_mapbox.uploads.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from airflow_mapbox.uploads.client import UploadsClient
     from airflow_mapbox.uploads.throttle import RetryPolicy
 
 CONN_TYPE = "mapbox"
@@ -61,9 +61,6 @@ def client_of(
         it is None.
     :raises ConfigurationError: where it is of another type, has no token, or has an address that cannot be used.
     """
-    # Here and not above: a trigger's module is imported by the event loop, which the import of requests would block.
-    from airflow_mapbox.uploads.client import TIMEOUT, UploadsClient
-
     check_connection(connection)
     if not connection.password:
         raise ConfigurationError(

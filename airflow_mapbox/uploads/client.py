@@ -6,18 +6,20 @@ import json
 import logging
 import random
 import re
+import ssl
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Self
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import NewConnectionError, ReadTimeoutError
+import httpcore
+import httpx
 
+from airflow_mapbox import __version__
 from airflow_mapbox.uploads.address import API_URL, check_endpoint, origin
-from airflow_mapbox.uploads.deadline import bound_answers
 from airflow_mapbox.uploads.errors import (
     ApiError,
     ConfigurationError,
@@ -48,15 +50,19 @@ from airflow_mapbox.uploads.models import (
 )
 from airflow_mapbox.uploads.redaction import guard_loggers, redact, register_secret
 from airflow_mapbox.uploads.throttle import RetryPolicy, server_time, throttle_delay
-
-if TYPE_CHECKING:
-    from urllib3.connectionpool import ConnectionPool, HTTPConnectionPool
+from airflow_mapbox.uploads.transport import Transport, body_of
 
 log = logging.getLogger(__name__)
 
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Seconds for a connection, for the next bytes, and for a whole answer.
 TIMEOUT = (10.0, 30.0, 120.0)
+_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip",
+    "Cache-Control": "no-cache",
+    "User-Agent": f"airflow-provider-mapbox/{__version__}",
+}
 _PAGE = 100  # "The maximum number of statuses to return, up to 100" (Uploads API, "Retrieve recent upload statuses")
 _LARGEST_ANSWER = 8 * 2**20  # a list is at most one MB (same section); beyond this it is not the Uploads API
 _SHOWN_OF_FOREIGN_ANSWER = 120
@@ -95,38 +101,6 @@ class _Answer:
             return redact(text.strip())[:_SHOWN_OF_MESSAGE]
         kind = redact(self.headers.get("Content-Type", "no content type"))
         return f"{kind}: {redact(self.body.decode('utf-8', 'replace'))[:_SHOWN_OF_FOREIGN_ANSWER]}".strip()
-
-
-class _TokenAdapter(HTTPAdapter):
-    """
-    Adds the token at the last moment, on the way from requests to urllib3.
-
-    So no URL that requests holds, hands out or puts into an exception has the token in it.
-    """
-
-    def __init__(self, access_token: str, *, whole_answer: float) -> None:
-        self._parameter = urlencode({"access_token": access_token})
-        self._whole_answer = whole_answer
-        super().__init__(max_retries=0)
-
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> ConnectionPool:
-        pool = super().get_connection_with_tls_context(*args, **kwargs)
-        bound_answers(cast("HTTPConnectionPool", pool), self._whole_answer)
-        return pool
-
-    def request_url(self, request: requests.PreparedRequest, proxies: Mapping[str, str] | None) -> str:
-        url = super().request_url(request, proxies)
-        return f"{url}{'&' if '?' in url else '?'}{self._parameter}"
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
-
-class _Session(requests.Session):
-    """A session to which no answer is a redirect: requests would read and parse one even where it must not follow."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        return None
 
 
 class UploadsClient:
@@ -178,12 +152,7 @@ class UploadsClient:
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self._clock_offset = 0.0
-        self._session = _Session()
-        # What is for the loopback is for no proxy that the environment names; and plain http goes nowhere else.
-        self._session.trust_env = not self.base_url.startswith("http://")
-        # One host has an adapter: a request to any other finds none, whatever made it.
-        self._session.adapters.clear()
-        self._session.mount(f"{self.base_url}/", _TokenAdapter(token, whole_answer=timeout[2]))
+        self._transport = Transport(self.base_url, token, whole_answer=timeout[2])
 
     def __enter__(self) -> Self:
         return self
@@ -196,7 +165,7 @@ class UploadsClient:
 
     def close(self) -> None:
         """Close the connections that are kept open between calls."""
-        self._session.close()
+        self._transport.close()
 
     def server_now(self) -> float:
         """Give the unix time by the server's clock, as the last answer told it."""
@@ -318,7 +287,7 @@ class UploadsClient:
         return TokenState.from_json(document)
 
     def _upload_path(self, upload_id: str) -> str:
-        # Also keeps `..` out of the path, which urllib3 would resolve to another endpoint.
+        # Also keeps `..` out of the path, which httpx would resolve to another endpoint.
         if not _UPLOAD_ID.fullmatch(upload_id):
             raise InvalidUploadIdError(
                 f"{redact(upload_id)[:80]!r} is no upload id: take the `id` of an upload object."
@@ -331,7 +300,8 @@ class UploadsClient:
         try:
             target = urljoin(url, link)
             parts, target_origin = urlsplit(target), origin(target)
-        except ValueError:
+            httpx.URL(target)
+        except (ValueError, httpx.InvalidURL):
             target_origin = None
         if target_origin is None:
             raise InvalidAnswerError(f"{call.method} {call.path} links to a next page with something that is no URL.")
@@ -398,54 +368,52 @@ class UploadsClient:
         """
         Send one request and read its answer.
 
-        What goes wrong is returned rather than raised, so that the error finally raised has nothing of requests, which
-        may hold a URL with the token, in its ``__cause__`` or ``__context__``.
+        What goes wrong is returned rather than raised, so that the error finally raised has nothing of httpcore, which
+        holds the URL with the token, in its ``__cause__`` or ``__context__``.
         """
         connect, read, whole = self._timeout
+        request = httpx.Request(
+            call.method,
+            url,
+            content=None if body is None else json.dumps(body),
+            headers=_HEADERS | ({} if body is None else {"Content-Type": "application/json"}),
+            extensions={"timeout": {"connect": connect, "read": read, "write": read}},
+        )
         started = time.monotonic()
+        broken = "the connection broke"
         try:
-            with self._session.request(
-                call.method,
-                url,
-                json=body,
-                timeout=(connect, read),
-                allow_redirects=False,
-                stream=True,
-                headers={"Accept": "application/json", "Cache-Control": "no-cache"},
-            ) as response:
-                content = bytearray()
-                for chunk in response.iter_content(64 * 1024):
-                    content += chunk
-                    if len(content) > _LARGEST_ANSWER:
-                        return InvalidAnswerError(f"{call.method} {call.path} answered more than the API ever sends.")
-                self._keep_server_time(response.headers)
-                if 300 <= response.status_code < 400:
-                    target = _host_of(response.headers.get("Location", "")) or "another path"
-                    return InvalidAnswerError(
-                        f"{call.method} {call.path} was redirected to {redact(target)}, and the Uploads API never "
-                        "redirects: check the connection's host. The token was not sent on."
-                    )
-                link = response.links.get("next", {}).get("url")
-                return _Answer(response.status_code, response.headers, bytes(content), link)
-        except requests.exceptions.SSLError as error:
-            return NotSentError(self._no_answer(call, "the certificate could not be verified", error), retryable=False)
-        except requests.exceptions.ProxyError as error:
-            return NotSentError(self._no_answer(call, "the proxy refused the connection", error))
-        except requests.exceptions.ConnectTimeout as error:
+            with closing(self._transport.send(request)) as response:
+                broken = "the answer broke off"
+                headers = httpx.Headers(response.headers)
+                content = body_of(response, headers.get("Content-Encoding", ""), _LARGEST_ANSWER)
+        except httpcore.ConnectTimeout as error:
             return NotSentError(self._no_answer(call, f"no connection within {connect:g} s", error))
-        except requests.exceptions.RequestException as error:
-            reason = error.args[0] if error.args else None
-            if isinstance(getattr(reason, "reason", None), NewConnectionError):
-                return NotSentError(self._no_answer(call, "no connection could be made", error))
-            # requests has a class of its own only for a read that times out before the body.
-            if isinstance(error, requests.exceptions.Timeout) or isinstance(reason, ReadTimeoutError):
-                late = time.monotonic() - started >= whole
-                what = f"no whole answer within {whole:g} s" if late else f"no answer within {read:g} s"
-            elif isinstance(error, requests.exceptions.ConnectionError):
-                what = "the connection broke"
-            else:
-                what = "the answer broke off"
+        except httpcore.ConnectError as error:
+            if isinstance(error.args[0], ssl.SSLError):
+                what = "the certificate could not be verified"
+                return NotSentError(self._no_answer(call, what, error), retryable=False)
+            proxied = self._transport.through_proxy
+            what = "the proxy refused the connection" if proxied else "no connection could be made"
+            return NotSentError(self._no_answer(call, what, error))
+        except httpcore.ProxyError as error:
+            return NotSentError(self._no_answer(call, "the proxy refused the connection", error))
+        except httpcore.TimeoutException as error:
+            late = time.monotonic() - started >= whole
+            what = f"no whole answer within {whole:g} s" if late else f"no answer within {read:g} s"
             return NoAnswerError(self._no_answer(call, what, error))
+        except (httpcore.NetworkError, httpcore.ProtocolError, zlib.error) as error:
+            return NoAnswerError(self._no_answer(call, broken, error))
+        if content is None:
+            return InvalidAnswerError(f"{call.method} {call.path} answered more than the API ever sends.")
+        self._keep_server_time(headers)
+        if 300 <= response.status < 400:
+            target = _host_of(headers.get("Location", "")) or "another path"
+            return InvalidAnswerError(
+                f"{call.method} {call.path} was redirected to {redact(target)}, and the Uploads API never "
+                "redirects: check the connection's host. The token was not sent on."
+            )
+        link = httpx.Response(response.status, headers=headers).links.get("next", {}).get("url")
+        return _Answer(response.status, headers, content, link)
 
     def _keep_server_time(self, headers: Mapping[str, str]) -> None:
         told = server_time(headers)

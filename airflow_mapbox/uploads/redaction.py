@@ -15,8 +15,9 @@ _PATTERNS = (
     (re.compile(r"\b[spt]k\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"), _REPLACEMENT),
 )
 
-# urllib3 writes each request's URL at DEBUG, and botocore its headers and canonical requests, session token included.
-_LOGGERS_THAT_TELL = ("urllib3", "botocore", "boto3", "s3transfer", "requests")
+# httpx writes each request's URL at INFO and urllib3 at DEBUG, httpcore the headers of answers, and botocore headers
+# and canonical requests, session token included.
+_LOGGERS_THAT_TELL = ("httpx", "httpcore", "urllib3", "botocore", "boto3", "s3transfer", "requests")
 
 _secrets: set[str] = set()
 _lock = threading.Lock()

@@ -940,7 +940,7 @@ class TestSecrets:
         assert said
         for part in _pieces(token):
             assert part not in said
-        assert "urllib3.connectionpool DEBUG" in said, "urllib3's own log is among what was looked through"
+        assert "httpcore.http11 DEBUG" in said, "httpcore's own log is among what was looked through"
 
     @pytest.mark.parametrize("status", [200, 301, 401, 422, 500])
     @pytest.mark.parametrize("form", ["{token}", "access_token={token}", "x{token}y", "{pad}{token}", "{other}"])
