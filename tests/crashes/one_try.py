@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from typing import Any
 import botocore.endpoint
 
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.uploads import transport
 from airflow_mapbox.uploads.bucket import Bucket
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import LedgerError, MapboxError
@@ -152,7 +152,7 @@ def die_after(step: Step, die: Callable[[], None], ledger: type) -> None:
             original = UploadsClient.create_upload
 
             def create_and_die_unanswered(self: UploadsClient, *arguments: Any, **options: Any) -> Any:
-                _before(http.client.HTTPConnection, "getresponse", die)
+                _before(transport._BoundedStream, "read", die)
                 return original(self, *arguments, **options)
 
             UploadsClient.create_upload = create_and_die_unanswered  # type: ignore[method-assign]
