@@ -83,7 +83,9 @@ def last_published(alias: AssetAlias, tileset: str) -> Published | None:
 
 def _told_by(extra: Mapping[str, Any] | None) -> dict[str, Any] | None:
     source = (extra or {}).get(_KEY)
-    return None if extra is None or not isinstance(source, Mapping) else {**source, "upload_id": extra["upload_id"]}
+    if extra is None or not isinstance(source, Mapping) or not source:
+        return None  # a sensor that was given the id alone knows nothing of the source
+    return {**source, "upload_id": extra["upload_id"]}
 
 
 def remember(alias: AssetAlias, tileset: str, published: Published) -> None:

@@ -84,7 +84,7 @@ def exported(
         _description(data, format),
         None,
         streamed if format == "geojson" else written,
-        fingerprint=lambda: _fingerprint(data, format, chosen),
+        look=lambda: _fingerprint(data, format, chosen),
         rereadable=not isinstance(data, Iterator),
     )
     return source

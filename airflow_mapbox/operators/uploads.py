@@ -173,9 +173,11 @@ class StageAndCreateUploadOperator(BaseOperator):
         # A look at an upload that is waited for goes no further; a retry begins with what may have changed.
         if self.wait_for_completion and context.get("task_reschedule_count"):
             with airflow_errors():
-                known = task_note(context, KEY).read()
-            if known is not None:
-                return self._wait(context, known["upload_id"])
+                known, entry = task_note(context, KEY).read(), task_ledger(context).read()
+            # The note may be an earlier try's, of an upload that a changed source has left behind.
+            made = None if entry is None else entry.known_upload()
+            if known is not None and made is not None and known["upload_id"] == made.id:
+                return self._wait(context, made.id)
         created = self._create(source, context)
         return self._wait(context, created["id"]) if self.wait_for_completion else created
 

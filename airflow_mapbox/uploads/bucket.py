@@ -56,7 +56,7 @@ class Bucket:
         self._upload_id: str | None = None
         self._lock = threading.Lock()
 
-    def put(self, data: bytes | bytearray) -> None:
+    def put(self, data: bytes) -> None:
         """
         Write the object in one request.
 
@@ -77,7 +77,7 @@ class Bucket:
         answer = self._call("create_multipart_upload", lambda: self._s3.create_multipart_upload(**self._at))
         self._upload_id = answer["UploadId"]
 
-    def put_part(self, number: int, data: bytes | bytearray) -> PartReceipt:
+    def put_part(self, number: int, data: bytes) -> PartReceipt:
         """
         Write one part; one that arrived otherwise than it was sent is sent again, alone.
 
@@ -177,7 +177,7 @@ class Bucket:
             raise _GoneError(f"{what} Nothing was created; try again.")
         raise StagingError(f"{what} Nothing was created; try again.")
 
-    def _same(self, answer: Mapping[str, Any], data: bytes | bytearray, *, what: str, tries_left: int) -> bool:
+    def _same(self, answer: Mapping[str, Any], data: bytes, *, what: str, tries_left: int) -> bool:
         """Say whether S3 has received what was sent, as far as its answer tells."""
         etag, crc32 = _etag(answer), answer.get("ChecksumCRC32")
         if crc32 is not None:
@@ -222,9 +222,9 @@ def _etag_of(parts: list[PartReceipt]) -> str | None:
     return f"{_md5(bytes.fromhex(''.join(etags)))}-{len(parts)}"
 
 
-def _md5(data: bytes | bytearray) -> str:
+def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def _crc32(data: bytes | bytearray) -> str:
+def _crc32(data: bytes) -> str:
     return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()

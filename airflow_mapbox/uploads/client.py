@@ -151,7 +151,7 @@ class UploadsClient:
         self._sleep = sleep
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
-        self._clock_offset = 0.0
+        self._clock_offset: float | None = None
         self._transport = Transport(self.base_url, token, whole_answer=timeout[2])
 
     def __enter__(self) -> Self:
@@ -167,9 +167,14 @@ class UploadsClient:
         """Close the connections that are kept open between calls."""
         self._transport.close()
 
+    @property
+    def knows_server_time(self) -> bool:
+        """Whether an answer has told the server's clock yet."""
+        return self._clock_offset is not None
+
     def server_now(self) -> float:
-        """Give the unix time by the server's clock, as the last answer told it."""
-        return self._clock() + self._clock_offset
+        """Give the unix time by the server's clock, as the last answer told it; by this one's where none has."""
+        return self._clock() + (self._clock_offset or 0.0)
 
     def tileset_id(self, tileset: str) -> TilesetId:
         """

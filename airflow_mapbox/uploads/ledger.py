@@ -21,7 +21,8 @@ class Entry:
     :param tileset: ``account.name``.
     :param source: the source's description; the ``mapbox://datasets`` URL of a dataset.
     :param url: what the upload is created from.
-    :param sent: unix time by the server's clock before the first create call.
+    :param sent: unix time by the server's clock before the first create call that may have taken effect.
+    :param asked: unix time by the server's clock before the last create call.
     :param fingerprint: of the source, as far as it could be told without reading.
     :param sha256: digest of the bytes that were staged; None for a dataset.
     :param facts: what is known of the content: ``bytes``, and where the export told them ``features`` and ``bounds``.
@@ -34,7 +35,8 @@ class Entry:
     tileset: str
     source: str
     url: str
-    sent: float
+    sent: float = 0.0
+    asked: float = 0.0
     fingerprint: Mapping[str, str | int] = field(default_factory=dict)
     sha256: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)

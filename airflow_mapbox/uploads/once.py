@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -19,6 +20,7 @@ from airflow_mapbox.uploads.errors import (
     SourceError,
     StagedUrlNotReadableError,
     StagedUrlUsedError,
+    StagingError,
     UnchangedSourceError,
     UploadActiveError,
     UploadNotListedError,
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 # The `Date` header has whole seconds, so the server's clock is known to that.
 _CLOCK_STEP = 1.0
+# Servers of one service may differ by this, and so may what was learnt of their clock an hour ago.
+_CLOCKS_APART = 60.0
 # A fresh upload may take a moment to be listed.
 _LOOKS_AT_LIST = 3
 _SECONDS_BETWEEN_LOOKS = 2.0
@@ -96,14 +100,20 @@ class OneUpload:
         :raises MapboxError: as the API, S3, the source or the network has it.
         """
         entry = self._entry_of(describe(source), tileset)
-        if entry is not None and self._has_changed(entry, source):
-            entry = None
-        if entry is not None and entry.upload is not None:
-            return self._adopted(entry)
         if entry is None:
-            return self._create(self._staged(source, tileset), name)
+            return self._create_of_changed(self._staged(source, tileset), name)
+        if self._may_have_changed(entry, source):
+            staged = self._staged(source, tileset)
+            if staged.sha256 != entry.sha256:
+                log.info(
+                    "%s has other content than at an earlier try of this task: this is another upload", staged.source
+                )
+                return self._create_of_changed(staged, name)
+            log.info("%s has the content that an earlier try of this task has staged", staged.source)
+        if entry.upload is not None:
+            return self._adopted(entry)
         try:
-            return self._create(entry, name)
+            return self._create_of_changed(entry, name)
         except StagedUrlNotReadableError:
             log.info("What an earlier try staged is no longer there: staging %s again", entry.source)
         return self._create(self._staged(source, tileset), name)
@@ -124,21 +134,15 @@ class OneUpload:
         """
         entry = self._entry_of(url, tileset)
         if entry is None:
-            return self._create(Entry(tileset, url, url, self._client.server_now()), name)
+            return self._create(Entry(tileset, url, url), name)
         if entry.upload is not None:
             return self._adopted(entry)
         if entry.uncertain:
             found = self._listed(entry, name, looks=1)
             if found is not None:
                 return self._keep(entry, found)
-            left = entry.sent + _SECONDS_UNTIL_CALLS_HAVE_ENDED - self._client.server_now()
-            if left > 0:
-                raise CreationUnknownError(
-                    f"An earlier try has asked for the upload of {url} and got no answer, and the list does not show "
-                    f"the upload. In {left:.0f} s it can be told whether there is one; run the task again then.",
-                    retry_after=left,
-                )
-            entry = replace(entry, uncertain=False, sent=self._client.server_now())
+            self._refuse_while_unknown(entry)
+            entry = replace(entry, uncertain=False)
         return self._create(entry, name)
 
     def _entry_of(self, source: str, tileset: str) -> Entry | None:
@@ -146,17 +150,18 @@ class OneUpload:
         entry = self._ledger.read()
         return entry if entry is not None and (entry.source, entry.tileset) == (source, tileset) else None
 
-    def _has_changed(self, entry: Entry, source: SourceLike) -> bool:
+    def _may_have_changed(self, entry: Entry, source: SourceLike) -> bool:
+        """Say whether only reading all of the source can tell that it is what an earlier try has staged."""
         try:
             with open_source(source) as opened:
+                if opened.fingerprint == dict(entry.fingerprint) or is_same(opened, entry.fingerprint, entry.sha256):
+                    return False
                 fingerprint = opened.fingerprint
         except SourceError as error:
             log.info("%s It is staged already, so this try does without it.", error)
             return False
-        if fingerprint == dict(entry.fingerprint):
-            return False
         log.info(
-            "%s has changed since an earlier try of this task (%s, now %s): this is another upload",
+            "%s is not as it was at an earlier try of this task (%s, now %s)",
             entry.source,
             _shown(entry.fingerprint),
             _shown(fingerprint),
@@ -166,15 +171,26 @@ class OneUpload:
     def _staged(self, source: SourceLike, tileset: str) -> Entry:
         with open_source(source) as opened:
             fingerprint = opened.fingerprint  # before it is read: what is written meanwhile is another content
-            if self._published is not None and is_same(opened, self._published):
+            if self._published is not None and is_same(opened, self._published.fingerprint, self._published.sha256):
                 self._refuse_unchanged(opened.description, tileset, self._published)
             staged = self._stage(opened)
-            # What only streams by is known by its digest alone, and only now; it is the upload that costs.
-            if self._published is not None and staged.sha256 == self._published.sha256:
-                self._refuse_unchanged(opened.description, tileset, self._published)
+            if opened.has_changed():
+                raise StagingError(
+                    f"{opened.description} was written to while it was sent, so what is staged may be half of each. "
+                    "Nothing was created; upload it once it is whole."
+                )
             facts = {"bytes": staged.bytes, **opened.facts}
-            sent = self._client.server_now()
-            return Entry(tileset, opened.description, staged.url, sent, fingerprint, staged.sha256, facts)
+            return Entry(
+                tileset, opened.description, staged.url, fingerprint=fingerprint, sha256=staged.sha256, facts=facts
+            )
+
+    def _create_of_changed(self, entry: Entry, name: str | None) -> Upload:
+        """Create, unless what is staged turns out to be what the tileset was last made from."""
+        # What only streams by is known by its digest alone, and only now; it is the upload that costs.
+        if self._published is not None and not entry.uncertain and entry.sha256 == self._published.sha256:
+            self._ledger.write(entry)  # asking the list may fail, and the next try has it staged
+            self._refuse_unchanged(entry.source, entry.tileset, self._published)
+        return self._create(entry, name)
 
     def _refuse_unchanged(self, description: str, tileset: str, published: Published) -> None:
         if is_last_finished(self._client, tileset, published.upload_id):
@@ -206,30 +222,52 @@ class OneUpload:
 
     def _create(self, entry: Entry, name: str | None) -> Upload:
         """Write down that the call is coming, make it, and find out what became of it."""
+        self._learn_server_time()
         before = entry.uncertain
+        announced = _Announced(self._ledger, entry, self._client.server_now, self._clock)
         for left in reversed(range(_CREATE_CALLS)):
             try:
-                upload = self._client.create_upload(
-                    entry.tileset, entry.url, name, before_sending=self._announcing(entry)
-                )
+                upload = self._client.create_upload(entry.tileset, entry.url, name, before_sending=announced.again)
             except LedgerError:
                 raise  # nothing was sent, or an earlier note still holds
             except StagedUrlUsedError:
-                return self._keep(entry, self._found(entry, name))
+                return self._keep(announced.entry, self._found(announced.entry, name))
             except MapboxError as error:
                 before = before or error.may_have_happened
                 if before and self._may_be_listed(entry, error):
-                    found = self._listed(entry, name, looks=_LOOKS_AT_LIST)
+                    found = self._listed(announced.entry, name, looks=_LOOKS_AT_LIST)
                     if found is not None:
-                        return self._keep(entry, found)
+                        return self._keep(announced.entry, found)
+                    if isinstance(error, StagedUrlNotReadableError):
+                        self._refuse_while_unknown(announced.entry)
                 if isinstance(error, InvalidAnswerError) and left and not is_dataset_url(entry.url):
                     log.info("%s Asking again, which makes no second upload of the same file.", error)
                     self._sleep(_SECONDS_BETWEEN_LOOKS)
                     continue
-                raise self._refused(entry, error, uncertain=before) from None
+                raise self._refused(announced.entry, error, uncertain=before) from None
             else:
-                return self._keep(entry, upload)
+                return self._keep(announced.entry, upload)
         raise AssertionError("the last call returns or raises")
+
+    def _learn_server_time(self) -> None:
+        """Have an answer tell the server's clock, by which uploads are told from older ones; where none has yet."""
+        if not self._client.knows_server_time:
+            with suppress(NotFoundError):  # without the scope for it the answer tells as well
+                next(self._client.list_uploads(limit=1), None)
+
+    def _refuse_while_unknown(self, entry: Entry) -> None:
+        """
+        Stop where a call without an answer may still be on its way, or its upload not be listed yet.
+
+        :raises CreationUnknownError: with the time after which it can be told.
+        """
+        left = entry.asked + _SECONDS_UNTIL_CALLS_HAVE_ENDED - self._client.server_now()
+        if left > 0:
+            raise CreationUnknownError(
+                f"An earlier call has asked for the upload of {entry.source} and got no answer, and the list does not "
+                f"show the upload. In {left:.0f} s it can be told whether there is one; run the task again then.",
+                retry_after=left,
+            )
 
     @staticmethod
     def _may_be_listed(entry: Entry, error: MapboxError) -> bool:
@@ -242,23 +280,6 @@ class OneUpload:
         if is_dataset_url(entry.url):
             return not isinstance(error, UploadActiveError)
         return isinstance(error, StagedUrlNotReadableError)
-
-    def _announcing(self, entry: Entry) -> Callable[[], None]:
-        """
-        Give what writes down that a create call follows; where that is refused, another process has taken over.
-
-        A try that comes long after the note is announced anew: this process may have been stopped, or have waited for
-        a rate limit, while another took over.
-        """
-        announced = -float("inf")
-
-        def announce() -> None:
-            nonlocal announced
-            while self._clock() - announced > _NOTE_HOLDS:
-                announced = self._clock()
-                self._ledger.write(replace(entry, uncertain=True))
-
-        return announce
 
     def _refused(self, entry: Entry, error: MapboxError, *, uncertain: bool) -> MapboxError:
         """Write down what a refusal tells; the error itself is the caller's."""
@@ -282,7 +303,10 @@ class OneUpload:
         return upload
 
     def _found(self, entry: Entry, name: str | None) -> Upload:
-        upload = self._listed(entry, name, looks=_LOOKS_AT_LIST)
+        """Find the upload of a staged URL that Mapbox says is used: it exists."""
+        upload = self._listed(entry, name, looks=_LOOKS_AT_LIST) or self._listed(
+            entry, name, looks=1, tolerance=_CLOCKS_APART
+        )
         if upload is not None:
             return upload
         raise UploadNotListedError(
@@ -291,22 +315,29 @@ class OneUpload:
             "look at the tileset, and clear the task to upload again."
         )
 
-    def _listed(self, entry: Entry, name: str | None, *, looks: int) -> Upload | None:
+    def _listed(self, entry: Entry, name: str | None, *, looks: int, tolerance: float = _CLOCK_STEP) -> Upload | None:
         """
-        Find the upload of an entry in the account's list: by tileset, and not older than the create call.
+        Find the upload of an entry in the account's list: by tileset and display name, and not older than the call.
 
-        Of several it is the one of that display name, and of these the oldest, since the API takes no second one while
-        the first is processed.
+        :raises UploadNotListedError: where there are several, of which nobody can say which it is.
         """
-        earliest = datetime.fromtimestamp(entry.sent - _CLOCK_STEP, UTC)
+        earliest = datetime.fromtimestamp(entry.sent - tolerance, UTC)
         for left in reversed(range(looks)):
-            made = self._made_since(entry.tileset, earliest)
-            if made:
-                upload = next((one for one in made if one.name == name), made[0])
-                log.info(
-                    "The create call had taken effect: adopting upload %s of tileset %s", upload.id, upload.tileset
+            made = [
+                one for one in self._made_since(entry.tileset, earliest) if name is None or one.name in (name, None)
+            ]
+            if len(made) > 1:
+                raise UploadNotListedError(
+                    f"An upload of tileset {entry.tileset} was created from {entry.source} by an earlier call, and the "
+                    f"account's list shows several of that time: {', '.join(one.id for one in made)}. Nothing new was "
+                    "created. See which it is, or clear the task to upload again; give uploads of one tileset that run "
+                    "at the same time display names of their own."
                 )
-                return upload
+            if made:
+                log.info(
+                    "The create call had taken effect: adopting upload %s of tileset %s", made[0].id, made[0].tileset
+                )
+                return made[0]
             if left:
                 self._sleep(_SECONDS_BETWEEN_LOOKS)
         return None
@@ -322,6 +353,40 @@ class OneUpload:
             if upload.tileset == tileset:
                 found.insert(0, upload)
         return found
+
+
+class _Announced:
+    """
+    An entry whose create call is coming, and has been written down to be.
+
+    :param ledger: where; it refuses where another process has taken over.
+    :param entry: before the call.
+    :param server_now: gives the unix time by the server's clock.
+    :param clock: gives seconds that go on also while this process is stopped.
+    """
+
+    def __init__(
+        self, ledger: Ledger, entry: Entry, server_now: Callable[[], float], clock: Callable[[], float]
+    ) -> None:
+        self.entry = entry
+        self._ledger = ledger
+        self._server_now = server_now
+        self._clock = clock
+        self._written = -float("inf")
+
+    def again(self) -> None:
+        """
+        Write it down for the call that follows at once.
+
+        A call that comes long after the note is announced anew: this process may have been stopped, or have waited for
+        a rate limit, while another took over.
+        """
+        while self._clock() - self._written > _NOTE_HOLDS:
+            self._written, now = self._clock(), self._server_now()
+            # The first call that may have taken effect is the one that an upload cannot be older than.
+            sent = self.entry.sent if self.entry.uncertain else now
+            self.entry = replace(self.entry, uncertain=True, sent=sent, asked=now)
+            self._ledger.write(self.entry)
 
 
 def _shown(fingerprint: Fingerprint) -> str:

@@ -77,7 +77,8 @@ class Source:
     :param opener: opens a stream of the bytes from the start; whoever gets the stream closes it.
     :param path: the local file, where it is one.
     :param fingerprint: what changes when the content does (size, ETag, time of modification), as far as it can be told
-        without reading; or what finds it out when it is first asked for.
+        without reading.
+    :param look: finds the fingerprint out, again or for the first time.
     :param rereadable: whether ``opener`` gives the same bytes again.
     :param first: a stream that was opened already, to find the rest out; it is the first that is read.
     """
@@ -89,14 +90,16 @@ class Source:
         opener: Callable[[], ByteStream],
         path: Path | None = None,
         *,
-        fingerprint: Fingerprint | Callable[[], Fingerprint] | None = None,
+        fingerprint: Fingerprint | None = None,
+        look: Callable[[], Fingerprint] | None = None,
         rereadable: bool = True,
         first: ByteStream | None = None,
     ) -> None:
         self.description = description
         self.size = size
         self.path = path
-        self._fingerprint = fingerprint
+        self._known = fingerprint
+        self._look = look
         self.rereadable = rereadable
         self.facts: dict[str, Any] = {}
         self._opener = opener
@@ -122,7 +125,15 @@ class Source:
 
         :raises SourceError: where it cannot be found out.
         """
-        return dict((self._fingerprint() if callable(self._fingerprint) else self._fingerprint) or {})
+        return dict(self._look() if self._known is None and self._look is not None else self._known or {})
+
+    def has_changed(self) -> bool:
+        """
+        Say whether the content is another than when the fingerprint was taken, where that can be found out again.
+
+        :raises SourceError: where it is no longer there.
+        """
+        return self._look is not None and dict(self._look()) != self.fingerprint
 
     @property
     def suffix(self) -> str:
@@ -316,43 +327,58 @@ def describe(source: SourceLike) -> str:
 
 
 def _local_source(path: Path) -> Source:
-    problem, size, modified = None, 0, 0
+    found = _look_at_file(path)
+    return Source(
+        str(path),
+        found["size"],
+        lambda: _opened(str(path), lambda: path.open("rb")),
+        path,
+        fingerprint=found,
+        look=lambda: _look_at_file(path),
+    )
+
+
+def _look_at_file(path: Path) -> dict[str, int]:
+    problem = None
     try:
-        if not path.is_file():
-            exists = "is no regular file" if path.exists() else "does not exist on this worker"
-            problem = "is a folder" if path.is_dir() else exists
-        else:
+        if path.is_file():
             found = path.stat()
-            size, modified = found.st_size, found.st_mtime_ns
+            return {"size": found.st_size, "modified": found.st_mtime_ns}
+        exists = "is no regular file" if path.exists() else "does not exist on this worker"
+        problem = "is a folder" if path.is_dir() else exists
     except OSError as error:
         problem = f"cannot be looked at ({error.strerror})"
-    if problem is not None:
-        raise SourceError(
-            f"The source file {path} {problem}. Check the path, and that the task that wrote it ran on the same "
-            "machine or on storage that all workers share."
-        )
-    fingerprint = {"size": size, "modified": modified}
-    return Source(str(path), size, lambda: _opened(str(path), lambda: path.open("rb")), path, fingerprint=fingerprint)
+    raise SourceError(
+        f"The source file {path} {problem}. Check the path, and that the task that wrote it ran on the same "
+        "machine or on storage that all workers share."
+    )
 
 
 def _object_source(path: ReadablePath) -> Source:
     description = str(path)
-    problem, size = None, None
-    fingerprint: dict[str, str | int] = {}
+    size, found = _look_at_object(path)
+    return Source(
+        description,
+        size,
+        lambda: _opened(description, lambda: path.open("rb")),
+        fingerprint=found,
+        look=lambda: _look_at_object(path)[1],
+    )
+
+
+def _look_at_object(path: ReadablePath) -> tuple[int | None, dict[str, str | int]]:
+    """Give an object's size, where the store tells it, and its fingerprint."""
+    problem = "does not exist"
     try:
         found = path.stat()
-        size = found.st_size
-        fingerprint = {"size": size} | _validator(found)
+        if found.st_size != -1:
+            return found.st_size, {"size": found.st_size} | _validator(found)
     except FileNotFoundError:
-        size = -1
+        pass
     except Exception as error:
         # Every store has a tree of errors of its own, and a missing connection another.
         problem = f"cannot be looked at ({type(error).__name__}: {redact(str(error))})"
-    if size == -1:
-        problem = "does not exist"
-    if problem is not None:
-        raise SourceError(f"The source {description} {problem}. Check the bucket, the key and the connection.")
-    return Source(description, size, lambda: _opened(description, lambda: path.open("rb")), fingerprint=fingerprint)
+    raise SourceError(f"The source {path} {problem}. Check the bucket, the key and the connection.")
 
 
 def _validator(found: object) -> dict[str, str | int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import threading
 import time
@@ -185,14 +186,14 @@ class Staging:
         last_words.start()
         last_words.join(_SECONDS_FOR_LAST_WORDS)
 
-    def _send_whole(self, data: bytes | bytearray) -> None:
+    def _send_whole(self, data: bytes) -> None:
         self._check_end()
         self._check_cancelled()
         self._bucket.put(data)
         self._report.arrived(len(data))
         self._bucket.check_size(len(data))
 
-    def _send_in_parts(self, first: list[bytes | bytearray], stream: ByteStream, part_size: int) -> None:
+    def _send_in_parts(self, first: list[bytes], stream: ByteStream, part_size: int) -> None:
         threads = ThreadPoolExecutor(self._options.parts_in_flight, thread_name_prefix="staging")
         sent: list[PartReceipt] = []
         in_flight: set[Future[PartReceipt]] = set()
@@ -221,7 +222,7 @@ class Staging:
                 self._bucket.abort()
         self._bucket.check_size(self._read)
 
-    def _send_part(self, number: int, data: bytes | bytearray) -> PartReceipt:
+    def _send_part(self, number: int, data: bytes) -> PartReceipt:
         receipt = self._bucket.put_part(number, data)
         self._report.arrived(len(data))
         return receipt
@@ -238,18 +239,11 @@ class Staging:
             if len(in_flight) <= at_most:
                 return receipts
 
-    def _next_part(self, stream: ByteStream, size: int) -> bytes | bytearray:
+    def _next_part(self, stream: ByteStream, size: int) -> bytes:
         """Read a whole part, or what is left."""
-        part: bytes | bytearray = stream.read(size)
+        part = stream.read(size)
         if 0 < len(part) < size:
-            # One buffer, whatever the pieces: joining them would take the part's size twice.
-            count, buffer = len(part), bytearray(size)
-            buffer[:count] = part
-            while count < size and (piece := stream.read(size - count)):
-                buffer[count : count + len(piece)] = piece
-                count += len(piece)
-            del buffer[count:]
-            part = buffer
+            part = _filled(part, stream, size)
         self._digest.update(part)
         self._read += len(part)
         if self._limit is not None and self._read > self._limit:
@@ -275,6 +269,24 @@ class Staging:
             )
 
 
+def _filled(begun: bytes, stream: ByteStream, size: int) -> bytes:
+    """
+    Read on until there are so many bytes, or the stream ends.
+
+    There is one buffer, whatever the pieces, and it becomes the result as it is; joining them would take the part's
+    size twice, and so would a bytearray, which boto3 copies where it speaks https.
+    """
+    buffer = io.BytesIO()
+    buffer.seek(size - 1)
+    buffer.write(b"\0")
+    buffer.seek(0)
+    buffer.write(begun)
+    while buffer.tell() < size and (piece := stream.read(size - buffer.tell())):
+        buffer.write(piece)
+    buffer.truncate()
+    return buffer.getvalue()
+
+
 class Stager:
     """
     Stages sources, each under a key of its own.
@@ -294,6 +306,7 @@ class Stager:
         self._make_s3_client = make_s3_client
         self._options = options
         self._current: Staging | None = None
+        self._stopped = threading.Event()
 
     def stage(self, source: Source, limit: int | None = None) -> StagedFile:
         """
@@ -306,9 +319,11 @@ class Stager:
         :raises MapboxError: as the API or the source has it.
         """
         for left in reversed(range(_TRIES_AT_CREDENTIALS)):
+            self._check_stopped(source)
             credentials = self._get_credentials()
             s3 = self._make_s3_client(credentials)
             self._current = Staging(source, credentials, s3, options=self._options, limit=limit)
+            self._check_stopped(source)  # from here on `cancel` finds what there is to stop
             failure: StagingCredentialsExpiredError
             try:
                 return self._current.run()
@@ -327,10 +342,18 @@ class Stager:
         raise AssertionError("the last try returns or raises")
 
     def cancel(self) -> None:
-        """Stop the staging that is under way, if any; see :meth:`Staging.cancel`."""
+        """Stop the staging that is under way, see :meth:`Staging.cancel`, and begin no other."""
+        self._stopped.set()
         current = self._current
         if current is not None:
             current.cancel()
+
+    def _check_stopped(self, source: Source) -> None:
+        if self._stopped.is_set():
+            raise StagingStoppedError(
+                f"Staging {source.description} was stopped before it began, because the task was asked to end. Nothing "
+                "was created."
+            )
 
 
 class _ProgressLog:

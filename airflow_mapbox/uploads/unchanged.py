@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from airflow_mapbox.uploads.client import UploadsClient
-from airflow_mapbox.uploads.ledger import Published
 from airflow_mapbox.uploads.sources import Source
 
 
-def is_same(source: Source, published: Published) -> bool:
+def is_same(source: Source, fingerprint: Mapping[str, str | int], sha256: str | None) -> bool:
     """
-    Say whether a source is what was published, as far as can be told without sending it.
+    Say whether a source is what was sent before, as far as can be told without sending it.
 
     A size alone proves nothing. A local file that was written anew with the same size is read for its digest, which
     takes less than sending it.
 
     :param source: what is about to be uploaded.
-    :param published: what the tileset was last made from.
+    :param fingerprint: of what was sent.
+    :param sha256: its digest, where it is known.
     """
-    fingerprint = dict(published.fingerprint)
-    if set(source.fingerprint) - {"size"} and source.fingerprint == fingerprint:
+    if set(source.fingerprint) - {"size"} and source.fingerprint == dict(fingerprint):
         return True
-    if source.path is None or published.sha256 is None or source.fingerprint.get("size") != fingerprint.get("size"):
+    if source.path is None or sha256 is None or source.fingerprint.get("size") != fingerprint.get("size"):
         return False
     with source.path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == published.sha256
+        return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
 def is_last_finished(client: UploadsClient, tileset: str, upload_id: str) -> bool:

@@ -20,6 +20,8 @@ from airflow_mapbox.exceptions import (
 )
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
+from airflow_mapbox.state import TaskLedger
+from airflow_mapbox.uploads.ledger import Entry, Ledger
 from airflow_mapbox.uploads.models import Upload
 
 from ..support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
@@ -75,9 +77,11 @@ def created(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> list[str
     monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", json.dumps(described))
     sources: list[str] = []
 
-    def upload(self: MapboxUploadsHook, source: str, *_: Any, **__: Any) -> Upload:
+    def upload(self: MapboxUploadsHook, source: str, tileset: str, *_: Any, ledger: Ledger, **__: Any) -> Upload:
         sources.append(source)
-        return Upload.from_json(upload_json())
+        made = upload_json()
+        ledger.write(Entry(tileset, source, "https://bucket/key", sha256=f"{len(sources)}" * 64, upload=made))
+        return Upload.from_json(made)
 
     monkeypatch.setattr(MapboxUploadsHook, "upload", upload)
     return sources
@@ -100,6 +104,24 @@ def test_it_looks_again_without_a_slot_and_without_uploading_again(
 
     assert len(created) == 1
     assert len(server.requests) == 3
+
+
+def test_a_wait_for_what_a_changed_source_has_left_behind_is_not_gone_on_with(
+    make_task: MakeTask, server: ScriptedServer, created: list[str]
+) -> None:
+    """Try 1 waits for its upload and dies; try 2 finds another source, stages it, and its tileset is busy."""
+    task = make_task()
+    server.script(UNDER_WAY)
+    task.run()
+    staged = Entry("orion.x", "/data/x.geojson", "https://bucket/other", sha256="f" * 64)
+    TaskLedger(task.store, task.max_tries).write(staged)
+    task.reschedules = 1
+
+    server.script(DONE)
+    result = task.run()
+
+    assert len(created) == 2, "what is staged is uploaded"
+    assert result["source"]["sha256"] == "2" * 64
 
 
 def test_a_retry_goes_through_the_upload_which_may_have_changed(

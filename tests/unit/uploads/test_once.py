@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from airflow_mapbox.uploads.errors import (
     NoAnswerError,
     NotFoundError,
     StagedUrlNotReadableError,
+    StagingError,
     ThrottledError,
     UnchangedSourceError,
     UploadActiveError,
@@ -27,7 +29,7 @@ from airflow_mapbox.uploads.errors import (
 )
 from airflow_mapbox.uploads.ledger import Entry, MemoryLedger, Published
 from airflow_mapbox.uploads.once import OneUpload
-from airflow_mapbox.uploads.sources import Source, open_source
+from airflow_mapbox.uploads.sources import IteratorStream, Source, open_source
 from airflow_mapbox.uploads.staging import StagedFile
 
 from ..conftest import MakeClient
@@ -54,10 +56,14 @@ class Bucket:
 
     def __init__(self) -> None:
         self.staged: list[str] = []
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def __call__(self, source: Source) -> StagedFile:
         self.staged.append(source.description)
-        return StagedFile(URL.replace("/1/", f"/{len(self.staged)}/"), source.size or 0, "d" * 64)
+        with source.open() as stream:
+            data = stream.read()
+        self.meanwhile()
+        return StagedFile(URL.replace("/1/", f"/{len(self.staged)}/"), len(data), hashlib.sha256(data).hexdigest())
 
 
 class Diary(MemoryLedger):
@@ -76,6 +82,12 @@ class Diary(MemoryLedger):
         super().write(entry)
 
 
+def met(client: UploadsClient) -> UploadsClient:
+    """Give a client that the server's clock has been told to, as the request for credentials does it."""
+    client._clock_offset = 0.0
+    return client
+
+
 @pytest.fixture
 def bucket() -> Bucket:
     return Bucket()
@@ -92,7 +104,7 @@ MakeOnce = Callable[..., OneUpload]
 @pytest.fixture
 def make(make_client: MakeClient, bucket: Bucket, diary: Diary, fake_time: FakeTime) -> MakeOnce:
     def make(client: UploadsClient | None = None, clock: Callable[[], float] = fake_time.clock) -> OneUpload:
-        return OneUpload(client or make_client(), diary, bucket, sleep=fake_time.sleep, clock=clock)
+        return OneUpload(client or met(make_client()), diary, bucket, sleep=fake_time.sleep, clock=clock)
 
     return make
 
@@ -110,7 +122,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def _entry(path: Path, **changed: Any) -> Entry:
-    entry = Entry(TILESET, str(path), URL, NOW, open_source(path).fingerprint, "d" * 64)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    entry = Entry(TILESET, str(path), URL, NOW, NOW, open_source(path).fingerprint, sha256)
     return replace(entry, **changed)
 
 
@@ -130,7 +143,7 @@ class TestAFirstTry:
         before, after = diary.entries
         assert (before.url, before.uncertain, before.upload) == (URL, True, None)
         assert (after.uncertain, after.upload) == (False, upload.to_json())
-        assert after.sha256 == "d" * 64
+        assert after.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
     def test_whose_note_is_refused_creates_nothing(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
@@ -215,7 +228,7 @@ class TestALostAnswer:
         server.script(LOST, LOST)
 
         with pytest.raises(NoAnswerError) as caught:
-            make(make_client(attempts=2)).of_source(path, TILESET, None)
+            make(met(make_client(attempts=2))).of_source(path, TILESET, None)
 
         assert caught.value.retryable
         assert diary.entries[-1].uncertain
@@ -246,7 +259,7 @@ class TestALostAnswer:
         server.script(LOST, Reply(429, {"message": "no"}))
 
         with pytest.raises(ThrottledError):
-            make(make_client(max_throttle_wait=0)).of_source(path, TILESET, None)
+            make(met(make_client(max_throttle_wait=0))).of_source(path, TILESET, None)
 
         assert diary.entries[-1].uncertain
 
@@ -322,14 +335,52 @@ class TestALaterTry:
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, caplog: pytest.LogCaptureFixture
     ) -> None:
         diary.write(_entry(path, upload=upload_json(id="old", tileset=TILESET)))
+        path.write_text("[]")
         os.utime(path, ns=(1, 1))
         server.script(MADE)
 
         with caplog.at_level("INFO", logger="airflow_mapbox"):
             assert once.of_source(path, TILESET, None).id == "made"
 
-        assert "has changed since an earlier try" in caplog.text
+        assert "is not as it was at an earlier try" in caplog.text
         assert "modified 1" in caplog.text
+        assert "this is another upload" in caplog.text
+
+    def test_of_a_source_that_was_only_touched_is_the_same_upload(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
+    ) -> None:
+        diary.write(_entry(path, upload=upload_json(id="mine", tileset=TILESET)))
+        os.utime(path, ns=(1, 1))
+        server.script(Reply(json=upload_json(id="mine", tileset=TILESET)))
+
+        assert once.of_source(path, TILESET, None).id == "mine"
+        assert bucket.staged == []
+
+    @pytest.mark.parametrize("content", ["same", "other"])
+    def test_of_a_source_whose_sign_differs_is_told_by_what_it_sends(
+        self, server: ScriptedServer, once: OneUpload, diary: Diary, bucket: Bucket, content: str
+    ) -> None:
+        def mirror(etag: str, data: bytes) -> Source:
+            return Source("https://mirror/a", len(data), lambda: IteratorStream([data]), fingerprint={"etag": etag})
+
+        server.script(MADE, Reply(json=upload_json(id="made", tileset=TILESET)), MADE)
+        once.of_source(mirror("one", b"{}"), TILESET, None)
+
+        again = once.of_source(mirror("two", b"{}" if content == "same" else b"[]"), TILESET, None)
+
+        assert again.id == "made"
+        assert len(bucket.staged) == 2
+        assert len(_creates(server)) == (1 if content == "same" else 2)
+
+    def test_of_a_file_that_was_written_to_while_it_was_sent_creates_nothing(
+        self, server: ScriptedServer, once: OneUpload, path: Path, bucket: Bucket
+    ) -> None:
+        bucket.meanwhile = lambda: path.write_text("[]")
+
+        with pytest.raises(StagingError, match=r"harbours\.geojson was written to while it was sent"):
+            once.of_source(path, TILESET, None)
+
+        assert server.requests == []
 
     @pytest.mark.parametrize("other", [{"tileset": f"{ACCOUNT}.lights"}, {"source": "/elsewhere.geojson"}])
     def test_passes_over_what_was_written_down_about_another_upload(
@@ -340,6 +391,79 @@ class TestALaterTry:
 
         assert once.of_source(path, TILESET, None).id == "made"
         assert bucket.staged == [str(path)]
+
+    def test_of_a_file_that_is_gone_waits_until_a_call_without_an_answer_is_over(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket, fake_time: FakeTime
+    ) -> None:
+        diary.write(_entry(path, uncertain=True))
+        server.script(UNREADABLE, Reply(json=[]), Reply(json=[]), Reply(json=[]))
+
+        with pytest.raises(CreationUnknownError) as caught:
+            once.of_source(path, TILESET, None)
+        assert bucket.staged == []
+
+        fake_time.now += caught.value.retry_after
+        server.script(UNREADABLE, Reply(json=[_listed("mine", after=1)]))
+        assert once.of_source(path, TILESET, None).id == "mine"
+
+
+class TestTheServersClock:
+    """What is older than a call is told by the server's clock, and not by this one's."""
+
+    @pytest.mark.parametrize("ahead", [-600, 30])
+    def test_is_asked_before_the_first_call_for_a_dataset(
+        self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, diary: Diary, ahead: int
+    ) -> None:
+        date = {"Date": formatdate(NOW - ahead, usegmt=True)}
+        older = _listed("older", after=-ahead - 5)
+        server.script(
+            Reply(json=[older], headers=date),
+            LOST,
+            Reply(json=[_listed("mine", after=-ahead + 1), older], headers=date),
+        )
+
+        assert make(make_client()).of_dataset(DATASET, TILESET, None).id == "mine"
+        assert diary.entries[0].sent == NOW - ahead
+
+    def test_is_told_by_a_refusal_too(
+        self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, diary: Diary
+    ) -> None:
+        server.script(Reply(404, {"message": "Not Found"}, headers={"Date": formatdate(NOW + 90, usegmt=True)}), MADE)
+
+        assert make(make_client()).of_dataset(DATASET, TILESET, None).id == "made"
+        assert diary.entries[0].sent == NOW + 90
+
+    def test_of_a_call_counts_from_the_first_that_may_have_taken_effect(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, fake_time: FakeTime
+    ) -> None:
+        # Somebody else's upload is made while this one waits for a busy tileset.
+        server.script(ACTIVE)
+        with pytest.raises(UploadActiveError):
+            once.of_source(path, TILESET, "Harbours")
+        fake_time.now += 600
+        theirs = _listed("theirs", after=300, name="Harbours")
+
+        server.script(LOST, USED, Reply(json=[_listed("mine", after=601, name="Harbours"), theirs]))
+
+        assert once.of_source(path, TILESET, "Harbours").id == "mine"
+        assert diary.entries[-1].sent == NOW + 600
+
+    def test_of_a_dataset_that_was_busy_waits_for_the_last_call(
+        self, server: ScriptedServer, once: OneUpload, fake_time: FakeTime
+    ) -> None:
+        server.script(ACTIVE)
+        with pytest.raises(UploadActiveError):
+            once.of_dataset(DATASET, TILESET, None)
+        fake_time.now += 1800
+        server.script(LOST, Reply(json=[]), Reply(json=[]), Reply(json=[]))
+        with pytest.raises(NoAnswerError):
+            once.of_dataset(DATASET, TILESET, None)
+
+        fake_time.now += 10
+        server.script(Reply(json=[]))
+        with pytest.raises(CreationUnknownError):
+            once.of_dataset(DATASET, TILESET, None)
+        assert len(_creates(server)) == 2
 
 
 class TestATilesetThatIsBusy:
@@ -388,10 +512,10 @@ class TestTheList:
 
         assert once.of_source(path, TILESET, None).id == "mine"
 
-    @pytest.mark.parametrize("age", [2.0, 3600.0])
+    @pytest.mark.parametrize("age", [62.0, 3600.0])
     def test_never_gives_an_older_upload(self, server: ScriptedServer, once: OneUpload, path: Path, age: float) -> None:
         old = Reply(json=[_listed("old", after=-age)], headers={"Link": '<?start=old>; rel="next"'})
-        server.script(USED, old, old, old)
+        server.script(USED, old, old, old, old)
 
         with pytest.raises(UploadNotListedError) as caught:
             once.of_source(path, TILESET, None)
@@ -439,16 +563,36 @@ class TestTheList:
         with pytest.raises(NotFoundError, match="uploads:list"):
             once.of_source(path, TILESET, None)
 
-    def test_of_several_gives_the_one_of_the_same_name_and_the_oldest_of_these(
+    def test_of_several_gives_the_one_of_the_same_name(
         self, server: ScriptedServer, once: OneUpload, path: Path
     ) -> None:
         uploads = [
-            _listed("later", after=50, name="Harbours"),
             _listed("theirs", after=40, name="Theirs"),
             _listed("mine", after=30, name="Harbours"),
             _listed("also theirs", after=20, name="Theirs"),
         ]
         server.script(USED, Reply(json=uploads))
+
+        assert once.of_source(path, TILESET, "Harbours").id == "mine"
+
+    @pytest.mark.parametrize("name", ["Harbours", None])
+    def test_never_guesses_among_several(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, name: str | None
+    ) -> None:
+        uploads = [_listed("later", after=50, name="Harbours"), _listed("sooner", after=30, name="Harbours")]
+        server.script(USED, Reply(json=uploads))
+
+        with pytest.raises(UploadNotListedError, match=r"several of that time: sooner, later"):
+            once.of_source(path, TILESET, name)
+
+        assert diary.entries[-1].upload is None
+
+    @pytest.mark.parametrize("apart", [3.0, 45.0])
+    def test_may_have_a_clock_of_its_own(
+        self, server: ScriptedServer, once: OneUpload, path: Path, apart: float
+    ) -> None:
+        listed = Reply(json=[_listed("mine", after=-apart, name="Harbours")])
+        server.script(USED, listed, listed, listed, listed)
 
         assert once.of_source(path, TILESET, "Harbours").id == "mine"
 
@@ -480,7 +624,7 @@ class TestADataset:
     def test_that_an_earlier_try_may_have_created_waits_until_it_is_known(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, fake_time: FakeTime
     ) -> None:
-        diary.write(Entry(TILESET, DATASET, DATASET, NOW - 60, uncertain=True))
+        diary.write(Entry(TILESET, DATASET, DATASET, NOW - 600, NOW - 60, uncertain=True))
         server.script(Reply(json=[]), Reply(json=[]), MADE)
 
         with pytest.raises(CreationUnknownError) as caught:
@@ -504,7 +648,7 @@ class TestAnUnchangedSource:
     """What the tileset was last made from is known, and an upload of the same is not wanted."""
 
     def _once(self, make_client: MakeClient, bucket: Bucket, diary: Diary, published: Published) -> OneUpload:
-        return OneUpload(make_client(), diary, bucket, published=published)
+        return OneUpload(met(make_client()), diary, bucket, published=published)
 
     def test_is_neither_staged_nor_uploaded(
         self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary, path: Path
@@ -533,12 +677,27 @@ class TestAnUnchangedSource:
         self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary
     ) -> None:
         source = open_source(iter([b"{}"]))
+        published = Published("last", {}, hashlib.sha256(b"{}").hexdigest())
         server.script(Reply(json=[_listed("last", complete=True, progress=1)]))
 
         with pytest.raises(UnchangedSourceError):
-            self._once(make_client, bucket, diary, Published("last", {}, "d" * 64)).of_source(source, TILESET, None)
+            self._once(make_client, bucket, diary, published).of_source(source, TILESET, None)
 
-        assert diary.entries == []
+        assert _creates(server) == []
+
+    def test_that_only_streams_by_is_not_staged_twice_where_the_list_fails(
+        self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary
+    ) -> None:
+        published = Published("last", {}, hashlib.sha256(b"{}").hexdigest())
+        server.script(Reply(429, {"message": "no"}), Reply(json=[_listed("last", complete=True, progress=1)]))
+        once = OneUpload(met(make_client(max_throttle_wait=0)), diary, bucket, published=published)
+
+        with pytest.raises(ThrottledError):
+            once.of_source(open_source(iter([b"{}"])), TILESET, None)
+        with pytest.raises(UnchangedSourceError):
+            once.of_source(open_source(iter([b"{}"])), TILESET, None)
+
+        assert len(bucket.staged) == 1
         assert _creates(server) == []
 
     @pytest.mark.parametrize(
@@ -605,6 +764,6 @@ def test_a_note_of_another_version_is_not_guessed_at() -> None:
 
 def test_a_note_has_no_secret_in_it(path: Path) -> None:
     assert set(_entry(path).to_json()) == {
-        "version", "tileset", "source", "url", "sent", "fingerprint", "sha256", "facts", "uncertain", "busy_since",
-        "upload",
+        "version", "tileset", "source", "url", "sent", "asked", "fingerprint", "sha256", "facts", "uncertain",
+        "busy_since", "upload",
     }  # fmt: skip
