@@ -93,7 +93,7 @@ def earthquakes_daily() -> None:
         name="Earthquakes of {{ data_interval_start | ds }}",
         retries=2,  # a retry never makes a second upload
     )
-    UploadCompleteSensor(task_id="wait", upload_id=upload.output["id"])
+    UploadCompleteSensor(task_id="wait", upload_id=upload.output)
 
 
 earthquakes_daily()

@@ -38,7 +38,7 @@ def virginia_counties() -> None:
     upload = StageAndCreateUploadOperator(
         task_id="upload", source=export()["path"], tileset="virginia-counties", name="Counties of Virginia"
     )
-    UploadCompleteSensor(task_id="wait", upload_id=upload.output["id"])
+    UploadCompleteSensor(task_id="wait", upload_id=upload.output)
 
 
 virginia_counties()

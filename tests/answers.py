@@ -9,6 +9,7 @@ PLAUSIBLE: dict[str, tuple[Any, ...]] = {
     "failed_complete": (False, True),
     "early_delete_status": (400, 409, 422),
     "name_status": (422, 400),
+    "create_looks_first": ("used", "staged", "active"),
 }
 # So many runs of the tests have met each of them.
 ANSWERS: list[dict[str, Any]] = [

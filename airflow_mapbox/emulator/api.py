@@ -162,7 +162,14 @@ class UploadsApi:
         if not isinstance(url, str):
             raise RefusedError(self._settings.name_status, Said.INVALID_VALUE.format("url"))
         source = parse_source(url, bucket=self._settings.bucket)
-        upload = self._store.create_upload(owner=call.account, tileset=tileset, name=name, url=url, key=source.key)
+        upload = self._store.create_upload(
+            owner=call.account,
+            tileset=tileset,
+            name=name,
+            url=url,
+            key=source.key,
+            looks_first=self._settings.create_looks_first,
+        )
         self._created(upload)
         return JSONResponse(self._as_json(upload), status_code=201)
 
@@ -177,7 +184,11 @@ class UploadsApi:
         # One client sends a bare `?reverse`.
         reverse = call.query.get("reverse", "false").lower() in ("", "true", "1")
         found = self._store.list_uploads(
-            call.account, after=call.query.get("start") or None, reverse=reverse, count=limit + 1
+            call.account,
+            until=self._clock() - self._settings.unlisted_seconds,
+            after=call.query.get("start") or None,
+            reverse=reverse,
+            count=limit + 1,
         )
         page: list[Upload] = []
         size = 2

@@ -25,6 +25,10 @@ class EmulatorSettings:
     :param early_delete_status: status of a refused ``DELETE`` of an incomplete upload; only its message is known.
     :param name_status: status of a refused tileset, name or property; 422 is probable.
     :param unseen_seconds: how long a fresh upload's status is still ``Not Found``, as where a replica lags behind.
+    :param unlisted_seconds: how long a fresh upload is missing in the list, likewise.
+    :param create_looks_first: what a create call is refused for where several things speak against it: ``"used"``, that
+        its URL made an upload before, ``"staged"``, that nothing is there (any more), or ``"active"``, that the tileset
+        is being processed; nobody outside Mapbox has shown it.
     :param page_bytes: bytes of JSON after which a list page ends early (Mapbox: one megabyte).
     """
 
@@ -41,6 +45,8 @@ class EmulatorSettings:
     early_delete_status: int = 400
     name_status: int = 422
     unseen_seconds: float = 0.0
+    unlisted_seconds: float = 0.0
+    create_looks_first: str = "used"
     page_bytes: int = 1_000_000
 
     def __post_init__(self) -> None:
@@ -55,6 +61,8 @@ class EmulatorSettings:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0")
-        for name in ("processing_seconds", "rate_limit", "unseen_seconds"):
+        if self.create_looks_first not in ("used", "staged", "active"):
+            raise ValueError("create_looks_first is used, staged or active")
+        for name in ("processing_seconds", "rate_limit", "unseen_seconds", "unlisted_seconds"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be below 0")

@@ -277,22 +277,25 @@ class Store:
 
     # Uploads
 
-    def create_upload(self, *, owner: str, tileset: str, name: str | None, url: str, key: str | None) -> Upload:
+    def create_upload(
+        self, *, owner: str, tileset: str, name: str | None, url: str, key: str | None, looks_first: str = "used"
+    ) -> Upload:
         """Create an upload in one transaction, taking its staged object.
 
         :param key: the staged object's key; None where the data is a dataset.
+        :param looks_first: ``used``, ``staged`` or ``active``: which of these refusals goes before the others.
         :raises RefusedError: 409 for a key used before, 422 for nothing staged, for a tileset being
             processed and for one made by the tiling service.
         """
         with self._lock, self._transaction() as db:
-            if key is not None:
-                if db.execute("SELECT 1 FROM uploads WHERE staged = ?", (key,)).fetchone():
-                    raise RefusedError(409, Said.USED_URL)
-                issued = db.execute("SELECT account FROM credentials WHERE key = ?", (key,)).fetchone()
-                if issued is None or issued[0] != owner or not self.staged_file(key).exists():
-                    raise RefusedError(422, Said.NO_ACCESS)
-            if db.execute("SELECT 1 FROM uploads WHERE tileset = ? AND finished = 0", (tileset,)).fetchone():
-                raise RefusedError(422, Said.ACTIVE)
+            looks: dict[str, tuple[RefusedError, Callable[[], bool]]] = {
+                "used": (RefusedError(409, Said.USED_URL), lambda: self._is_used(db, key)),
+                "staged": (RefusedError(422, Said.NO_ACCESS), lambda: not self._is_staged(db, key, owner)),
+                "active": (RefusedError(422, Said.ACTIVE), lambda: self._is_processed(db, tileset)),
+            }
+            for refusal, applies in (looks.pop(looks_first), *looks.values()):
+                if applies():
+                    raise refusal
             if db.execute("SELECT 1 FROM tiling_service WHERE tileset = ?", (tileset,)).fetchone():
                 raise RefusedError(422, Said.TILING_SERVICE)
             now = self.clock()
@@ -304,6 +307,19 @@ class Store:
             )
         self.take_staged(upload)
         return upload
+
+    def _is_used(self, db: sqlite3.Connection, key: str | None) -> bool:
+        return key is not None and bool(db.execute("SELECT 1 FROM uploads WHERE staged = ?", (key,)).fetchone())
+
+    def _is_staged(self, db: sqlite3.Connection, key: str | None, owner: str) -> bool:
+        if key is None:
+            return True
+        issued = db.execute("SELECT account FROM credentials WHERE key = ?", (key,)).fetchone()
+        return issued is not None and issued[0] == owner and self.staged_file(key).exists()
+
+    def _is_processed(self, db: sqlite3.Connection, tileset: str) -> bool:
+        unfinished = "SELECT 1 FROM uploads WHERE tileset = ? AND finished = 0"
+        return bool(db.execute(unfinished, (tileset,)).fetchone())
 
     def incoming_file(self, upload: Upload) -> Path:
         """Return where an upload's data waits for its processing."""
@@ -329,10 +345,17 @@ class Store:
         return _upload(rows[0]) if rows else None
 
     def list_uploads(
-        self, owner: str, *, after: str | None = None, reverse: bool = False, count: int = 100
+        self,
+        owner: str,
+        *,
+        until: float = float("inf"),
+        after: str | None = None,
+        reverse: bool = False,
+        count: int = 100,
     ) -> list[Upload]:
         """Return an account's uploads, newest first, or oldest first where reversed.
 
+        :param until: Unix time after which what was made is left out.
         :param after: id of the upload the page starts behind; one removed meanwhile still marks its place.
         :raises RefusedError: 422 for an ``after`` that never was.
         """
@@ -345,8 +368,9 @@ class Store:
             start = int(str(found[0][0]))
         rows = self._rows(
             f"SELECT {UPLOAD_COLUMNS} FROM uploads"  # noqa: S608
-            f" WHERE owner = ? AND removed = 0 AND seq {sign} ? ORDER BY seq {order} LIMIT ?",
+            f" WHERE owner = ? AND removed = 0 AND created <= ? AND seq {sign} ? ORDER BY seq {order} LIMIT ?",
             owner,
+            until,
             start,
             count,
         )

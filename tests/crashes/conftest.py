@@ -12,7 +12,7 @@ from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.emulator.store import Store
 from tests.crashes.task import Task, digest
 
-_POINT = '{"type": "Point", "coordinates": [7.1, 50.7]}'
+POINT = '{"type": "Point", "coordinates": [7.1, 50.7]}'
 _MADE_OF: dict[str, str] = {}
 
 
@@ -30,7 +30,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         staged = take(self, upload)
         if staged is not None:
             _MADE_OF.setdefault(upload.id, digest(staged))
-            staged.write_text(_POINT)  # what comes after does not matter here
+            staged.write_text(POINT)  # what comes after does not matter here
         return staged
 
     patch = pytest.MonkeyPatch()

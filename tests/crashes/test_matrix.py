@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from airflow_mapbox.emulator import Emulator
-from tests.crashes.conftest import MakeTask
+from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from airflow_mapbox.hooks.staging import staging_s3_client
+from airflow_mapbox.uploads.client import UploadsClient
+from airflow_mapbox.uploads.staging import STAGING_REGION
+from tests.crashes.conftest import POINT, MakeTask
 from tests.crashes.one_try import Step
 from tests.crashes.task import Task, digest, secrets_of
 
@@ -63,6 +66,65 @@ def test_a_large_file_has_one_upload_wherever_its_task_dies(
 
     assert_one_whole_upload(task, outcome, made_of)
     assert_no_secret(task)
+
+
+AFTER_STAGING = (Step.NOTED, Step.SENT, Step.ANSWERED, Step.RETURNED)
+
+
+@pytest.mark.parametrize("step", AFTER_STAGING, ids=str)
+def test_a_dataset_has_one_upload_wherever_its_task_dies(make_task: MakeTask, emulator: Emulator, step: Step) -> None:
+    """A dataset's URL may be used any number of times: no 409 stands between a crash and a second upload."""
+    folder = emulator.folder / "datasets" / emulator.account
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "places.geojson").write_text(POINT)
+    task = make_task(f"mapbox://datasets/{emulator.account}/places")
+
+    outcome = task.run([(step, signal.SIGKILL)])
+
+    task.await_idle()
+    assert [upload["id"] for upload in task.uploads()] == [outcome["upload"]], task.outcomes
+    assert_no_secret(task)
+
+
+@pytest.mark.parametrize("step", AFTER_STAGING[1:], ids=str)
+def test_a_task_adopts_its_own_upload_and_not_that_of_a_rival(
+    make_task: MakeTask, emulator: Emulator, small: Path, made_of: dict[str, str], tmp_path: Path, step: Step
+) -> None:
+    """Somebody else replaces the same tileset before the task comes again."""
+    rivals = tmp_path / "rival.csv"
+    rivals.write_text("lon,lat\n1,1\n")
+    task = make_task(small)
+    task.end(*task.start((step, signal.SIGKILL)))
+    task.await_idle()
+    with UploadsClient(emulator.token, emulator.account, base_url=emulator.url) as client:
+        credentials = client.create_credentials()
+        s3 = staging_s3_client(credentials, emulator.s3_url, region=STAGING_REGION)
+        s3.upload_file(str(rivals), credentials.bucket, credentials.key)
+        rival = client.create_upload(task.tileset, credentials.url, "A rival's")
+
+    outcome = task.run()
+
+    assert {upload["id"] for upload in task.uploads()} == {rival.id, outcome["upload"]}
+    assert outcome["upload"] != rival.id
+    assert made_of[outcome["upload"]] == digest(small)
+
+
+@pytest.mark.parametrize("unlisted", [0, 1.5])
+@pytest.mark.parametrize("looks_first", ["staged", "active"])
+def test_the_order_of_refusals_and_a_list_that_lags_make_no_second_upload(
+    tmp_path: Path, small: Path, made_of: dict[str, str], looks_first: str, unlisted: float
+) -> None:
+    settings = EmulatorSettings(
+        processing_seconds=0, rate_limit=0, workers=1, create_looks_first=looks_first, unlisted_seconds=unlisted
+    )
+    with Emulator(tmp_path / "emulator", settings=settings) as emulator:
+        for step in AFTER_STAGING:
+            task = Task(emulator, tmp_path / step.name, str(small))
+
+            outcome = task.run([(step, signal.SIGKILL)])
+
+            assert_one_whole_upload(task, outcome, made_of)
+            assert_no_secret(task)
 
 
 @pytest.mark.parametrize("step", STAGING, ids=str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +22,11 @@ from tests.crashes.test_matrix import (
     REQUESTS,
     S3_FAULTS,
     SIGNALS,
+    STAGING,
     add_fault,
     assert_no_secret,
     assert_one_whole_upload,
+    unfinished_multiparts,
 )
 
 COMBINATIONS = int(os.environ.get("CRASH_COMBINATIONS", "500"))
@@ -42,6 +45,12 @@ class Plan:
     large: bool
     deaths: list[Death] = field(default_factory=list)
     faults: list[tuple[str, str, int, int]] = field(default_factory=list)  # request, fault, times, after
+
+    @property
+    def can_take_parts_back(self) -> bool:
+        """Whether nothing keeps it from that: sudden death, or an answer that is lost with the id of what was begun."""
+        dies = any(step in STAGING and by is signal.SIGKILL for step, by in self.deaths)
+        return not dies and not any(request == "begin" for request, *_ in self.faults)
 
     @classmethod
     def draw(cls, number: int) -> Plan:
@@ -81,6 +90,7 @@ def test_random_faults_and_deaths_end_with_one_upload_or_a_clear_error(
     def run(emulator: Emulator, numbers: range) -> None:
         for number in numbers:
             plan = Plan.draw(number)
+            unfinished = len(unfinished_multiparts(emulator))
             task = Task(emulator, tmp_path / str(number), str(large if plan.large else small), f"random-{number}")
             for request, fault, times, after in plan.faults:
                 add_fault(emulator, request, fault, times=times, after=after)
@@ -88,6 +98,8 @@ def test_random_faults_and_deaths_end_with_one_upload_or_a_clear_error(
             emulator.faults.clear()
             try:
                 check(task, outcome, plan)
+                if plan.can_take_parts_back:
+                    assert len(unfinished_multiparts(emulator)) == unfinished, "parts are left behind"
             except AssertionError as error:
                 raise AssertionError(f"seed {SEED}, {plan}: {task.outcomes}: {error}") from error
 

@@ -411,6 +411,20 @@ class TestAFreshUpload:
             assert (unseen.status_code, unseen.json()) == (404, {"message": "Not Found"})
             assert acme.wait(upload)["complete"]
 
+    def test_is_missing_in_the_list_for_a_while(self, tmp_path: Path) -> None:
+        settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0, unlisted_seconds=5)
+        with Emulator(tmp_path, settings=settings) as emulator:
+            acme = Account(emulator)
+            older = acme.create(acme.stage(TOWNS)["url"], "older").json()["id"]
+            emulator.clock.advance(5)
+            newer = acme.create(acme.stage(TOWNS)["url"], "newer").json()["id"]
+
+            at_once = acme.call("GET", "?limit=1").json()
+            emulator.clock.advance(5)
+            later = acme.call("GET", "?limit=1").json()
+
+        assert ([row["id"] for row in at_once], [row["id"] for row in later]) == ([older], [newer])
+
 
 @pytest.mark.parametrize(
     "options",

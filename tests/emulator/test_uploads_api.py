@@ -18,6 +18,8 @@ from airflow_mapbox.emulator import Emulator, EmulatorSettings
 
 from .conftest import TOWNS, Account, Clock
 
+USED = "The provided url has already been used by another upload. Fetch new credentials."
+
 KEYS = ["complete", "created", "error", "id", "modified", "name", "owner", "progress", "tileset"]
 
 
@@ -227,6 +229,33 @@ class TestCreate:
             tilesets = [f"t{round_number}-{number}" for number in range(4)]
             with concurrent.futures.ThreadPoolExecutor(4) as pool:
                 assert sorted(pool.map(create, tilesets)) == [201, 409, 409, 409]
+
+    @pytest.mark.parametrize(
+        ("looks_first", "processed", "busy"),
+        [
+            ("used", (409, USED), (409, USED)),
+            ("staged", (422, "Could not access url"), (422, "Could not access url")),
+            ("active", (409, USED), (422, "An upload is already active")),
+        ],
+    )
+    def test_what_speaks_first_against_a_used_url_is_a_setting(
+        self,
+        tmp_path: Path,
+        settings: EmulatorSettings,
+        looks_first: str,
+        processed: tuple[int, str],
+        busy: tuple[int, str],
+    ) -> None:
+        changed = dataclasses.replace(settings, create_looks_first=looks_first, processing_seconds=60)
+        with Emulator(tmp_path, settings=changed) as emulator:
+            acme = Account(emulator)
+            url = acme.stage(TOWNS)["url"]
+            made = acme.create(url).json()["id"]
+            while_busy = said(acme.create(url))
+            emulator.clock.run(600)
+            acme.wait(made)
+
+            assert (said(acme.create(url)), while_busy) == (processed, busy)
 
 
 class TestStatus:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,3 +59,40 @@ def test_who_does_not_trust_the_authority_sends_nothing(secure: Emulator, geojso
         hook.upload(geojson, "points")
 
     assert secure.requests == []
+
+
+# The peak of a process of its own that stages a stream with boto3 itself: what it copies counts as well.
+STAGES = """
+import json, resource, sys, threading, tracemalloc
+from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.uploads.staging import StagingOptions
+
+part, in_flight = int(sys.argv[1]), int(sys.argv[2])
+hook = MapboxUploadsHook(staging=StagingOptions(part, in_flight))
+head = b'{"type":"FeatureCollection","features":[' + b" " * 600
+hook.stage(iter([head + b"]}"]))  # what is loaded and made once is not what is measured
+piece = b" " * 100_003
+
+def pieces():
+    yield head
+    for _ in range(12 * part // len(piece)):
+        yield piece
+    yield b"]}"
+
+tracemalloc.start()
+hook.stage(pieces())
+print(tracemalloc.get_traced_memory()[1])
+"""
+
+
+def test_parts_in_flight_are_all_that_is_in_memory(secure: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, in_flight = 24 * 2**20, 3
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(secure.ca_file))
+
+    done = subprocess.run(
+        [sys.executable, "-c", STAGES, str(part), str(in_flight)], check=True, capture_output=True, text=True
+    )
+
+    peak = int(done.stdout.splitlines()[-1])
+    # Beside each part boto3 has a few pieces of a megabyte on the way, whatever the part's size.
+    assert peak < in_flight * (part + 6 * 2**20), f"{peak / 2**20:.1f} MiB"

@@ -552,6 +552,23 @@ class TestCancelling:
 
         assert s3.calls == []
 
+    @pytest.mark.parametrize("moment", ["before", "at the credentials", "at the client"])
+    def test_before_it_began_begins_nothing(self, credentials: StagingCredentials, moment: str) -> None:
+        s3 = FakeS3()
+
+        def cancel_at(this: str, given: Any) -> Any:
+            if this == moment:
+                stager.cancel()
+            return given
+
+        stager = Stager(lambda: cancel_at("at the credentials", credentials), lambda _: cancel_at("at the client", s3))
+        cancel_at("before", None)
+
+        with pytest.raises(StagingStoppedError, match="was stopped before it began"):
+            stager.stage(_source(b"12345"))
+
+        assert s3.calls == []
+
     def test_says_so_while_the_source_blocks(self, credentials: StagingCredentials) -> None:
         over = threading.Event()
         s3 = FakeS3()
