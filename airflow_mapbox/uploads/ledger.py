@@ -22,7 +22,7 @@ class Entry:
     :param source: the source's description; the ``mapbox://datasets`` URL of a dataset.
     :param url: what the upload is created from.
     :param sent: unix time by the server's clock before the first create call that may have taken effect.
-    :param asked: unix time by the server's clock before the last create call.
+    :param asked: unix time by the server's clock before the last create call that may have taken effect.
     :param fingerprint: of the source, as far as it could be told without reading.
     :param sha256: digest of the bytes that were staged; None for a dataset.
     :param facts: what is known of the content: ``bytes``, and where the export told them ``features`` and ``bounds``.

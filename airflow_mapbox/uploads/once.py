@@ -97,6 +97,7 @@ class OneUpload:
         :raises UploadActiveError: where the tileset is being processed by another upload: the same call goes on later.
         :raises UnchangedSourceError: where the tileset's last finished upload came from the same bytes.
         :raises LedgerError: where the ledger could not be written; nothing was created.
+        :raises CreationUnknownError: where an earlier call may still be under way.
         :raises MapboxError: as the API, S3, the source or the network has it.
         """
         entry = self._entry_of(describe(source), tileset)
@@ -141,7 +142,9 @@ class OneUpload:
             found = self._listed(entry, name, looks=1)
             if found is not None:
                 return self._keep(entry, found)
-            self._refuse_while_unknown(entry)
+            unknown = self._unknown(entry)
+            if unknown is not None:
+                raise unknown
             entry = replace(entry, uncertain=False)
         return self._create(entry, name)
 
@@ -223,8 +226,8 @@ class OneUpload:
     def _create(self, entry: Entry, name: str | None) -> Upload:
         """Write down that the call is coming, make it, and find out what became of it."""
         self._learn_server_time()
-        before = entry.uncertain
         announced = _Announced(self._ledger, entry, self._client.server_now, self._clock)
+        unanswered = entry.asked if entry.uncertain else None  # the last call of which nobody knows what became
         for left in reversed(range(_CREATE_CALLS)):
             try:
                 upload = self._client.create_upload(entry.tileset, entry.url, name, before_sending=announced.again)
@@ -233,18 +236,20 @@ class OneUpload:
             except StagedUrlUsedError:
                 return self._keep(announced.entry, self._found(announced.entry, name))
             except MapboxError as error:
-                before = before or error.may_have_happened
-                if before and self._may_be_listed(entry, error):
-                    found = self._listed(announced.entry, name, looks=_LOOKS_AT_LIST)
+                if error.may_have_happened:
+                    unanswered = announced.entry.asked
+                noted = replace(announced.entry, uncertain=unanswered is not None, asked=unanswered or 0.0)
+                if noted.uncertain and self._may_be_listed(entry, error):
+                    found = self._listed(noted, name, looks=_LOOKS_AT_LIST)
                     if found is not None:
-                        return self._keep(announced.entry, found)
-                    if isinstance(error, StagedUrlNotReadableError):
-                        self._refuse_while_unknown(announced.entry)
+                        return self._keep(noted, found)
                 if isinstance(error, InvalidAnswerError) and left and not is_dataset_url(entry.url):
                     log.info("%s Asking again, which makes no second upload of the same file.", error)
                     self._sleep(_SECONDS_BETWEEN_LOOKS)
                     continue
-                raise self._refused(announced.entry, error, uncertain=before) from None
+                gone = isinstance(error, StagedUrlNotReadableError)
+                unknown = self._unknown(noted) if gone and noted.uncertain else None
+                raise self._refused(noted, unknown or error) from None
             else:
                 return self._keep(announced.entry, upload)
         raise AssertionError("the last call returns or raises")
@@ -255,19 +260,16 @@ class OneUpload:
             with suppress(NotFoundError):  # without the scope for it the answer tells as well
                 next(self._client.list_uploads(limit=1), None)
 
-    def _refuse_while_unknown(self, entry: Entry) -> None:
-        """
-        Stop where a call without an answer may still be on its way, or its upload not be listed yet.
-
-        :raises CreationUnknownError: with the time after which it can be told.
-        """
+    def _unknown(self, entry: Entry) -> CreationUnknownError | None:
+        """Give the error for a call without an answer that may be on its way still, or its upload not listed yet."""
         left = entry.asked + _SECONDS_UNTIL_CALLS_HAVE_ENDED - self._client.server_now()
-        if left > 0:
-            raise CreationUnknownError(
-                f"An earlier call has asked for the upload of {entry.source} and got no answer, and the list does not "
-                f"show the upload. In {left:.0f} s it can be told whether there is one; run the task again then.",
-                retry_after=left,
-            )
+        if left <= 0:
+            return None
+        return CreationUnknownError(
+            f"An earlier call has asked for the upload of {entry.source} and got no answer, and the list does not show "
+            f"the upload. In {left:.0f} s it can be told whether there is one; run the task again then.",
+            retry_after=left,
+        )
 
     @staticmethod
     def _may_be_listed(entry: Entry, error: MapboxError) -> bool:
@@ -281,15 +283,13 @@ class OneUpload:
             return not isinstance(error, UploadActiveError)
         return isinstance(error, StagedUrlNotReadableError)
 
-    def _refused(self, entry: Entry, error: MapboxError, *, uncertain: bool) -> MapboxError:
+    def _refused(self, entry: Entry, error: MapboxError) -> MapboxError:
         """Write down what a refusal tells; the error itself is the caller's."""
-        busy_since = entry.busy_since
         if isinstance(error, UploadActiveError):
-            error.may_have_happened = uncertain
-            error.since = busy_since = busy_since or self._client.server_now()
-        noted = replace(entry, uncertain=uncertain, busy_since=busy_since)
+            entry = replace(entry, busy_since=entry.busy_since or self._client.server_now())
+            error.may_have_happened, error.since = entry.uncertain, entry.busy_since
         try:
-            self._ledger.write(noted)
+            self._ledger.write(entry)
         except LedgerError as failure:
             log.info("%s The next try asks Mapbox again.", failure)
         return error

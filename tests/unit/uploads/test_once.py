@@ -392,8 +392,16 @@ class TestALaterTry:
         assert once.of_source(path, TILESET, None).id == "made"
         assert bucket.staged == [str(path)]
 
+    @pytest.mark.parametrize("shows_up", [True, False])
     def test_of_a_file_that_is_gone_waits_until_a_call_without_an_answer_is_over(
-        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket, fake_time: FakeTime
+        self,
+        server: ScriptedServer,
+        once: OneUpload,
+        path: Path,
+        diary: Diary,
+        bucket: Bucket,
+        fake_time: FakeTime,
+        shows_up: bool,
     ) -> None:
         diary.write(_entry(path, uncertain=True))
         server.script(UNREADABLE, Reply(json=[]), Reply(json=[]), Reply(json=[]))
@@ -402,9 +410,19 @@ class TestALaterTry:
             once.of_source(path, TILESET, None)
         assert bucket.staged == []
 
-        fake_time.now += caught.value.retry_after
-        server.script(UNREADABLE, Reply(json=[_listed("mine", after=1)]))
-        assert once.of_source(path, TILESET, None).id == "mine"
+        fake_time.now += 100
+        server.script(UNREADABLE, Reply(json=[]), Reply(json=[]), Reply(json=[]))
+        with pytest.raises(CreationUnknownError) as again:
+            once.of_source(path, TILESET, None)
+        assert again.value.retry_after == pytest.approx(caught.value.retry_after - 100, abs=10), "it comes to an end"
+
+        fake_time.now += again.value.retry_after
+        if shows_up:
+            server.script(UNREADABLE, Reply(json=[_listed("made", after=1)]))
+        else:
+            server.script(UNREADABLE, Reply(json=[]), Reply(json=[]), Reply(json=[]), MADE)
+        assert once.of_source(path, TILESET, None).id == "made"
+        assert len(bucket.staged) == (0 if shows_up else 1)
 
 
 class TestTheServersClock:
