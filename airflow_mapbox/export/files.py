@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 _PIECE = 1 << 20
+_PENDING = 4  # pieces that wait to be written
 _SYNC = 16 << 20
 
 
@@ -20,7 +22,9 @@ class WholeFile:
         # Exclusive, and with the permissions that the process gives to every new file.
         self._file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb", buffering=0)
         self._path = path
-        # Bytes go to the disk while further ones are made, so that little is left to wait for at the end.
+        # Bytes are written, and go on to the disk, while further ones are made: little is left to wait for at the end.
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="export-write")
+        self._pending: deque[Future[None]] = deque()
         self._syncing = ThreadPoolExecutor(1, thread_name_prefix="export-sync")
         self._synced: Future[None] | None = None
         self._since = 0
@@ -28,10 +32,16 @@ class WholeFile:
 
     def write(self, data: bytes) -> None:
         """
-        Append bytes.
+        Append bytes; what goes wrong may be told by a later call.
 
         :param data: as many as fit in memory; large pieces are faster than small ones.
+        :raises OSError: as the file system has it.
         """
+        if len(self._pending) >= _PENDING:
+            self._pending.popleft().result()
+        self._pending.append(self._writing.submit(self._append, data))
+
+    def _append(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
@@ -40,8 +50,13 @@ class WholeFile:
             self._synced = self._syncing.submit(os.fdatasync, self._file.fileno())
             self._since = 0
 
+    def _settle(self) -> None:
+        while self._pending:
+            self._pending.popleft().result()
+
     def written(self) -> Iterator[bytes]:
         """Give what was written so far, in pieces."""
+        self._settle()
         with self._path.open("rb") as stream:
             while piece := stream.read(_PIECE):
                 yield piece
@@ -52,6 +67,8 @@ class WholeFile:
 
     def close(self) -> None:
         """Make sure that what was written outlasts a power cut, and close."""
+        self._settle()
+        self._writing.shutdown()
         self._syncing.shutdown()
         if self._synced is not None:
             self._synced.result()  # a disk tells of an error once, and it may have told there
@@ -60,6 +77,7 @@ class WholeFile:
 
     def abandon(self) -> None:
         """Close without ceremony."""
+        self._writing.shutdown(cancel_futures=True)
         self._syncing.shutdown(cancel_futures=True)
         self._file.close()
 
