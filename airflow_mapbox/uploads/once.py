@@ -33,10 +33,9 @@ from airflow_mapbox.uploads.unchanged import is_last_finished, is_same
 
 log = logging.getLogger(__name__)
 
-# The `Date` header has whole seconds, so the server's clock is known to that.
-_CLOCK_STEP = 1.0
-# Servers of one service may differ by this, and so may what was learnt of their clock an hour ago.
-_CLOCKS_APART = 60.0
+# The `Date` header has whole seconds, and servers of one service differ by some of a second. An older upload of the
+# tileset than this would have had to be processed in less, as Mapbox takes no second one before.
+_CLOCKS_APART = 3.0
 # A fresh upload may take a moment to be listed.
 _LOOKS_AT_LIST = 3
 _SECONDS_BETWEEN_LOOKS = 2.0
@@ -304,9 +303,7 @@ class OneUpload:
 
     def _found(self, entry: Entry, name: str | None) -> Upload:
         """Find the upload of a staged URL that Mapbox says is used: it exists."""
-        upload = self._listed(entry, name, looks=_LOOKS_AT_LIST) or self._listed(
-            entry, name, looks=1, tolerance=_CLOCKS_APART
-        )
+        upload = self._listed(entry, name, looks=_LOOKS_AT_LIST)
         if upload is not None:
             return upload
         raise UploadNotListedError(
@@ -315,13 +312,13 @@ class OneUpload:
             "look at the tileset, and clear the task to upload again."
         )
 
-    def _listed(self, entry: Entry, name: str | None, *, looks: int, tolerance: float = _CLOCK_STEP) -> Upload | None:
+    def _listed(self, entry: Entry, name: str | None, *, looks: int) -> Upload | None:
         """
         Find the upload of an entry in the account's list: by tileset and display name, and not older than the call.
 
         :raises UploadNotListedError: where there are several, of which nobody can say which it is.
         """
-        earliest = datetime.fromtimestamp(entry.sent - tolerance, UTC)
+        earliest = datetime.fromtimestamp(entry.sent - _CLOCKS_APART, UTC)
         for left in reversed(range(looks)):
             made = [
                 one for one in self._made_since(entry.tileset, earliest) if name is None or one.name in (name, None)

@@ -84,13 +84,15 @@ def test_a_retry_does_not_export_again(run_dag: RunDag, tmp_path: Path) -> None:
             return made
 
     def make() -> None:
-        FailsOnce(task_id="upload", source=str(path), tileset="retried", format="geojson", retries=1, retry_delay=0)
+        FailsOnce(
+            task_id="upload", source=str(path), tileset="exported-once", format="geojson", retries=1, retry_delay=0
+        )
 
     outcome = run_dag(make)
 
     assert outcome.states == {"upload": "success"}
     assert outcome.written.count("Exported 3 features") == 1
-    assert sum(upload.tileset.endswith(".retried") for upload in MapboxUploadsHook().list_uploads()) == 1
+    assert sum(upload.tileset.endswith(".exported-once") for upload in MapboxUploadsHook().list_uploads()) == 1
 
 
 def test_a_hook_takes_a_frame(emulator: Emulator) -> None:

@@ -279,7 +279,8 @@ def test_an_upload_older_than_the_staged_file_is_not_taken_for_its_own(
         hook.wait(older.id, timeout=60, poll_interval=0.1)
         now[0] += 5
 
-        def answer_409(*arguments: object, **options: object) -> None:
+        def answer_409(*arguments: object, before_sending: Callable[[], None], **options: object) -> None:
+            before_sending()
             raise StagedUrlUsedError("used", status=409, message="used")
 
         monkeypatch.setattr(hook.get_conn(), "create_upload", answer_409)

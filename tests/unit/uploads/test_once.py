@@ -530,10 +530,10 @@ class TestTheList:
 
         assert once.of_source(path, TILESET, None).id == "mine"
 
-    @pytest.mark.parametrize("age", [62.0, 3600.0])
+    @pytest.mark.parametrize("age", [3.1, 3600.0])
     def test_never_gives_an_older_upload(self, server: ScriptedServer, once: OneUpload, path: Path, age: float) -> None:
         old = Reply(json=[_listed("old", after=-age)], headers={"Link": '<?start=old>; rel="next"'})
-        server.script(USED, old, old, old, old)
+        server.script(USED, old, old, old)
 
         with pytest.raises(UploadNotListedError) as caught:
             once.of_source(path, TILESET, None)
@@ -605,12 +605,12 @@ class TestTheList:
 
         assert diary.entries[-1].upload is None
 
-    @pytest.mark.parametrize("apart", [3.0, 45.0])
+    @pytest.mark.parametrize("apart", [0.9, 2.9])
     def test_may_have_a_clock_of_its_own(
         self, server: ScriptedServer, once: OneUpload, path: Path, apart: float
     ) -> None:
         listed = Reply(json=[_listed("mine", after=-apart, name="Harbours")])
-        server.script(USED, listed, listed, listed, listed)
+        server.script(USED, listed)
 
         assert once.of_source(path, TILESET, "Harbours").id == "mine"
 
