@@ -267,7 +267,7 @@ class OneUpload:
         return CreationUnknownError(
             f"An earlier call has asked for the upload of {entry.source} and got no answer, and the list does not show "
             f"the upload. In {left:.0f} s it can be told whether there is one; run the task again then.",
-            retry_after=left,
+            retry_after=left + 1,  # the server's clock is told in whole seconds
         )
 
     @staticmethod

@@ -647,7 +647,7 @@ class TestADataset:
 
         with pytest.raises(CreationUnknownError) as caught:
             once.of_dataset(DATASET, TILESET, None)
-        assert (caught.value.retry_after, _creates(server)) == (120, [])
+        assert (caught.value.retry_after, _creates(server)) == (121, [])
 
         fake_time.now += caught.value.retry_after
         assert once.of_dataset(DATASET, TILESET, None).id == "made"
