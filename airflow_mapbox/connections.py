@@ -27,9 +27,10 @@ def no_connection(conn_id: str) -> ConfigurationError:
     :param conn_id: its id.
     """
     return ConfigurationError(
-        f"There is no connection {conn_id!r}. Make one of type mapbox in the UI under Admin, Connections, with the "
-        "secret token as its password, or name another in `mapbox_conn_id`. Outside of a task Airflow looks into "
-        f"AIRFLOW_CONN_{conn_id.upper()} and the secrets backends only."
+        f"There is no connection {conn_id!r}. Make one of type mapbox with the secret token as its password, in the UI "
+        "under Admin, Connections or with `airflow connections add`, or name another (`mapbox_conn_id`, on the command "
+        f"line -c). A Python script outside of a task finds connections in AIRFLOW_CONN_{conn_id.upper()} and the "
+        "secrets backends only."
     )
 
 

@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_mapbox.export.errors import UnreadableSourceError
 from airflow_mapbox.export.formats import ExportFormat, check_format
 from airflow_mapbox.uploads.sources import (
     ByteStream,
@@ -51,7 +52,7 @@ def exported(
     :return: a source whose ``facts`` have ``features`` and ``bounds`` once it is read.
     :raises ValueError: for a format that there is not.
     """
-    check_format(format, None)
+    check_format(format, options)
     chosen = dict(options or {})
 
     def streamed() -> ByteStream:
@@ -75,7 +76,12 @@ def exported(
             return report.path.open("rb")
 
     def given() -> ExportSource:
-        return data() if callable(data) else data
+        found = data() if callable(data) else data
+        if found is None:
+            raise UnreadableSourceError(
+                f"{source.description}: nothing was returned. Return a GeoDataFrame, or yield some."
+            )
+        return found
 
     def tell(report: ExportReport) -> None:
         source.facts.update(features=report.features, bounds=list(report.bounds))

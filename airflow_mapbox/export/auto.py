@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Unpack
 
 from airflow_mapbox.export.files import WholeFile, whole_file
-from airflow_mapbox.export.geojson import GeoJSONKeywords, GeoJSONStream, stream_geojson
+from airflow_mapbox.export.formats import GeoJSONKeywords
+from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.mbtiles import Features, Tier, chosen_zooms, tile_features
 from airflow_mapbox.export.report import ExportReport
 from airflow_mapbox.export.sources import ExportSource

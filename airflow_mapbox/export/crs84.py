@@ -47,19 +47,21 @@ def crs_name(crs: CRS) -> str:
     return f"{':'.join(authority)} ({crs.name})" if authority else crs.name
 
 
-def known_crs(own: CRS | None, given: CRS | None) -> CRS:
+def known_crs(own: CRS | None, given: CRS | None, origin: str) -> CRS:
     """
     Say which reference system data is in: its own, else the one that was given.
 
     :param own: what the source says.
     :param given: the caller's, or None.
+    :param origin: what the source is called in messages.
     :raises MissingCrsError: where neither says; a guess would move every feature.
     """
     crs = own or given
     if crs is None:
         raise MissingCrsError(
-            "The data does not say which coordinate reference system it is in. Give it with crs=…, such as "
-            'crs="EPSG:4326", or set it on a frame with frame.set_crs(…).'
+            f"{origin} does not say which coordinate reference system its data is in. Give it with crs=…, such as "
+            'crs="EPSG:4326" (in an upload export={"crs": …}, on the command line --crs), or set it on a frame with '
+            "frame.set_crs(…)."
         )
     return crs
 

@@ -48,7 +48,7 @@ def encode(batch: Batch, given: CRS | None, options: Options, opening: str) -> t
     tally.drop(_EMPTY, len(found.empty))
     if not found.shapes:
         return pa.array([], pa.string()), tally
-    crs = known_crs(batch.crs, given)
+    crs = known_crs(batch.crs, given, batch.origin)
     try:
         located = locate(found.shapes, crs, options, tally)
     except ProblemError as error:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, TypedDict, Unpack
+from typing import Literal, NamedTuple, Unpack
 
 import pyarrow as pa
 
@@ -18,6 +18,7 @@ from airflow_mapbox.export.crs84 import CRS84, parse_crs
 from airflow_mapbox.export.errors import EmptyExportError, ExportClosedError, TooLargeError
 from airflow_mapbox.export.features import Encoded, encoded_features
 from airflow_mapbox.export.files import whole_file
+from airflow_mapbox.export.formats import GeoJSONKeywords
 from airflow_mapbox.export.options import DEFAULT_DECIMALS, Options
 from airflow_mapbox.export.report import ExportReport, report_of
 from airflow_mapbox.export.sources import ExportSource
@@ -43,29 +44,6 @@ class _Frame(NamedTuple):
 
 
 _COLLECTION = _Frame(_HEAD, ',\n{"type":"Feature",', b"\n]")
-
-
-class GeoJSONKeywords(TypedDict, total=False):
-    """What :func:`stream_geojson` takes beside the source."""
-
-    crs: object
-    decimals: int
-    z: Literal["keep", "drop"]
-    on_invalid: Literal["fix", "drop", "error"]
-    beyond_mercator: Literal["error", "clip"]
-    antimeridian: Literal["cut", "keep"]
-    max_segment: float | None
-    accuracy_warning: float
-    write_bbox: bool
-    as_text: Collection[str]
-    layer: str | int | None
-    where: str | None
-    columns: Sequence[str] | None
-    bbox: tuple[float, float, float, float] | None
-    x: str | None
-    y: str | None
-    batch_rows: int | None
-    limit_bytes: int | None
 
 
 class GeoJSONStream:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from airflow_mapbox.export.errors import EmptyExportError, TilerError, TooLargeError
-from airflow_mapbox.export.geojson import GeoJSONKeywords, GeoJSONStream, stream_geojson
+from airflow_mapbox.export.formats import GeoJSONKeywords
+from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.report import ExportReport
 from airflow_mapbox.export.sources import ExportSource
 from airflow_mapbox.export.tippecanoe import tile

@@ -274,7 +274,7 @@ class MapboxUploadsHook(BaseHook):
 
     def wait(
         self,
-        upload_id: str,
+        upload_id: str | Upload,
         *,
         timeout: float = 3600.0,
         poll_interval: float = 15.0,
@@ -284,7 +284,7 @@ class MapboxUploadsHook(BaseHook):
         """
         Wait for an upload in this process; a task waits better with :class:`UploadCompleteSensor`.
 
-        :param upload_id: the id that creation gave.
+        :param upload_id: the id that creation gave, or the upload itself.
         :param timeout: seconds to wait at most; processing is capped at one hour, two for MBTiles.
         :param poll_interval: seconds between two looks.
         :param stall_timeout: seconds without progress that end the wait; None for any number.
@@ -297,7 +297,7 @@ class MapboxUploadsHook(BaseHook):
         """
         return wait_for_upload(
             self.get_conn(),
-            upload_id,
+            upload_id.id if isinstance(upload_id, Upload) else upload_id,
             timeout=timeout,
             poll_interval=poll_interval,
             stall_timeout=stall_timeout,

@@ -78,8 +78,8 @@ def _problems(source: Source, head: bytes, found: formats.Format | None) -> Iter
         return
     if head[68:72] == b"GPKG":
         yield (
-            "is a GeoPackage, which Mapbox does not take: write its features as GeoJSON with "
-            "airflow_mapbox.export.write_geojson, which reads it."
+            'is a GeoPackage, which Mapbox does not take: upload it with format="auto" (on the command line --format '
+            "auto), or write its features with airflow_mapbox.export.write_geojson."
         )
         return
     if source.suffix == ".shp":

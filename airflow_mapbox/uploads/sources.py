@@ -304,8 +304,8 @@ def open_source(source: SourceLike) -> Source:
     if isinstance(source, Iterator):
         return Source(describe(source), None, lambda: IteratorStream(source), rereadable=False)
     raise SourceError(
-        f"A {type(source).__name__} cannot be uploaded: give a path, a URL, an ObjectStoragePath, a stream opened for "
-        "reading bytes, or an iterator of bytes."
+        f"A {type(source).__name__} cannot be uploaded as it is: give a path, a URL, an ObjectStoragePath, a stream "
+        'opened for reading bytes, or an iterator of bytes; or, for geodata, a format such as format="geojson".'
     )
 
 

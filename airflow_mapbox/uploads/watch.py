@@ -201,10 +201,15 @@ def timed_out(watch: Watch, now: float) -> WaitTimeoutError:
     :param watch: as last known.
     :param now: unix time of the side that waits.
     """
-    state = "had not been seen" if watch.progress is None else f"was at {watch.progress:.0%}"
+    after = f"after {now - watch.since:.0f} s"
+    if watch.progress is None:
+        return WaitTimeoutError(
+            f"{watch} had not been seen {after}: no look at it was answered with its state. Check the upload's id, "
+            "and in the log why; then wait again, or with a longer timeout."
+        )
     return WaitTimeoutError(
-        f"{watch} {state} after {now - watch.since:.0f} s. It goes on at Mapbox: wait again with the same upload id, "
-        "or with a longer timeout."
+        f"{watch} was at {watch.progress:.0%} {after}. It goes on at Mapbox: wait again with the same upload id, or "
+        "with a longer timeout."
     )
 
 

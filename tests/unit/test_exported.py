@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,8 @@ import geopandas
 import pytest
 import shapely
 
-from airflow_mapbox.export import write_geojson
+from airflow_mapbox.export import ExportError, stream_geojson, write_auto, write_geojson, write_mbtiles
+from airflow_mapbox.export.formats import TILE_KEYWORDS, GeoJSONKeywords
 from airflow_mapbox.exported import exported
 from airflow_mapbox.preflight import check_source
 from airflow_mapbox.uploads.errors import SourceError
@@ -110,3 +113,34 @@ def test_a_file_that_is_not_there_is_said_before_anything_is_read(tmp_path: Path
 def test_a_format_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="format is one of geojson, mbtiles, auto"):
         exported(frame(), "shapefile", name="points")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "advice"),
+    [
+        ("auto", {"decimal": 6}, "did you mean 'decimals'?"),
+        ("geojson", {"tier": "1m"}, "it is for tiles: choose mbtiles or auto"),
+        ("mbtiles", {"zzzzzzzz": 1}, "it takes crs, decimals"),
+    ],
+)
+def test_an_option_that_there_is_not_is_refused_at_once(format: Any, options: dict[str, Any], advice: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(advice)):
+        exported(frame(), format, options, name="points")
+
+
+def test_the_options_are_those_of_the_functions() -> None:
+    known = {*GeoJSONKeywords.__annotations__, *TILE_KEYWORDS}
+
+    assert set(inspect.signature(stream_geojson).parameters) - {"source"} == set(GeoJSONKeywords.__annotations__)
+    for function, file in ((write_mbtiles, "path"), (write_auto, "stem")):
+        assert (set(inspect.signature(function).parameters) - {"source", file, "keywords"}) | set(
+            GeoJSONKeywords.__annotations__
+        ) == known
+
+
+def test_a_function_that_returns_nothing_is_told_so() -> None:
+    def forgetful() -> None:
+        frame()
+
+    with pytest.raises(ExportError, match=r"forgetful\(\) as GeoJSON: nothing was returned"):
+        exported(forgetful, "geojson", name="points").open().read()  # type: ignore[arg-type]

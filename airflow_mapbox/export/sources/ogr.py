@@ -52,7 +52,7 @@ def read_ogr(file: SourceFile, selection: Selection) -> Iterator[Batch]:
     """
     with ExitStack() as stack:
         layer = _Layer(file.name, stack.enter_context(file.local()), selection, _options(file, selection))
-        with _named(file.name):
+        with _named(file.name, selection):
             info = layer.info()
         names = selection.chosen(map(str, info["fields"]))
         if info["geometry_type"] is None:
@@ -110,13 +110,13 @@ class _Layer:
 
 def _batches(layer: _Layer, names: list[str], as_text: frozenset[str], rows: int) -> Iterator[Batch]:
     with ExitStack() as stack:
-        with _named(layer.name):
+        with _named(layer.name, layer.selection):
             meta, reader = stack.enter_context(layer.open(names, rows=rows, geometry=True))
         crs = None if meta["crs"] is None else CRS.from_user_input(meta["crs"])
         geometry = meta["geometry_name"] or "wkb_geometry"
         first = 0
         while True:
-            with _named(layer.name):
+            with _named(layer.name, layer.selection):
                 found = next(reader, None)
             if found is None:
                 return
@@ -130,7 +130,7 @@ def _batches(layer: _Layer, names: list[str], as_text: frozenset[str], rows: int
 def _large(layer: _Layer, names: list[str]) -> set[str]:
     """Find columns that have integers past 2^53, by reading them without their geometries."""
     large: set[str] = set()
-    with _named(layer.name), layer.open(names, rows=_MOST_ROWS, geometry=False) as (_, reader):
+    with _named(layer.name, layer.selection), layer.open(names, rows=_MOST_ROWS, geometry=False) as (_, reader):
         for found in reader:
             large |= {name for name in names if name not in large and large_integers(found.column(name))}
     return large
@@ -194,14 +194,19 @@ def _quoted(text: str) -> str:
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Say of which file it is that reading it failed."""
+def _named(name: str, selection: Selection) -> Iterator[None]:
+    """Say of which file it is that reading it failed, and what may be wrong."""
     problem = None
     try:
         yield
     except UnreadableSourceError:
         raise
     except _ERRORS as error:
-        problem = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        # What GDAL would help with is its own command line.
+        problem = (str(error).splitlines() or [type(error).__name__])[0].partition("; It might help")[0].rstrip(".;")
     if problem is not None:
-        raise UnreadableSourceError(f"{name} cannot be read by GDAL: {problem}. Look at the task that wrote it.")
+        chosen = [
+            f"{option}={value!r}" for option in ("layer", "where", "bbox") if (value := getattr(selection, option))
+        ]
+        advice = f"Check {', '.join(chosen)}" if chosen else "Look at the task that wrote it"
+        raise UnreadableSourceError(f"{name} cannot be read by GDAL: {problem}. {advice}.")
