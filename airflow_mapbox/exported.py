@@ -85,12 +85,15 @@ def exported(
 
     def tell(report: ExportReport) -> None:
         source.facts.update(features=report.features, bounds=list(report.bounds))
+        told.append(report)
 
+    told: list[ExportReport] = []
     source = Source(
         _description(data, format),
         None,
         streamed if format == "geojson" else written,
         look=lambda: _fingerprint(data, format, chosen),
+        digest=lambda: told[-1].sha256,
         rereadable=not isinstance(data, Iterator),
     )
     return source

@@ -92,9 +92,10 @@ def _run(job: str, source: Path, port: int) -> float:
 def _job(job: str, source: Path, port: int) -> float:
     """Do one job and give the seconds that it took, imports and connections aside."""
     from airflow_mapbox.export import stream_geojson
+    from airflow_mapbox.exported import exported
     from airflow_mapbox.hooks.staging import staging_s3_client
     from airflow_mapbox.uploads.models import StagingCredentials
-    from airflow_mapbox.uploads.sources import IteratorStream, Source, open_source
+    from airflow_mapbox.uploads.sources import open_source
     from airflow_mapbox.uploads.staging import STAGING_REGION, Stager, StagingOptions
 
     if job == "export":
@@ -106,11 +107,7 @@ def _job(job: str, source: Path, port: int) -> float:
     # Making the first S3 client of a process takes a third of a second, which neither job alone is about.
     s3 = staging_s3_client(credentials, f"http://127.0.0.1:{port}", region=STAGING_REGION)
     stager = Stager(lambda: credentials, lambda _: s3, StagingOptions(PART, IN_FLIGHT))
-    opened = (
-        open_source(source)
-        if job == "stage"
-        else Source("frames", None, lambda: IteratorStream(stream_geojson(source, limit_bytes=None)))
-    )
+    opened = open_source(source) if job == "stage" else exported(source, "geojson", {"limit_bytes": None}, name="layer")
     started = time.perf_counter()
     stager.stage(opened)
     return time.perf_counter() - started

@@ -79,6 +79,8 @@ class Source:
     :param fingerprint: what changes when the content does (size, ETag, time of modification), as far as it can be told
         without reading.
     :param look: finds the fingerprint out, again or for the first time.
+    :param digest: gives the SHA-256 of the bytes that were read last, as hexadecimal text, where whoever makes them has
+        it; else they are hashed when they are sent.
     :param rereadable: whether ``opener`` gives the same bytes again.
     :param first: a stream that was opened already, to find the rest out; it is the first that is read.
     """
@@ -92,6 +94,7 @@ class Source:
         *,
         fingerprint: Fingerprint | None = None,
         look: Callable[[], Fingerprint] | None = None,
+        digest: Callable[[], str] | None = None,
         rereadable: bool = True,
         first: ByteStream | None = None,
     ) -> None:
@@ -100,6 +103,7 @@ class Source:
         self.path = path
         self._known = fingerprint
         self._look = look
+        self.digest = digest
         self.rereadable = rereadable
         self.facts: dict[str, Any] = {}
         self._opener = opener

@@ -138,7 +138,7 @@ class Staging:
         self._limit = limit
         self._clock = clock
         self._cancelled = threading.Event()
-        self._digest = hashlib.sha256()
+        self._digest = hashlib.sha256() if source.digest is None else None
         self._read = 0
         self._report = _ProgressLog(source, self._options.progress, clock)
 
@@ -173,7 +173,7 @@ class Staging:
             seconds,
             self._read / seconds / 1e6,
         )
-        return StagedFile(self._url, self._read, self._digest.hexdigest())
+        return StagedFile(self._url, self._read, self._sha256())
 
     def cancel(self) -> None:
         """
@@ -244,7 +244,8 @@ class Staging:
         part = stream.read(size)
         if 0 < len(part) < size:
             part = _filled(part, stream, size)
-        self._digest.update(part)
+        if self._digest is not None:
+            self._digest.update(part)
         self._read += len(part)
         if self._limit is not None and self._read > self._limit:
             raise SourceError(
@@ -252,6 +253,12 @@ class Staging:
                 "format. Nothing was created. Send fewer features or attributes, or make vector tiles of it (MBTiles)."
             )
         return part
+
+    def _sha256(self) -> str:
+        if self._digest is not None:
+            return self._digest.hexdigest()
+        assert self._source.digest is not None  # noqa: S101 - or it would have been made here
+        return self._source.digest()
 
     def _check_end(self) -> None:
         if self._source.size is not None and self._read != self._source.size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 import tempfile
@@ -49,6 +50,8 @@ def test_geojson_is_what_a_file_of_it_would_be(parquet: Path, temporary: Path, t
         assert stream.read() == (tmp_path / "points.geojson").read_bytes()
 
     assert source.facts == {"features": 5, "bounds": list(report.bounds)}
+    assert source.digest is not None
+    assert source.digest() == report.sha256 == hashlib.sha256((tmp_path / "points.geojson").read_bytes()).hexdigest()
     assert source.description == f"{parquet} as GeoJSON"
     assert source.size is None
     assert not list(temporary.iterdir())
@@ -69,6 +72,8 @@ def test_what_is_written_first_is_of_the_right_format_and_leaves_nothing(
         with source.open() as stream:
             data = stream.read()
         assert source.size == report.bytes == len(data)
+        assert source.digest is not None
+        assert source.digest() == hashlib.sha256(data).hexdigest()
     assert source.facts["features"] == 5
     assert not list(temporary.iterdir())
 
