@@ -71,6 +71,7 @@ def unpack_shapefile(archive: Path, work: Path) -> Shapefile:
                     with files.open(info) as source, (work / f"data.{suffix}").open("wb") as target:
                         shutil.copyfileobj(source, target)
             name = PurePosixPath(members[found[0]].filename).name
+    # zipfile's own for a compression that it does not know, and for an encrypted member.
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError):
         raise DataError(Failed.NO_SHAPEFILE) from None
     try:

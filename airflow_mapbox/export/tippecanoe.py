@@ -91,6 +91,7 @@ def tile(
             process.kill()
             raise
         finally:
+            _close(process)
             process.wait()
             listener.join()
     # 100 is an incomplete tileset, 110 an input without features.
@@ -102,21 +103,20 @@ def tile(
 
 
 def _feed(process: subprocess.Popen[bytes], pieces: Iterable[bytes | memoryview]) -> None:
-    stdin = process.stdin
-    assert stdin is not None  # noqa: S101 - asked for above
-    try:
-        for piece in pieces:
-            try:
-                stdin.write(piece)
-            except BrokenPipeError:
-                return  # it ended by itself, and says why
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        # Closing writes what is left, which nobody may be there to read.
-        with contextlib.suppress(BrokenPipeError):
-            stdin.close()
+    assert process.stdin is not None  # noqa: S101 - asked for above
+    for piece in pieces:
+        try:
+            process.stdin.write(piece)
+        except BrokenPipeError:
+            break  # it ended by itself, and says why
+    _close(process)
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None  # noqa: S101 - asked for above
+    # Closing writes what is left, which nobody may be there to read.
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
 
 
 def _failure(code: int, text: str) -> str:

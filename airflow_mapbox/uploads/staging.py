@@ -138,7 +138,10 @@ class Staging:
         self._limit = limit
         self._clock = clock
         self._cancelled = threading.Event()
-        self._digest = hashlib.sha256() if source.digest is None else None
+        digest = hashlib.sha256()
+        # What is exported on the way was hashed there.
+        self._hash = (lambda _: None) if source.digest else digest.update
+        self._sha256 = source.digest or digest.hexdigest
         self._read = 0
         self._report = _ProgressLog(source, self._options.progress, clock)
 
@@ -244,8 +247,7 @@ class Staging:
         part = stream.read(size)
         if 0 < len(part) < size:
             part = _filled(part, stream, size)
-        if self._digest is not None:
-            self._digest.update(part)
+        self._hash(part)
         self._read += len(part)
         if self._limit is not None and self._read > self._limit:
             raise SourceError(
@@ -253,12 +255,6 @@ class Staging:
                 "format. Nothing was created. Send fewer features or attributes, or make vector tiles of it (MBTiles)."
             )
         return part
-
-    def _sha256(self) -> str:
-        if self._digest is not None:
-            return self._digest.hexdigest()
-        assert self._source.digest is not None  # noqa: S101 - or it would have been made here
-        return self._source.digest()
 
     def _check_end(self) -> None:
         if self._source.size is not None and self._read != self._source.size:

@@ -22,6 +22,7 @@ from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
 from airflow_mapbox.uploads import poller as poller_module
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.poller import Poller
+from airflow_mapbox.uploads.throttle import ONE_TRY
 from tests.connections import connection
 
 INTERVAL = 0.2
@@ -490,7 +491,9 @@ def test_the_poller_runs_in_a_context_of_its_own(account: Account, monkeypatch: 
 def test_a_wait_that_has_ended_takes_no_further_round(account: Account) -> None:
     (upload,) = account.create()
     account.finish(upload)
-    client = UploadsClient(account.emulator.token, account.emulator.account, base_url=account.emulator.url)
+    client = UploadsClient(
+        account.emulator.token, account.emulator.account, base_url=account.emulator.url, retry=ONE_TRY
+    )
     rounds: list[float] = []
 
     async def connect() -> UploadsClient:
@@ -527,7 +530,9 @@ def test_rounds_keep_a_third_of_the_accounts_limit_at_most(account: Account) -> 
             return self.now
 
     clock = Time()
-    client = UploadsClient(account.emulator.token, account.emulator.account, base_url=account.emulator.url)
+    client = UploadsClient(
+        account.emulator.token, account.emulator.account, base_url=account.emulator.url, retry=ONE_TRY
+    )
 
     async def connect() -> UploadsClient:
         moments.append(clock.now)
