@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -80,6 +81,23 @@ def test_a_person_sees_a_table_and_no_log(airflow: Run, geojson: Path, emulator:
     assert f"{emulator.account}.shown" in lines[2]
     assert "done" in lines[2]
     assert "answered" not in done.stdout + done.stderr
+
+
+def test_a_person_at_a_terminal_sees_how_far_it_is(geojson: Path) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "airflow", "mapbox", "uploads", "upload", str(geojson), "seen", "--wait"]
+    seen = bytearray()
+    with subprocess.Popen(command, stderr=theirs, stdout=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        # Linux ends a terminal that nobody holds any more with an error.
+        with contextlib.suppress(OSError):
+            while data := os.read(ours, 4096):
+                seen += data
+    os.close(ours)
+
+    assert process.returncode == 0, seen
+    assert f"Staging {geojson.name}".encode() in seen
+    assert b"Processing" in seen
 
 
 def test_the_log_is_there_for_who_wants_it(airflow: Run) -> None:
