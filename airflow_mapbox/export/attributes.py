@@ -7,7 +7,7 @@ import decimal
 import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import orjson
@@ -18,6 +18,7 @@ from pyarrow import types
 
 from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError
 from airflow_mapbox.export.numerals import number_texts
+from airflow_mapbox.export.pieces import Pieces, joined
 
 Column: TypeAlias = "pa.Array | pd.Series"
 
@@ -48,19 +49,19 @@ def columns_by_name(columns: Iterable[tuple[object, Column]]) -> dict[str, Colum
     return named
 
 
-def encode_properties(columns: Mapping[str, Column], as_text: frozenset[str]) -> list[pa.Array | str]:
+def encode_properties(columns: Mapping[str, Column], as_text: frozenset[str]) -> Pieces:
     """
     Write the properties of features, as the pieces of text that make them up.
 
     :param columns: what to write.
     :param as_text: columns of numbers to write as text.
-    :return: texts and arrays of texts, to be joined for each row; together a JSON object a row.
+    :return: of a JSON object a row.
     :raises AttributeValueError: for a value that has no form in JSON; the message names its column.
     """
-    pieces: list[pa.Array | str] = []
+    pieces: Pieces = []
     for name, column in columns.items():
         key = orjson.dumps(name).decode()
-        pieces += [f"{',' if pieces else '{'}{key}:", _Encoder(name, as_text=name in as_text).encode(column)]
+        pieces += [f"{',' if pieces else '{'}{key}:", *_Encoder(name, as_text=name in as_text).encode(column)]
     return [*pieces, "}"] if pieces else ["{}"]
 
 
@@ -103,6 +104,29 @@ def _is_finite(value: Any) -> bool:
     return not isinstance(value, decimal.Decimal) or value.is_finite()
 
 
+class _Texts(NamedTuple):
+    """
+    One text a row, or null where there is no value.
+
+    :param values: JSON, once they have their quotation marks.
+    :param quotes: whether they lack them.
+    """
+
+    values: pa.Array
+    quotes: bool = False
+
+    def pieces(self) -> Pieces:
+        """Give what makes up a JSON value a row."""
+        if self.quotes and not self.values.null_count:
+            return ['"', self.values, '"']  # put there with all the rest, instead of by a copy of the column
+        values = joined(['"', self.values, '"']) if self.quotes else self.values
+        return [pc.fill_null(values, "null")]
+
+    def take(self, indices: pa.Array) -> _Texts:
+        """Choose rows."""
+        return self._replace(values=self.values.take(indices))
+
+
 class _Encoder:
     """
     Writes one column.
@@ -115,22 +139,20 @@ class _Encoder:
         self._name = name
         self._as_text = as_text
 
-    def encode(self, column: Column) -> pa.Array:
-        """Give one text a row, each a JSON value."""
-        if isinstance(column, pd.Series):
-            return self._pandas(column)
-        return pc.fill_null(self._arrow(column), "null")
+    def encode(self, column: Column) -> Pieces:
+        """Give what makes up a JSON value a row."""
+        return (self._pandas(column) if isinstance(column, pd.Series) else self._arrow(column)).pieces()
 
-    def _pandas(self, column: pd.Series) -> pa.Array:
+    def _pandas(self, column: pd.Series) -> _Texts:
         kind = column.dtype
         if isinstance(kind, pd.PeriodDtype | pd.IntervalDtype):
-            return self.encode(pa.array(column.astype(str).where(column.notna(), None), pa.string()))
+            return self._arrow(pa.array(column.astype(str).where(column.notna(), None), pa.string()))
         if isinstance(kind, pd.SparseDtype):
             return self._pandas(column.sparse.to_dense())
         if isinstance(kind, pd.CategoricalDtype):
             categories = self._pandas(pd.Series(kind.categories))
             codes = column.cat.codes.to_numpy()
-            return pc.fill_null(categories.take(pa.array(codes, mask=codes < 0)), "null")
+            return categories.take(pa.array(codes, mask=codes < 0))
         if pd.api.types.is_object_dtype(kind):
             inferred = pd.api.types.infer_dtype(column, skipna=True)
             if inferred not in ("string", "boolean"):
@@ -143,10 +165,9 @@ class _Encoder:
             return self._values(column.tolist())
         if isinstance(found, pa.ChunkedArray):
             found = found.combine_chunks()
-        return self.encode(found)
+        return self._arrow(found)
 
-    def _arrow(self, column: pa.Array) -> pa.Array:
-        """Give one text a row; null where there is no value."""
+    def _arrow(self, column: pa.Array) -> _Texts:
         kind = column.type
         for test, write in self._writers():
             if test(kind):
@@ -156,56 +177,54 @@ class _Encoder:
             "drop the column."
         )
 
-    def _writers(self) -> tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], pa.Array]], ...]:
+    def _writers(self) -> tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], _Texts]], ...]:
         """The types of Arrow, and how each is written."""
         return (
-            (types.is_null, lambda column: column.cast(pa.string())),
+            (types.is_null, _cast),
             (lambda kind: isinstance(kind, pa.BaseExtensionType), self._extension),
             (types.is_dictionary, lambda column: self._arrow(column.dictionary).take(column.indices)),
             (types.is_run_end_encoded, lambda column: self._arrow(pc.run_end_decode(column))),
-            (types.is_boolean, lambda column: column.cast(pa.string())),
+            (types.is_boolean, _cast),
             (types.is_integer, self._numbers),
             (types.is_decimal, self._numbers),
             (types.is_floating, self._floats),
             (_is_text, self._texts),
             (types.is_timestamp, self._moments),
-            (types.is_date, lambda column: _quoted(column.cast(pa.date32()).cast(pa.string()))),
+            (types.is_date, lambda column: _Texts(column.cast(pa.date32()).cast(pa.string()), quotes=True)),
             (types.is_time, self._times),
             (types.is_duration, self._durations),
             (types.is_nested, self._nested),
         )
 
-    def _extension(self, column: pa.Array) -> pa.Array:
+    def _extension(self, column: pa.Array) -> _Texts:
         if isinstance(column.type, pa.UuidType):
             return self._texts(pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string()))
         if isinstance(column.type, pa.Bool8Type):
-            return column.cast(pa.bool_()).cast(pa.string())
+            return _cast(column.cast(pa.bool_()))
         return self._arrow(column.storage)
 
-    def _numbers(self, column: pa.Array) -> pa.Array:
+    def _numbers(self, column: pa.Array) -> _Texts:
         column = _wide(column)
-        if self._as_text:
-            return _quoted(column.cast(pa.string()))
-        if large_integers(column):
+        if not self._as_text and large_integers(column):
             raise AttributeValueError(
                 f"Column {self._name!r} has whole numbers beyond 2^53, which maps read inexactly, after others of it "
                 f"were written as numbers. Write the whole column as text: as_text=[{self._name!r}]."
             )
-        return column.cast(pa.string())
+        return _Texts(column.cast(pa.string()), quotes=self._as_text)
 
-    def _floats(self, column: pa.Array) -> pa.Array:
+    def _floats(self, column: pa.Array) -> _Texts:
         if types.is_float16(column.type):
             column = column.cast(pa.float32())
         values = column.to_numpy(zero_copy_only=False)
         if not len(values):
-            return pa.array([], pa.string())
+            return _Texts(pa.array([], pa.string()))
         # orjson keeps the shortest form of 32 bits as well, and has null for NaN and infinities.
         texts = number_texts(np.ascontiguousarray(values))
         if not self._as_text:
-            return texts
-        return pc.if_else(pa.array(np.isfinite(values)), _quoted(pc.utf8_trim(texts, " ")), None)
+            return _Texts(texts)
+        return _Texts(pc.if_else(pa.array(np.isfinite(values)), pc.utf8_trim(texts, " "), None), quotes=True)
 
-    def _texts(self, column: pa.Array) -> pa.Array:
+    def _texts(self, column: pa.Array) -> _Texts:
         column = column.cast(pa.string())
         try:
             column.validate(full=True)
@@ -213,35 +232,36 @@ class _Encoder:
             raise AttributeValueError(
                 f"Column {self._name!r} has text that is not UTF-8. Decode it with the encoding that it is in."
             ) from None
-        return _quoted(_escaped(column))
+        return _Texts(_escaped(column), quotes=True)
 
-    def _moments(self, column: pa.Array) -> pa.Array:
+    def _moments(self, column: pa.Array) -> _Texts:
         """ISO 8601 with as many digits of a second as there are: none, six or nine; with the offset of its zone."""
         local = pc.local_timestamp(column) if column.type.tz else column
         texts = _with_fraction(local)
         if not column.type.tz:
-            return _quoted(_with_t(texts))
+            return _Texts(_with_t(texts), quotes=True)
         ticks = _TICKS[column.type.unit]
         offsets = pc.subtract(local.cast(pa.int64()), column.cast(pa.int64())).dictionary_encode()
         names = pa.array([_offset(offset // ticks) for offset in offsets.dictionary.to_pylist()], pa.string())
         zoned = pc.binary_join_element_wise(texts, names.take(offsets.indices), "")
-        return _quoted(_with_t(zoned))
+        return _Texts(_with_t(zoned), quotes=True)
 
-    def _times(self, column: pa.Array) -> pa.Array:
-        return _quoted(_with_fraction(column))
+    def _times(self, column: pa.Array) -> _Texts:
+        return _Texts(_with_fraction(column), quotes=True)
 
-    def _durations(self, column: pa.Array) -> pa.Array:
+    def _durations(self, column: pa.Array) -> _Texts:
         """Seconds."""
         ticks = column.cast(pa.int64()).cast(pa.float64(), safe=False)
         return self._floats(pc.divide(ticks, float(_TICKS[column.type.unit])))
 
-    def _nested(self, column: pa.Array) -> pa.Array:
+    def _nested(self, column: pa.Array) -> _Texts:
         """Lists, records and maps as JSON in a text: a tile's attributes have no other form for them."""
-        return pc.if_else(column.is_valid(), self._values(column.to_pylist(maps_as_pydicts="lossy")), None)
+        texts = self._values(column.to_pylist(maps_as_pydicts="lossy")).values
+        return _Texts(pc.if_else(column.is_valid(), texts, None))
 
-    def _values(self, values: list[Any]) -> pa.Array:
+    def _values(self, values: list[Any]) -> _Texts:
         """Values of any type, one by one."""
-        return pa.array([self._value(value) for value in values], pa.string())
+        return _Texts(pa.array([self._value(value) for value in values], pa.string()))
 
     def _value(self, value: Any) -> str:
         if self._as_text and isinstance(value, decimal.Decimal) and value.is_finite():
@@ -281,8 +301,8 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def _quoted(texts: pa.Array) -> pa.Array:
-    return pc.binary_join_element_wise('"', texts, '"', "")
+def _cast(column: pa.Array) -> _Texts:
+    return _Texts(column.cast(pa.string()))
 
 
 def _escaped(texts: pa.Array) -> pa.Array:

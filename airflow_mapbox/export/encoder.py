@@ -16,6 +16,7 @@ from airflow_mapbox.export.geometry_columns import Geometries, GeometryError, re
 from airflow_mapbox.export.locate import Located, ProblemError, locate
 from airflow_mapbox.export.numerals import number_texts, position_texts
 from airflow_mapbox.export.options import Options
+from airflow_mapbox.export.pieces import Pieces, joined, taken
 from airflow_mapbox.export.shapes import Shapes
 from airflow_mapbox.export.tally import Tally
 
@@ -65,40 +66,37 @@ def encode(batch: Batch, given: CRS | None, options: Options, opening: str) -> t
         tally.notes[f"Column {name!r} has whole numbers beyond 2^53 and is written as text."] = None
     properties = encode_properties(batch.columns, batch.as_text.union(options.as_text))
     if len(rows) < len(batch):
-        chosen = pa.array(rows)
-        properties = [piece if isinstance(piece, str) else piece.take(chosen) for piece in properties]
-    features = pc.binary_join_element_wise(
-        opening, *boxes, '"geometry":', texts, ',"properties":', *properties, "}", ""
-    )
-    return features, tally
+        properties = taken(properties, pa.array(rows))
+    return joined([opening, *boxes, '"geometry":', *texts, ',"properties":', *properties, "}"]), tally
 
 
-def _geometry_texts(found: Geometries, located: Located, tally: Tally) -> tuple[NDArray[np.int64], pa.Array]:
-    """Give the rows that are left, in order, and the text of each one's geometry."""
+def _geometry_texts(found: Geometries, located: Located, tally: Tally) -> tuple[NDArray[np.int64], Pieces]:
+    """Give the rows that are left, in order, and the pieces of each one's geometry."""
     members = np.concatenate([np.empty(0, np.int64), *(shapes.rows for shapes in located.shapes)])
-    texts = [_shape_texts(shapes) for shapes in located.shapes]
     order = np.argsort(members, kind="stable")
-    in_order = len(texts) == 1 and bool((np.diff(members) > 0).all())
-    joined = texts[0] if in_order else pa.concat_arrays([pa.array([], pa.string()), *texts]).take(pa.array(order))
-    members = members[order]
     if found.owners is None:
         for reason, lost in located.lost.items():
             tally.drop(reason, len(lost))
-        return members, joined
+        if len(located.shapes) == 1 and bool((np.diff(members) > 0).all()):
+            return members, _shape_texts(located.shapes[0])
+    texts = pa.concat_arrays([pa.array([], pa.string()), *(joined(_shape_texts(shapes)) for shapes in located.shapes)])
+    members, texts = members[order], texts.take(pa.array(order))
+    if found.owners is None:
+        return members, [texts]
     owners = found.owners[members]
     rows, starts, counts = np.unique(owners, return_index=True, return_counts=True)
     for reason, lost in located.lost.items():
         gone = np.setdiff1d(found.owners[lost], rows)
         tally.drop(reason, len(gone))
-    lists = pa.ListArray.from_arrays(pa.array(np.append(starts, starts[-1:] + counts[-1:]), pa.int32()), joined)
+    lists = pa.ListArray.from_arrays(pa.array(np.append(starts, starts[-1:] + counts[-1:]), pa.int32()), texts)
     together = pc.binary_join(lists, ",")
     collection = pa.array(np.isin(rows, found.collections))
-    wrapped = pc.binary_join_element_wise('{"type":"GeometryCollection","geometries":[', together, "]}", "")
-    return rows, pc.if_else(collection, wrapped, together)
+    wrapped = joined(['{"type":"GeometryCollection","geometries":[', together, "]}"])
+    return rows, [pc.if_else(collection, wrapped, together)]
 
 
-def _shape_texts(shapes: Shapes) -> pa.Array:
-    """Give each geometry as a JSON object."""
+def _shape_texts(shapes: Shapes) -> Pieces:
+    """Give what makes up a JSON object for each geometry."""
     kind = shapes.kind
     brackets = kind.depth
     if kind.least == 0:
@@ -114,9 +112,7 @@ def _shape_texts(shapes: Shapes) -> pa.Array:
             texts = pc.binary_join(
                 pa.ListArray.from_arrays(pa.array(level, pa.int32()), texts), "]" * depth + "," + "[" * depth
             )
-    return pc.binary_join_element_wise(
-        f'{{"type":"{kind.name}","coordinates":' + "[" * brackets, texts, "]" * brackets + "}", ""
-    )
+    return [f'{{"type":"{kind.name}","coordinates":' + "[" * brackets, texts, "]" * brackets + "}"]
 
 
 def _bounds(located: Located) -> tuple[float, float, float, float]:
@@ -128,7 +124,7 @@ def _bounds(located: Located) -> tuple[float, float, float, float]:
     )
 
 
-def _boxes(found: Geometries, located: Located, rows: NDArray[np.int64]) -> list[pa.Array | str]:
+def _boxes(found: Geometries, located: Located, rows: NDArray[np.int64]) -> Pieces:
     """Give the box of each feature (RFC 7946, section 5); west of a feature that was cut is greater than east."""
     count = int(rows[-1]) + 1
     box = np.array([[np.inf], [np.inf], [-np.inf], [-np.inf]]).repeat(count, axis=1)

@@ -206,9 +206,12 @@ def _codes(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     bytes_ = np.frombuffer(data, np.uint8)
     length = int(starts[1] - starts[0])
     if (np.diff(starts) == length).all():  # of points
-        head = bytes_[starts[0] : starts[-1]].reshape(-1, length)[:, :5].astype(np.int64)
+        head = bytes_[starts[0] : starts[-1]].reshape(-1, length)[:, :5]
     else:
-        head = bytes_[starts[:-1, None] + np.arange(5)].astype(np.int64)
+        head = bytes_[starts[:-1, None] + np.arange(5)]
+    if (head == head[0]).all():  # as most columns are: one is read for all
+        head = head[:1]
+    head = head.astype(np.int64)
     little = head[:, :1] == 1
     octets = np.where(little, head[:, 4:0:-1], head[:, 1:])
     code = ((octets[:, 0] << 24) | (octets[:, 1] << 16) | (octets[:, 2] << 8) | octets[:, 3]).astype(np.int64)
@@ -225,8 +228,7 @@ def _codes(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[np.int64]:
             else "its geometry is no WKB",
             int(rows[odd[0]]),
         )
-    codes: NDArray[np.int64] = dimensions * 10 + numbers
-    return codes
+    return np.broadcast_to(dimensions * 10 + numbers, len(column))
 
 
 def _distinct(codes: NDArray[np.int64]) -> NDArray[np.int64]:
