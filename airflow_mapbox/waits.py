@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.exceptions import AirflowSensorTimeout, TaskDeferralTimeout
+
+from airflow_mapbox.exceptions import MapboxUploadTimeoutError
 from airflow_mapbox.uploads.watch import Terms, Watch, look
 
 if TYPE_CHECKING:
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from airflow_mapbox.uploads.watch import Next
 
 KEY = "mapbox_wait"
+# Seconds in which what a trigger has fired reaches its task.
+_SECONDS_TO_BE_HEARD = 60.0
 
 
 class TaskWait:
@@ -52,7 +58,8 @@ class TaskWait:
         :raises MapboxError: as :func:`~airflow_mapbox.uploads.watch.judge` has it.
         """
         following = look(client, self.watch, terms, rng=self._rng, clock=self._clock)[1]
-        self._keep(following.watch)
+        if following.upload is None:  # else there is no next look, and a store that fails is no reason to
+            self._keep(following.watch)
         return following
 
     def trigger(self, mapbox_conn_id: str, terms: Terms) -> UploadCompleteTrigger:
@@ -75,10 +82,40 @@ class TaskWait:
             watch=self.watch.to_json(),
         )
 
+    def patience(self, terms: Terms) -> timedelta | None:
+        """
+        Give how long Airflow is to leave a deferred wait alone, so that the trigger's own deadline ends it first.
+
+        :param terms: how the wait goes on.
+        """
+        from airflow_mapbox.uploads.poller import LAST_LOOK
+
+        if terms.deadline is None:
+            return None
+        return timedelta(seconds=max(0.0, terms.deadline - self._clock()) + LAST_LOOK + _SECONDS_TO_BE_HEARD)
+
     def _keep(self, watch: Watch) -> None:
         if watch != self._kept:
             self._note.write(watch.to_json())
         self.watch = self._kept = watch
+
+
+@contextmanager
+def timeouts_told(which: Callable[[], object]) -> Iterator[None]:
+    """
+    Say which upload it was that Airflow's own timeout ended the wait for.
+
+    :param which: gives what is known of the upload.
+    :raises MapboxUploadTimeoutError: in place of Airflow's errors.
+    """
+    try:
+        yield
+    except MapboxUploadTimeoutError:
+        raise
+    except (AirflowSensorTimeout, TaskDeferralTimeout) as error:
+        raise MapboxUploadTimeoutError(
+            f"{which()}. {error}. It goes on at Mapbox: wait again with the same upload id, or with a longer timeout."
+        ) from None
 
 
 def id_of(upload: str | Mapping[str, Any]) -> str:

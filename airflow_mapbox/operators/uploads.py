@@ -19,7 +19,7 @@ from airflow_mapbox.uploads.address import refuse_secrets
 from airflow_mapbox.uploads.ledger import Published
 from airflow_mapbox.uploads.models import check_display_name, check_tileset_part
 from airflow_mapbox.uploads.pacing import seconds_to_next_try
-from airflow_mapbox.waits import KEY, TaskWait, seconds
+from airflow_mapbox.waits import KEY, TaskWait, seconds, timeouts_told
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -181,6 +181,15 @@ class StageAndCreateUploadOperator(BaseOperator):
         created = self._create(source, context)
         return self._wait(context, created["id"]) if self.wait_for_completion else created
 
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the triggerer has waited, as :meth:`execute_complete` says."""
+
+        def which() -> str:
+            return f"Upload {(task_note(context, KEY).read() or {}).get('upload_id', 'of this task')}"
+
+        with timeouts_told(which):
+            return super().resume_execution(next_method, next_kwargs, context)
+
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """
         Take the triggerer's word for how the upload ended, once it has been checked.
@@ -205,9 +214,9 @@ class StageAndCreateUploadOperator(BaseOperator):
             wait = TaskWait(upload_id, task_note(context, KEY), clock=self._clock)
             terms = self._terms(wait)
             if self.deferrable:
-                left = timedelta(seconds=max(1.0, (terms.deadline or 0) - self._clock()))
                 trigger = wait.trigger(self.mapbox_conn_id, terms)
-                self.defer(trigger=trigger, method_name=self.execute_complete.__name__, timeout=left)
+                method = self.execute_complete.__name__
+                self.defer(trigger=trigger, method_name=method, timeout=wait.patience(terms))
             following = wait.look(client_for(self.mapbox_conn_id, ONE_TRY), terms)
         if following.upload is not None:
             return self._finished(context, following.upload)

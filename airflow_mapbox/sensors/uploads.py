@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,12 +11,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
-from airflow.sdk.exceptions import AirflowSensorTimeout
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from airflow_mapbox.assets import announce, tilesets_of
-from airflow_mapbox.exceptions import MapboxTaskError, MapboxUploadTimeoutError, airflow_errors
+from airflow_mapbox.exceptions import MapboxTaskError, airflow_errors
 from airflow_mapbox.rescheduling import seconds_until_exit_is_noticed
-from airflow_mapbox.waits import KEY, TaskWait, id_of, seconds, source_of
+from airflow_mapbox.waits import KEY, TaskWait, id_of, seconds, source_of, timeouts_told
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -50,7 +51,8 @@ class UploadCompleteSensor(BaseSensorOperator):
     :param timeout: seconds until the wait fails, counted anew at each of the task's ``retries``; processing is capped
         at one hour, two for MBTiles.
     :param total_timeout: seconds until the wait fails, from the first look of the first try on; None for no such bound.
-    :param stall_timeout: seconds without any progress after which the wait fails; None for any number.
+    :param stall_timeout: seconds without any progress after which the wait fails; None for any number. A triggerer that
+        is started again counts from its first look, unless there is no progress at all yet.
     :raises MapboxUploadFailedError: where processing failed, with Mapbox's message and a hint; not retried, since the
         same upload would be read again.
     :raises MapboxUploadStalledError: where the progress has not moved for ``stall_timeout``.
@@ -104,13 +106,20 @@ class UploadCompleteSensor(BaseSensorOperator):
 
         :return: the finished upload object.
         """
-        with self._timeout_told():
+        with timeouts_told(self._which):
             return super().execute(context)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the triggerer has waited, as :meth:`execute_complete` says, or fail as Airflow does."""
-        with self._timeout_told():
-            return super().resume_execution(next_method, next_kwargs, context)
+        with timeouts_told(self._which):
+            try:
+                return super().resume_execution(next_method, next_kwargs, context)
+            except AirflowSkipException as skip:
+                # Airflow is soft about everything here; where a wait is rescheduled, about what no retry mends.
+                final = isinstance(skip.__cause__, AirflowFailException | AirflowSensorTimeout)
+                if self.soft_fail and skip.__cause__ is not None and not final:
+                    raise skip.__cause__ from None
+                raise
 
     def poke(self, context: Context) -> PokeReturnValue:
         """
@@ -126,11 +135,8 @@ class UploadCompleteSensor(BaseSensorOperator):
                 terms = self._terms(wait, timeout=self.timeout)
                 trigger = wait.trigger(self.mapbox_conn_id, terms)
                 self.log.info("Upload %s is waited for by the triggerer", wait.watch.upload_id)
-                self.defer(
-                    trigger=trigger,
-                    method_name=self.execute_complete.__name__,
-                    timeout=datetime.timedelta(seconds=self.timeout),
-                )
+                method = self.execute_complete.__name__
+                self.defer(trigger=trigger, method_name=method, timeout=wait.patience(terms))
             self._next = wait.look(self._client, self._terms(wait))
         self.log.info("%s", self._next)
         if self._next.upload is None:
@@ -193,18 +199,8 @@ class UploadCompleteSensor(BaseSensorOperator):
                 self.log.warning("%s", error)  # Airflow's own line says that the task is skipped, and not why
             raise
 
-    @contextmanager
-    def _timeout_told(self) -> Iterator[None]:
-        """Say which upload it was that Airflow's own timeout ended the wait for."""
-        try:
-            yield
-        except MapboxUploadTimeoutError:
-            raise
-        except AirflowSensorTimeout as error:
-            which = self._next or f"Upload {id_of(self.upload_id)}"
-            raise MapboxUploadTimeoutError(
-                f"{which}. {error} It goes on at Mapbox: clear this task to wait again, or give it a longer timeout."
-            ) from None
+    def _which(self) -> object:
+        return self._next or f"Upload {id_of(self.upload_id)}"
 
     def _get_next_poke_interval(
         self, started_at: datetime.datetime | float, run_duration: Callable[[], float], poke_count: int
@@ -214,6 +210,7 @@ class UploadCompleteSensor(BaseSensorOperator):
             pause = super()._get_next_poke_interval(started_at, run_duration, poke_count)
         else:
             pause = self._next.pause
-        pause = max(pause, self._floor if self._next is None else self._next.least)
+        least, most = (self._floor, math.inf) if self._next is None else (self._next.least, self._next.most)
+        pause = max(least, min(pause, most))
         self.log.info("Looking again in %.0f s", pause)
         return pause

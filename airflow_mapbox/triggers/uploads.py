@@ -1,12 +1,14 @@
-"""The trigger that waits for an upload; all triggers of a connection in one triggerer share a poller."""
+"""The trigger that waits for an upload; all triggers of an account in one triggerer share a poller."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -17,12 +19,15 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_mapbox.connections import client_of, no_connection
 from airflow_mapbox.events import told
-from airflow_mapbox.uploads.poller import Poller
+from airflow_mapbox.uploads.errors import MapboxError
+from airflow_mapbox.uploads.poller import Account, AccountChangedError, Poller
+from airflow_mapbox.uploads.redaction import redact
 from airflow_mapbox.uploads.throttle import ONE_TRY
 from airflow_mapbox.uploads.watch import Terms, Watch
 
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.client import UploadsClient
+    from airflow_mapbox.uploads.models import Upload
 
 # The loop's own pool serves the triggerer's logging too, which requests that hang must not hold up.
 _EXECUTOR = ThreadPoolExecutor(max_workers=2, thread_name_prefix="mapbox-uploads")
@@ -31,7 +36,9 @@ _EXECUTOR = ThreadPoolExecutor(max_workers=2, thread_name_prefix="mapbox-uploads
 _TIMEOUT = (5.0, 15.0, 45.0)
 _FIELDS = ("conn_type", "schema", "host", "port", "login", "password")
 
-_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Poller]] = WeakKeyDictionary()
+_SECONDS_AFTER_FAULT = 10.0
+
+log = logging.getLogger(__name__)
 
 
 class UploadCompleteTrigger(BaseTrigger):
@@ -40,7 +47,7 @@ class UploadCompleteTrigger(BaseTrigger):
 
     It fires once: with the finished or failed upload, or with what ended the wait instead; see
     :mod:`airflow_mapbox.events`. All that it is made of is JSON without a secret, and times are absolute, so that a
-    triggerer that starts it again goes on with the same clocks.
+    triggerer that starts it again keeps to the same deadline; of the progress it knows only what the task knew.
 
     :param upload_id: the upload.
     :param mapbox_conn_id: the connection.
@@ -85,27 +92,73 @@ class UploadCompleteTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire once."""
-        try:
-            async with _poller(self.mapbox_conn_id) as poller:
-                event = told(await poller.wait(self.watch, self.terms))
-        except Exception as error:
-            # What a trigger raises goes to the database as a traceback, and the task learns nothing of it.
-            event = told(error)
+        watch = self.watch
+        while True:
+            try:
+                upload = await _shared().wait(self.mapbox_conn_id, watch, self.terms)
+            except AccountChangedError as changed:
+                watch = changed.watch
+                continue
+            except Exception as error:
+                # What a trigger raises goes to the database as a traceback, and the task learns nothing of it.
+                event = told(error)
+            else:
+                event = told(upload)
+            break
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
 
-@asynccontextmanager
-async def _poller(conn_id: str) -> AsyncIterator[Poller]:
-    """Give the poller that this event loop has for a connection, and forget it once nobody waits."""
-    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
-    if conn_id not in pollers:
-        pollers[conn_id] = Poller(_Connector(conn_id).client, _EXECUTOR, name=f"connection {conn_id}")
-    poller = pollers[conn_id]
-    try:
-        yield poller
-    finally:
-        if poller.is_idle and pollers.get(conn_id) is poller:
-            del pollers[conn_id]
+class _Shared:
+    """What the triggers of one event loop have in common: a client for each connection, a poller for each account."""
+
+    def __init__(self) -> None:
+        self.pollers: dict[Account, Poller] = {}
+        self._connectors: dict[str, _Connector] = {}
+        self._users: Counter[str] = Counter()
+
+    async def wait(self, conn_id: str, watch: Watch, terms: Terms) -> Upload:
+        """
+        Wait for an upload together with whoever else waits for one of the account's.
+
+        :param conn_id: of the connection.
+        :param watch: what is known of the upload.
+        :param terms: how the wait goes on.
+        :raises AccountChangedError: where the connection leads to another account than at the beginning.
+        :raises MapboxError: as :meth:`~airflow_mapbox.uploads.poller.Poller.wait` has it.
+        """
+        connector = self._connectors.setdefault(conn_id, _Connector(conn_id))
+        self._users[conn_id] += 1
+        try:
+            account = Account.of(await self._client(connector))
+            poller = self.pollers.setdefault(account, Poller(account, _EXECUTOR))
+            try:
+                return await poller.wait(watch, terms, connector.client)
+            finally:
+                # Forgotten once nobody waits.
+                if poller.is_idle and self.pollers.get(account) is poller:
+                    del self.pollers[account]
+        finally:
+            self._users[conn_id] -= 1
+            if not self._users[conn_id]:
+                del self._users[conn_id], self._connectors[conn_id]
+
+    async def _client(self, connector: _Connector) -> UploadsClient:
+        while True:
+            try:
+                return await connector.client()
+            except MapboxError:
+                raise
+            except Exception as error:
+                # Airflow's API server may be away for a moment, as where all of Airflow is started again.
+                log.warning("%s: %s; trying again in %g s", connector, redact(str(error))[:300], _SECONDS_AFTER_FAULT)
+                await asyncio.sleep(_SECONDS_AFTER_FAULT)
+
+
+_of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
+
+
+def _shared() -> _Shared:
+    return _of_loops.setdefault(asyncio.get_running_loop(), _Shared())
 
 
 class _Connector:
@@ -119,6 +172,9 @@ class _Connector:
         self._conn_id = conn_id
         self._made_of: tuple[Any, ...] | None = None
         self._client: UploadsClient | None = None
+
+    def __str__(self) -> str:
+        return f"Connection {self._conn_id}"
 
     async def client(self) -> UploadsClient:
         """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import re
 import ssl
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Self
@@ -101,6 +102,19 @@ class _Answer:
             return redact(text.strip())[:_SHOWN_OF_MESSAGE]
         kind = redact(self.headers.get("Content-Type", "no content type"))
         return f"{kind}: {redact(self.body.decode('utf-8', 'replace'))[:_SHOWN_OF_FOREIGN_ANSWER]}".strip()
+
+
+@dataclass(frozen=True)
+class ListPage:
+    """
+    One page of the account's list.
+
+    :param items: of the answer, as they came: uploads, if the server is sound.
+    :param next: where the following page is; None at the last one.
+    """
+
+    items: Sequence[object]
+    next: str | None
 
 
 class UploadsClient:
@@ -246,25 +260,39 @@ class UploadsClient:
         :raises InvalidAnswerError: where a page links to another host, or pages run in a circle.
         :raises MapboxError: as the API or the network has it.
         """
-        call = _Call("GET", f"/uploads/v1/{self.username}", "uploads:list")
-        page = _PAGE if limit is None else max(1, min(limit, _PAGE))
-        query = urlencode({"limit": page} | ({"reverse": "true"} if reverse else {}))
-        url: str | None = f"{self.base_url}{call.path}?{query}"
-        given, seen = 0, set[str]()
-        while url is not None and (limit is None or given < limit):
-            seen.add(url)
-            answer = self._request(call, url=url)
-            document = self._json(call, answer)
-            if not isinstance(document, list):
-                raise InvalidAnswerError(f"{call.method} {call.path} should answer an array of uploads.")
-            for item in document:
-                if limit is not None and given >= limit:
-                    return
-                given += 1
+        left = math.inf if limit is None else limit
+        url, seen = None, set[str]()
+        while left > 0:
+            page = self.list_page(url, size=int(min(left, _PAGE)), reverse=reverse)
+            for item in page.items[: None if limit is None else int(left)]:
                 yield Upload.from_json(item)
-            url = self._next_page(call, url, answer.next_link)
+            left -= len(page.items)
+            url = page.next
+            if url is None:
+                return
             if url in seen:
-                raise InvalidAnswerError(f"The pages of {call.method} {call.path} run in a circle.")
+                raise InvalidAnswerError(f"The pages of GET /uploads/v1/{self.username} run in a circle.")
+            seen.add(url)
+
+    def list_page(self, url: str | None = None, *, size: int = _PAGE, reverse: bool = False) -> ListPage:
+        """
+        Get one page of the account's recent uploads (scope uploads:list): one request.
+
+        :param url: of a further page, as the one before gave it; the first page where it is None.
+        :param size: of the first page, at most 100; a page may be short, and is not the last one for that.
+        :param reverse: oldest first instead of newest first.
+        :raises InvalidAnswerError: where the answer is no array, or the next page is on another host.
+        :raises MapboxError: as the API or the network has it.
+        """
+        call = _Call("GET", f"/uploads/v1/{self.username}", "uploads:list")
+        if url is None:
+            query = urlencode({"limit": size} | ({"reverse": "true"} if reverse else {}))
+            url = f"{self.base_url}{call.path}?{query}"
+        answer = self._request(call, url=url)
+        document = self._json(call, answer)
+        if not isinstance(document, list):
+            raise InvalidAnswerError(f"{call.method} {call.path} should answer an array of uploads.")
+        return ListPage(document, self._next_page(call, url, answer.next_link))
 
     def delete_upload(self, upload_id: str) -> None:
         """

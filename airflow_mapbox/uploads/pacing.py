@@ -44,7 +44,9 @@ def spread(pause: float, rng: random.Random, *, floor: float, ceiling: float) ->
     :param ceiling: seconds, at most.
     :return: seconds.
     """
-    return max(floor, rng.uniform(max(floor, pause * (1 - _JITTER)), max(floor, min(ceiling, pause * (1 + _JITTER)))))
+    ceiling = max(floor, ceiling)
+    pause = min(max(pause, floor), ceiling)
+    return rng.uniform(max(floor, pause * (1 - _JITTER)), min(ceiling, pause * (1 + _JITTER)))
 
 
 def spread_after_throttles(before: int, rng: random.Random) -> float:

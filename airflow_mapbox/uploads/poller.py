@@ -1,4 +1,4 @@
-"""One loop that asks for every upload that is waited for with the same client: a list request for a hundred."""
+"""One loop that asks for every upload of an account that is waited for: a list request for a hundred."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from airflow_mapbox.uploads.errors import MapboxError, NotFoundError, ThrottledError
 from airflow_mapbox.uploads.models import Upload
@@ -27,16 +27,48 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+Connect = Callable[[], Awaitable["UploadsClient"]]
+
 _PAGE = 100  # "up to 100" (Uploads API, "Retrieve recent upload statuses")
 # Uploads that a further page of the list should be able to show.
 _WORTH_A_PAGE = 10
+# Uploads that a round asks for by themselves, at most: those that the list shows are not to wait for long. One less
+# than what is worth a page, so that a page asked for in vain is made up for.
+_SINGLE_LOOKS = _WORTH_A_PAGE - 1
 # At this rate waiting leaves two thirds of Mapbox's 30 requests a minute to those that create uploads.
 SECONDS_PER_REQUEST = 6.0
 # Waits that begin within this time are asked for together from the first look on.
 _GATHERING = 1.0
 _SECONDS_AFTER_CRASH = 10.0
+# An upload that is done is done however late it is looked at: what a look at the deadline may take, a rate limit's
+# window before it included.
+LAST_LOOK = 90.0
 # Between these the loop is let go, which other triggers need too.
 _JUDGED_AT_ONCE = 50
+
+
+class Account(NamedTuple):
+    """Whose uploads are asked for, and where."""
+
+    base_url: str
+    username: str
+
+    @classmethod
+    def of(cls, client: UploadsClient) -> Account:
+        """Give a client's."""
+        return cls(client.base_url, client.username)
+
+
+class AccountChangedError(Exception):
+    """
+    The connection of a wait leads to another account now.
+
+    :param watch: what the wait goes on with there.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(f"The connection leads to another account now, where {watch} is waited for further.")
+        self.watch = watch
 
 
 @dataclass(eq=False)
@@ -45,53 +77,55 @@ class _Waiting:
 
     watch: Watch
     terms: Terms
+    connect: Connect
     due: float
     ended: asyncio.Future[Upload] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Poller:
     """
-    The waits of one event loop that share a client.
+    The waits of one event loop for uploads of one account.
 
-    Requests are made one after another in another thread; the loop itself only waits. It runs while anybody waits, and
-    is started again where it crashed.
+    Requests are made one after another in another thread, and never faster than ``seconds_per_request``; the loop
+    itself only waits. A rate limit is waited out and the request that met it made again, so that none of the waits
+    falls behind. The poller runs while anybody waits, and is started again where it crashed.
 
-    :param connect: gives the client; asked at each round, so that a changed connection is followed. Its retry policy
-        must be one try that raises at a rate limit.
+    :param account: all of whose uploads, whatever connection a wait came with, are asked for together.
     :param executor: where requests are made.
-    :param name: for the log.
     :param clock: gives the unix time.
     :param rng: the source of the jitter.
-    :param seconds_per_request: that a round of requests keeps from the next one, for each of its requests.
+    :param seconds_per_request: from one request to the next.
     :param gathering: seconds before the first round.
     :param after_crash: seconds before a crashed loop is started again.
+    :param last_look: seconds that a wait's last look may take beyond the deadline.
     """
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[UploadsClient]],
+        account: Account,
         executor: Executor,
         *,
-        name: str = "",
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
         seconds_per_request: float = SECONDS_PER_REQUEST,
         gathering: float = _GATHERING,
         after_crash: float = _SECONDS_AFTER_CRASH,
+        last_look: float = LAST_LOOK,
     ) -> None:
-        self._connect = connect
+        self._account = account
         self._executor = executor
-        self._name = name
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self._seconds_per_request = seconds_per_request
         self._gathering = gathering
         self._after_crash = after_crash
-        self._waiting: set[_Waiting] = set()
+        self._last_look = last_look
+        self._waiting: dict[_Waiting, None] = {}  # in the order of their coming
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._restart: asyncio.TimerHandle | None = None
-        self._not_before = 0.0
+        self._next_round = 0.0
+        self._next_request = 0.0
         self._list_refused = False
 
     @property
@@ -99,22 +133,25 @@ class Poller:
         """Whether nobody waits."""
         return not self._waiting
 
-    async def wait(self, watch: Watch, terms: Terms) -> Upload:
+    async def wait(self, watch: Watch, terms: Terms, connect: Connect) -> Upload:
         """
         Wait for one upload.
 
         :param watch: what is known of it.
         :param terms: how the wait goes on; ``stall_timeout`` and ``deadline`` end it.
+        :param connect: gives the client of the wait's connection; asked at each round, so that a changed connection is
+            followed. Its retry policy must be one try that raises at a rate limit.
         :return: the successful upload.
+        :raises AccountChangedError: where ``connect`` gives the client of another account.
         :raises MapboxError: as :func:`~airflow_mapbox.uploads.watch.judge` has it.
         """
-        waiting = _Waiting(watch, terms, due=self._clock())
-        self._waiting.add(waiting)
+        waiting = _Waiting(watch, terms, connect, due=self._clock())
+        self._waiting[waiting] = None
         self._changed.set()
         if self._task is None and self._restart is None:
-            self._not_before = max(self._not_before, self._clock() + self._gathering)
+            self._next_round = max(self._next_round, self._clock() + self._gathering)
             self._start()
-        left = None if terms.deadline is None else max(0.0, terms.deadline - self._clock())
+        left = None if terms.deadline is None else max(0.0, terms.deadline - self._clock()) + self._last_look
         try:
             # The deadline holds whatever becomes of the loop.
             async with asyncio.timeout(left):
@@ -122,7 +159,7 @@ class Poller:
         except TimeoutError:
             raise timed_out(waiting.watch, self._clock()) from None
         finally:
-            self._waiting.discard(waiting)
+            self._waiting.pop(waiting, None)
             if self.is_idle:
                 self._stop()
 
@@ -130,7 +167,7 @@ class Poller:
         # An own context, or its log lines would carry the ids of the trigger that happened to come first.
         context = contextvars.Context()
         self._restart = None
-        self._task = asyncio.create_task(self._run(), name=f"mapbox-poller {self._name}", context=context)
+        self._task = asyncio.create_task(self._run(), name=f"mapbox-poller {self._account.username}", context=context)
         self._task.add_done_callback(self._stopped, context=context)
 
     def _stop(self) -> None:
@@ -148,7 +185,7 @@ class Poller:
         reason = "it was cancelled" if error is None else f"{type(error).__name__}: {redact(str(error))[:300]}"
         log.error(
             "The poller of %s stopped (%s) while %d uploads are waited for; starting it again in %g s",
-            self._name,
+            self._account.username,
             reason,
             len(self._waiting),
             self._after_crash,
@@ -157,74 +194,106 @@ class Poller:
 
     async def _run(self) -> None:
         while True:
-            left = self._next_round() - self._clock()
-            if left > 0:
-                self._changed.clear()
-                try:
-                    async with asyncio.timeout(left):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
-                continue
+            await self._until(self._due)
             began = self._clock()
-            requests = await self._round()
+            await self._round()
             floor = min((one.terms.floor for one in self._waiting), default=0.0)
-            self._not_before = max(self._not_before, began + max(floor, requests * self._seconds_per_request))
+            self._next_round = max(self._next_round, began + floor)
 
-    def _next_round(self) -> float:
-        due = min((one.due for one in self._waiting), default=float("inf"))
-        return min(max(due, self._not_before), self._clock() + 3600)
+    def _due(self) -> float:
+        due = min((one.due for one in self._waiting), default=math.inf)
+        return min(max(due, self._next_round), self._clock() + 3600)
 
-    async def _round(self) -> int:
+    async def _until(self, moment: Callable[[], float]) -> None:
+        while (left := moment() - self._clock()) > 0:
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+
+    async def _round(self) -> None:
         """Look at every upload that is waited for, those that no list shows only where they are due."""
-        try:
-            client = await self._connect()
-        except MapboxError as error:
-            self._judge_all(error, self._clock())
-            return 0
         began = self._clock()
-        ids = {one.watch.upload_id for one in self._waiting}
-        listed = Listed({}, requests=0, left=len(ids))
-        if len(ids) > 1:
-            try:
-                listed = await self._in_thread(partial(find_in_list, client, ids))
-            except NotFoundError as error:
-                listed = Listed({}, requests=1, left=len(ids))
-                self._note_refused_list(error)
-            except MapboxError as error:
-                self._judge_all(error, client.server_now())
-                return 1
-        by_itself: dict[str, list[_Waiting]] = {}
-        for number, one in enumerate(sorted(self._waiting, key=lambda one: one.due), start=1):
-            if number % _JUDGED_AT_ONCE == 0:
-                await asyncio.sleep(0)
-            upload = listed.found.get(one.watch.upload_id)
-            if upload is not None:
-                self._judge(one, upload, client.server_now())
-            elif one.due <= began:
-                by_itself.setdefault(one.watch.upload_id, []).append(one)
-        requests = listed.requests
-        for upload_id, waiting in islice(by_itself.items(), listed.left):
-            requests += 1
+        clients = await self._clients()
+        judged = await self._list(clients)
+        by_itself: dict[tuple[UploadsClient, str], list[_Waiting]] = {}
+        for client, own in clients.items():
+            for one in own:
+                if one not in judged and one.due <= began and not one.ended.done():
+                    by_itself.setdefault((client, one.watch.upload_id), []).append(one)
+        longest = sorted(by_itself.items(), key=lambda item: min(one.due for one in item[1]))
+        for (client, upload_id), waiting in longest[:_SINGLE_LOOKS]:
             seen: Upload | MapboxError
             try:
-                seen = await self._in_thread(partial(client.get_upload, upload_id))
-            except ThrottledError as error:
-                self._judge_all(error, client.server_now())
-                break
+                seen = await self._ask(partial(client.get_upload, upload_id))
             except MapboxError as error:
                 seen = error
             for one in waiting:
                 self._judge(one, seen, client.server_now())
-        return requests
 
-    def _judge_all(self, error: MapboxError, server_now: float) -> None:
-        if isinstance(error, ThrottledError):
-            log.info("%s", error)
-            self._not_before = self._clock() + error.retry_after
-        for one in list(self._waiting):
-            self._judge(one, error, server_now)
-            one.due = min(one.due, self._not_before)  # one poller has nobody to part from
+    async def _clients(self) -> dict[UploadsClient, list[_Waiting]]:
+        """Give the waits by client: one for all unless they came with several connections to the account."""
+        clients: dict[UploadsClient, list[_Waiting]] = {}
+        for connect in {one.connect: None for one in self._waiting}:
+            own = [one for one in self._waiting if one.connect == connect]
+            try:
+                client = await connect()
+            except MapboxError as error:
+                for one in own:
+                    self._judge(one, error, self._clock())
+                continue
+            if Account.of(client) == self._account:
+                clients.setdefault(client, []).extend(own)
+                continue
+            for one in own:
+                self._end(one, AccountChangedError(one.watch))
+        return clients
+
+    async def _list(self, clients: dict[UploadsClient, list[_Waiting]]) -> set[_Waiting]:
+        """Look into the account's list, with the first client that may; give the waits of which that was a look."""
+        waiting: dict[str, list[_Waiting]] = {}
+        for own in clients.values():
+            for one in own:
+                waiting.setdefault(one.watch.upload_id, []).append(one)
+        judged: set[_Waiting] = set()
+        if len(waiting) < 2:
+            return judged
+        for client, own in clients.items():
+            search, url = Search(waiting.keys() - {one.watch.upload_id for one in judged}), None
+            try:
+                while search.goes_on:
+                    page = await self._ask(partial(client.list_page, url))
+                    for number, (upload_id, seen) in enumerate(search.take(page.items).items(), start=1):
+                        if number % _JUDGED_AT_ONCE == 0:
+                            await asyncio.sleep(0)
+                        for one in waiting[upload_id]:
+                            self._judge(one, seen, client.server_now())
+                            judged.add(one)
+                    url = page.next
+                    if url is None:
+                        break
+            except NotFoundError as error:
+                self._note_refused_list(error)
+            except MapboxError as error:
+                # Of what the pages before have shown it says nothing.
+                for one in own:
+                    if one not in judged:
+                        self._judge(one, error, client.server_now())
+                        judged.add(one)
+            else:
+                break
+        return judged
+
+    async def _ask(self, call: Callable[[], T]) -> T:
+        """Make one request when its time has come; one that meets a rate limit is made again at the reset."""
+        while True:
+            await self._until(lambda: self._next_request)
+            self._next_request = self._clock() + self._seconds_per_request
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+            except ThrottledError as error:
+                log.info("%s", error)
+                self._next_request = max(self._next_request, self._clock() + error.retry_after)
 
     def _judge(self, waiting: _Waiting, seen: Upload | MapboxError, server_now: float) -> None:
         if waiting.ended.done():
@@ -233,68 +302,68 @@ class Poller:
         try:
             following = judge(seen, waiting.watch, waiting.terms, now=now, server_now=server_now, rng=self._rng)
         except MapboxError as error:
-            waiting.ended.set_exception(error)
-            self._waiting.discard(waiting)
+            self._end(waiting, error)
             return
         waiting.watch, waiting.due = following.watch, now + following.pause
         if following.upload is not None:
-            waiting.ended.set_result(following.upload)
-            # At once: whoever waits may be heard only after a further round has begun.
-            self._waiting.discard(waiting)
+            self._end(waiting, following.upload)
+
+    def _end(self, waiting: _Waiting, ended: Upload | Exception) -> None:
+        # Forgotten at once: whoever waits may be heard only after a further round has begun.
+        self._waiting.pop(waiting, None)
+        if waiting.ended.done():
+            return
+        if isinstance(ended, Upload):
+            waiting.ended.set_result(ended)
+        else:
+            waiting.ended.set_exception(ended)
 
     def _note_refused_list(self, error: NotFoundError) -> None:
         if not self._list_refused:
             log.warning("%s Without it each upload is asked for by itself, which takes a request each.", error)
         self._list_refused = True
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
-
-@dataclass(frozen=True)
-class Listed:
+class Search:
     """
-    What a look into the account's list has brought.
-
-    :param found: uploads by id.
-    :param requests: that it took.
-    :param left: requests that a round may still take: one for each hundred uploads, and one for each that these do not
-        show, are all that it may take together.
-    """
-
-    found: dict[str, Upload]
-    requests: int
-    left: int
-
-
-def find_in_list(client: UploadsClient, ids: Collection[str]) -> Listed:
-    """
-    Look for uploads in the account's list, newest first.
+    A search for uploads in the account's list, newest first, that takes no more requests than it spares.
 
     A request for each hundred that is looked for. Where many are missing then, as other uploads stand between them, the
     list is followed for as long as it brings some; a few are asked for more cheaply by themselves.
 
-    :param client: for the account.
     :param ids: of the uploads.
-    :raises MapboxError: as the API or the network has it.
     """
-    found: dict[str, Upload] = {}
-    pages = math.ceil(len(ids) / _PAGE)
-    missing = len(ids)
-    of_page = listed = 0
-    for listed, upload in enumerate(client.list_uploads(), start=1):
-        if upload.id in ids:
-            found[upload.id] = upload
-            of_page += 1
-        if len(found) == len(ids):
-            break
-        if listed % _PAGE == 0:
-            if listed == pages * _PAGE:
-                missing = len(ids) - len(found)
-            if listed >= pages * _PAGE and (of_page < 2 or len(ids) - len(found) < _WORTH_A_PAGE):
-                break
-            of_page = 0
-    requests = max(1, math.ceil(listed / _PAGE))
-    if requests <= pages:
-        missing = len(ids) - len(found)
-    return Listed(found, requests, max(0, pages + missing - requests))
+
+    def __init__(self, ids: Collection[str]) -> None:
+        self._missing = set(ids)
+        self._pages = math.ceil(len(ids) / _PAGE)
+        self._requests = 0
+        self._brought = 0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a further page is worth its request."""
+        if self._requests < self._pages:
+            return bool(self._missing)
+        return self._brought > 1 and len(self._missing) >= _WORTH_A_PAGE
+
+    def take(self, items: Sequence[object]) -> dict[str, Upload | MapboxError]:
+        """
+        Take what a request has brought.
+
+        :param items: of a page, which may be short.
+        :return: what it says of uploads that are searched for, by id. What others are is not looked at: one of them
+            that makes no sense stops no wait.
+        """
+        found: dict[str, Upload | MapboxError] = {}
+        for item in items:
+            upload_id = item.get("id") if isinstance(item, dict) else None
+            if isinstance(upload_id, str) and upload_id in self._missing:
+                self._missing.remove(upload_id)
+                try:
+                    found[upload_id] = Upload.from_json(item)
+                except MapboxError as error:
+                    found[upload_id] = error
+        self._requests += 1
+        self._brought = len(found)
+        return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -102,6 +103,7 @@ class Next:
     :param upload: the finished upload; None where the wait goes on.
     :param pause: seconds to the next look.
     :param least: seconds below which a look would come too soon: the floor, or a rate limit's reset.
+    :param most: seconds beyond which it would come too late: the wait is to end before.
     :param error: what stood in the way of this look and may be gone at the next; None for none.
     """
 
@@ -109,6 +111,7 @@ class Next:
     upload: Upload | None = None
     pause: float = 0.0
     least: float = 0.0
+    most: float = math.inf
     error: MapboxError | None = None
 
     def __str__(self) -> str:
@@ -136,12 +139,15 @@ def judge(
     :raises WaitTimeoutError: where the deadline has passed.
     :raises MapboxError: what no further look would mend.
     """
-    ceiling = float("inf") if terms.ceiling is None else max(terms.floor, terms.ceiling)
-    least, error, throttled = terms.floor, None, 0
+    ceiling = math.inf if terms.ceiling is None else max(terms.floor, terms.ceiling)
+    least, most, error, throttled = terms.floor, math.inf, None, 0
     if isinstance(seen, Upload):
         if seen.is_failed:
             raise UploadFailedError(seen)
-        moved = now if watch.moved is None or seen.progress != watch.progress else watch.moved
+        if watch.moved is None:
+            moved = now if seen.progress > 0 else watch.since  # of no progress at all it is known since when
+        else:
+            moved = now if seen.progress != watch.progress else watch.moved
         watch = replace(watch, progress=seen.progress, moved=moved, tileset=seen.tileset)
         if seen.is_successful:
             return Next(watch, seen)
@@ -150,7 +156,7 @@ def judge(
         if terms.stall_timeout is not None:
             if now - moved >= terms.stall_timeout:
                 raise _stalled(watch, moved, now)
-            pause = min(pause, max(terms.floor, moved + terms.stall_timeout - now))
+            most = max(terms.floor, moved + terms.stall_timeout - now)
     else:
         error = seen
         if isinstance(seen, ThrottledError):
@@ -167,8 +173,9 @@ def judge(
     if terms.deadline is not None:
         if now >= terms.deadline:
             raise timed_out(watch, now)
-        pause = min(pause, terms.deadline - now)
-    return Next(replace(watch, throttled=throttled), pause=pause, least=least, error=error)
+        most = min(most, terms.deadline - now)
+    watch = replace(watch, throttled=throttled)
+    return Next(watch, pause=min(pause, most), least=least, most=most, error=error)
 
 
 def look(

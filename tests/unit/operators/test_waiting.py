@@ -23,6 +23,7 @@ from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from airflow_mapbox.state import TaskLedger
 from airflow_mapbox.uploads.ledger import Entry, Ledger
 from airflow_mapbox.uploads.models import Upload
+from airflow_mapbox.uploads.poller import LAST_LOOK
 
 from ..support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
 
@@ -184,9 +185,23 @@ class TestDeferred:
         arguments = deferred.value.trigger.serialize()[1]
         assert arguments["upload_id"] == ID
         assert arguments["deadline"] == task.fake_time.now + 600
-        assert deferred.value.timeout == timedelta(seconds=600)
+        assert timedelta(seconds=600 + LAST_LOOK) < deferred.value.timeout < timedelta(seconds=600 + 2 * LAST_LOOK)
         assert len(created) == 1
         assert not server.requests
+
+    def test_without_a_time_to_wait_airflow_sets_none_either(self, make_task: MakeTask) -> None:
+        with pytest.raises(TaskDeferred) as deferred:
+            make_task(deferrable=True, wait_timeout=None).run()
+
+        assert deferred.value.timeout is None
+
+    def test_airflows_own_timeout_is_told_as_the_sensor_tells_it(self, make_task: MakeTask) -> None:
+        task = make_task(deferrable=True)
+        with pytest.raises(TaskDeferred):
+            task.run()
+
+        with pytest.raises(MapboxUploadTimeoutError, match=rf"Upload {ID}\. Trigger timeout\."):
+            task.operator().resume_execution("__fail__", {"error": "Trigger timeout"}, task.context)
 
     def test_the_finished_upload_is_the_result(self, make_task: MakeTask) -> None:
         task = make_task(deferrable=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from airflow.sdk import timezone
@@ -32,6 +33,7 @@ from airflow_mapbox.sensors.uploads import UploadCompleteSensor
 from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
 from airflow_mapbox.uploads.errors import UploadFailedError, UploadGoneError, UploadStalledError, WaitTimeoutError
 from airflow_mapbox.uploads.models import Upload
+from airflow_mapbox.uploads.poller import LAST_LOOK
 
 from ..support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
 
@@ -43,6 +45,13 @@ THROTTLED = Reply(429, {"message": "Too Many Requests"}, headers={"X-Rate-Limit-
 FAILED = Reply(json=upload_json(error="Tileset is empty."))
 MISBEHAVED = Reply(json=upload_json(error="Processing timed out."))
 STALLED = {"error": "UploadStalledError", "retryable": False, "message": "It stands."}
+
+
+class ReadOnlyStore(FakeStore):
+    """A state store whose server takes nothing."""
+
+    def set(self, key: str, value: Any) -> None:
+        raise RuntimeError("API server is away")
 
 
 class Task:
@@ -131,7 +140,8 @@ class TestTimeout:
         with pytest.raises(TaskDeferred) as deferred:
             task.run()
 
-        assert deferred.value.timeout == timedelta(seconds=60)
+        # The trigger's own deadline comes first, and a last look after it.
+        assert timedelta(seconds=60 + LAST_LOOK) < deferred.value.timeout < timedelta(seconds=60 + 2 * LAST_LOOK)
         assert deferred.value.trigger.serialize()[1]["deadline"] == task.fake_time.now + 60
 
     def test_deferred_it_is_the_same_error(self, make_task: MakeTask) -> None:
@@ -190,6 +200,19 @@ class TestSoftFail:
     def test_a_missing_id_is_a_skip(self, make_task: MakeTask, deferrable: bool) -> None:
         with pytest.raises(AirflowSkipException):
             make_task(soft_fail=True, deferrable=deferrable, upload_id="None").run()
+
+    def test_what_a_retry_may_mend_is_left_to_the_tasks_retries(
+        self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
+    ) -> None:
+        task = make_task(soft_fail=True, deferrable=deferrable)
+        if not deferrable:
+            server.script(UNDER_WAY)
+            task.store = ReadOnlyStore()
+
+        with pytest.raises(MapboxTaskError) as failure:
+            _ = task.resume(told(RuntimeError("no memory"))) if deferrable else task.run()
+
+        assert not isinstance(failure.value, AirflowFailException)
 
     def test_what_passes_is_no_failure_to_be_soft_about(
         self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
@@ -261,6 +284,29 @@ def test_exponential_backoff_is_airflows_and_keeps_the_floor_and_the_reset(
     assert task.run() > 6_000
     task.first_reschedule = timezone.utcnow()
     assert task.run() >= 54
+
+
+def test_exponential_backoff_does_not_go_beyond_the_end_of_the_wait(
+    make_task: MakeTask, server: ScriptedServer
+) -> None:
+    for option, left in ({"total_timeout": 600}, 40), ({"stall_timeout": 600}, 40), ({"total_timeout": 561}, 6):
+        task = make_task(exponential_backoff=True, timeout=100_000, max_wait=70_000, **option)
+        server.script(UNDER_WAY, UNDER_WAY)
+        task.run()
+        task.fake_time.now += 560
+        task.first_reschedule = timezone.utcnow() - timedelta(seconds=20_000)
+
+        assert task.run() == pytest.approx(left, abs=1)
+
+
+def test_a_finished_upload_is_a_success_also_where_nothing_can_be_remembered(
+    make_task: MakeTask, server: ScriptedServer
+) -> None:
+    task = make_task()
+    task.store = ReadOnlyStore()
+    server.script(DONE)
+
+    assert task.run()["complete"] is True
 
 
 class TestState:
@@ -427,7 +473,7 @@ class TestTheSameErrors:
             self.outcome(task, server, MISBEHAVED, deferrable)
 
     def test_classes_and_texts_are_those_of_the_core(
-        self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
+        self, make_task: MakeTask, deferrable: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         errors = (
             (UploadFailedError(Upload.from_json(FAILED.json)), MapboxUploadFailedError),
@@ -436,8 +482,10 @@ class TestTheSameErrors:
             (WaitTimeoutError("It took long."), MapboxUploadTimeoutError),
         )
         for error, kind in errors:
+            monkeypatch.setattr("airflow_mapbox.waits.look", mock.Mock(side_effect=error))
+            task = make_task(deferrable=deferrable)
             with pytest.raises(kind) as failure:
-                make_task(deferrable=True).resume(told(error))
+                _ = task.resume(told(error)) if deferrable else task.run()
             assert str(failure.value) == str(error)
 
     def test_a_missing_id_is_said_before_anything_else(

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import json
 import logging
+import socket
 import threading
 import time
 from collections import Counter
@@ -64,9 +65,6 @@ class Account:
     def fail(self, upload_id: str, message: str) -> None:
         self._store.fail_upload(self._made[upload_id], message)
 
-    def remove(self, upload_id: str) -> None:
-        self._store.remove_upload(self.emulator.account, upload_id)
-
     @property
     def asked(self) -> Counter[str]:
         """Requests so far: for the list, and for single uploads."""
@@ -87,7 +85,8 @@ def account(
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pollers that do not wait for company, nor for the account's other users."""
-    monkeypatch.setattr(module, "Poller", partial(Poller, gathering=0.05, seconds_per_request=0.01, after_crash=0.1))
+    patient = partial(Poller, gathering=0.05, seconds_per_request=0.01, after_crash=0.1, last_look=0.1)
+    monkeypatch.setattr(module, "Poller", patient)
 
 
 def trigger(upload_id: str, **options: Any) -> UploadCompleteTrigger:
@@ -115,7 +114,9 @@ async def begun(account: Account, *ids: str, **options: Any) -> list[asyncio.Tas
 
 def run(test: Awaitable[None]) -> None:
     asyncio.run(test)  # type: ignore[arg-type]
-    assert not any(module._pollers.values()), "a poller is kept that nobody needs"
+    for shared in module._of_loops.values():
+        assert not shared.pollers, "a poller is kept that nobody needs"
+        assert not shared._connectors, "a client is kept that nobody needs"
 
 
 def test_each_trigger_hears_of_its_own_upload_only(account: Account) -> None:
@@ -142,15 +143,20 @@ def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that
     account.create(200)  # somebody else's
     ids = old + account.create(497)
     rounds: list[int] = []
-    threads: set[int] = set()
+    threads: set[str] = set()
+    connections: list[Any] = []
+    known = {thread.name for thread in threading.enumerate()}
+    connect = socket.create_connection
+    monkeypatch.setattr(
+        socket, "create_connection", lambda *args, **options: connections.append(args) or connect(*args, **options)
+    )
     whole_round = Poller._round
 
-    async def counted(self: Poller) -> int:
+    async def counted(self: Poller) -> None:
         before = account.asked.total()
         await whole_round(self)
         rounds.append(account.asked.total() - before)
-        threads.add(sum(thread.name.startswith("mapbox-uploads") for thread in threading.enumerate()))
-        return 0
+        threads.update(thread.name for thread in threading.enumerate())
 
     monkeypatch.setattr(Poller, "_round", counted)
 
@@ -166,7 +172,9 @@ def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that
     assert max(rounds) <= 5 + len(old)
     assert account.asked["list"] <= 5 * len(rounds)
     assert account.asked["single"] >= len(old)
-    assert threads <= {1, 2}
+    ours = {name for name in threads - known if not name.startswith("AnyIO")}  # which are the server's
+    assert len(ours) <= 2, ours
+    assert 1 <= len(connections) <= 2
 
 
 def test_five_hundred_waits_do_not_hold_up_the_loop(account: Account, caplog: pytest.LogCaptureFixture) -> None:
@@ -254,14 +262,14 @@ def test_a_crashed_poller_is_started_again(
     whole_round = Poller._round
     crashes = 2
 
-    async def crashing(self: Poller) -> int:
+    async def crashing(self: Poller) -> None:
         nonlocal crashes
         if crashes:
             crashes -= 1
             if how == "an error":
                 raise RuntimeError(f"https://api.mapbox.com/?access_token={token}")
             raise asyncio.CancelledError
-        return await whole_round(self)
+        await whole_round(self)
 
     monkeypatch.setattr(Poller, "_round", crashing)
 
@@ -282,9 +290,8 @@ def test_a_deadline_ends_the_wait_whatever_becomes_of_the_poller(
 ) -> None:
     (upload,) = account.create()
 
-    async def hanging(self: Poller) -> int:
+    async def hanging(self: Poller) -> None:
         await asyncio.sleep(3600)
-        return 0
 
     monkeypatch.setattr(Poller, "_round", hanging)
 
@@ -315,32 +322,17 @@ def test_progress_that_stands_ends_the_wait(account: Account) -> None:
     run(story())
 
 
-def test_a_stall_goes_on_in_another_triggerer(account: Account) -> None:
+@pytest.mark.parametrize("shown", [{}, {"progress": 0.4, "tileset": "demo.t0"}], ids=["nothing", "progress"])
+def test_a_stall_goes_on_in_another_triggerer(account: Account, shown: dict[str, Any]) -> None:
     (upload,) = account.create()
-    account.progress(upload, 0.4)
-    now = time.time()
-    watch = {"upload_id": upload, "since": now - 1000, "progress": 0.4, "moved": now - 1000, "tileset": "demo.t0"}
+    account.progress(upload, shown.get("progress", 0))
+    began = time.time() - 1000
+    watch = {"upload_id": upload, "since": began, **({**shown, "moved": began} if shown else {})}
     arguments = trigger(upload, stall_timeout=900, watch=watch).serialize()[1]
 
     async def story() -> None:
         event = await event_of(UploadCompleteTrigger(**json.loads(json.dumps(arguments))))
         assert event["error"] == "UploadStalledError"
-
-    run(story())
-
-
-def test_an_upload_that_was_there_and_is_not_is_gone(account: Account) -> None:
-    removed, other = account.create(2)
-
-    async def story() -> None:
-        tasks = await begun(account, removed, other)
-        await until(lambda: account.asked["list"] >= 2)
-        account.fail(removed, "x")
-        account.remove(removed)
-        event = await tasks[0]
-        assert event["error"] in ("UploadGoneError", "x") or event["upload"]["error"] == "x"
-        account.finish(other)
-        await tasks[1]
 
     run(story())
 
@@ -429,6 +421,70 @@ class TestFaults:
         run(story())
         assert sum("without the scope uploads:list" in record.getMessage() for record in caplog.records) == 1
 
+    def test_connections_of_one_account_share_a_poller(self, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_TOO", connection(account.emulator))
+        ids = account.create(4)
+
+        async def story() -> None:
+            names = ("mapbox_default", "mapbox_too")
+            waits = [trigger(one, mapbox_conn_id=names[number % 2]) for number, one in enumerate(ids)]
+            tasks = [asyncio.create_task(event_of(wait)) for wait in waits]
+            await until(lambda: account.asked["list"] >= 2)
+            (poller,) = module._shared().pollers.values()
+            assert len(poller._waiting) == len(ids)
+            assert account.asked["single"] == 0
+            account.finish(*ids)
+            assert [event["upload"]["id"] for event in await asyncio.gather(*tasks)] == ids
+
+        run(story())
+
+    def test_a_connection_that_leads_to_another_account_is_followed(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_settings: Callable[..., Any]
+    ) -> None:
+        with Emulator(tmp_path / "other", settings=make_settings()) as elsewhere:
+            other = Account(elsewhere)
+            (upload,) = other.create()
+            (stays,) = account.create()
+
+            async def story() -> None:
+                tasks = await begun(account, stays)
+                watch = {"upload_id": upload, "since": time.time()}
+                monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_MOVES", connection(account.emulator))
+                moving = asyncio.create_task(event_of(trigger(upload, mapbox_conn_id="mapbox_moves", watch=watch)))
+                await until(lambda: any(upload in request.path for request in account.emulator.requests))
+                monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_MOVES", connection(elsewhere))
+                other.finish(upload)
+                assert (await moving)["upload"]["id"] == upload
+                account.finish(stays)
+                await asyncio.gather(*tasks)
+
+            run(story())
+
+    def test_airflow_being_away_for_a_moment_is_waited_out(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(module, "_SECONDS_AFTER_FAULT", 0.01)
+        (upload,) = account.create()
+        account.finish(upload)
+        sound = module._Connector.client
+        failures = 3
+
+        async def client(self: Any) -> Any:
+            nonlocal failures
+            if failures:
+                failures -= 1
+                raise ConnectionError(f"http://airflow/?token={account.emulator.token}")
+            return await sound(self)
+
+        monkeypatch.setattr(module._Connector, "client", client)
+
+        async def story() -> None:
+            assert (await event_of(trigger(upload)))["upload"]["id"] == upload
+
+        run(story())
+        assert "Connection mapbox_default: " in caplog.text
+        assert account.emulator.token not in caplog.text
+
     def test_a_missing_connection_is_named(self, account: Account) -> None:
         async def story() -> None:
             event = await event_of(trigger("cany", mapbox_conn_id="mapbox_nowhere"))
@@ -472,9 +528,9 @@ def test_the_poller_runs_in_a_context_of_its_own(account: Account, monkeypatch: 
     found: list[str] = []
     whole_round = Poller._round
 
-    async def noted(self: Poller) -> int:
+    async def noted(self: Poller) -> None:
         found.append(trigger_id.get())
-        return await whole_round(self)
+        await whole_round(self)
 
     monkeypatch.setattr(Poller, "_round", noted)
     (upload,) = account.create()
@@ -501,8 +557,8 @@ def test_a_wait_that_has_ended_takes_no_further_round(account: Account) -> None:
         return client
 
     async def story() -> None:
-        poller = Poller(connect, module._EXECUTOR, gathering=0, seconds_per_request=0)
-        await poller.wait(poller_module.Watch(upload, since=time.time()), poller_module.Terms(0))
+        poller = Poller(poller_module.Account.of(client), module._EXECUTOR, gathering=0, seconds_per_request=0)
+        await poller.wait(poller_module.Watch(upload, since=time.time()), poller_module.Terms(0), connect)
 
     asyncio.run(story())
     assert len(rounds) == 1
@@ -517,43 +573,3 @@ def test_arguments_hold_no_secret_and_times_are_absolute(account: Account) -> No
     assert arguments["deadline"] == 1_700_000_000.0
     assert arguments["watch"]["since"] == pytest.approx(time.time(), abs=5)
     assert UploadCompleteTrigger(**arguments).serialize() == (path, arguments)
-
-
-def test_rounds_keep_a_third_of_the_accounts_limit_at_most(account: Account) -> None:
-    ids = account.create(250)
-    moments: list[float] = []
-
-    class Time:
-        now = 1_700_000_000.0
-
-        def __call__(self) -> float:
-            return self.now
-
-    clock = Time()
-    client = UploadsClient(
-        account.emulator.token, account.emulator.account, base_url=account.emulator.url, retry=ONE_TRY
-    )
-
-    async def connect() -> UploadsClient:
-        moments.append(clock.now)
-        return client
-
-    async def story() -> None:
-        poller = Poller(connect, module._EXECUTOR, clock=clock, gathering=0)
-        waits = [
-            asyncio.create_task(poller.wait(poller_module.Watch(one, since=clock.now), poller_module.Terms(10)))
-            for one in ids
-        ]
-        for _ in range(3):
-            before = len(moments)
-            while len(moments) == before:
-                await asyncio.sleep(0.01)
-                clock.now += 1 if account.asked.total() == 3 * len(moments) else 0
-                poller._changed.set()
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
-
-    asyncio.run(story())
-    assert moments[1] - moments[0] >= 3 * poller_module.SECONDS_PER_REQUEST
-    client.close()

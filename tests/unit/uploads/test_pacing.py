@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.pacing import seconds_to_next_look
+from airflow_mapbox.uploads.pacing import seconds_to_next_look, spread
 
 from ..support import upload_json
 
@@ -54,3 +56,11 @@ def test_a_long_wait_takes_few_looks_and_the_end_is_noticed_soon() -> None:
 
     assert looks < 40
     assert elapsed - whole <= 5
+
+
+@pytest.mark.parametrize(("floor", "ceiling"), [(10, 12), (5, 300), (10, 10), (10, 5)])
+@pytest.mark.parametrize("pause", [1, 10, 30, 1000])
+def test_a_pause_is_moved_within_its_bounds(pause: float, floor: float, ceiling: float) -> None:
+    moved = [spread(pause, random.Random(seed), floor=floor, ceiling=ceiling) for seed in range(200)]
+
+    assert floor <= min(moved) <= max(moved) <= max(floor, ceiling)

@@ -132,6 +132,11 @@ class TestStall:
 
         assert after(seen(progress), moved.watch, at=1798, stall_timeout=900).upload is None
 
+    def test_of_no_progress_at_all_it_is_known_since_when(self) -> None:
+        with pytest.raises(UploadStalledError, match="stood at 0% since"):
+            after(seen(0), at=100, stall_timeout=100)
+        assert after(seen(0.1), at=100, stall_timeout=100).upload is None
+
     def test_a_look_comes_when_the_time_is_over(self) -> None:
         first = after(seen(0.01), at=1000, stall_timeout=60, ceiling=600)
 
