@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -248,12 +249,14 @@ def main() -> int:
         deferred = name == "deferred"
         calls = unavoidable(given.days, deferred=deferred)
         outcomes = {}
-        for kind, window in (("alone", None), ("limited", given.window)):
-            with stack_for(folder / f"{name}-{kind}", window=window, deferred=deferred) as stack:
-                outcome = outcomes[kind] = backfill(stack, given.days, at_once=given.at_once)
-            outcome.check(given.days)
-            print(f"{name}, {kind}: {outcome.seconds:.0f} s; requests {dict(outcome.asked)}", flush=True)
-        limit = measure_limit(calls, given.window)
+        with ThreadPoolExecutor(1) as beside:  # it sleeps nearly all of its time
+            allowed = beside.submit(measure_limit, calls, given.window)
+            for kind, window in (("alone", None), ("limited", given.window)):
+                with stack_for(folder / f"{name}-{kind}", window=window, deferred=deferred) as stack:
+                    outcome = outcomes[kind] = backfill(stack, given.days, at_once=given.at_once)
+                outcome.check(given.days)
+                print(f"{name}, {kind}: {outcome.seconds:.0f} s; requests {dict(outcome.asked)}", flush=True)
+        limit = allowed.result()
         bound = max(limit, outcomes["alone"].seconds)
         ratio = outcomes["limited"].seconds / bound
         within = within and ratio <= 1.25
