@@ -102,7 +102,12 @@ def write_feed(path: Path, days: int) -> Path:
 
 @contextmanager
 def stack_for(
-    folder: Path, *, window: float | None, deferred: bool, airflow_options: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    window: float | None,
+    deferred: bool,
+    processing: float = 3,
+    airflow_options: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
     """
     Start Airflow, all but its scheduler, and an emulator for one backfill.
@@ -110,10 +115,11 @@ def stack_for(
     :param folder: for all that they keep.
     :param window: seconds in which 30 requests are allowed; None for no limit and instant processing.
     :param deferred: wait in the triggerer.
+    :param processing: seconds that it takes, where there is a limit.
     :param airflow_options: further settings.
     """
     limited = ("--rate-limit", str(LIMIT), "--rate-window", f"{window:g}") if window else ("--rate-limit", "0")
-    options = (*limited, "--processing-seconds", "3" if window else "0")
+    options = (*limited, "--processing-seconds", f"{processing:g}" if window else "0")
     settings = {"AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": str(deferred), **(airflow_options or {})}
     with Stack(
         folder, emulator_options=options, airflow_options=settings, triggerer=deferred, scheduler=False

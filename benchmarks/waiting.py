@@ -3,26 +3,32 @@
 python -m benchmarks.waiting
 
 Simulated is what costs hours of real time: uploads in processing, a limit of 30 requests a minute that refuses without
-counting, workers that a look occupies for a while. Not simulated is what decides: the provider's ways ask its own
-:func:`airflow_mapbox.uploads.watch.judge`, and Airflow's back-off is reckoned as ``BaseSensorOperator`` does it.
+counting, workers that a task's start occupies for a while. Not simulated is what decides: rescheduled looks ask the
+provider's own :func:`airflow_mapbox.uploads.watch.judge`, deferred waits are those of its own
+:class:`airflow_mapbox.uploads.poller.Poller` in virtual time, and Airflow's back-off is reckoned as
+``BaseSensorOperator`` does it.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import heapq
 import math
 import random
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
+from airflow_mapbox.uploads.client import ListPage
 from airflow_mapbox.uploads.errors import MapboxError, ThrottledError
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.poller import SECONDS_PER_REQUEST
+from airflow_mapbox.uploads.poller import Account, Poller
 from airflow_mapbox.uploads.watch import Terms, Watch, judge
+from benchmarks import virtual_time
 
 START = 1_700_000_000.0
 PAGE = 100
@@ -232,66 +238,59 @@ class Simulation:
         return look
 
     def deferred(self) -> None:
-        """Wait by one poller: a request for each hundred uploads that are waited for, and one for each it misses."""
-        waiting: dict[str, Job] = {}
-        newest: list[str] = []
-        due: dict[str, float] = {}
-        is_running = False
+        """Wait in one triggerer, by the provider's own poller."""
+        virtual_time.run(self._deferred(self._arrived))
 
-        def begin(job: Job, now: float) -> None:
-            nonlocal is_running
-            newest.insert(0, str(job.number))
+    def replay_deferred(self, moments: Sequence[float]) -> None:
+        """
+        Wait in one triggerer for what was created in a real run.
 
-            def handed_over(ready: float) -> None:
-                nonlocal is_running
-                waiting[str(job.number)] = job
-                due[str(job.number)] = ready
-                if not is_running:
-                    is_running = True
-                    self.at(ready + 1, round_)
+        :param moments: when each upload was created, unix time.
+        """
 
-            self.on_worker(now, handed_over)
+        async def arrived(job: Job, clock: Callable[[], float]) -> None:
+            await asyncio.sleep(moments[job.number] - moments[0])
+            for _ in range(2):
+                self.limit.ask(clock())
 
-        def judged(job: Job, seen: Upload | MapboxError, now: float) -> None:
-            following = judge(seen, job.watch, self._terms(), now=now, server_now=now, rng=self.rng)
-            job.watch, due[job.watch.upload_id] = following.watch, now + following.pause
-            if following.upload is not None:
-                job.noticed = now
-                del waiting[job.watch.upload_id]
+        virtual_time.run(self._deferred(arrived))
 
-        def round_(now: float) -> None:
-            nonlocal is_running
-            if not waiting:
-                is_running = False
+    async def _arrived(self, job: Job, clock: Callable[[], float]) -> None:
+        await asyncio.sleep(job.number * 60 / self.world.arrivals)
+        for _ in range(2):
+            while (reset := self.limit.ask(clock())) is not None:
+                self.limit.refused -= 1
+                await asyncio.sleep(reset + self.rng.uniform(0, 5) - clock())
+
+    async def _deferred(self, arrived: Callable[[Job, Callable[[], float]], Awaitable[None]]) -> None:
+        clock = virtual_time.clock(START)
+        api = _Api(self, clock)
+        poller = Poller(Account(api.base_url, api.username), virtual_time.AtOnce(), clock=clock, rng=self.rng)
+        workers = asyncio.Semaphore(self.world.workers)
+
+        async def task_starts() -> None:
+            async with workers:
+                await asyncio.sleep(self.world.busy)
+
+        async def wait(job: Job) -> None:
+            await arrived(job, clock)
+            job.created = clock()
+            api.created.append(job)
+            await task_starts()
+            terms = Terms(self.world.floor, deadline=clock() + self.world.timeout)
+            try:
+                await poller.wait(Watch(str(job.number), since=clock()), terms, api.connect)
+            except MapboxError:
+                job.failed = True
                 return
-            requests, shown = 0, set[str]()
-            pages = math.ceil(len(waiting) / PAGE)
-            reset: float | None = None
-            for page in range(pages):
-                if len(waiting) == 1 or (reset := self.limit.ask(now)) is not None:
-                    break
-                requests += 1
-                shown |= set(newest[page * PAGE : (page + 1) * PAGE])
-                if shown >= waiting.keys():
-                    break
-            for upload_id in [] if reset is not None else sorted(waiting, key=lambda one: due[one]):
-                if upload_id not in shown:
-                    if due[upload_id] > now:
-                        continue
-                    reset = self.limit.ask(now)
-                    if reset is not None:
-                        break
-                    requests += 1
-                waiting[upload_id].looks += 1
-                judged(waiting[upload_id], waiting[upload_id].seen(now), now)
-            self.asked += requests
-            next_round = now + max(self.world.floor, requests * SECONDS_PER_REQUEST)
-            if reset is not None:
-                next_round = max(next_round, reset + self.rng.uniform(0, 5))
-            self.at(max(next_round, min((due[one] for one in waiting), default=now)), round_)
+            await task_starts()  # which was deferred, and goes on
+            job.noticed = clock()
 
-        self.create(begin)
-        self.run()
+        await asyncio.gather(*(wait(job) for job in self.jobs))
+
+    def after(self, reset: float, now: float) -> float:
+        """Give the seconds to a reset, and a jitter of a tenth of the window, as the client has it."""
+        return reset - now + self.rng.uniform(0, min(5.0, self.world.window / 10))
 
     def _terms(self) -> Terms:
         return Terms(self.world.floor)
@@ -324,9 +323,7 @@ class Simulation:
         def pause(job: Job, now: float, reset: float | None) -> float | None:
             seen: Upload | MapboxError = job.seen(now)
             if reset is not None:
-                # The reset and a jitter of a tenth of the window, as the client has it.
-                after = reset - now + self.rng.uniform(0, min(5.0, self.world.window / 10))
-                seen = ThrottledError("429", status=429, message="", retry_after=after)
+                seen = ThrottledError("429", status=429, message="", retry_after=self.after(reset, now))
             following = judge(seen, job.watch, self._terms(), now=now, server_now=now, rng=self.rng)
             job.watch = following.watch
             return max(following.pause, following.least)
@@ -346,6 +343,42 @@ class Simulation:
             sum(job.noticed is None for job in self.jobs),
             (max((job.noticed or 0) for job in self.jobs) - START) / 3600,
         )
+
+
+class _Api:
+    """The account as the poller sees it, with what the limit says."""
+
+    base_url, username = "https://api.example", "demo"
+
+    def __init__(self, simulation: Simulation, clock: Callable[[], float]) -> None:
+        self._simulation = simulation
+        self._clock = clock
+        self.created: list[Job] = []
+
+    async def connect(self) -> Any:
+        return self
+
+    def server_now(self) -> float:
+        return self._clock()
+
+    def list_page(self, url: str | None = None) -> ListPage:
+        """Give uploads newest first, of the place behind an upload that the page before ended with."""
+        now = self._ask()
+        end = len(self.created) if url is None else int(url)
+        start = max(0, end - PAGE)
+        items = [job.seen(now).to_json() for job in reversed(self.created[start:end])]
+        return ListPage(items, str(start) if start else None)
+
+    def get_upload(self, upload_id: str) -> Upload:
+        return self._simulation.jobs[int(upload_id)].seen(self._ask())
+
+    def _ask(self) -> float:
+        now, simulation = self._clock(), self._simulation
+        reset = simulation.limit.ask(now)
+        if reset is not None:
+            raise ThrottledError("429", status=429, message="", retry_after=simulation.after(reset, now))
+        simulation.asked += 1
+        return now
 
 
 def compare(world: World, seed: int) -> list[Result]:
