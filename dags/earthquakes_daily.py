@@ -65,7 +65,7 @@ def read_earthquakes(feed: str, start: datetime, end: datetime) -> GeoDataFrame:
     doc_md=__doc__,
 )
 def earthquakes_daily() -> None:
-    @task(multiple_outputs=True, retries=2, retry_delay=timedelta(seconds=30))
+    @task(retries=2, retry_delay=timedelta(seconds=30))
     def export(
         params: dict[str, Any] | None = None,
         data_interval_start: datetime | None = None,
@@ -88,7 +88,7 @@ def earthquakes_daily() -> None:
 
     upload = StageAndCreateUploadOperator(
         task_id="upload",
-        source=export()["path"],
+        source=export(),  # the report: its counts and bounds go on to the tileset's asset
         tileset="earthquakes-{{ data_interval_start | ds_nodash }}",
         name="Earthquakes of {{ data_interval_start | ds }}",
         retries=2,  # a retry never makes a second upload

@@ -26,7 +26,7 @@ COUNTIES = Path(__file__).parent / "data" / "virginia-counties-utm17n.zip"
     doc_md=__doc__,
 )
 def virginia_counties() -> None:
-    @task(multiple_outputs=True)
+    @task
     def export() -> dict[str, Any]:
         import geopandas
 
@@ -36,7 +36,7 @@ def virginia_counties() -> None:
         return write_geojson(counties, EXPORT_FOLDER / "virginia_counties.geojson").to_json()
 
     upload = StageAndCreateUploadOperator(
-        task_id="upload", source=export()["path"], tileset="virginia-counties", name="Counties of Virginia"
+        task_id="upload", source=export(), tileset="virginia-counties", name="Counties of Virginia"
     )
     UploadCompleteSensor(task_id="wait", upload_id=upload.output)
 

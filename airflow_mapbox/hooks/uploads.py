@@ -30,7 +30,7 @@ from airflow_mapbox.uploads.ledger import Ledger, MemoryLedger, Published
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name, is_dataset_url
 from airflow_mapbox.uploads.once import OneUpload
 from airflow_mapbox.uploads.pacing import seconds_to_next_try
-from airflow_mapbox.uploads.sources import Source, SourceLike, open_source
+from airflow_mapbox.uploads.sources import Source, SourceLike, open_source, path_of
 from airflow_mapbox.uploads.staging import STAGING_REGION, StagedFile, Stager, StagingOptions
 from airflow_mapbox.uploads.throttle import RetryPolicy
 from airflow_mapbox.uploads.waiting import wait_for_upload
@@ -189,7 +189,7 @@ class MapboxUploadsHook(BaseHook):
         Check a source and send it to the staging bucket.
 
         :param source: a local path, an object-storage or ``https://`` URL, an ``ObjectStoragePath``, an open binary
-            stream, or an iterator of bytes.
+            stream, an iterator of bytes, or the report of an export as JSON.
         :return: the URL that :meth:`create_upload` takes, once.
         :raises SourceError: where it is missing, or Mapbox would refuse it; nothing is sent.
         :raises StagingError: where it did not arrive whole.
@@ -247,6 +247,8 @@ class MapboxUploadsHook(BaseHook):
         dataset = is_dataset_url(source)
         if dataset and format is not None:
             raise SourceError(f"{source} is made into a tileset by Mapbox itself: leave the format ({format}) out.")
+        if isinstance(source, Mapping) and format is not None:
+            raise SourceError(f"The report of an export is given as source: leave the format ({format}) out.")
         sendable: Any = source if dataset else _object_storage(source)
         if format is not None:
             sendable = exported(sendable, format, export, name=tileset_id.name)
@@ -320,6 +322,8 @@ class MapboxUploadsHook(BaseHook):
 
 def _object_storage(source: Any) -> Any:
     """Give a URL that Airflow's object storage reads as a path of it."""
+    if isinstance(source, Mapping):
+        return {**source, "path": _object_storage(path_of(source))}
     if not isinstance(source, str) or "://" not in source or _READ_BY_CORE.match(source):
         return source
     if source.startswith("mapbox://"):

@@ -50,8 +50,9 @@ class StageAndCreateUploadOperator(BaseOperator):
 
     :param source: a local path, an object-storage or ``https://`` URL, an ``ObjectStoragePath``, or
         ``mapbox://datasets/{user}/{id}``, for which nothing is staged. One that carries a password or a signature is
-        refused, because parameters are shown in the UI: name a connection in the URL instead. With a ``format``, the
-        path or URL of geodata: GeoParquet, or what OGR reads.
+        refused, because parameters are shown in the UI: name a connection in the URL instead. Or the whole report of
+        an export (``write_geojson(…).to_json()``), whose counts and bounds then reach the tileset's asset. With a
+        ``format``, the path or URL of geodata: GeoParquet, or what OGR reads.
     :param tileset: ``name`` or ``account.name``, 1 to 32 of A-Z, a-z, 0-9, - and _; take it from the data interval, so
         that each run has its own.
     :param name: the display name, at most 64 characters.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_mapbox.uploads.errors import ConfigurationError
@@ -57,6 +58,8 @@ def refuse_secrets(source: object) -> None:
     :param source: a source as a user gave it; only texts and paths can carry secrets.
     :raises ConfigurationError: with advice, and without the text.
     """
+    if isinstance(source, Mapping):
+        source = source.get("path")  # of an export's report
     text = str(source) if isinstance(source, str) or hasattr(source, "open") else ""
     if _PASSWORD.search(text) or _SIGNED.search(text):
         raise ConfigurationError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import sqlite3
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +70,27 @@ def test_a_day_becomes_a_tileset_of_that_days_earthquakes(
     finished = outcome.get_task_instance("wait").xcom_pull(task_ids="wait")
     assert (finished["complete"], finished["error"], finished["progress"]) == (True, None, 1)
     assert finished["name"] == f"Earthquakes of {day}"
+
+
+@pytest.mark.usefixtures("mapbox_connection")
+def test_the_tilesets_asset_hears_what_was_exported(
+    dags: dict[str, Any], airflow_home: Path, database: Path, emulator: Emulator
+) -> None:
+    run(dags["earthquakes_daily"], "2018-02-03")
+
+    exported = airflow_home / "exports" / "earthquakes_daily" / "2018-02-02.geojson"
+    positions = [feature["geometry"]["coordinates"] for feature in json.loads(exported.read_bytes())["features"]]
+    xs, ys = [position[0] for position in positions], [position[1] for position in positions]
+    with sqlite3.connect(database) as opened:
+        events = opened.execute(
+            "select asset_event.extra from asset_event join asset on asset.id = asset_event.asset_id where asset.uri = ?",
+            [f"mapbox://tilesets/{emulator.account}.earthquakes-20180202"],
+        ).fetchall()
+    extra = json.loads(events[-1][0])
+    assert extra["features"] == len(positions) > 0
+    assert extra["bounds"] == [min(xs), min(ys), max(xs), max(ys)]
+    assert extra["bytes"] == exported.stat().st_size
+    assert extra["upload_id"]
 
 
 @pytest.mark.usefixtures("mapbox_connection")

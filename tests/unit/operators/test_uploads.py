@@ -70,6 +70,35 @@ def test_the_result_is_the_upload_object_as_multiple_outputs(tmp_path: Path, emu
     assert json.loads(json.dumps(upload)) == upload
 
 
+def test_the_report_of_an_export_is_its_file_and_tells_counts_and_bounds(tmp_path: Path) -> None:
+    path = tmp_path / "points.geojson"
+    path.write_text('{"type": "Point", "coordinates": [7.1, 50.7]}')
+    report = {"path": str(path), "features": 1, "bounds": [7.1, 50.7, 7.1, 50.7], "notes": ["of no concern"]}
+
+    upload = operator(report, "reported").execute({})  # type: ignore[typeddict-item]
+
+    told = upload["source"]
+    assert (told["features"], told["bounds"], told["bytes"]) == (1, report["bounds"], path.stat().st_size)
+    assert "notes" not in told
+
+
+@pytest.mark.parametrize(
+    ("report", "options", "message"),
+    [
+        ({"features": 1}, {}, "names no file"),
+        ({"path": None}, {}, "names no file"),
+        ({"path": "/nowhere/x.geojson"}, {}, "does not exist"),
+        ({"path": "x.geojson"}, {"format": "geojson"}, "leave the format"),
+        ({"path": "https://user:c4n4ry@files.example/x.geojson"}, {}, "carries a password"),
+    ],
+)
+def test_a_report_that_cannot_be_uploaded_says_why(report: Any, options: Any, message: str) -> None:
+    with pytest.raises(MapboxFailError, match=message) as refusal:
+        operator(report, **options).execute({})  # type: ignore[typeddict-item]
+
+    assert "c4n4ry" not in str(refusal.value)
+
+
 def test_all_of_its_parameters_are_templated() -> None:
     task = operator("/data/{{ day }}.geojson", "quakes-{{ day }}", name="Of {{ day }}", mapbox_conn_id="map_{{ day }}")
 
