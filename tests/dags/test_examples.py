@@ -83,7 +83,7 @@ def test_the_tilesets_asset_hears_what_was_exported(
     xs, ys = [position[0] for position in positions], [position[1] for position in positions]
     with sqlite3.connect(database) as opened:
         events = opened.execute(
-            "select asset_event.extra from asset_event join asset on asset.id = asset_event.asset_id where asset.uri = ?",
+            "select asset_event.extra from asset_event join asset on asset.id = asset_id where asset.uri = ?",
             [f"mapbox://tilesets/{emulator.account}.earthquakes-20180202"],
         ).fetchall()
     extra = json.loads(events[-1][0])
