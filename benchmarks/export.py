@@ -30,8 +30,8 @@ MEMORY = 500_000_000
 BESIDE = "pyogrio RFC 7946"
 
 
-def main() -> None:
-    """Measure, print, and write."""
+def main() -> int:
+    """Measure, print, and write; 1 where what is wanted was not reached."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.export", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--layers", nargs="+", default=[*SYNTHETIC, "counties"])
@@ -54,8 +54,27 @@ def main() -> None:
             result["layers"][name]["ten_times"] = _ten_times(name, chosen.folder)
             print(f"{name} x10: {result['layers'][name]['ten_times']['memory'] / 1e6:.0f} MB", flush=True)
     (chosen.folder / "export.json").write_text(json.dumps(result, indent=1))
-    _print(result)
     _chart(result, chosen.folder / "export.png")
+    _print(result)
+    missed = [f"{name}: {verdict}" for name, layer in result["layers"].items() for verdict in _missed(name, layer)]
+    print("\n" + ("\n".join(["NOT reached:", *missed]) if missed else "All that is wanted was reached."))
+    return 1 if missed else 0
+
+
+def _missed(name: str, layer: dict[str, Any]) -> list[str]:
+    """Say what of the wanted figures a layer does not have."""
+    missed = []
+    ratio = layer.get("ratios", {}).get(BESIDE)
+    if name in WANTED and ratio is not None and ratio < WANTED[name][0]:
+        missed.append(f"{ratio:.1f} times {BESIDE}, wanted {WANTED[name][0]}")
+    one = layer["tools"]["ours"]["memory"] if "ours" in layer["tools"] else None
+    ten = layer["ten_times"]["memory"] if "ten_times" in layer else None
+    missed += [
+        f"{memory / 1e6:.0f} MB, at most {MEMORY / 1e6:.0f}" for memory in (one, ten) if memory and memory > MEMORY
+    ]
+    if one and ten and ten > 1.1 * one:
+        missed.append(f"{ten / one - 1:+.0%} of memory at ten times the features, at most 10 %")
+    return missed
 
 
 def _measure(name: str, source: Path, tools: list[str], rounds: int, folder: Path) -> dict[str, Any]:
@@ -86,8 +105,10 @@ def _measure(name: str, source: Path, tools: list[str], rounds: int, folder: Pat
     found["same"] = check_same(source, target)
     found["stages"] = stages(source, target)
     found["formatter"] = formatter_speed()
-    single = coordinate_bytes(source) / found["formatter"]
-    found["share_of_formatter"] = single / measured["ours"]["seconds"] if "ours" in measured else None
+    # Of one core: what is used of the processor, not what is waited, against the formatter on one.
+    found["coordinate_bytes"] = coordinate_bytes(source)
+    if "ours" in measured:
+        found["share_of_formatter"] = found["coordinate_bytes"] / measured["ours"]["processor"] / found["formatter"]
     target.unlink()
     return found
 
@@ -123,17 +144,17 @@ def _print(result: dict[str, Any]) -> None:
             )
         spent = sorted(layer["stages"].items(), key=lambda stage: -stage[1])
         print("  on one thread: " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in spent))
-        print(
-            f"  formatter alone {layer['formatter'] / 1e6:.0f} MB/s, of which {layer['share_of_formatter']:.0%} reached"
-        )
+        if "share_of_formatter" in layer:
+            print(
+                f"  coordinates: {layer['coordinate_bytes'] / 1e6:.0f} MB; the formatter alone writes "
+                f"{layer['formatter'] / 1e6:.0f} MB/s on a core, all together {layer['share_of_formatter']:.0%} of that"
+            )
         if name in WANTED and BESIDE in layer.get("ratios", {}):
             least, aim = WANTED[name]
-            verdict = "reached" if layer["ratios"][BESIDE] >= least else "NOT reached"
-            print(f"  wanted {least} times, aimed at {aim}: {layer['ratios'][BESIDE]:.1f}, {verdict}")
-        if "ten_times" in layer:
+            print(f"  wanted {least} times, aimed at {aim}: {layer['ratios'][BESIDE]:.1f}")
+        if "ten_times" in layer and "ours" in layer["tools"]:
             one, ten = layer["tools"]["ours"]["memory"], layer["ten_times"]["memory"]
-            verdict = "within" if ten <= MEMORY and ten <= 1.1 * one else "NOT within"
-            print(f"  ten times the features: {ten / 1e6:.0f} MB, {ten / one - 1:+.0%}, {verdict} 500 MB and 10 %")
+            print(f"  ten times the features: {ten / 1e6:.0f} MB, {ten / one - 1:+.0%}")
 
 
 def _chart(result: dict[str, Any], path: Path) -> None:
@@ -163,4 +184,4 @@ def _chart(result: dict[str, Any], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

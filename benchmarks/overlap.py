@@ -26,8 +26,8 @@ PART = 8 * 2**20
 IN_FLIGHT = 4
 
 
-def main() -> None:
-    """Measure, print, and write."""
+def main() -> int:
+    """Measure, print, and write; 1 where what is wanted was not reached."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overlap", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--layer", default="polygons")
@@ -39,14 +39,15 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.job:
         print(_job(chosen.job, chosen.job_input, chosen.port))
-        return
+        return 0
     chosen.folder.mkdir(parents=True, exist_ok=True)
     layer = make(chosen.layer, chosen.times, chosen.folder)
     assert layer is not None
-    _measure(layer, chosen.rounds, chosen.folder)
+    ratios = _measure(layer, chosen.rounds, chosen.folder)
+    return 0 if max(ratios) <= WANTED else 1
 
 
-def _measure(layer: Path, rounds: int, folder: Path) -> None:
+def _measure(layer: Path, rounds: int, folder: Path) -> list[float]:
     from airflow_mapbox.export import write_geojson
 
     exported = folder / "overlap.geojson"
@@ -70,6 +71,7 @@ def _measure(layer: Path, rounds: int, folder: Path) -> None:
         )
     (folder / "overlap.json").write_text(json.dumps({"bytes": size, "rounds": rounds, "links": result}, indent=1))
     exported.unlink()
+    return [link["ratio"] for link in result]
 
 
 @contextmanager
@@ -114,4 +116,4 @@ def _job(job: str, source: Path, port: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
