@@ -137,8 +137,8 @@ def _from_lists(column: pa.Array, kind: Kind) -> Geometries:
     missing = np.flatnonzero(np.asarray(column.is_null()))
     rows = np.flatnonzero(np.asarray(column.is_valid()))
     shapes = _walk(column.drop_null() if len(missing) else column, kind, rows)
-    full = _full(shapes)
-    return Geometries((shapes.select(full),), None, missing, rows[~full], np.empty(0, np.int64), False)
+    full = shapes.without_empty()
+    return Geometries((full,), None, missing, _gone(shapes, full), np.empty(0, np.int64), False)
 
 
 def _walk(column: pa.Array, kind: Kind, rows: NDArray[np.int64]) -> Shapes:
@@ -159,11 +159,9 @@ def _walk(column: pa.Array, kind: Kind, rows: NDArray[np.int64]) -> Shapes:
     return Shapes(kind, rows, tuple(offsets), x, y, z)  # type: ignore[arg-type]
 
 
-def _full(shapes: Shapes) -> NDArray[np.bool_]:
-    """Tell which geometries have coordinates; an empty point is one of NaN."""
-    if shapes.kind.depth == 0:
-        return ~(np.isnan(shapes.x) & np.isnan(shapes.y))
-    return np.diff(shapes.starts) > 0
+def _gone(before: Shapes, after: Shapes) -> NDArray[np.int64]:
+    """Give the rows that are not there any more."""
+    return np.empty(0, np.int64) if len(before) == len(after) else np.setdiff1d(before.rows, after.rows)
 
 
 def _from_wkb(column: pa.Array) -> Geometries:
@@ -180,9 +178,9 @@ def _from_wkb(column: pa.Array) -> Geometries:
         chosen = codes == code
         alike = column if len(kinds) == 1 else column.filter(pa.array(chosen))
         shapes = _native(alike, int(code), rows[chosen])
-        full = _full(shapes)
-        found.append(shapes.select(full))
-        empty.append(shapes.rows[~full])
+        full = shapes.without_empty()
+        found.append(full)
+        empty.append(_gone(shapes, full))
     return Geometries(
         tuple(shapes for shapes in found if len(shapes)),
         None,

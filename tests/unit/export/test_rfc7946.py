@@ -37,6 +37,27 @@ def geoparquet(path: Path, wkb: list[bytes | None]) -> Path:
     return path
 
 
+def geoarrow_parquet(path: Path, kind: str, geometries: list[Any]) -> Path:
+    """Write the native encoding, in which a part may be a list of nothing, and an empty point is one of NaN."""
+
+    def nested(one: Any) -> Any:
+        if one.geom_type == "Point":
+            return [math.nan, math.nan] if one.is_empty else list(one.coords[0])
+        if one.geom_type == "Polygon":
+            return [] if one.is_empty else [[list(corner) for corner in one.exterior.coords]]
+        if one.geom_type == "LineString":
+            return [list(corner) for corner in one.coords]
+        return [nested(part) for part in shapely.get_parts(one)]
+
+    levels = pa.list_(pa.field("xy", pa.float64()), 2)
+    for _ in range({"MultiPoint": 1, "MultiLineString": 2, "MultiPolygon": 3}[kind]):
+        levels = pa.list_(levels)
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": {"encoding": kind.lower()}}}
+    table = pa.table({"geometry": pa.array([nested(one) for one in geometries], levels)})
+    pq.write_table(table.replace_schema_metadata({b"geo": json.dumps(geo).encode()}), path)
+    return path
+
+
 class TestAntimeridian:
     @pytest.mark.parametrize("clockwise", [False, True])
     def test_a_polygon_is_cut_and_nothing_of_it_lost(self, clockwise: bool) -> None:
@@ -257,6 +278,44 @@ class TestGeometry:
 
         assert [one["type"] for one in written] == ["Point", "GeometryCollection"]
         assert [member["type"] for member in written[1]["geometries"]] == ["Point", "Polygon", "MultiPoint"]
+
+    @pytest.mark.parametrize("source", ["frame", "geoparquet", "geoarrow", "beside a collection", "in a collection"])
+    @pytest.mark.parametrize("kind", ["MultiPoint", "MultiLineString", "MultiPolygon"])
+    @pytest.mark.parametrize("places", [{0}, {1}, {2}, {0, 2}, {0, 1}], ids=str)
+    def test_empty_parts_are_left_out(self, tmp_path: Path, source: str, kind: str, places: set[int]) -> None:
+        texts = {
+            "MultiPoint": "({n} 0)",
+            "MultiLineString": "({n} 0, {n} 1)",
+            "MultiPolygon": "(({n} 0, {n}.5 0, {n}.5 1, {n} 0))",
+        }
+        parts = ["EMPTY" if n in places else texts[kind].format(n=n) for n in range(3)]
+        holey, full, gone = shapely.from_wkt(
+            [
+                f"{kind} ({', '.join(parts)})",
+                f"{kind} ({', '.join(part for part in parts if part != 'EMPTY')})",
+                f"{kind} (EMPTY, EMPTY)",
+            ]
+        )
+        column = [full, holey, gone, full]
+        expected = [full, full, full]
+        if source == "beside a collection":
+            column.append(GeometryCollection([Point(1, 2)]))
+            expected.append(column[-1])
+        if source == "in a collection":
+            column = [GeometryCollection([one]) for one in column]
+            expected = [GeometryCollection([one]) for one in expected]
+        given: Any = frame(column)
+        if source == "geoparquet" or "collection" in source:
+            given = geoparquet(tmp_path / "in.parquet", [shapely.to_wkb(one) for one in column])
+        if source == "geoarrow":
+            given = geoarrow_parquet(tmp_path / "in.parquet", kind, column)
+
+        for each in (given, frame(column)):
+            document, report = streamed(each)
+            written = [shapely.from_geojson(json.dumps(feature["geometry"])) for feature in document["features"]]
+            assert shapely.equals_exact(written, expected, normalize=True).all()
+            assert report.dropped == {"empty geometry": 1}
+            assert report.changed == {}
 
     @pytest.mark.parametrize("source", ["frame", "geoparquet"])
     def test_a_collection_of_one_stays_a_collection(self, tmp_path: Path, source: str) -> None:
