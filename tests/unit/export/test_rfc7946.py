@@ -422,6 +422,19 @@ class TestGeometry:
         with pytest.raises(UnreadableSourceError, match=r"in\.parquet.*feature 2.*curve"):
             features(geoparquet(tmp_path / "in.parquet", wkb))
 
+    @pytest.mark.parametrize("source", ["frame", "geoparquet"])
+    @pytest.mark.parametrize("deep", [1, 2])
+    def test_curves_in_a_collection_are_named_with_their_feature(self, tmp_path: Path, source: str, deep: int) -> None:
+        curve = struct.pack("<BII6d", 1, 8, 3, 0, 0, 1, 1, 2, 0)
+        for _ in range(deep):
+            curve = struct.pack("<BII", 1, 7, 2) + shapely.to_wkb(Point(0, 0)) + curve
+        wkb = [shapely.to_wkb(GeometryCollection([Point(0, 0), LineString([(0, 0), (1, 1)])])), None, curve]
+        given = geoparquet(tmp_path / "in.parquet", wkb) if source == "geoparquet" else frame(shapely.from_wkb(wkb))
+        name = r"in\.parquet" if source == "geoparquet" else "The GeoDataFrame"
+
+        with pytest.raises(UnreadableSourceError, match=rf"{name} cannot be read: feature 2: .*curve.*linearise it"):
+            features(given)
+
     @pytest.mark.parametrize("cut", [1, 8, 9, 20, 60, 90])
     def test_truncated_geometries_are_named(self, tmp_path: Path, cut: int) -> None:
         whole = shapely.to_wkb(box(0, 0, 1, 1))
