@@ -18,13 +18,16 @@ from airflow_mapbox.export.shapes import Shapes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_NOISE = 1e-9  # degrees by which a transformation misses ±180
+
 
 def crossings(source: Shapes, lonlat: Shapes, way: Transformation) -> NDArray[np.int64]:
     """
     Find edges that cross the antimeridian.
 
-    An edge of more than 180 degrees does, where the source is in longitude, latitude; of exactly 360 it is an edge all
-    around the world. In any other system the middle of the edge tells which way it goes.
+    An edge of more than 180 degrees does, where the source is in longitude, latitude. One of 360, between the two signs
+    of the same meridian, goes all around the world or along ±180: see :func:`_along_seam`. In any other system the
+    middle of the edge tells which way it goes.
 
     :param source: before the transformation.
     :param lonlat: after it.
@@ -35,14 +38,42 @@ def crossings(source: Shapes, lonlat: Shapes, way: Transformation) -> NDArray[np
     if lonlat.kind.least == 0 or np.ptp(lonlat.x) <= 180:
         return turns
     spans = np.diff(lonlat.x)
-    wide = np.flatnonzero((np.abs(spans) > 180) & (np.abs(spans) < 360) & lonlat.edges_inside())
+    wide = np.flatnonzero((np.abs(spans) > 180) & lonlat.edges_inside())
     if way.projected and len(wide):
         x, _, _ = way.points((source.x[wide] + source.x[wide + 1]) / 2, (source.y[wide] + source.y[wide + 1]) / 2)
         straight = lonlat.x[wide] + spans[wide] / 2
         off = np.abs((x - straight + 180) % 360 - 180)
         wide = wide[~(off < 90)]
     turns[wide] = -np.sign(spans[wide]).astype(np.int64)
+    around = wide[np.abs(spans[wide]) > 360 - _NOISE]
+    if len(around) and not way.projected:
+        seam = turns.copy()
+        turns[around] = 0
+        for path in np.unique(np.searchsorted(lonlat.paths, around, side="right") - 1):
+            chosen = slice(lonlat.paths[path], lonlat.paths[path + 1])
+            if _along_seam(lonlat, chosen, turns[chosen], seam[chosen]):
+                turns[chosen] = seam[chosen]
     return turns
+
+
+def _along_seam(lonlat: Shapes, chosen: slice, around: NDArray[np.int64], seam: NDArray[np.int64]) -> bool:
+    """
+    Say whether the edges of 360 degrees of a path run along ±180 instead of all around the world.
+
+    They do where it lies on both sides of ±180 then, where the ring would go around a pole otherwise, and where the
+    path would cross itself otherwise. What makes sense as it is written is left so: a rectangle from -180 to 180.
+
+    :param chosen: the path's coordinates.
+    :param around: the turns of its edges, with none for these ones.
+    :param seam: the turns, with one for each of these.
+    """
+    written, along = (lonlat_of(lonlat, chosen, turns)[:, :2] for turns in (around, seam))
+    if not lonlat.kind.has_rings or not seam[:-1].sum():
+        west, east = (along[:, 0].min() + 180) / 360, (along[:, 0].max() + 180) / 360
+        both_sides = np.floor(west + _NOISE) + 1 < east - _NOISE
+        if both_sides or (lonlat.kind.has_rings and around[:-1].sum()):
+            return True
+    return bool(shapely.is_simple(shapely.linestrings(along)) and not shapely.is_simple(shapely.linestrings(written)))
 
 
 def cut(source: Shapes, lonlat: Shapes, turns: NDArray[np.int64], *, projected: bool) -> NDArray[Any]:

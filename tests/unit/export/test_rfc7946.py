@@ -100,10 +100,99 @@ class TestAntimeridian:
         assert written.geom_type == "Polygon"
         assert written.equals(box(170, 0, 180, 10))
 
-    def test_a_ring_that_goes_around_the_world_along_the_poles_is_not_cut(self) -> None:
-        world = box(-180, -80, 180, 80)
+    @pytest.mark.parametrize(
+        ("ring", "expected"),
+        [
+            ([(170, 0), (180, 0), (-180, 10), (170, 10)], box(170, 0, 180, 10)),
+            ([(-170, 0), (-180, 0), (180, 10), (-170, 10)], box(-180, 0, -170, 10)),
+            ([(170, 0), (180, 0), (-180, 5), (180, 10), (170, 10)], box(170, 0, 180, 10)),
+            (
+                [(170, 0), (180, 0), (-180, 0), (-170, 0), (-170, 10), (-180, 10), (180, 10), (170, 10)],
+                MultiPolygon([box(170, 0, 180, 10), box(-180, 0, -170, 10)]),
+            ),
+            (
+                [(170, 5), (180, 0), (-180, 0), (-170, 5), (-180, 10), (180, 10)],
+                MultiPolygon(
+                    [Polygon([(170, 5), (180, 0), (180, 10)]), Polygon([(-180, 0), (-170, 5), (-180, 10)])],
+                ),
+            ),
+            (
+                [(170, 0), (180, 0), (-180, 0), (-170, 0), (-170, 10), (170, 10)],
+                MultiPolygon([box(170, 0, 180, 10), box(-180, 0, -170, 10)]),
+            ),
+        ],
+    )
+    def test_both_signs_of_the_seam_in_a_ring_are_one_meridian(
+        self, ring: list[tuple[float, float]], expected: Any
+    ) -> None:
+        for turn in range(len(ring)):
+            for way in (1, -1):
+                written = geometry(frame([Polygon((ring[turn:] + ring[:turn])[::way])]))
 
-        assert geometry(frame([world])).equals(world)
+                assert written.equals(expected), (turn, way)
+
+    def test_vertices_of_either_sign_on_the_seam_make_no_difference(self) -> None:
+        seed = np.random.SeedSequence().entropy
+        print("seed", seed)
+        rng = np.random.default_rng(seed)
+        plain, signed = [], []
+        for _ in range(100):
+            turn = np.sort(rng.uniform(0, 2 * math.pi, 12))
+            radius = rng.uniform(1, 20, 12)
+            ring = np.stack([180 + rng.uniform(-5, 5) + radius * np.cos(turn), radius * np.sin(turn) + 30], axis=1)
+            corners = []
+            for first, second in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+                corners.append(tuple(first))
+                if (first[0] - 180) * (second[0] - 180) < 0:
+                    y = first[1] + (180 - first[0]) / (second[0] - first[0]) * (second[1] - first[1])
+                    corners += [(sign * 180.0, y) for sign in rng.permutation([1, -1])[: rng.integers(1, 3)]]
+            plain.append(Polygon([((x + 180) % 360 - 180, y) for x, y in ring]))
+            signed.append(Polygon([(x if abs(x) == 180 else (x + 180) % 360 - 180, y) for x, y in corners]))
+
+        expected, written = geometries(frame(plain)), geometries(frame(signed))
+
+        for one, other in zip(written, expected, strict=True):
+            assert one.symmetric_difference(other).area < 1e-4
+            assert one.is_valid
+
+    def test_both_signs_of_the_seam_in_a_line_are_one_meridian(self) -> None:
+        for sign in (1, -1):
+            line = LineString([(170, 0), (180 * sign, 5), (-180 * sign, 5), (-170, 0)])
+
+            written = geometry(frame([line]))
+
+            assert written.equals(shapely.MultiLineString([[(170, 0), (180, 5)], [(-180, 5), (-170, 0)]]))
+
+    @pytest.mark.parametrize(
+        "world",
+        [
+            box(-180, -80, 180, 80),
+            box(-180, -80, 180 + 3e-14, 80),
+            box(-180, 10, 180, 20),
+            LineString([(-180, 0), (180, 0)]),
+            LineString([(-180, -80), (180, 80)]),
+            Polygon([(-180, -80), (180, -80), (170, 0), (180, 80), (-180, 80)]),
+            Polygon([(-180, -80), (-60, -70), (60, -75), (180, -80)]),
+            Polygon([(-180, -80), (0, -80), (180, -80), (180, 80), (-180, 80)], [box(-10, 0, 10, 10).exterior.coords]),
+        ],
+        ids=str,
+    )
+    def test_what_goes_around_the_world_is_not_cut(self, world: Any) -> None:
+        document, report = streamed(frame([world]))
+
+        written = shapely.from_geojson(json.dumps(document["features"][0]["geometry"]))
+        assert shapely.equals_exact(written, world, tolerance=PRECISION, normalize=True)
+        assert report.changed == {}
+
+    @pytest.mark.parametrize("pole", [1, -1])
+    def test_a_ring_around_the_pole_may_have_both_signs_of_the_seam(self, pole: int) -> None:
+        coast = [(longitude, pole * (75 - abs(longitude) % 7)) for longitude in range(-180, 181, 10)]
+
+        written = geometry(frame([Polygon(coast)]), beyond_mercator="clip")
+
+        end = math.copysign(EDGE, pole)
+        expected = Polygon([*coast, (180, end), (-180, end)])
+        assert written.symmetric_difference(expected).area < 1e-6
 
     def test_an_edge_over_180_degrees_wide_is_a_matter_of_choice(self) -> None:
         wide = frame([box(-100, 0, 100, 10)])
