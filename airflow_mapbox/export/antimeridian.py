@@ -7,10 +7,11 @@ The longitudes of a line or ring are counted on past ±180, and the result cut i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import shapely
+from shapely.affinity import translate
 
 from airflow_mapbox.export.crs84 import Transformation
 from airflow_mapbox.export.shapes import Shapes
@@ -76,7 +77,9 @@ def _along_seam(lonlat: Shapes, chosen: slice, around: NDArray[np.int64], seam: 
     return bool(shapely.is_simple(shapely.linestrings(along)) and not shapely.is_simple(shapely.linestrings(written)))
 
 
-def cut(source: Shapes, lonlat: Shapes, turns: NDArray[np.int64], *, projected: bool) -> NDArray[Any]:
+def cut(
+    source: Shapes, lonlat: Shapes, turns: NDArray[np.int64], *, projected: bool
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """
     Cut geometries.
 
@@ -84,15 +87,17 @@ def cut(source: Shapes, lonlat: Shapes, turns: NDArray[np.int64], *, projected: 
     :param lonlat: after it.
     :param turns: what :func:`crossings` gave.
     :param projected: whether the source is in a projected system.
-    :return: an array of shapely geometries within ±180 degrees, shape (n,).
+    :return: two arrays of shapely geometries, shape (n,): within ±180 degrees, valid; and polygons uncut, with
+        longitudes counted on past ±180, which tell whether they were valid.
     """
     paths, firsts = lonlat.paths, lonlat.starts
-    cut_ones = np.empty(len(lonlat), dtype=object)
+    cut_ones, uncut = np.empty(len(lonlat), dtype=object), np.empty(len(lonlat), dtype=object)
     rings = lonlat.kind.has_rings
     shells = _shells(lonlat)
     for place in range(len(lonlat)):
         members = range(np.searchsorted(paths, firsts[place]), np.searchsorted(paths, firsts[place + 1]))
         pieces: list[Any] = []
+        polygons: list[_Polygon] = []
         for path in members:
             chosen = slice(paths[path], paths[path + 1])
             coordinates = lonlat_of(lonlat, chosen, turns[chosen])
@@ -104,6 +109,10 @@ def cut(source: Shapes, lonlat: Shapes, turns: NDArray[np.int64], *, projected: 
                 north = _is_north(source.x[chosen], source.y[chosen], lonlat.y[chosen], turned, projected=projected)
                 coordinates = _over_pole(coordinates, 90.0 if north else -90.0)
             area = shapely.polygons(coordinates)
+            if shells[path]:
+                polygons.append(_Polygon(area, [], bool(turned)))
+            else:
+                polygons[-1].holes.append(area)
             if not shapely.is_valid(area):
                 area = shapely.make_valid(area, method="structure", keep_collapsed=False)
             area = shapely.union_all(_within(area))
@@ -112,7 +121,36 @@ def cut(source: Shapes, lonlat: Shapes, turns: NDArray[np.int64], *, projected: 
             else:
                 pieces[-1] = shapely.difference(pieces[-1], area)
         cut_ones[place] = _joined(pieces, rings)
-    return cut_ones
+        uncut[place] = _together(polygons) if rings else None
+    return cut_ones, uncut
+
+
+class _Polygon(NamedTuple):
+    """The rings of a polygon, each with longitudes counted on from its own first one; and whether it is over a pole."""
+
+    shell: Any
+    holes: list[Any]
+    polar: bool
+
+
+def _together(polygons: list[_Polygon]) -> Any:
+    """
+    Put the rings of a geometry next to each other by whole turns: holes into their shells, parts beside the first one.
+
+    What is over a pole is without its holes, which may lie across the two ends of its ring.
+    """
+    whole = []
+    for shell, holes, polar in polygons:
+        shell = _moved(shell, polygons[0].shell)
+        inside = [] if polar else [_moved(hole, shell).exterior for hole in holes]
+        whole.append(shapely.polygons(shell.exterior, inside or None))
+    return shapely.multipolygons(whole)
+
+
+def _moved(ring: Any, other: Any) -> Any:
+    """Move a ring by the turns that bring its middle next to another one's."""
+    (west, _, east, _), (other_west, _, other_east, _) = ring.bounds, other.bounds
+    return translate(ring, 360 * np.round((other_west + other_east - west - east) / 720))
 
 
 def lonlat_of(lonlat: Shapes, chosen: slice, turns: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -434,6 +434,76 @@ class TestGeometry:
         with pytest.raises(InvalidGeometryError, match=r"Feature 1 is not valid \(Self-intersection.*on_invalid"):
             streamed(source, on_invalid="error")
 
+    @pytest.mark.parametrize(
+        "crossing",
+        [
+            Polygon([(179, 0), (-179, 2), (-179, 0), (179, 2)]),
+            # Its hole is on the other side of the seam, and outside.
+            Polygon([(178, 0), (-178, 0), (-178, 2), (178, 2)], [[(-177, 0), (-176, 0), (-176, 1)]]),
+            Polygon([(178, 0), (-178, 0), (-178, 2), (178, 2)], [[(-179, 0.5), (179, 1.5), (179, 0.5), (-179, 1.5)]]),
+            MultiPolygon(
+                [
+                    Polygon([(178, 0), (-178, 0), (-178, 2), (178, 2)]),
+                    Polygon([(-179, 1), (-177, 1), (-177, 3), (-179, 3)]),
+                ]
+            ),
+        ],
+        ids=["bow-tie", "hole outside", "hole crosses itself", "parts overlap"],
+    )
+    def test_invalid_polygons_across_the_antimeridian_are_told_as_any_others(self, crossing: Any) -> None:
+        source = frame([Point(9, 9), crossing], n=[0, 1])
+
+        document, report = streamed(source)
+        assert shapely.from_geojson(json.dumps(document["features"][1]["geometry"])).is_valid
+        assert report.changed == {"cut at the antimeridian": 1, "repaired": 1}
+
+        document, report = streamed(source, on_invalid="drop")
+        assert [feature["properties"]["n"] for feature in document["features"]] == [0]
+        assert report.dropped == {"invalid geometry": 1}
+        assert report.changed == {}
+
+        with pytest.raises(InvalidGeometryError, match=r"Feature 1 is not valid \(.*on_invalid"):
+            streamed(source, on_invalid="error")
+
+    @pytest.mark.parametrize(
+        ("valid", "crs"),
+        [
+            (Polygon([(178, 0), (-178, 0), (-178, 2), (178, 2)], [[(-179, 0.5), (-179, 1.5), (179, 1)]]), WGS84),
+            (Polygon([(-178, 0), (178, 0), (178, 2), (-178, 2)], [[(179, 0.5), (179, 1.5), (178.5, 1)]]), WGS84),
+            (
+                MultiPolygon(
+                    [
+                        Polygon([(178, 0), (-178, 0), (-178, 2), (178, 2)]),
+                        box(-178, 2, -177, 3),
+                        box(170, 0, 177, 0.5).union(box(170, 0, 171, 5)),
+                        box(0, 0, 1, 1),
+                    ]
+                ),
+                WGS84,
+            ),
+            (Polygon([(longitude, 70) for longitude in range(-175, 180, 10)]), WGS84),
+            (circle(0, 0, 3_000_000, 63).difference(circle(0, 0, 1_500_000, 63)), "EPSG:3413"),
+            (circle(0, 0, 3_000_000, 63).difference(circle(1_000_000, 1_000_000, 500_000)), "EPSG:3413"),
+        ],
+    )
+    @pytest.mark.parametrize("choice", ["drop", "error", "fix"])
+    def test_valid_polygons_across_the_antimeridian_are_no_error(self, valid: Any, crs: str, choice: str) -> None:
+        document, report = streamed(frame([valid], crs), on_invalid=choice, beyond_mercator="clip")
+
+        assert len(document["features"]) == 1
+        assert report.changed["cut at the antimeridian"] == 1
+        assert "repaired" not in report.changed
+
+    @pytest.mark.parametrize("choice", ["drop", "error"])
+    def test_what_only_rounding_breaks_across_the_antimeridian_is_repaired(self, choice: str) -> None:
+        needle = [(0, 0), (1, 0), (1, 1), (0.5, 1), (0.5, 3), (0.5 - 1e-9, 3), (0.5 - 1e-9, 1), (0, 1)]
+        source = Polygon([((179.7 + x + 180) % 360 - 180, y) for x, y in needle])
+
+        document, report = streamed(frame([source]), on_invalid=choice)
+
+        assert shapely.from_geojson(json.dumps(document["features"][0]["geometry"])).is_valid
+        assert report.changed == {"cut at the antimeridian": 1, "repaired": 1}
+
     @pytest.mark.parametrize("size", [1e-1, 1e-4, 5e-6, 5e-7])
     # With the second GEOS fails to round one of the polygons.
     @pytest.mark.parametrize("seed", [None, 303103583801762619150418030480116188086])
