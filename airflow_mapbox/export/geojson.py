@@ -20,7 +20,7 @@ from airflow_mapbox.export.features import Encoded, encoded_features
 from airflow_mapbox.export.files import whole_file
 from airflow_mapbox.export.formats import GeoJSONKeywords
 from airflow_mapbox.export.options import DEFAULT_DECIMALS, Options
-from airflow_mapbox.export.report import ExportReport, report_of
+from airflow_mapbox.export.report import ExportReport, report_of, transformation_warnings
 from airflow_mapbox.export.sources import ExportSource
 from airflow_mapbox.export.sources.selection import Selection
 from airflow_mapbox.export.tally import Tally
@@ -251,6 +251,8 @@ def _pieces(
             "an empty file: check the query or filter that chose the data."
         )
     yield counted(frame.tail + (_closing(tally, options) if frame.head else b""))
+    for warning in transformation_warnings(tally, options):
+        log.warning("%s", warning)
     yield report_of(tally, options, size=size, sha256=digest.hexdigest(), crs_to=CRS84)
 
 

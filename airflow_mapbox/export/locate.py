@@ -23,6 +23,7 @@ from airflow_mapbox.export.options import Options
 from airflow_mapbox.export.rings import close_rings, wind_rings, without_repeats, without_short
 from airflow_mapbox.export.shapes import Shapes, from_shapely
 from airflow_mapbox.export.tally import Tally
+from airflow_mapbox.export.uncertainty import EXACT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,6 +101,7 @@ class _Locator:
         self.crossing: list[NDArray[np.int64]] = []
         self.lost: dict[str, list[NDArray[np.int64]]] = {}
         self._repaired: list[NDArray[np.int64]] = []
+        self._uncertainty = EXACT
 
     def locate(self, shapes: Shapes) -> Iterator[Shapes]:
         if self._options.z == "drop" and not self._way.crs.is_geocentric:
@@ -115,6 +117,7 @@ class _Locator:
             source = densify(source, self._options.max_segment / self._way.metre)
         lonlat = self._way.apply(source)
         _raise(bounds.off_globe(lonlat))
+        self._uncertainty |= self._way.uncertainty(lonlat)
         if straight:
             self._tally.edge_error = max(self._tally.edge_error, edge_error(source, lonlat, self._way))
         for uncut in self._cut(source, lonlat):
@@ -122,17 +125,9 @@ class _Locator:
                 yield from self._tidied(source, on_map)
 
     def note(self) -> None:
-        """Say what was repaired, and what the transformations of this thread were."""
+        """Say what was repaired, and how the features were transformed."""
         self._tally.change(REPAIRED, len(np.unique(np.concatenate([np.empty(0, np.int64), *self._repaired]))))
-        self._tally.crs_from[self._way.name] = None
-        accuracy = self._tally.accuracy = self._way.accuracy()
-        if self._way.better is not None and (accuracy is None or self._way.better[1] < accuracy):
-            grids, metres = self._way.better
-            now = "unknown" if accuracy is None else f"{accuracy:g} m"
-            self._tally.notes[
-                f"From {self._way.name} positions may be off by {now}, and by {metres:g} m with PROJ's grid {grids}, "
-                "which is not installed (projsync, or PROJ_NETWORK=ON)."
-            ] = None
+        self._tally.crs_from[self._way.name] = self._uncertainty
 
     def _cut(self, source: Shapes, lonlat: Shapes) -> Iterator[Shapes]:
         if self._options.antimeridian == "keep":
