@@ -148,7 +148,8 @@ def stream_geojson(
     :param antimeridian: whether what crosses ±180 degrees of longitude is cut there (RFC 7946, section 3.1.9).
     :param max_segment: metres; longer edges in a projected system get vertices between.
     :param accuracy_warning: metres; a transformation that may be further off is warned of.
-    :param write_bbox: whether features and the collection get a ``bbox`` (RFC 7946, section 5).
+    :param write_bbox: whether features and the collection get a ``bbox`` (RFC 7946, section 5), which has heights too
+        where a feature has any, and in the collection's where any feature has.
     :param as_text: columns of numbers to write as text, such as ids longer than 2^53.
     :param layer: of a file that has several, by name or number.
     :param where: a condition on attributes, in OGR's SQL.
@@ -270,4 +271,9 @@ def text_bytes(texts: pa.Array) -> memoryview:
 
 
 def _closing(tally: Tally, options: Options) -> bytes:
-    return b',"bbox":[%s]}\n' % ",".join(map(repr, tally.bounds)).encode() if options.write_bbox else b"}\n"
+    if not options.write_bbox:
+        return b"}\n"
+    west, south, east, north = tally.bounds
+    lowest, highest = tally.heights
+    box = (west, south, east, north) if lowest > highest else (west, south, lowest, east, north, highest)
+    return b',"bbox":[%s]}\n' % ",".join(map(repr, box)).encode()

@@ -12,6 +12,7 @@ from airflow_mapbox.export.uncertainty import EXACT, Uncertainty
 Bounds = tuple[float, float, float, float]
 
 NO_BOUNDS: Bounds = (float("inf"), float("inf"), float("-inf"), float("-inf"))
+NO_HEIGHTS = (float("inf"), float("-inf"))
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Tally:
     :ivar crs_from: reference systems of the source by name, and how far off the transformation from each may be.
     :ivar edge_error: metres between the longest edges and the same edges straight in longitude, latitude.
     :ivar bounds: west, south, east, north.
+    :ivar heights: lowest and highest, where features have any and boxes are written.
     :ivar notes: what the reader should know, each said once.
     """
 
@@ -36,6 +38,7 @@ class Tally:
     crs_from: dict[str, Uncertainty] = field(default_factory=dict)
     edge_error: float = 0.0
     bounds: Bounds = NO_BOUNDS
+    heights: tuple[float, float] = NO_HEIGHTS
     notes: dict[str, None] = field(default_factory=dict)
 
     @property
@@ -59,6 +62,7 @@ class Tally:
         self.written += other.written
         self.dropped.update(other.dropped)
         self.changed.update(other.changed)
+        self.heights = min(self.heights[0], other.heights[0]), max(self.heights[1], other.heights[1])
         for name, uncertainty in other.crs_from.items():
             self.crs_from[name] = self.crs_from.get(name, EXACT) | uncertainty
         self.edge_error = max(self.edge_error, other.edge_error)

@@ -356,6 +356,24 @@ class TestMembers:
         assert document["bbox"] == [-180, -20, 180, 5 + 1]
         assert "bbox" not in json.dumps(streamed(source)[0])
 
+    def test_boxes_have_heights_where_features_have(self) -> None:
+        fiji = Polygon([(177, -20, 5), (-178, -20, 6), (-178, -16, 7), (177, -16, 8)])
+        mixed = GeometryCollection([Point(3, 4), Point(5, 6, -1.5), LineString([(0, 0, 1), (9, 9, 30)])])
+        source = frame([Point(1, 2, 3), Point(1, 2), fiji, mixed])
+
+        document, _ = streamed(source, write_bbox=True)
+
+        assert [feature["bbox"] for feature in document["features"]] == [
+            [1, 2, 3, 1, 2, 3],
+            [1, 2, 1, 2],
+            [177, -20, 5, -178, -16, 8],
+            [0, 0, -1.5, 9, 9, 30],
+        ]
+        assert document["bbox"] == [-180, -20, -1.5, 180, 9, 30]
+        flat, _ = streamed(source, write_bbox=True, z="drop")
+        assert {len(feature["bbox"]) for feature in flat["features"]} == {len(flat["bbox"])} == {4}
+        assert streamed(frame([Point(1, 2)]), write_bbox=True)[0]["bbox"] == [1, 2, 1, 2]
+
 
 class TestGeometry:
     def test_collections_are_written_flat_and_their_empty_members_left_out(self) -> None:
