@@ -51,15 +51,15 @@ class GeoJSONStream:
     The bytes of a FeatureCollection, made as they are taken: an iterator of pieces of at most a megabyte.
 
     The source is read in the thread that takes the pieces; two others write. Nothing is read before the first piece is
-    asked for. An error of the export is raised where it happens, after pieces that are sound: who sends them on has to
-    take back what was sent.
+    asked for. An error of the export is raised where it happens, after pieces that are sound, and then each time another
+    one is asked for: who sends them on has to take back what was sent.
     """
 
     def __init__(self, pieces: Callable[[bytes | None], Iterator[bytes | ExportReport]]) -> None:
         self._begin = pieces
         self._pieces: Iterator[bytes | ExportReport] | None = None
         self._report: ExportReport | None = None
-        self._closed = False
+        self._closed = self._failed = False
 
     def __iter__(self) -> GeoJSONStream:
         return self
@@ -67,13 +67,25 @@ class GeoJSONStream:
     def __next__(self) -> bytes:
         if self._pieces is None and not self._closed:
             self._pieces = self._begin(None)
-        for piece in self._pieces or ():
-            if isinstance(piece, bytes):
-                return piece
-            self._report = piece
-        if self._report is None and self._closed:
-            raise ExportClosedError("The export was closed before its end, so there is no more of it.")
+        try:
+            for piece in self._pieces or ():
+                if isinstance(piece, bytes):
+                    return piece
+                self._report = piece
+        except BaseException:
+            self._failed = True
+            raise
+        if self._report is None:
+            # An iterator at its end would look as if all had been given.
+            raise ExportClosedError(self._why_not())
         raise StopIteration
+
+    def _why_not(self) -> str:
+        if self._failed:
+            return "The export failed before its end: take back what was sent of it, mend the error, and export again."
+        if self._closed:
+            return "The export was closed before its end, so there is no more of it."
+        return "The export is not at its end: its report is there when every piece was taken."
 
     def lines(self, extra: bytes = b"") -> Iterator[bytes]:
         """
@@ -104,10 +116,10 @@ class GeoJSONStream:
         """
         What was done.
 
-        :raises ExportClosedError: before the last piece was taken.
+        :raises ExportClosedError: before the last piece was taken, and where the export failed.
         """
         if self._report is None:
-            raise ExportClosedError("The export is not at its end: its report is there when every piece was taken.")
+            raise ExportClosedError(self._why_not())
         return self._report
 
 
