@@ -51,8 +51,8 @@ class GeoJSONStream:
     The bytes of a FeatureCollection, made as they are taken: an iterator of pieces of at most a megabyte.
 
     The source is read in the thread that takes the pieces; two others write. Nothing is read before the first piece is
-    asked for. An error of the export is raised where it happens, after pieces that are sound, and then each time another
-    one is asked for: who sends them on has to take back what was sent.
+    asked for. An error of the export is raised where it happens, after pieces that are sound, and then each time that
+    another one is asked for: who sends them on has to take back what was sent.
     """
 
     def __init__(self, pieces: Callable[[bytes | None], Iterator[bytes | ExportReport]]) -> None:
@@ -162,7 +162,8 @@ def stream_geojson(
     :param accuracy_warning: metres; a transformation that may be further off is warned of.
     :param write_bbox: whether features and the collection get a ``bbox`` (RFC 7946, section 5), which has heights too
         where a feature has any, and in the collection's where any feature has.
-    :param as_text: columns of numbers to write as text, such as ids longer than 2^53.
+    :param as_text: columns of numbers to write as text, such as ids longer than 2^53; of an iterable of frames, each in
+        one of them at least.
     :param layer: of a file that has several, by name or number.
     :param where: a condition on attributes, in OGR's SQL.
     :param columns: attributes to write, by name.

@@ -19,7 +19,7 @@ import shapely
 from shapely.geometry import Point
 
 from airflow_mapbox.export.attributes import columns_by_name, encode_properties
-from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError
+from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError, EmptyExportError
 
 from .support import features, frame, streamed
 
@@ -244,3 +244,29 @@ class TestNames:
         for source in (path, frame([Point(0, 0)], a=[1])):
             with pytest.raises(AttributeNameError, match=r"no column.* b"):
                 features(source, columns=["a", "b"])
+
+
+@pytest.mark.parametrize("source", ["frame", "geoparquet", "frames"])
+def test_a_column_to_write_as_text_that_there_is_not_is_an_error_that_names_those_there_are(
+    tmp_path: Path, source: str
+) -> None:
+    one = frame([Point(0, 0)], id=[1], name=["a"])
+    one.to_parquet(tmp_path / "in.parquet")
+    given = {"frame": one, "geoparquet": tmp_path / "in.parquet", "frames": iter([one, one])}[source]
+
+    with pytest.raises(AttributeNameError, match=r"as_text= names idd, .* are id, name\."):
+        streamed(given, as_text=["id", "idd"])
+
+
+def test_a_column_to_write_as_text_may_be_in_some_frames_only() -> None:
+    source = [frame([Point(0, 0)], id=[1]), frame([Point(1, 1)], other=[2])]
+
+    assert [feature["properties"] for feature in features(iter(source), as_text=["other"])] == [
+        {"id": 1},
+        {"other": "2"},
+    ]
+
+
+def test_a_column_to_write_as_text_may_be_missing_from_nothing() -> None:
+    with pytest.raises(EmptyExportError):
+        streamed(iter([]), as_text=["id"])
