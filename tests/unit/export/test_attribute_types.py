@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import geopandas
 import numpy as np
@@ -117,6 +118,24 @@ def test_a_zone_is_written_as_its_offset_at_that_moment() -> None:
         "2026-01-01T01:00:00+01:00",
         "2026-07-01T02:00:00+02:00",
     ]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_moments_whose_offset_has_seconds_are_written_in_utc(unit: str) -> None:
+    # Berlin's own time was 53 minutes and 28 seconds ahead until 1893, and ISO 8601's offsets have no seconds.
+    moments = [
+        datetime.datetime(1887, 6, 1, 12, 0, 1, tzinfo=datetime.UTC),
+        None,
+        datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+    ]
+    expected = ["1887-06-01T12:00:01+00:00", None, "2026-01-01T01:00:00+01:00"]
+    local = [None if moment is None else moment.astimezone(ZoneInfo(BERLIN)) for moment in moments]
+
+    assert encoded(pa.array(moments, pa.timestamp(unit, BERLIN))) == expected
+    assert encoded(pd.Series(local, dtype=object)) == expected
+    first = datetime.datetime(1, 1, 1, tzinfo=ZoneInfo(BERLIN))
+    assert encoded(pd.Series([first], dtype=object)) == ["0001-01-01T00:00:00+00:53:28"]
+    assert encoded(pd.Series([[one] for one in local])) == [json.dumps([one]) for one in expected]
 
 
 @pytest.mark.parametrize(
