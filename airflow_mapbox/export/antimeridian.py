@@ -7,10 +7,11 @@ The longitudes of a line or ring are counted on past ±180, and the result cut i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import shapely
+from shapely.affinity import translate
 
 from airflow_mapbox.export.crs84 import Transformation
 from airflow_mapbox.export.shapes import Shapes
@@ -18,13 +19,16 @@ from airflow_mapbox.export.shapes import Shapes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_NOISE = 1e-9  # degrees by which a transformation misses ±180
+
 
 def crossings(source: Shapes, lonlat: Shapes, way: Transformation) -> NDArray[np.int64]:
     """
     Find edges that cross the antimeridian.
 
-    An edge of more than 180 degrees does, where the source is in longitude, latitude; of exactly 360 it is an edge all
-    around the world. In any other system the middle of the edge tells which way it goes.
+    An edge of more than 180 degrees does, where the source is in longitude, latitude. One of 360, between the two signs
+    of the same meridian, goes all around the world or along ±180: see :func:`_along_seam`. In any other system the
+    middle of the edge tells which way it goes.
 
     :param source: before the transformation.
     :param lonlat: after it.
@@ -35,17 +39,47 @@ def crossings(source: Shapes, lonlat: Shapes, way: Transformation) -> NDArray[np
     if lonlat.kind.least == 0 or np.ptp(lonlat.x) <= 180:
         return turns
     spans = np.diff(lonlat.x)
-    wide = np.flatnonzero((np.abs(spans) > 180) & (np.abs(spans) < 360) & lonlat.edges_inside())
+    wide = np.flatnonzero((np.abs(spans) > 180) & lonlat.edges_inside())
     if way.projected and len(wide):
         x, _, _ = way.points((source.x[wide] + source.x[wide + 1]) / 2, (source.y[wide] + source.y[wide + 1]) / 2)
         straight = lonlat.x[wide] + spans[wide] / 2
         off = np.abs((x - straight + 180) % 360 - 180)
         wide = wide[~(off < 90)]
     turns[wide] = -np.sign(spans[wide]).astype(np.int64)
+    around = wide[np.abs(spans[wide]) > 360 - _NOISE]
+    if len(around) and not way.projected:
+        seam = turns.copy()
+        turns[around] = 0
+        for path in np.unique(np.searchsorted(lonlat.paths, around, side="right") - 1):
+            chosen = slice(lonlat.paths[path], lonlat.paths[path + 1])
+            if _along_seam(lonlat, chosen, turns[chosen], seam[chosen]):
+                turns[chosen] = seam[chosen]
     return turns
 
 
-def cut(source: Shapes, lonlat: Shapes, turns: NDArray[np.int64], *, projected: bool) -> NDArray[Any]:
+def _along_seam(lonlat: Shapes, chosen: slice, around: NDArray[np.int64], seam: NDArray[np.int64]) -> bool:
+    """
+    Say whether the edges of 360 degrees of a path run along ±180 instead of all around the world.
+
+    They do where it lies on both sides of ±180 then, where the ring would go around a pole otherwise, and where the
+    path would cross itself otherwise. What makes sense as it is written is left so: a rectangle from -180 to 180.
+
+    :param chosen: the path's coordinates.
+    :param around: the turns of its edges, with none for these ones.
+    :param seam: the turns, with one for each of these.
+    """
+    written, along = (lonlat_of(lonlat, chosen, turns)[:, :2] for turns in (around, seam))
+    if not lonlat.kind.has_rings or not seam[:-1].sum():
+        west, east = (along[:, 0].min() + 180) / 360, (along[:, 0].max() + 180) / 360
+        both_sides = np.floor(west + _NOISE) + 1 < east - _NOISE
+        if both_sides or (lonlat.kind.has_rings and around[:-1].sum()):
+            return True
+    return bool(shapely.is_simple(shapely.linestrings(along)) and not shapely.is_simple(shapely.linestrings(written)))
+
+
+def cut(
+    source: Shapes, lonlat: Shapes, turns: NDArray[np.int64], *, projected: bool
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """
     Cut geometries.
 
@@ -53,15 +87,17 @@ def cut(source: Shapes, lonlat: Shapes, turns: NDArray[np.int64], *, projected: 
     :param lonlat: after it.
     :param turns: what :func:`crossings` gave.
     :param projected: whether the source is in a projected system.
-    :return: an array of shapely geometries within ±180 degrees, shape (n,).
+    :return: two arrays of shapely geometries, shape (n,): within ±180 degrees, valid; and polygons uncut, with
+        longitudes counted on past ±180, which tell whether they were valid.
     """
     paths, firsts = lonlat.paths, lonlat.starts
-    cut_ones = np.empty(len(lonlat), dtype=object)
+    cut_ones, uncut = np.empty(len(lonlat), dtype=object), np.empty(len(lonlat), dtype=object)
     rings = lonlat.kind.has_rings
     shells = _shells(lonlat)
     for place in range(len(lonlat)):
         members = range(np.searchsorted(paths, firsts[place]), np.searchsorted(paths, firsts[place + 1]))
         pieces: list[Any] = []
+        polygons: list[_Polygon] = []
         for path in members:
             chosen = slice(paths[path], paths[path + 1])
             coordinates = lonlat_of(lonlat, chosen, turns[chosen])
@@ -73,6 +109,10 @@ def cut(source: Shapes, lonlat: Shapes, turns: NDArray[np.int64], *, projected: 
                 north = _is_north(source.x[chosen], source.y[chosen], lonlat.y[chosen], turned, projected=projected)
                 coordinates = _over_pole(coordinates, 90.0 if north else -90.0)
             area = shapely.polygons(coordinates)
+            if shells[path]:
+                polygons.append(_Polygon(area, [], bool(turned)))
+            else:
+                polygons[-1].holes.append(area)
             if not shapely.is_valid(area):
                 area = shapely.make_valid(area, method="structure", keep_collapsed=False)
             area = shapely.union_all(_within(area))
@@ -81,7 +121,36 @@ def cut(source: Shapes, lonlat: Shapes, turns: NDArray[np.int64], *, projected: 
             else:
                 pieces[-1] = shapely.difference(pieces[-1], area)
         cut_ones[place] = _joined(pieces, rings)
-    return cut_ones
+        uncut[place] = _together(polygons) if rings else None
+    return cut_ones, uncut
+
+
+class _Polygon(NamedTuple):
+    """The rings of a polygon, each with longitudes counted on from its own first one; and whether it is over a pole."""
+
+    shell: Any
+    holes: list[Any]
+    polar: bool
+
+
+def _together(polygons: list[_Polygon]) -> Any:
+    """
+    Put the rings of a geometry next to each other by whole turns: holes into their shells, parts beside the first one.
+
+    What is over a pole is without its holes, which may lie across the two ends of its ring.
+    """
+    whole = []
+    for shell, holes, polar in polygons:
+        shell = _moved(shell, polygons[0].shell)
+        inside = [] if polar else [_moved(hole, shell).exterior for hole in holes]
+        whole.append(shapely.polygons(shell.exterior, inside or None))
+    return shapely.multipolygons(whole)
+
+
+def _moved(ring: Any, other: Any) -> Any:
+    """Move a ring by the turns that bring its middle next to another one's."""
+    (west, _, east, _), (other_west, _, other_east, _) = ring.bounds, other.bounds
+    return translate(ring, 360 * np.round((other_west + other_east - west - east) / 720))
 
 
 def lonlat_of(lonlat: Shapes, chosen: slice, turns: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -236,14 +236,19 @@ class _Encoder:
 
     def _moments(self, column: pa.Array) -> _Texts:
         """ISO 8601 with as many digits of a second as there are: none, six or nine; with the offset of its zone."""
-        local = pc.local_timestamp(column) if column.type.tz else column
-        texts = _with_fraction(local)
         if not column.type.tz:
-            return _Texts(_with_t(texts), quotes=True)
-        ticks = _TICKS[column.type.unit]
-        offsets = pc.subtract(local.cast(pa.int64()), column.cast(pa.int64())).dictionary_encode()
+            return _Texts(_with_t(_with_fraction(column)), quotes=True)
+        local, ticks = pc.local_timestamp(column), _TICKS[column.type.unit]
+        ahead = pc.subtract(local.cast(pa.int64()), column.cast(pa.int64()))
+        offsets = ahead.dictionary_encode()
+        odd = [offset for offset in offsets.dictionary.to_pylist() if offset % (60 * ticks)]
+        if odd:
+            # Local time before there were zones: ISO 8601 has no seconds for an offset, so it is UTC then.
+            exact = pc.invert(pc.is_in(ahead, pa.array(odd, pa.int64())))
+            local = pc.if_else(exact, local, column.cast(pa.int64()).cast(local.type))
+            offsets = pc.if_else(exact, ahead, 0).dictionary_encode()
         names = pa.array([_offset(offset // ticks) for offset in offsets.dictionary.to_pylist()], pa.string())
-        zoned = pc.binary_join_element_wise(texts, names.take(offsets.indices), "")
+        zoned = pc.binary_join_element_wise(_with_fraction(local), names.take(offsets.indices), "")
         return _Texts(_with_t(zoned), quotes=True)
 
     def _times(self, column: pa.Array) -> _Texts:
@@ -371,6 +376,17 @@ def _offset(seconds: int) -> str:
     return f"{sign}{minutes // 60:02}:{minutes % 60:02}"
 
 
+def _whole_minutes(moment: datetime.datetime) -> datetime.datetime:
+    """Give a moment in UTC where its offset has seconds, which ISO 8601 has not."""
+    offset = moment.utcoffset()
+    if offset is None or not offset % datetime.timedelta(minutes=1):
+        return moment
+    try:
+        return moment.astimezone(datetime.UTC)
+    except OverflowError:  # the first hours of the year 1, which stand for no date
+        return moment
+
+
 def _plain(value: Any) -> Any:
     """Give a scalar of pandas or numpy, and what means that there is none, as Python has it."""
     if value is None or value is pd.NA or value is pd.NaT:
@@ -384,7 +400,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return _plain(value.item())
     if isinstance(value, datetime.datetime):
-        return value.isoformat()
+        return _whole_minutes(value).isoformat()
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, datetime.timedelta):

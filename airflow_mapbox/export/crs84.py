@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from pyproj.transformer import TransformerGroup
 
 from airflow_mapbox.export.errors import MissingCrsError, UnknownCrsError
 from airflow_mapbox.export.shapes import Shapes
+from airflow_mapbox.export.uncertainty import EXACT, Uncertainties, Uncertainty
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +79,7 @@ class Transformation:
     :param projected: whether straight edges there are curves in longitude, latitude.
     :param metre: units of the source in a metre.
     :param transformer: None where the source is in longitude, latitude on WGS 84 already.
-    :param better: what a transformation that is not installed would need, and how far off it may be in metres.
+    :param uncertainties: how far off it may be, or None where there is nothing to transform.
     """
 
     crs: CRS
@@ -84,17 +87,11 @@ class Transformation:
     projected: bool
     metre: float
     transformer: Transformer | None
-    better: tuple[str, float] | None
+    uncertainties: Uncertainties | None
 
-    def accuracy(self) -> float | None:
-        """Say how far off, in metres, what was last transformed may be; None where PROJ does not know."""
-        if self.transformer is None:
-            return 0.0
-        try:
-            accuracy = self.transformer.get_last_used_operation().accuracy
-        except ProjError:
-            accuracy = self.transformer.accuracy
-        return None if accuracy < 0 else float(accuracy)
+    def uncertainty(self, lonlat: Shapes) -> Uncertainty:
+        """Say how far off the worst of what was transformed may be."""
+        return EXACT if self.uncertainties is None else reduce(or_, self.uncertainties.at(lonlat), EXACT)
 
     def apply(self, shapes: Shapes) -> Shapes:
         """Transform coordinates; what fails becomes infinite."""
@@ -153,9 +150,6 @@ def _find(crs: CRS) -> Transformation:
         raise UnknownCrsError(
             f"PROJ has no transformation from {crs_name(crs)} to longitude, latitude: transform the data first."
         )
-    missing = [operation for operation in group.unavailable_operations if operation.accuracy >= 0]
-    best = min(missing, key=lambda operation: operation.accuracy, default=None)
-    better = None
-    if best is not None:
-        better = (", ".join(grid.short_name for grid in best.grids if not grid.available), float(best.accuracy))
-    return Transformation(crs, crs_name(crs), not crs.is_geographic, unit, transformer, better)
+    projected = not crs.is_geographic
+    uncertainties = Uncertainties(transformer, group, projected=projected)
+    return Transformation(crs, crs_name(crs), projected, unit, transformer, uncertainties)

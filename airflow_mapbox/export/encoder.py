@@ -59,7 +59,10 @@ def encode(batch: Batch, given: CRS | None, options: Options, opening: str) -> t
     if not len(rows):
         return pa.array([], pa.string()), tally
     tally.bounds = _bounds(located)
-    boxes = _boxes(found, located, rows) if options.write_bbox else []
+    boxes: Pieces = []
+    if options.write_bbox:
+        tally.heights = _heights(located)
+        boxes = _boxes(found, located, rows)
     if found.measured:
         tally.notes["Measures (M) were dropped: GeoJSON has no place for them."] = None
     for name in sorted(batch.as_text & batch.columns.keys()):
@@ -124,8 +127,19 @@ def _bounds(located: Located) -> tuple[float, float, float, float]:
     )
 
 
+def _heights(located: Located) -> tuple[float, float]:
+    heights = [shapes.z for shapes in located.shapes if shapes.z is not None]
+    return min((float(z.min()) for z in heights), default=np.inf), max(
+        (float(z.max()) for z in heights), default=-np.inf
+    )
+
+
 def _boxes(found: Geometries, located: Located, rows: NDArray[np.int64]) -> Pieces:
-    """Give the box of each feature (RFC 7946, section 5); west of a feature that was cut is greater than east."""
+    """
+    Give the box of each feature (RFC 7946, section 5): with heights where it has any.
+
+    West of a feature that was cut at the antimeridian is greater than east.
+    """
     count = int(rows[-1]) + 1
     box = np.array([[np.inf], [np.inf], [-np.inf], [-np.inf]]).repeat(count, axis=1)
     eastern, western = np.full(count, np.inf), np.full(count, -np.inf)
@@ -146,7 +160,24 @@ def _boxes(found: Geometries, located: Located, rows: NDArray[np.int64]) -> Piec
     box[0] = np.where(across, eastern, box[0])
     box[2] = np.where(across, western, box[2])
     corners: list[Any] = [number_texts(np.ascontiguousarray(side[rows])) for side in box]
-    return ['"bbox":[', corners[0], ",", corners[1], ",", corners[2], ",", corners[3], "],"]
+    lowest, highest = _height_texts(found, located, rows)
+    return ['"bbox":[', corners[0], ",", corners[1], lowest, ",", corners[2], ",", corners[3], highest, "],"]
+
+
+def _height_texts(found: Geometries, located: Located, rows: NDArray[np.int64]) -> list[pa.Array | str]:
+    """Give the lowest and the highest height of each feature after a comma, or nothing where it has none."""
+    high = [(shapes, shapes.z) for shapes in located.shapes if shapes.z is not None]
+    if not high:
+        return ["", ""]
+    texts: list[pa.Array | str] = []
+    for extreme, start in ((np.minimum, np.inf), (np.maximum, -np.inf)):
+        heights = np.full(int(rows[-1]) + 1, start)
+        for shapes, z in high:
+            owners = shapes.rows if found.owners is None else found.owners[shapes.rows]
+            extreme.at(heights, owners, extreme.reduceat(z, shapes.starts[:-1]))
+        there = pa.array(np.isfinite(heights[rows]))
+        texts.append(pc.if_else(there, joined([",", number_texts(heights[rows])]), ""))
+    return texts
 
 
 def _refused(error: ProblemError, found: Geometries, batch: Batch) -> CoordinatesError:

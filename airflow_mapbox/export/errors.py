@@ -44,7 +44,7 @@ class TooLargeError(ExportError):
 
 
 class ExportClosedError(ExportError):
-    """A stream was closed before it was at its end, or asked for its report too early."""
+    """A stream was asked for more after it failed or was closed, or for its report before its end."""
 
 
 class TilerError(ExportError):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from os import PathLike
 
+import geopandas
 import numpy as np
 import pyarrow as pa
 from pyproj import CRS
 
 from airflow_mapbox.export.batch import Batch
 from airflow_mapbox.export.encoder import encode
+from airflow_mapbox.export.errors import AttributeNameError
 from airflow_mapbox.export.options import Options
 from airflow_mapbox.export.sources import ExportSource, read_source
+from airflow_mapbox.export.sources.files import OpenablePath
+from airflow_mapbox.export.sources.postgis import PostGISQuery
 from airflow_mapbox.export.sources.selection import Selection
 from airflow_mapbox.export.tally import Tally
 
@@ -22,6 +27,8 @@ from airflow_mapbox.export.tally import Tally
 THREADS = 2
 _AHEAD = 4  # slices that are written or wait to be
 _LARGEST_MAPPED = (32 << 20) - (64 << 10)  # with its header just below glibc's DEFAULT_MMAP_THRESHOLD_MAX
+# What frames that come one by one are not: all of it has the same columns.
+_ONE_TABLE = (geopandas.GeoDataFrame, PostGISQuery, str, PathLike, OpenablePath)
 
 Encoded = tuple[pa.Array, Tally]
 
@@ -45,16 +52,51 @@ def encoded_features(
     :param batch_rows: features a slice, at most.
     :param opening: how each feature begins.
     :return: slices of features, as :func:`encode` gives them, in the source's order.
+    :raises AttributeNameError: where ``as_text`` names a column that there is not.
     :raises ExportError: for what cannot be exported.
     """
     _keep_freed_memory()
+    columns = _Columns(options.as_text, one_table=isinstance(source, _ONE_TABLE))
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="export")
     try:
         for batches in read_source(source, selection):
-            yield from _in_order(pool, batches, crs, options, batch_rows, opening)
+            yield from _in_order(pool, columns.noted(batches), crs, options, batch_rows, opening)
             del batches
+        columns.check()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Columns:
+    """
+    The columns that a source turns out to have, among which those of ``as_text`` have to be.
+
+    :param as_text: their names.
+    :param one_table: whether every batch has the same columns, so that the first one tells.
+    """
+
+    def __init__(self, as_text: Collection[str], *, one_table: bool) -> None:
+        self._as_text = as_text
+        self._one_table = one_table
+        self._known: dict[str, None] | None = None
+
+    def noted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self._known = (self._known or {}) | dict.fromkeys(batch.columns)
+            if self._one_table:
+                self.check()
+            yield batch
+            del batch
+
+    def check(self) -> None:
+        if self._known is None:
+            return
+        missing = sorted(set(self._as_text) - self._known.keys())
+        if missing:
+            raise AttributeNameError(
+                f"as_text= names {', '.join(missing)}, which is no column: those to write are "
+                f"{', '.join(self._known) or 'none'}."
+            )
 
 
 def _keep_freed_memory() -> None:

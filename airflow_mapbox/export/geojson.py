@@ -20,7 +20,7 @@ from airflow_mapbox.export.features import Encoded, encoded_features
 from airflow_mapbox.export.files import whole_file
 from airflow_mapbox.export.formats import GeoJSONKeywords
 from airflow_mapbox.export.options import DEFAULT_DECIMALS, Options
-from airflow_mapbox.export.report import ExportReport, report_of
+from airflow_mapbox.export.report import ExportReport, report_of, transformation_warnings
 from airflow_mapbox.export.sources import ExportSource
 from airflow_mapbox.export.sources.selection import Selection
 from airflow_mapbox.export.tally import Tally
@@ -51,15 +51,15 @@ class GeoJSONStream:
     The bytes of a FeatureCollection, made as they are taken: an iterator of pieces of at most a megabyte.
 
     The source is read in the thread that takes the pieces; two others write. Nothing is read before the first piece is
-    asked for. An error of the export is raised where it happens, after pieces that are sound: who sends them on has to
-    take back what was sent.
+    asked for. An error of the export is raised where it happens, after pieces that are sound, and then each time that
+    another one is asked for: who sends them on has to take back what was sent.
     """
 
     def __init__(self, pieces: Callable[[bytes | None], Iterator[bytes | ExportReport]]) -> None:
         self._begin = pieces
         self._pieces: Iterator[bytes | ExportReport] | None = None
         self._report: ExportReport | None = None
-        self._closed = False
+        self._closed = self._failed = False
 
     def __iter__(self) -> GeoJSONStream:
         return self
@@ -67,13 +67,25 @@ class GeoJSONStream:
     def __next__(self) -> bytes:
         if self._pieces is None and not self._closed:
             self._pieces = self._begin(None)
-        for piece in self._pieces or ():
-            if isinstance(piece, bytes):
-                return piece
-            self._report = piece
-        if self._report is None and self._closed:
-            raise ExportClosedError("The export was closed before its end, so there is no more of it.")
+        try:
+            for piece in self._pieces or ():
+                if isinstance(piece, bytes):
+                    return piece
+                self._report = piece
+        except BaseException:
+            self._failed = True
+            raise
+        if self._report is None:
+            # An iterator at its end would look as if all had been given.
+            raise ExportClosedError(self._why_not())
         raise StopIteration
+
+    def _why_not(self) -> str:
+        if self._failed:
+            return "The export failed before its end: take back what was sent of it, mend the error, and export again."
+        if self._closed:
+            return "The export was closed before its end, so there is no more of it."
+        return "The export is not at its end: its report is there when every piece was taken."
 
     def lines(self, extra: bytes = b"") -> Iterator[bytes]:
         """
@@ -104,10 +116,10 @@ class GeoJSONStream:
         """
         What was done.
 
-        :raises ExportClosedError: before the last piece was taken.
+        :raises ExportClosedError: before the last piece was taken, and where the export failed.
         """
         if self._report is None:
-            raise ExportClosedError("The export is not at its end: its report is there when every piece was taken.")
+            raise ExportClosedError(self._why_not())
         return self._report
 
 
@@ -148,8 +160,10 @@ def stream_geojson(
     :param antimeridian: whether what crosses ±180 degrees of longitude is cut there (RFC 7946, section 3.1.9).
     :param max_segment: metres; longer edges in a projected system get vertices between.
     :param accuracy_warning: metres; a transformation that may be further off is warned of.
-    :param write_bbox: whether features and the collection get a ``bbox`` (RFC 7946, section 5).
-    :param as_text: columns of numbers to write as text, such as ids longer than 2^53.
+    :param write_bbox: whether features and the collection get a ``bbox`` (RFC 7946, section 5), which has heights too
+        where a feature has any, and in the collection's where any feature has.
+    :param as_text: columns of numbers to write as text, such as ids longer than 2^53; of an iterable of frames, each in
+        one of them at least.
     :param layer: of a file that has several, by name or number.
     :param where: a condition on attributes, in OGR's SQL.
     :param columns: attributes to write, by name.
@@ -251,6 +265,8 @@ def _pieces(
             "an empty file: check the query or filter that chose the data."
         )
     yield counted(frame.tail + (_closing(tally, options) if frame.head else b""))
+    for warning in transformation_warnings(tally, options):
+        log.warning("%s", warning)
     yield report_of(tally, options, size=size, sha256=digest.hexdigest(), crs_to=CRS84)
 
 
@@ -268,4 +284,9 @@ def text_bytes(texts: pa.Array) -> memoryview:
 
 
 def _closing(tally: Tally, options: Options) -> bytes:
-    return b',"bbox":[%s]}\n' % ",".join(map(repr, tally.bounds)).encode() if options.write_bbox else b"}\n"
+    if not options.write_bbox:
+        return b"}\n"
+    west, south, east, north = tally.bounds
+    lowest, highest = tally.heights
+    box = (west, south, east, north) if lowest > highest else (west, south, lowest, east, north, highest)
+    return b',"bbox":[%s]}\n' % ",".join(map(repr, box)).encode()

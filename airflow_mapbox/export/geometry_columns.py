@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 GeometryColumn: TypeAlias = "pa.Array | NDArray[Any]"
 
 _COLLECTION = 7
+_LINEARISE = (
+    "which GeoJSON has not: linearise it first (ST_CurveToLine in PostGIS, ogr2ogr -nlt CONVERT_TO_LINEAR elsewhere)"
+)
 _WKB_TYPES = {
     1: geoarrow.point(),
     2: geoarrow.linestring(),
@@ -106,10 +109,10 @@ def _from_shapely(column: NDArray[Any]) -> Geometries:
     missing, empty = shapely.is_missing(column), shapely.is_empty(column)
     rows = np.flatnonzero(~(missing | empty))
     collected = shapely.get_type_id(column[rows]) == shapely.GeometryType.GEOMETRYCOLLECTION
-    members, owners = _members(column[rows]) if collected.any() else (column[rows], np.arange(len(rows)))
+    members, owners = _members(column[rows], rows) if collected.any() else (column[rows], None)
     return Geometries(
-        tuple(from_shapely(members, np.arange(len(members)) if collected.any() else rows)),
-        rows[owners] if collected.any() else None,
+        tuple(from_shapely(members, rows if owners is None else np.arange(len(members)))),
+        owners,
         np.flatnonzero(missing),
         np.flatnonzero(empty),
         rows[collected],
@@ -117,13 +120,12 @@ def _from_shapely(column: NDArray[Any]) -> Geometries:
     )
 
 
-def _members(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def _members(geometries: NDArray[Any], owners: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Take collections apart, however deep they are nested (RFC 7946, section 3.1.8, advises against nesting)."""
-    owners = np.arange(len(geometries))
     while (collected := shapely.get_type_id(geometries) == shapely.GeometryType.GEOMETRYCOLLECTION).any():
         # Parts of multi-part geometries stay together: only collections are taken apart.
         counts = np.where(collected, shapely.get_num_geometries(geometries), 1)
-        parts = shapely.get_parts(geometries[collected])
+        parts = _parts(geometries[collected], owners[collected])
         apart = np.empty(counts.sum(), dtype=object)
         sources = np.repeat(np.arange(len(geometries)), counts)
         apart[collected[sources]] = parts
@@ -133,12 +135,22 @@ def _members(geometries: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]
     return geometries[full], owners[full]
 
 
+def _parts(collections: NDArray[Any], owners: NDArray[np.int64]) -> NDArray[Any]:
+    """Give the parts of collections; shapely holds curves in them, and refuses to give them out."""
+    try:
+        return np.asarray(shapely.get_parts(collections))
+    except NotImplementedError:
+        if len(collections) == 1:
+            raise GeometryError(f"its collection has a curve, {_LINEARISE}", int(owners[0])) from None
+    return np.concatenate([_parts(collections[i : i + 1], owners[i : i + 1]) for i in range(len(collections))])
+
+
 def _from_lists(column: pa.Array, kind: Kind) -> Geometries:
     missing = np.flatnonzero(np.asarray(column.is_null()))
     rows = np.flatnonzero(np.asarray(column.is_valid()))
     shapes = _walk(column.drop_null() if len(missing) else column, kind, rows)
-    full = _full(shapes)
-    return Geometries((shapes.select(full),), None, missing, rows[~full], np.empty(0, np.int64), False)
+    full = shapes.without_empty()
+    return Geometries((full,), None, missing, _gone(shapes, full), np.empty(0, np.int64), False)
 
 
 def _walk(column: pa.Array, kind: Kind, rows: NDArray[np.int64]) -> Shapes:
@@ -159,11 +171,9 @@ def _walk(column: pa.Array, kind: Kind, rows: NDArray[np.int64]) -> Shapes:
     return Shapes(kind, rows, tuple(offsets), x, y, z)  # type: ignore[arg-type]
 
 
-def _full(shapes: Shapes) -> NDArray[np.bool_]:
-    """Tell which geometries have coordinates; an empty point is one of NaN."""
-    if shapes.kind.depth == 0:
-        return ~(np.isnan(shapes.x) & np.isnan(shapes.y))
-    return np.diff(shapes.starts) > 0
+def _gone(before: Shapes, after: Shapes) -> NDArray[np.int64]:
+    """Give the rows that are not there any more."""
+    return np.empty(0, np.int64) if len(before) == len(after) else np.setdiff1d(before.rows, after.rows)
 
 
 def _from_wkb(column: pa.Array) -> Geometries:
@@ -174,15 +184,17 @@ def _from_wkb(column: pa.Array) -> Geometries:
     codes = _codes(column, rows)
     kinds = _distinct(codes)
     if (kinds % 10 == _COLLECTION).any():
-        return _merged(_from_shapely(_parsed(column, rows)), missing, rows)
+        parsed = np.full(len(missing) + len(rows), None)
+        parsed[rows] = _parsed(column, rows)
+        return _from_shapely(parsed)
     found, empty = [], [np.empty(0, np.int64)]
     for code in kinds:
         chosen = codes == code
         alike = column if len(kinds) == 1 else column.filter(pa.array(chosen))
         shapes = _native(alike, int(code), rows[chosen])
-        full = _full(shapes)
-        found.append(shapes.select(full))
-        empty.append(shapes.rows[~full])
+        full = shapes.without_empty()
+        found.append(full)
+        empty.append(_gone(shapes, full))
     return Geometries(
         tuple(shapes for shapes in found if len(shapes)),
         None,
@@ -223,9 +235,7 @@ def _codes(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         number = int(numbers[odd[0]])
         curved = 8 <= number <= 14
         raise GeometryError(
-            f"its geometry is a curve (WKB type {number}), which GeoJSON has not: linearise it first"
-            if curved
-            else "its geometry is no WKB",
+            f"its geometry is a curve (WKB type {number}), {_LINEARISE}" if curved else "its geometry is no WKB",
             int(rows[odd[0]]),
         )
     return np.broadcast_to(dimensions * 10 + numbers, len(column))
@@ -256,18 +266,3 @@ def _parsed(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[Any]:
         raise GeometryError("its geometry is no WKB that can be read", int(rows[failed[0]]))
     parsed: NDArray[Any] = np.asarray(geometries)
     return parsed
-
-
-def _merged(found: Geometries, missing: NDArray[np.int64], rows: NDArray[np.int64]) -> Geometries:
-    """Number what was read of the rows that are there by all rows."""
-    shapes = found.shapes
-    if found.owners is None:
-        shapes = tuple(Shapes(s.kind, rows[s.rows], s.offsets, s.x, s.y, s.z) for s in shapes)
-    return Geometries(
-        shapes,
-        None if found.owners is None else rows[found.owners],
-        missing,
-        rows[found.empty],
-        rows[found.collections],
-        found.measured,
-    )

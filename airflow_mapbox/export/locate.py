@@ -23,6 +23,7 @@ from airflow_mapbox.export.options import Options
 from airflow_mapbox.export.rings import close_rings, wind_rings, without_repeats, without_short
 from airflow_mapbox.export.shapes import Shapes, from_shapely
 from airflow_mapbox.export.tally import Tally
+from airflow_mapbox.export.uncertainty import EXACT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,6 +100,8 @@ class _Locator:
         self._tally = tally
         self.crossing: list[NDArray[np.int64]] = []
         self.lost: dict[str, list[NDArray[np.int64]]] = {}
+        self._repaired: list[NDArray[np.int64]] = []
+        self._uncertainty = EXACT
 
     def locate(self, shapes: Shapes) -> Iterator[Shapes]:
         if self._options.z == "drop" and not self._way.crs.is_geocentric:
@@ -114,23 +117,17 @@ class _Locator:
             source = densify(source, self._options.max_segment / self._way.metre)
         lonlat = self._way.apply(source)
         _raise(bounds.off_globe(lonlat))
+        self._uncertainty |= self._way.uncertainty(lonlat)
         if straight:
             self._tally.edge_error = max(self._tally.edge_error, edge_error(source, lonlat, self._way))
         for uncut in self._cut(source, lonlat):
-            for on_map in self._clipped(uncut):
+            for on_map in self._clipped(source, uncut):
                 yield from self._tidied(source, on_map)
 
     def note(self) -> None:
-        """Say what the transformations of this thread were."""
-        self._tally.crs_from[self._way.name] = None
-        accuracy = self._tally.accuracy = self._way.accuracy()
-        if self._way.better is not None and (accuracy is None or self._way.better[1] < accuracy):
-            grids, metres = self._way.better
-            now = "unknown" if accuracy is None else f"{accuracy:g} m"
-            self._tally.notes[
-                f"From {self._way.name} positions may be off by {now}, and by {metres:g} m with PROJ's grid {grids}, "
-                "which is not installed (projsync, or PROJ_NETWORK=ON)."
-            ] = None
+        """Say what was repaired, and how the features were transformed."""
+        self._tally.change(REPAIRED, len(np.unique(np.concatenate([np.empty(0, np.int64), *self._repaired]))))
+        self._tally.crs_from[self._way.name] = self._uncertainty
 
     def _cut(self, source: Shapes, lonlat: Shapes) -> Iterator[Shapes]:
         if self._options.antimeridian == "keep":
@@ -145,12 +142,20 @@ class _Locator:
         yield lonlat.select(~suspects)
         chosen = np.repeat(suspects, np.diff(lonlat.starts))
         crossing = lonlat.select(suspects)
-        pieces = antimeridian.cut(source.select(suspects), crossing, turns[chosen], projected=self._way.projected)
+        before, projected = source.select(suspects), self._way.projected
+        pieces, uncut = antimeridian.cut(before, crossing, turns[chosen], projected=projected)
+        if crossing.kind.has_rings:
+            invalid = _invalid(before) if projected else ~np.asarray(shapely.is_valid(uncut))
+            if self._options.on_invalid == "fix":
+                self._repair(crossing.rows[invalid], pieces[invalid])
+            else:
+                self._refuse(crossing, uncut, invalid)
+                crossing, pieces = crossing.select(~invalid), pieces[~invalid]
         self.crossing.append(crossing.rows)
         self._tally.change(CUT, len(crossing))
         yield from self._arrays(pieces, crossing.rows, COLLAPSED)
 
-    def _clipped(self, shapes: Shapes) -> Iterator[Shapes]:
+    def _clipped(self, source: Shapes, shapes: Shapes) -> Iterator[Shapes]:
         beyond = bounds.off_map(shapes)
         if not beyond.any():
             yield shapes
@@ -161,11 +166,12 @@ class _Locator:
         outer = shapes.select(beyond)
         geometries = outer.to_shapely()
         invalid = ~shapely.is_valid(geometries)
-        if self._options.on_invalid == "fix":
+        if invalid.any():
+            kept = self._faultless(source, outer, geometries, invalid)
+            outer, geometries, invalid = outer.select(kept), geometries[kept], invalid[kept]
             geometries[invalid] = _repaired(geometries[invalid])
-        else:
-            outer, geometries = self._refuse(outer, geometries, invalid)
         inside = bounds.clip(geometries, self._options.decimals)
+        self._repair(outer.rows[invalid], inside[invalid])
         self._tally.change(CLIPPED, int((~shapely.is_empty(inside)).sum()))
         yield from self._arrays(inside, outer.rows, BEYOND)
 
@@ -186,16 +192,35 @@ class _Locator:
         yield rounded.select(~invalid)
         broken = rounded.select(invalid)
         geometries = broken.to_shapely()
-        if self._options.on_invalid != "fix":
-            # What only rounding broke is not the data's fault, and repaired in any case.
-            own = _invalid(source.select(np.isin(source.rows, broken.rows)))
-            broken, geometries = self._refuse(broken, geometries, own)
+        kept = self._faultless(source, broken, geometries, np.ones(len(broken), dtype=bool))
+        broken, geometries = broken.select(kept), geometries[kept]
         repaired = _on_grid(_repaired(geometries), 10.0**-decimals)
-        self._tally.change(REPAIRED, int((~shapely.is_empty(repaired)).sum()))
+        self._repair(broken.rows, repaired)
         for mended in self._arrays(repaired, broken.rows, COLLAPSED):
             yield bounds.unscaled(wind_rings(bounds.scaled(mended, decimals))[0], decimals)
 
-    def _refuse(self, shapes: Shapes, geometries: Any, invalid: NDArray[np.bool_]) -> tuple[Shapes, Any]:
+    def _faultless(
+        self, source: Shapes, shapes: Shapes, geometries: Any, invalid: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """
+        Refuse geometries that were invalid already in the source, and tell which are left.
+
+        What only rounding or the transformation broke is not the data's fault, and repaired in any case; what was cut
+        at the antimeridian has been judged before.
+        """
+        kept = np.ones(len(shapes), dtype=bool)
+        if self._options.on_invalid != "fix":
+            own = invalid & ~np.isin(shapes.rows, np.concatenate([np.empty(0, np.int64), *self.crossing]))
+            own[own] = _invalid(source.select(np.isin(source.rows, shapes.rows[own])))
+            self._refuse(shapes, geometries, own)
+            kept = ~own
+        return kept
+
+    def _repair(self, rows: NDArray[np.int64], repaired: NDArray[Any]) -> None:
+        """Count what was repaired, once a geometry however often it was."""
+        self._repaired.append(rows[~shapely.is_empty(repaired)])
+
+    def _refuse(self, shapes: Shapes, geometries: Any, invalid: NDArray[np.bool_]) -> None:
         if self._options.on_invalid == "error" and invalid.any():
             first = int(np.argmax(invalid))
             reason = shapely.is_valid_reason(geometries[first])
@@ -207,7 +232,6 @@ class _Locator:
                 )
             )
         self._lose(INVALID, shapes.rows[invalid])
-        return shapes.select(~invalid), geometries[~invalid]
 
     def _arrays(self, geometries: NDArray[Any], rows: NDArray[np.int64], reason: str) -> Iterator[Shapes]:
         empty = shapely.is_empty(geometries)

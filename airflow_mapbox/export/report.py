@@ -9,8 +9,10 @@ from typing import Any
 
 from airflow_mapbox.export.options import Options
 from airflow_mapbox.export.tally import Tally
+from airflow_mapbox.export.uncertainty import MissingGrids
 
 _EDGE_ERROR = 1.0  # metres, from which on it is worth a note
+_GRIDS = 5  # files that are named: data of a continent may lack one for each of its states
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,35 @@ def report_of(tally: Tally, options: Options, *, size: int, sha256: str, crs_to:
     )
 
 
-def _notes(tally: Tally, options: Options) -> Iterator[str]:
+def transformation_warnings(tally: Tally, options: Options) -> Iterator[str]:
+    """
+    Say what may be wrong with positions after the transformation.
+
+    :param tally: of all features.
+    :param options: which gave the threshold.
+    """
+    for name, uncertainty in tally.crs_from.items():
+        if uncertainty.missing is not None:
+            yield _missing_grids(name, uncertainty.missing)
     if tally.accuracy is None:
         yield "PROJ does not know how accurate the transformation to WGS 84 is."
     elif tally.accuracy > options.accuracy_warning:
         yield f"The transformation to WGS 84 may be off by {tally.accuracy:g} m."
+
+
+def _missing_grids(crs: str, missing: MissingGrids) -> str:
+    now = "an unknown distance" if missing.without is None else f"{missing.without:g} m"
+    names = sorted(missing.names)
+    more = f" and {len(names) - _GRIDS} more" if len(names) > _GRIDS else ""
+    are = "grid {}, which is" if len(names) == 1 else "grids {}, which are"
+    return (
+        f"From {crs} positions may be off by {now}, and by {missing.better:g} m with PROJ's "
+        f"{are.format(', '.join(names[:_GRIDS]) + more)} not installed (projsync, or PROJ_NETWORK=ON)."
+    )
+
+
+def _notes(tally: Tally, options: Options) -> Iterator[str]:
+    yield from transformation_warnings(tally, options)
     if tally.edge_error > _EDGE_ERROR:
         yield (
             f"Straight edges of the source's system are curves in longitude, latitude: up to {tally.edge_error:,.0f} m "

@@ -43,19 +43,7 @@ def without_repeats(shapes: Shapes) -> Shapes:
 
 def without_short(shapes: Shapes) -> Shapes:
     """Leave out lines of less than two vertices and rings of less than four, and what has none left."""
-    least = shapes.kind.least
-    if not least:
-        return shapes
-    lengths = np.diff(shapes.paths)
-    if not len(lengths) or lengths.min() >= least:
-        return shapes
-    kept = lengths >= least
-    if shapes.kind.has_rings:
-        # A hole does not outlive its shell.
-        polygons = shapes.offsets[-2]
-        sizes = np.diff(polygons)
-        kept &= np.repeat(kept[polygons[:-1][sizes > 0]], sizes[sizes > 0])
-    return shapes.keep_paths(kept)
+    return shapes.keep_longer(shapes.kind.least) if shapes.kind.least else shapes
 
 
 def wind_rings(shapes: Shapes) -> tuple[Shapes, NDArray[np.bool_]]:

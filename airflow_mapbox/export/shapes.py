@@ -129,6 +129,32 @@ class Shapes:
         """
         return self._keep(np.repeat(kept, np.diff(self.paths)))
 
+    def keep_longer(self, least: int) -> Shapes:
+        """
+        Leave out paths that are too short, parts without any, and what has none any more.
+
+        :param least: coordinates in a path.
+        """
+        short = np.diff(self.paths) < least
+        if not short.any() and all((np.diff(level) > 0).all() for level in self.offsets[:-1]):
+            return self
+        kept = ~short
+        if self.kind.has_rings:
+            # A hole does not outlive its shell.
+            polygons = self.offsets[-2]
+            sizes = np.diff(polygons)
+            kept &= np.repeat(kept[polygons[:-1][sizes > 0]], sizes[sizes > 0])
+        return self.keep_paths(kept)
+
+    def without_empty(self) -> Shapes:
+        """Leave out geometries, parts, rings and points of multi-points that have no coordinates: RFC 7946 has none."""
+        if self.kind.least:
+            return self.keep_longer(1)
+        # An empty point is one of NaN, in WKB as well as in GeoArrow.
+        there = ~(np.isnan(self.x) & np.isnan(self.y))
+        full = all((np.diff(level) > 0).all() for level in self.offsets)
+        return self if full and there.all() else self.keep_coordinates(there)
+
     def keep_coordinates(self, kept: NDArray[np.bool_]) -> Shapes:
         """
         Leave coordinates out, and with them what has none any more.
@@ -176,7 +202,10 @@ def from_shapely(geometries: NDArray[Any], rows: NDArray[np.int64]) -> Iterator[
                 continue
             # Alone, simple geometries would come back as simple, and beside others as multi-part ones.
             _, coordinates, offsets = shapely.to_ragged_array(geometries[chosen], include_z=high)
-            yield Shapes(
+            if number == shapely.GeometryType.MULTIPOINT:
+                # It counts empty points there, and gives no coordinates for them.
+                offsets = (np.append(0, np.cumsum(shapely.get_num_coordinates(geometries[chosen]))),)
+            shapes = Shapes(
                 kind,
                 rows[chosen],
                 tuple(np.asarray(level, dtype=np.int64) for level in reversed(offsets or ())),
@@ -184,3 +213,4 @@ def from_shapely(geometries: NDArray[Any], rows: NDArray[np.int64]) -> Iterator[
                 np.ascontiguousarray(coordinates[:, 1]),
                 np.ascontiguousarray(coordinates[:, 2]) if high else None,
             )
+            yield shapes.keep_longer(1) if kind.least else shapes

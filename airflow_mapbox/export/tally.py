@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
+
+from airflow_mapbox.export.uncertainty import EXACT, Uncertainty
 
 Bounds = tuple[float, float, float, float]
 
 NO_BOUNDS: Bounds = (float("inf"), float("inf"), float("-inf"), float("-inf"))
+NO_HEIGHTS = (float("inf"), float("-inf"))
 
 
 @dataclass
@@ -19,10 +24,10 @@ class Tally:
     :ivar written: features in the output.
     :ivar dropped: features left out, by reason.
     :ivar changed: features changed, by what was done to them.
-    :ivar crs_from: reference systems of the source, by name.
-    :ivar accuracy: metres by which the worst transformation may be off, or None where PROJ does not know.
+    :ivar crs_from: reference systems of the source by name, and how far off the transformation from each may be.
     :ivar edge_error: metres between the longest edges and the same edges straight in longitude, latitude.
     :ivar bounds: west, south, east, north.
+    :ivar heights: lowest and highest, where features have any and boxes are written.
     :ivar notes: what the reader should know, each said once.
     """
 
@@ -30,11 +35,16 @@ class Tally:
     written: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)
-    crs_from: dict[str, None] = field(default_factory=dict)
-    accuracy: float | None = 0.0
+    crs_from: dict[str, Uncertainty] = field(default_factory=dict)
     edge_error: float = 0.0
     bounds: Bounds = NO_BOUNDS
+    heights: tuple[float, float] = NO_HEIGHTS
     notes: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Metres by which the worst transformation may be off, or None where PROJ does not know."""
+        return reduce(or_, self.crs_from.values(), EXACT).accuracy
 
     def drop(self, reason: str, count: int) -> None:
         """Count features that were left out."""
@@ -52,8 +62,9 @@ class Tally:
         self.written += other.written
         self.dropped.update(other.dropped)
         self.changed.update(other.changed)
-        self.crs_from |= other.crs_from
-        self.accuracy = None if None in (self.accuracy, other.accuracy) else max(self.accuracy, other.accuracy)  # type: ignore[type-var]
+        self.heights = min(self.heights[0], other.heights[0]), max(self.heights[1], other.heights[1])
+        for name, uncertainty in other.crs_from.items():
+            self.crs_from[name] = self.crs_from.get(name, EXACT) | uncertainty
         self.edge_error = max(self.edge_error, other.edge_error)
         mine, theirs = self.bounds, other.bounds
         self.bounds = (

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import geopandas
 import numpy as np
@@ -19,7 +20,7 @@ import shapely
 from shapely.geometry import Point
 
 from airflow_mapbox.export.attributes import columns_by_name, encode_properties
-from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError
+from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError, EmptyExportError
 
 from .support import features, frame, streamed
 
@@ -117,6 +118,24 @@ def test_a_zone_is_written_as_its_offset_at_that_moment() -> None:
         "2026-01-01T01:00:00+01:00",
         "2026-07-01T02:00:00+02:00",
     ]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_moments_whose_offset_has_seconds_are_written_in_utc(unit: str) -> None:
+    # Berlin's own time was 53 minutes and 28 seconds ahead until 1893, and ISO 8601's offsets have no seconds.
+    moments = [
+        datetime.datetime(1887, 6, 1, 12, 0, 1, tzinfo=datetime.UTC),
+        None,
+        datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+    ]
+    expected = ["1887-06-01T12:00:01+00:00", None, "2026-01-01T01:00:00+01:00"]
+    local = [None if moment is None else moment.astimezone(ZoneInfo(BERLIN)) for moment in moments]
+
+    assert encoded(pa.array(moments, pa.timestamp(unit, BERLIN))) == expected
+    assert encoded(pd.Series(local, dtype=object)) == expected
+    first = datetime.datetime(1, 1, 1, tzinfo=ZoneInfo(BERLIN))
+    assert encoded(pd.Series([first], dtype=object)) == ["0001-01-01T00:00:00+00:53:28"]
+    assert encoded(pd.Series([[one] for one in local])) == [json.dumps([one]) for one in expected]
 
 
 @pytest.mark.parametrize(
@@ -244,3 +263,29 @@ class TestNames:
         for source in (path, frame([Point(0, 0)], a=[1])):
             with pytest.raises(AttributeNameError, match=r"no column.* b"):
                 features(source, columns=["a", "b"])
+
+
+@pytest.mark.parametrize("source", ["frame", "geoparquet", "frames"])
+def test_a_column_to_write_as_text_that_there_is_not_is_an_error_that_names_those_there_are(
+    tmp_path: Path, source: str
+) -> None:
+    one = frame([Point(0, 0)], id=[1], name=["a"])
+    one.to_parquet(tmp_path / "in.parquet")
+    given = {"frame": one, "geoparquet": tmp_path / "in.parquet", "frames": iter([one, one])}[source]
+
+    with pytest.raises(AttributeNameError, match=r"as_text= names idd, .* are id, name\."):
+        streamed(given, as_text=["id", "idd"])
+
+
+def test_a_column_to_write_as_text_may_be_in_some_frames_only() -> None:
+    source = [frame([Point(0, 0)], id=[1]), frame([Point(1, 1)], other=[2])]
+
+    assert [feature["properties"] for feature in features(iter(source), as_text=["other"])] == [
+        {"id": 1},
+        {"other": "2"},
+    ]
+
+
+def test_a_column_to_write_as_text_may_be_missing_from_nothing() -> None:
+    with pytest.raises(EmptyExportError):
+        streamed(iter([]), as_text=["id"])

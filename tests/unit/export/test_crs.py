@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+import functools
+import logging
+import re
+
 import numpy as np
 import pytest
 import shapely
 from pyproj import CRS, Geod, Transformer
+from pyproj.exceptions import ProjError
 from shapely.geometry import LineString, Point, Polygon, box
+
+from airflow_mapbox.export.crs84 import transformation
+from airflow_mapbox.export.shapes import from_shapely
 
 from .support import PRECISION, frame, geometry, streamed
 
@@ -19,6 +27,105 @@ def test_a_missing_grid_is_said_with_both_accuracies() -> None:
     assert "OSTN" in note
     assert "may be off by 2 m, and by 1 m" in note
     assert report.accuracy == 2.0
+
+
+@functools.cache
+def from_degrees(crs: str) -> Transformer:
+    return Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+
+
+HAVANA, KANSAS, TEXAS, QUEBEC = Point(-82.4, 23.1), Point(-98, 38.5), Point(-97, 31), Point(-71, 48)
+
+
+def in_system(crs: str, *places: Point) -> list[Point]:
+    to_source = from_degrees(crs)
+    return [Point(to_source.transform(place.x, place.y)) for place in places]
+
+
+@pytest.mark.parametrize("rows", [1, None])
+@pytest.mark.parametrize("places", [(HAVANA, KANSAS), (KANSAS, HAVANA)])
+def test_the_worst_place_is_reported_whatever_the_order(places: tuple[Point, ...], rows: int | None) -> None:
+    _, report = streamed(frame(list(places), "EPSG:4267"), batch_rows=rows)
+
+    assert report.accuracy == 7.0
+    grids, accuracy = report.notes
+    assert "may be off by 7 m, and by 2.15 m with PROJ's grids us_noaa_conus.tif, us_noaa_kshpgn.tif, which" in grids
+    assert "may be off by 7 m" in accuracy
+
+
+def test_where_every_place_is_accurate_nothing_is_said_of_others() -> None:
+    _, report = streamed(frame([HAVANA], "EPSG:4267"))
+
+    assert report.accuracy == 1.0
+    assert report.notes == ()
+
+
+@pytest.mark.parametrize("shape", ["points", "line", "polygon", "multi-point"])
+def test_the_worst_place_of_a_long_feature_counts(shape: str) -> None:
+    places = [HAVANA, KANSAS] if shape in ("line", "multi-point") else [HAVANA, KANSAS, Point(-80, 23)]
+    made = {"line": LineString, "polygon": Polygon, "multi-point": shapely.MultiPoint}
+    source = places if shape == "points" else [made[shape](places)]
+
+    assert streamed(frame(source, "EPSG:4267"))[1].accuracy == 7.0
+
+
+@pytest.mark.parametrize(
+    ("crs", "place", "grids"),
+    [
+        ("EPSG:5070", TEXAS, {"us_noaa_ethpgn.tif"}),
+        ("EPSG:5070", KANSAS, {"us_noaa_kshpgn.tif"}),
+        ("EPSG:4269", TEXAS, {"us_noaa_ethpgn.tif"}),
+        ("EPSG:4269", QUEBEC, {"ca_nrc_NA83SCRS.tif"}),
+        ("EPSG:4269", Point(179.9, 65), set()),
+    ],
+)
+def test_the_grids_of_the_data_are_named_and_no_others(crs: str, place: Point, grids: set[str]) -> None:
+    _, report = streamed(frame(in_system(crs, place), crs))
+
+    assert {word for note in report.notes for word in re.findall(r"\w+\.tif", note)} == grids
+
+
+def test_grids_of_a_continent_are_not_listed_all() -> None:
+    places = [Point(x, y) for x in range(-120, -75, 2) for y in range(32, 48, 2)]
+
+    _, report = streamed(frame(in_system("EPSG:5070", *places), "EPSG:5070"))
+
+    (note,) = [note for note in report.notes if "grids" in note]
+    assert len(re.findall(r"\w+\.tif", note)) == 5
+    assert re.search(r" and \d\d more, which are not installed", note)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4267", "EPSG:4269", "EPSG:4230", "EPSG:5070", "EPSG:25833"])
+def test_the_accuracy_is_that_of_the_operation_that_proj_takes(crs: str) -> None:
+    seed = np.random.SeedSequence().entropy
+    print("seed", seed)
+    rng = np.random.default_rng(seed)
+    source = CRS(crs)
+    area, way = source.area_of_use, transformation(source)
+    west = area.west if area.west < area.east else -170
+    for _ in range(200):
+        (place,) = in_system(crs, Point(rng.uniform(west, area.east), rng.uniform(area.south, area.north)))
+        lonlat = way.apply(next(from_shapely(np.array([place]), np.arange(1))))
+        try:
+            expected = way.transformer.get_last_used_operation().accuracy
+        except ProjError:  # there is but one
+            expected = way.transformer.accuracy
+
+        found = way.uncertainty(lonlat)
+
+        assert found.accuracy == (None if expected < 0 else expected), place
+
+
+def test_what_may_be_wrong_is_a_warning_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="airflow_mapbox"):
+        streamed(frame([Point(10, 10)]))
+        assert not caplog.records
+        _, report = streamed(frame([KANSAS], "EPSG:4267"))
+
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", note) for note in report.notes
+    ]
+    assert len(report.notes) == 2
 
 
 def test_an_accuracy_worse_than_the_threshold_is_warned_of_and_reported_in_metres() -> None:

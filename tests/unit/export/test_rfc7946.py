@@ -37,6 +37,27 @@ def geoparquet(path: Path, wkb: list[bytes | None]) -> Path:
     return path
 
 
+def geoarrow_parquet(path: Path, kind: str, geometries: list[Any]) -> Path:
+    """Write the native encoding, in which a part may be a list of nothing, and an empty point is one of NaN."""
+
+    def nested(one: Any) -> Any:
+        if one.geom_type == "Point":
+            return [math.nan, math.nan] if one.is_empty else list(one.coords[0])
+        if one.geom_type == "Polygon":
+            return [] if one.is_empty else [[list(corner) for corner in one.exterior.coords]]
+        if one.geom_type == "LineString":
+            return [list(corner) for corner in one.coords]
+        return [nested(part) for part in shapely.get_parts(one)]
+
+    levels = pa.list_(pa.field("xy", pa.float64()), 2)
+    for _ in range({"MultiPoint": 1, "MultiLineString": 2, "MultiPolygon": 3}[kind]):
+        levels = pa.list_(levels)
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": {"encoding": kind.lower()}}}
+    table = pa.table({"geometry": pa.array([nested(one) for one in geometries], levels)})
+    pq.write_table(table.replace_schema_metadata({b"geo": json.dumps(geo).encode()}), path)
+    return path
+
+
 class TestAntimeridian:
     @pytest.mark.parametrize("clockwise", [False, True])
     def test_a_polygon_is_cut_and_nothing_of_it_lost(self, clockwise: bool) -> None:
@@ -79,10 +100,99 @@ class TestAntimeridian:
         assert written.geom_type == "Polygon"
         assert written.equals(box(170, 0, 180, 10))
 
-    def test_a_ring_that_goes_around_the_world_along_the_poles_is_not_cut(self) -> None:
-        world = box(-180, -80, 180, 80)
+    @pytest.mark.parametrize(
+        ("ring", "expected"),
+        [
+            ([(170, 0), (180, 0), (-180, 10), (170, 10)], box(170, 0, 180, 10)),
+            ([(-170, 0), (-180, 0), (180, 10), (-170, 10)], box(-180, 0, -170, 10)),
+            ([(170, 0), (180, 0), (-180, 5), (180, 10), (170, 10)], box(170, 0, 180, 10)),
+            (
+                [(170, 0), (180, 0), (-180, 0), (-170, 0), (-170, 10), (-180, 10), (180, 10), (170, 10)],
+                MultiPolygon([box(170, 0, 180, 10), box(-180, 0, -170, 10)]),
+            ),
+            (
+                [(170, 5), (180, 0), (-180, 0), (-170, 5), (-180, 10), (180, 10)],
+                MultiPolygon(
+                    [Polygon([(170, 5), (180, 0), (180, 10)]), Polygon([(-180, 0), (-170, 5), (-180, 10)])],
+                ),
+            ),
+            (
+                [(170, 0), (180, 0), (-180, 0), (-170, 0), (-170, 10), (170, 10)],
+                MultiPolygon([box(170, 0, 180, 10), box(-180, 0, -170, 10)]),
+            ),
+        ],
+    )
+    def test_both_signs_of_the_seam_in_a_ring_are_one_meridian(
+        self, ring: list[tuple[float, float]], expected: Any
+    ) -> None:
+        for turn in range(len(ring)):
+            for way in (1, -1):
+                written = geometry(frame([Polygon((ring[turn:] + ring[:turn])[::way])]))
 
-        assert geometry(frame([world])).equals(world)
+                assert written.equals(expected), (turn, way)
+
+    def test_vertices_of_either_sign_on_the_seam_make_no_difference(self) -> None:
+        seed = np.random.SeedSequence().entropy
+        print("seed", seed)
+        rng = np.random.default_rng(seed)
+        plain, signed = [], []
+        for _ in range(100):
+            turn = np.sort(rng.uniform(0, 2 * math.pi, 12))
+            radius = rng.uniform(1, 20, 12)
+            ring = np.stack([180 + rng.uniform(-5, 5) + radius * np.cos(turn), radius * np.sin(turn) + 30], axis=1)
+            corners = []
+            for first, second in zip(ring, np.roll(ring, -1, axis=0), strict=True):
+                corners.append(tuple(first))
+                if (first[0] - 180) * (second[0] - 180) < 0:
+                    y = first[1] + (180 - first[0]) / (second[0] - first[0]) * (second[1] - first[1])
+                    corners += [(sign * 180.0, y) for sign in rng.permutation([1, -1])[: rng.integers(1, 3)]]
+            plain.append(Polygon([((x + 180) % 360 - 180, y) for x, y in ring]))
+            signed.append(Polygon([(x if abs(x) == 180 else (x + 180) % 360 - 180, y) for x, y in corners]))
+
+        expected, written = geometries(frame(plain)), geometries(frame(signed))
+
+        for one, other in zip(written, expected, strict=True):
+            assert one.symmetric_difference(other).area < 1e-4
+            assert one.is_valid
+
+    def test_both_signs_of_the_seam_in_a_line_are_one_meridian(self) -> None:
+        for sign in (1, -1):
+            line = LineString([(170, 0), (180 * sign, 5), (-180 * sign, 5), (-170, 0)])
+
+            written = geometry(frame([line]))
+
+            assert written.equals(shapely.MultiLineString([[(170, 0), (180, 5)], [(-180, 5), (-170, 0)]]))
+
+    @pytest.mark.parametrize(
+        "world",
+        [
+            box(-180, -80, 180, 80),
+            box(-180, -80, 180 + 3e-14, 80),
+            box(-180, 10, 180, 20),
+            LineString([(-180, 0), (180, 0)]),
+            LineString([(-180, -80), (180, 80)]),
+            Polygon([(-180, -80), (180, -80), (170, 0), (180, 80), (-180, 80)]),
+            Polygon([(-180, -80), (-60, -70), (60, -75), (180, -80)]),
+            Polygon([(-180, -80), (0, -80), (180, -80), (180, 80), (-180, 80)], [box(-10, 0, 10, 10).exterior.coords]),
+        ],
+        ids=str,
+    )
+    def test_what_goes_around_the_world_is_not_cut(self, world: Any) -> None:
+        document, report = streamed(frame([world]))
+
+        written = shapely.from_geojson(json.dumps(document["features"][0]["geometry"]))
+        assert shapely.equals_exact(written, world, tolerance=PRECISION, normalize=True)
+        assert report.changed == {}
+
+    @pytest.mark.parametrize("pole", [1, -1])
+    def test_a_ring_around_the_pole_may_have_both_signs_of_the_seam(self, pole: int) -> None:
+        coast = [(longitude, pole * (75 - abs(longitude) % 7)) for longitude in range(-180, 181, 10)]
+
+        written = geometry(frame([Polygon(coast)]), beyond_mercator="clip")
+
+        end = math.copysign(EDGE, pole)
+        expected = Polygon([*coast, (180, end), (-180, end)])
+        assert written.symmetric_difference(expected).area < 1e-6
 
     def test_an_edge_over_180_degrees_wide_is_a_matter_of_choice(self) -> None:
         wide = frame([box(-100, 0, 100, 10)])
@@ -246,6 +356,24 @@ class TestMembers:
         assert document["bbox"] == [-180, -20, 180, 5 + 1]
         assert "bbox" not in json.dumps(streamed(source)[0])
 
+    def test_boxes_have_heights_where_features_have(self) -> None:
+        fiji = Polygon([(177, -20, 5), (-178, -20, 6), (-178, -16, 7), (177, -16, 8)])
+        mixed = GeometryCollection([Point(3, 4), Point(5, 6, -1.5), LineString([(0, 0, 1), (9, 9, 30)])])
+        source = frame([Point(1, 2, 3), Point(1, 2), fiji, mixed])
+
+        document, _ = streamed(source, write_bbox=True)
+
+        assert [feature["bbox"] for feature in document["features"]] == [
+            [1, 2, 3, 1, 2, 3],
+            [1, 2, 1, 2],
+            [177, -20, 5, -178, -16, 8],
+            [0, 0, -1.5, 9, 9, 30],
+        ]
+        assert document["bbox"] == [-180, -20, -1.5, 180, 9, 30]
+        flat, _ = streamed(source, write_bbox=True, z="drop")
+        assert {len(feature["bbox"]) for feature in flat["features"]} == {len(flat["bbox"])} == {4}
+        assert streamed(frame([Point(1, 2)]), write_bbox=True)[0]["bbox"] == [1, 2, 1, 2]
+
 
 class TestGeometry:
     def test_collections_are_written_flat_and_their_empty_members_left_out(self) -> None:
@@ -257,6 +385,44 @@ class TestGeometry:
 
         assert [one["type"] for one in written] == ["Point", "GeometryCollection"]
         assert [member["type"] for member in written[1]["geometries"]] == ["Point", "Polygon", "MultiPoint"]
+
+    @pytest.mark.parametrize("source", ["frame", "geoparquet", "geoarrow", "beside a collection", "in a collection"])
+    @pytest.mark.parametrize("kind", ["MultiPoint", "MultiLineString", "MultiPolygon"])
+    @pytest.mark.parametrize("places", [{0}, {1}, {2}, {0, 2}, {0, 1}], ids=str)
+    def test_empty_parts_are_left_out(self, tmp_path: Path, source: str, kind: str, places: set[int]) -> None:
+        texts = {
+            "MultiPoint": "({n} 0)",
+            "MultiLineString": "({n} 0, {n} 1)",
+            "MultiPolygon": "(({n} 0, {n}.5 0, {n}.5 1, {n} 0))",
+        }
+        parts = ["EMPTY" if n in places else texts[kind].format(n=n) for n in range(3)]
+        holey, full, gone = shapely.from_wkt(
+            [
+                f"{kind} ({', '.join(parts)})",
+                f"{kind} ({', '.join(part for part in parts if part != 'EMPTY')})",
+                f"{kind} (EMPTY, EMPTY)",
+            ]
+        )
+        column = [full, holey, gone, full]
+        expected = [full, full, full]
+        if source == "beside a collection":
+            column.append(GeometryCollection([Point(1, 2)]))
+            expected.append(column[-1])
+        if source == "in a collection":
+            column = [GeometryCollection([one]) for one in column]
+            expected = [GeometryCollection([one]) for one in expected]
+        given: Any = frame(column)
+        if source == "geoparquet" or "collection" in source:
+            given = geoparquet(tmp_path / "in.parquet", [shapely.to_wkb(one) for one in column])
+        if source == "geoarrow":
+            given = geoarrow_parquet(tmp_path / "in.parquet", kind, column)
+
+        for each in (given, frame(column)):
+            document, report = streamed(each)
+            written = [shapely.from_geojson(json.dumps(feature["geometry"])) for feature in document["features"]]
+            assert shapely.equals_exact(written, expected, normalize=True).all()
+            assert report.dropped == {"empty geometry": 1}
+            assert report.changed == {}
 
     @pytest.mark.parametrize("source", ["frame", "geoparquet"])
     def test_a_collection_of_one_stays_a_collection(self, tmp_path: Path, source: str) -> None:
@@ -285,6 +451,76 @@ class TestGeometry:
 
         with pytest.raises(InvalidGeometryError, match=r"Feature 1 is not valid \(Self-intersection.*on_invalid"):
             streamed(source, on_invalid="error")
+
+    @pytest.mark.parametrize(
+        "crossing",
+        [
+            Polygon([(179, 0), (-179, 2), (-179, 0), (179, 2)]),
+            # Its hole is on the other side of the seam, and outside.
+            Polygon([(178, 0), (-178, 0), (-178, 2), (178, 2)], [[(-177, 0), (-176, 0), (-176, 1)]]),
+            Polygon([(178, 0), (-178, 0), (-178, 2), (178, 2)], [[(-179, 0.5), (179, 1.5), (179, 0.5), (-179, 1.5)]]),
+            MultiPolygon(
+                [
+                    Polygon([(178, 0), (-178, 0), (-178, 2), (178, 2)]),
+                    Polygon([(-179, 1), (-177, 1), (-177, 3), (-179, 3)]),
+                ]
+            ),
+        ],
+        ids=["bow-tie", "hole outside", "hole crosses itself", "parts overlap"],
+    )
+    def test_invalid_polygons_across_the_antimeridian_are_told_as_any_others(self, crossing: Any) -> None:
+        source = frame([Point(9, 9), crossing], n=[0, 1])
+
+        document, report = streamed(source)
+        assert shapely.from_geojson(json.dumps(document["features"][1]["geometry"])).is_valid
+        assert report.changed == {"cut at the antimeridian": 1, "repaired": 1}
+
+        document, report = streamed(source, on_invalid="drop")
+        assert [feature["properties"]["n"] for feature in document["features"]] == [0]
+        assert report.dropped == {"invalid geometry": 1}
+        assert report.changed == {}
+
+        with pytest.raises(InvalidGeometryError, match=r"Feature 1 is not valid \(.*on_invalid"):
+            streamed(source, on_invalid="error")
+
+    @pytest.mark.parametrize(
+        ("valid", "crs"),
+        [
+            (Polygon([(178, 0), (-178, 0), (-178, 2), (178, 2)], [[(-179, 0.5), (-179, 1.5), (179, 1)]]), WGS84),
+            (Polygon([(-178, 0), (178, 0), (178, 2), (-178, 2)], [[(179, 0.5), (179, 1.5), (178.5, 1)]]), WGS84),
+            (
+                MultiPolygon(
+                    [
+                        Polygon([(178, 0), (-178, 0), (-178, 2), (178, 2)]),
+                        box(-178, 2, -177, 3),
+                        box(170, 0, 177, 0.5).union(box(170, 0, 171, 5)),
+                        box(0, 0, 1, 1),
+                    ]
+                ),
+                WGS84,
+            ),
+            (Polygon([(longitude, 70) for longitude in range(-175, 180, 10)]), WGS84),
+            (circle(0, 0, 3_000_000, 63).difference(circle(0, 0, 1_500_000, 63)), "EPSG:3413"),
+            (circle(0, 0, 3_000_000, 63).difference(circle(1_000_000, 1_000_000, 500_000)), "EPSG:3413"),
+        ],
+    )
+    @pytest.mark.parametrize("choice", ["drop", "error", "fix"])
+    def test_valid_polygons_across_the_antimeridian_are_no_error(self, valid: Any, crs: str, choice: str) -> None:
+        document, report = streamed(frame([valid], crs), on_invalid=choice, beyond_mercator="clip")
+
+        assert len(document["features"]) == 1
+        assert report.changed["cut at the antimeridian"] == 1
+        assert "repaired" not in report.changed
+
+    @pytest.mark.parametrize("choice", ["drop", "error"])
+    def test_what_only_rounding_breaks_across_the_antimeridian_is_repaired(self, choice: str) -> None:
+        needle = [(0, 0), (1, 0), (1, 1), (0.5, 1), (0.5, 3), (0.5 - 1e-9, 3), (0.5 - 1e-9, 1), (0, 1)]
+        source = Polygon([((179.7 + x + 180) % 360 - 180, y) for x, y in needle])
+
+        document, report = streamed(frame([source]), on_invalid=choice)
+
+        assert shapely.from_geojson(json.dumps(document["features"][0]["geometry"])).is_valid
+        assert report.changed == {"cut at the antimeridian": 1, "repaired": 1}
 
     @pytest.mark.parametrize("size", [1e-1, 1e-4, 5e-6, 5e-7])
     # With the second GEOS fails to round one of the polygons.
@@ -362,6 +598,19 @@ class TestGeometry:
 
         with pytest.raises(UnreadableSourceError, match=r"in\.parquet.*feature 2.*curve"):
             features(geoparquet(tmp_path / "in.parquet", wkb))
+
+    @pytest.mark.parametrize("source", ["frame", "geoparquet"])
+    @pytest.mark.parametrize("deep", [1, 2])
+    def test_curves_in_a_collection_are_named_with_their_feature(self, tmp_path: Path, source: str, deep: int) -> None:
+        curve = struct.pack("<BII6d", 1, 8, 3, 0, 0, 1, 1, 2, 0)
+        for _ in range(deep):
+            curve = struct.pack("<BII", 1, 7, 2) + shapely.to_wkb(Point(0, 0)) + curve
+        wkb = [shapely.to_wkb(GeometryCollection([Point(0, 0), LineString([(0, 0), (1, 1)])])), None, curve]
+        given = geoparquet(tmp_path / "in.parquet", wkb) if source == "geoparquet" else frame(shapely.from_wkb(wkb))
+        name = r"in\.parquet" if source == "geoparquet" else "The GeoDataFrame"
+
+        with pytest.raises(UnreadableSourceError, match=rf"{name} cannot be read: feature 2: .*curve.*linearise it"):
+            features(given)
 
     @pytest.mark.parametrize("cut", [1, 8, 9, 20, 60, 90])
     def test_truncated_geometries_are_named(self, tmp_path: Path, cut: int) -> None:

@@ -127,6 +127,25 @@ def test_an_error_in_the_middle_is_raised_there_and_stops_the_threads() -> None:
     assert sum(map(len, taken)) > 1 << 20
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_stream_that_failed_never_looks_whole(closed: bool) -> None:
+    def frames() -> Iterator[geopandas.GeoDataFrame]:
+        yield many(10)
+        raise RuntimeError("the warehouse is closed")
+
+    stream = stream_geojson(frames())
+    with pytest.raises(RuntimeError):
+        list(stream)
+    if closed:
+        stream.close()
+
+    for _ in range(2):
+        with pytest.raises(ExportClosedError, match="failed before its end"):
+            next(stream)
+    with pytest.raises(ExportClosedError, match="failed before its end"):
+        _ = stream.report
+
+
 def test_an_error_of_the_source_is_the_callers_own() -> None:
     def frames() -> Iterator[geopandas.GeoDataFrame]:
         yield many(10)
