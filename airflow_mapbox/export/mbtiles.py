@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -23,6 +24,7 @@ from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.report import ExportReport
 from airflow_mapbox.export.sources import ExportSource
 from airflow_mapbox.export.tippecanoe import tile
+from airflow_mapbox.export.vectortile import distinct_features
 from airflow_mapbox.preflight.formats import MBTILES
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ Tier = Literal["free", "10m", "1m", "30cm", "1cm"]
 
 METADATA_BYTES = 60 * 1024  # uploads-api.md, "Names and limits"
 TILE_BYTES = 512_000
+_EXTENT = 4096  # units along a tile's edge, tippecanoe's --full-detail=12
 # What tippecanoe writes of its command line, with paths of this machine in it.
 _LOCAL = ("generator_options", "generator")
 _SPARE = 256 << 20  # bytes that are left free in temporary space
@@ -51,7 +54,8 @@ class TilesetReport(ExportReport):
     :param tiles: how many there are.
     :param largest_tile: bytes of the largest one.
     :param geojson_bytes: what went into tippecanoe.
-    :param incomplete: features that are missing in tiles of the maxzoom, because there were too many in one.
+    :param incomplete: features that are missing in tiles of the maxzoom, being smaller than the tiles' unit, or too
+        many in one tile.
     """
 
     layers: tuple[str, ...]
@@ -256,27 +260,22 @@ def _size(source: object) -> int:
 
 
 def _report(features: Features, part: Path, target: Path, name: str) -> TilesetReport:
+    reports = features.reports()
+    written = sum(report.features for report in reports)
     with contextlib.closing(sqlite3.connect(part)) as db:
         metadata = dict(db.execute("SELECT name, value FROM metadata"))
-        dropped = [level.get("dropped_as_needed", 0) for level in json.loads(metadata.get("strategies", "[]"))]
         tiles, largest = db.execute("SELECT count(*), max(length(tile_data)) FROM tiles").fetchone()
         _clean(db, name)
         _check(db, tiles, largest)
+        maxzoom = int(metadata["maxzoom"])
+        incomplete = written - _there(db, maxzoom, written)
     size = part.stat().st_size
     if size > MBTILES.limit:
         raise TooLargeError(
             f"The tileset has {size:,} bytes; Mapbox takes MBTiles of at most {MBTILES.limit:,}. Lower the maxzoom, or "
             "write fewer attributes."
         )
-    maxzoom = int(metadata["maxzoom"])
-    incomplete = int(dropped[-1]) if dropped else 0
-    notes: tuple[str, ...] = ()
-    if incomplete:
-        notes = (
-            f"{incomplete:,} features are missing in tiles of zoom {maxzoom}, which would have been over "
-            f"{TILE_BYTES:,} bytes: raise maxzoom=, or write fewer attributes.",
-        )
-    reports = features.reports()
+    notes = (_missing(incomplete, maxzoom, metadata),) if incomplete else ()
     first = reports[0]
     with part.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -287,7 +286,7 @@ def _report(features: Features, part: Path, target: Path, name: str) -> TilesetR
         bytes=size,
         sha256=digest,
         features_read=sum(report.features_read for report in reports),
-        features=sum(report.features for report in reports),
+        features=written,
         dropped=_summed([report.dropped for report in reports]),
         changed=_summed([report.changed for report in reports]),
         crs_from=tuple(dict.fromkeys(crs for report in reports for crs in report.crs_from)),
@@ -310,6 +309,23 @@ def _report(features: Features, part: Path, target: Path, name: str) -> TilesetR
         geojson_bytes=features.bytes,
         incomplete=incomplete,
     )
+
+
+def _there(db: sqlite3.Connection, zoom: int, features: int) -> int:
+    """Count the features that are in the tiles of a zoom."""
+    rows = db.execute("SELECT tile_data FROM tiles WHERE zoom_level = ?", (zoom,))
+    return distinct_features((data for (data,) in rows), features)
+
+
+def _missing(count: int, zoom: int, metadata: Mapping[str, str]) -> str:
+    """Say why features are not in the tiles of a zoom, and what to do."""
+    unit = 2 * math.pi * 6_378_137 / 2**zoom / _EXTENT
+    thinned = any(level.get("dropped_as_needed") for level in json.loads(metadata.get("strategies", "[]"))[-1:])
+    why = [f"are smaller there than a tile's unit ({unit:.3g} m at the equator)"]
+    if thinned:
+        why.append(f"would have made tiles of over {TILE_BYTES:,} bytes")
+    advice = "raise maxzoom=" + (", or write fewer attributes." if thinned else ".")
+    return f"{count:,} features are missing in tiles of zoom {zoom}, since they {' or '.join(why)}: {advice}"
 
 
 def _summed(counts: list[Mapping[str, int]]) -> dict[str, int]:

@@ -78,6 +78,10 @@ def tile(
         f"--layer={layer}",
         f"--maximum-tile-bytes={_TILE_BYTES}",
         "--drop-densest-as-needed",
+        # Otherwise it keeps a few of the small ones, as squares of the area of all.
+        "--no-tiny-polygon-reduction-at-maximum-zoom",
+        # From 1 on, in the order of the input: what is in the tiles can be counted.
+        "--generate-ids",
     ]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=temporary

@@ -226,9 +226,37 @@ def test_what_is_thinned_out_at_the_maxzoom_is_said(tmp_path: Path) -> None:
 
     report = write_mbtiles(dense, tmp_path / "x.mbtiles", maxzoom=2)
 
-    assert report.incomplete > 0
+    assert report.incomplete == count - len(values(tmp_path / "x.mbtiles", 2, "x", "text")) > 0
     assert report.largest_tile <= 512_000
     assert any("missing in tiles of zoom 2" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("kind", ["polygons", "lines"])
+def test_what_is_smaller_than_a_tiles_unit_is_counted(tmp_path: Path, kind: str) -> None:
+    """A thousandth of a degree is a third of the unit of zoom 5, and 93 units of zoom 13."""
+    x, y = grid().geometry.x.to_numpy(), grid().geometry.y.to_numpy()
+    boxes = shapely.box(x, y, x + 0.001, y + 0.001)
+    small = frame(boxes if kind == "polygons" else shapely.boundary(boxes), n=np.arange(400))
+
+    coarse = write_mbtiles(small, tmp_path / "coarse.mbtiles", minzoom=4, maxzoom=5, name="small")
+    fine = write_mbtiles(small, tmp_path / "fine.mbtiles", minzoom=12, maxzoom=13, name="small")
+
+    there = values(tmp_path / "coarse.mbtiles", 5, "small", "n")
+    assert 0 < coarse.incomplete == 400 - len(there)
+    assert [note for note in coarse.notes if "missing in tiles of zoom 5" in note and "raise maxzoom=" in note]
+    assert values(tmp_path / "fine.mbtiles", 13, "small", "n") == set(range(400))
+    assert (fine.incomplete, fine.notes) == (0, ())
+
+
+def test_small_polygons_that_a_tile_can_show_are_in_it(tmp_path: Path) -> None:
+    """Of less than four square units, which tippecanoe would join to fewer squares of the same area."""
+    x, y = grid().geometry.x.to_numpy(), grid().geometry.y.to_numpy()
+    small = frame(shapely.box(x, y, x + 0.004, y + 0.004), n=np.arange(400))
+
+    report = write_mbtiles(small, tmp_path / "x.mbtiles", minzoom=5, maxzoom=5)
+
+    assert values(tmp_path / "x.mbtiles", 5, "x", "n") == set(range(400))
+    assert report.incomplete == 0
 
 
 def test_progress_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
