@@ -4,7 +4,13 @@ from __future__ import annotations
 
 
 class ExportError(ValueError):
-    """The data cannot be written as Mapbox wants it."""
+    """
+    The data cannot be written as Mapbox wants it.
+
+    :ivar retryable: whether the same export may succeed later with nothing changed.
+    """
+
+    retryable: bool = False
 
 
 class MissingCrsError(ExportError):
@@ -33,6 +39,12 @@ class EmptyExportError(ExportError):
 
 class UnreadableSourceError(ExportError):
     """The source is missing, or of a kind that cannot be read."""
+
+
+class UnavailableSourceError(UnreadableSourceError):
+    """The source could not be read just now: the network, a server or a disk failed."""
+
+    retryable = True
 
 
 class InvalidGeometryError(CoordinatesError):
