@@ -61,3 +61,9 @@ class ExportClosedError(ExportError):
 
 class TilerError(ExportError):
     """No vector tiles could be made, or not all of them."""
+
+
+class NoSpaceError(TilerError):
+    """There is too little temporary space just now."""
+
+    retryable = True

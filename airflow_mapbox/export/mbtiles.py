@@ -18,7 +18,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from airflow_mapbox.export.errors import EmptyExportError, TilerError, TooLargeError
+from airflow_mapbox.export.errors import EmptyExportError, NoSpaceError, TilerError, TooLargeError
 from airflow_mapbox.export.formats import GeoJSONKeywords
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.report import ExportReport
@@ -101,7 +101,8 @@ def write_mbtiles(
     :param temporary_directory: for tippecanoe, which needs about the size of the features as GeoJSON there.
     :param keywords: those of :func:`~airflow_mapbox.export.stream_geojson`; ``limit_bytes`` is none by default.
     :return: what was done, also logged in one line.
-    :raises TilerError: where tippecanoe is missing, failed, or has too little space; also where counts differ.
+    :raises TilerError: where tippecanoe is missing or failed; also where counts differ.
+    :raises NoSpaceError: where there is too little temporary space.
     :raises TooLargeError: where Mapbox takes no MBTiles so large.
     :raises ExportError: as :func:`~airflow_mapbox.export.stream_geojson` does.
     """
@@ -231,7 +232,7 @@ class _Space:
     def check(self, wanted: int) -> None:
         free = shutil.disk_usage(self._folder).free
         if free < wanted + _SPARE:
-            raise TilerError(
+            raise NoSpaceError(
                 f"Tiling needs about {wanted + _SPARE:,} bytes of temporary space, and {self._folder.parent} has "
                 f"{free:,}. Name a folder with more of it with temporary_directory=."
             )

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from airflow_mapbox.export.errors import TilerError
+from airflow_mapbox.export.errors import NoSpaceError, TilerError
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ def tile(
     :param temporary: a folder for about as many bytes as the features have.
     :return: how many features tippecanoe read.
     :raises TilerError: where it failed.
+    :raises NoSpaceError: where there was no space left for it.
     """
     command = [
         find_tippecanoe(),
@@ -100,7 +101,7 @@ def tile(
             listener.join()
     # 100 is an incomplete tileset, 110 an input without features.
     if process.returncode != 0:
-        raise TilerError(_failure(process.returncode, listener.text))
+        raise _failure(process.returncode, listener.text)
     if listener.features is None:
         raise TilerError("tippecanoe did not say how many features it read, so that nothing shows that it read all.")
     return listener.features
@@ -123,15 +124,15 @@ def _close(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def _failure(code: int, text: str) -> str:
+def _failure(code: int, text: str) -> TilerError:
     said = " ".join(text.split("\n")[-4:]).strip()[:1000]
     if "guess maxzoom" in text:
-        return "tippecanoe cannot guess a maxzoom from so few places. Say it with maxzoom= or tier=."
+        return TilerError("tippecanoe cannot guess a maxzoom from so few places. Say it with maxzoom= or tier=.")
     if "No space left" in text:
-        return (
+        return NoSpaceError(
             f"There was no space left for tippecanoe. Name a folder with more of it with temporary_directory=. {said}"
         )
-    return f"tippecanoe ended with {code}: {said}"
+    return TilerError(f"tippecanoe ended with {code}: {said}")
 
 
 class _Listener(threading.Thread):

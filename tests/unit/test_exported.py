@@ -13,8 +13,11 @@ from typing import Any
 import geopandas
 import pytest
 import shapely
+from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_mapbox.exceptions import MapboxTaskError, airflow_errors
 from airflow_mapbox.export import ExportError, stream_geojson, write_auto, write_geojson, write_mbtiles
+from airflow_mapbox.export.errors import UnavailableSourceError, UnreadableSourceError
 from airflow_mapbox.export.formats import TILE_KEYWORDS, GeoJSONKeywords
 from airflow_mapbox.exported import exported
 from airflow_mapbox.preflight import check_source
@@ -141,6 +144,20 @@ def test_the_options_are_those_of_the_functions() -> None:
         assert (set(inspect.signature(function).parameters) - {"source", file, "keywords"}) | set(
             GeoJSONKeywords.__annotations__
         ) == known
+
+
+@pytest.mark.parametrize("format", ["geojson", "mbtiles"])
+@pytest.mark.parametrize(("error", "retried"), [(UnavailableSourceError, True), (UnreadableSourceError, False)])
+def test_an_export_that_may_do_better_later_is_retried(
+    format: Any, error: type[ExportError], retried: bool, temporary: Path
+) -> None:
+    def frames() -> Iterator[geopandas.GeoDataFrame]:
+        yield frame()
+        raise error("the warehouse is closed")
+
+    with pytest.raises(MapboxTaskError, match="the warehouse is closed") as failed, airflow_errors():
+        exported(frames, format, name="points").open().read()
+    assert isinstance(failed.value, AirflowFailException) != retried
 
 
 def test_a_function_that_returns_nothing_is_told_so() -> None:

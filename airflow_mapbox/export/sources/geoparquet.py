@@ -14,7 +14,7 @@ from pyproj.exceptions import CRSError
 
 from airflow_mapbox.export.attributes import EXACT, columns_by_name, large_integers, may_be_large
 from airflow_mapbox.export.batch import Batch
-from airflow_mapbox.export.errors import UnreadableSourceError
+from airflow_mapbox.export.errors import ExportError, UnreadableSourceError
 from airflow_mapbox.export.shapes import KINDS, Kind
 from airflow_mapbox.export.sources.files import SourceFile
 from airflow_mapbox.export.sources.selection import Selection
@@ -117,6 +117,8 @@ def _named(file: SourceFile) -> Iterator[None]:
     problem = None
     try:
         yield
+    except ExportError:
+        raise  # of the stream
     except (pa.ArrowException, OSError, ValueError) as error:
         problem = (str(error).splitlines() or [type(error).__name__])[0]
     if problem is not None:

@@ -21,7 +21,7 @@ from shapely.geometry import Point, box
 
 from airflow_mapbox.emulator.mbtilescheck import check_mbtiles
 from airflow_mapbox.export import stream_geojson, tippecanoe, write_auto, write_mbtiles
-from airflow_mapbox.export.errors import CoordinatesError, EmptyExportError, TilerError
+from airflow_mapbox.export.errors import CoordinatesError, EmptyExportError, NoSpaceError, TilerError
 from airflow_mapbox.preflight import check_source
 
 from .support import frame
@@ -164,17 +164,20 @@ def test_features_that_tippecanoe_did_not_read_are_missed(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    ("script", "match"),
-    [("exit 3", "ended with 3"), ("echo No space left on device >&2; exit 1", "temporary_directory=")],
+    ("script", "match", "retryable"),
+    [("exit 3", "ended with 3", False), ("echo No space left on device >&2; exit 1", "temporary_directory=", True)],
 )
-def test_a_tiler_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, match: str) -> None:
+def test_a_tiler_that_fails_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, match: str, retryable: bool
+) -> None:
     program = tmp_path / "tippecanoe"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setattr(tippecanoe, "find_tippecanoe", lambda: str(program))
 
-    with pytest.raises(TilerError, match=match):
+    with pytest.raises(TilerError, match=match) as failed:
         write_mbtiles(grid(200_000), tmp_path / "x.mbtiles", maxzoom=3)
+    assert failed.value.retryable == retryable
     assert [item.name for item in tmp_path.iterdir()] == ["tippecanoe"]
 
 
@@ -190,7 +193,7 @@ def test_too_little_temporary_space_is_said_before_anything_is_read(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
 
-    with pytest.raises(TilerError, match=r"temporary space.*has 1,000.*temporary_directory="):
+    with pytest.raises(NoSpaceError, match=r"temporary space.*has 1,000.*temporary_directory="):
         write_mbtiles(frames(), tmp_path / "x.mbtiles", maxzoom=3)
     assert not read
 

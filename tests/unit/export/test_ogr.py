@@ -347,6 +347,51 @@ def test_object_storage_of_airflow_is_read(tmp_path: Path) -> None:
         assert len(features(f"file://{tmp_path / name}")) == ROWS
 
 
+class TestRemoteFailures:
+    """Whether another try may help, as Airflow's retries want to know."""
+
+    @pytest.mark.parametrize(
+        ("error", "retryable"),
+        [
+            (TimeoutError("no answer"), True),
+            (ConnectionResetError(), True),
+            (type("EndpointConnectionError", (Exception,), {})("of the store's own tree"), True),
+            (FileNotFoundError("no such key"), False),
+            (PermissionError("denied"), False),
+            (ImportError("install s3fs"), False),
+        ],
+        ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+    )
+    @pytest.mark.parametrize("name", ["x.parquet", "x.fgb"])
+    @pytest.mark.parametrize("when", ["opened", "read"])
+    def test_are_told_from_lasting_ones(
+        self, tmp_path: Path, name: str, when: str, error: Exception, retryable: bool
+    ) -> None:
+        path = tmp_path / name
+        SOURCE.to_parquet(path) if path.suffix == ".parquet" else SOURCE.to_file(path)
+
+        class Broken(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                raise error
+
+        class Store(Remote):
+            def open(self, mode: str = "r") -> IO[bytes]:
+                if when == "opened":
+                    raise error
+                return Broken(path.read_bytes())
+
+        with pytest.raises(UnreadableSourceError, match=rf"s3://bucket/{name} cannot be {when}.*connection") as failed:
+            features(Store(path))
+        assert failed.value.retryable == retryable
+
+    def test_a_file_that_is_none_is_no_failure_of_the_network(self, tmp_path: Path) -> None:
+        (tmp_path / "x.parquet").write_bytes(b"PAR1 and nonsense")
+
+        with pytest.raises(UnreadableSourceError, match="cannot be read as GeoParquet") as failed:
+            features(Remote(tmp_path / "x.parquet"))
+        assert not failed.value.retryable
+
+
 def test_a_url_of_any_store_that_fsspec_knows_is_read() -> None:
     import fsspec
 
