@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
+import json
+import os
 import re
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +113,46 @@ def test_the_fingerprint_is_of_the_file_and_of_what_is_made_of_it(parquet: Path)
     frame(6).to_parquet(parquet)
     assert one != exported(parquet, "geojson", {"decimals": 5}, name="points").fingerprint
     assert exported(frame(), "geojson", name="points").fingerprint == {}
+
+
+@pytest.mark.parametrize("ending", [".dbf", ".shx", ".prj", ".cpg"])
+def test_the_fingerprint_is_of_all_files_of_a_shapefile(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "points.shp"
+    frame().to_file(path)
+    source = exported(path, "geojson", name="points")
+    before = source.fingerprint
+    os.utime(path.with_suffix(ending), ns=(1, 1))
+
+    assert source.has_changed()
+    assert exported(path, "geojson", name="points").fingerprint != before
+
+
+def test_the_fingerprint_is_of_what_a_geopackage_has_in_its_log(tmp_path: Path) -> None:
+    path = tmp_path / "points.gpkg"
+    frame().to_file(path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        source = exported(path, "geojson", name="points")
+        assert json.loads(source.open().read())["features"][0]["properties"] == {"n": 0}
+        assert not source.has_changed()
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("CREATE TABLE another (n)")
+        db.commit()
+
+        assert source.has_changed()
+
+
+@pytest.mark.parametrize("ending", [".csvt", ".prj"])
+def test_the_fingerprint_is_of_what_says_how_to_read_a_csv(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("lon,lat\n1,2\n")
+    source = exported(path, "geojson", name="points")
+    before = source.fingerprint
+    path.with_suffix(ending).write_text("something else")
+
+    assert source.has_changed()
+    path.with_suffix(ending).unlink()
+    assert exported(path, "geojson", name="points").fingerprint == before
 
 
 def test_a_file_that_is_not_there_is_said_before_anything_is_read(tmp_path: Path) -> None:
