@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import os
-import secrets
 import shutil
 import sqlite3
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from airflow_mapbox.export.errors import EmptyExportError, NoSpaceError, TilerError, TooLargeError
+from airflow_mapbox.export.files import part_of
 from airflow_mapbox.export.formats import GeoJSONKeywords
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.report import ExportReport
@@ -194,31 +194,26 @@ def tile_features(
     :param temporary: a folder for temporary files, or None for the system's.
     :param expected: bytes of GeoJSON that are expected at least.
     """
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a folder: name a file in it.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{secrets.token_hex(8)}.part.mbtiles")
-    try:
-        with tempfile.TemporaryDirectory(prefix="tiles-", dir=temporary) as folder:
-            space = _Space(Path(folder))
-            space.check(expected)
-            read = tile(
-                space.watched(features),
-                part,
-                layer=next(iter(features.layers)),
-                minzoom=zooms[0],
-                maxzoom=zooms[1],
-                temporary=Path(folder),
-            )
+    with (
+        part_of(target) as part,
+        tempfile.TemporaryDirectory(prefix="tiles-", dir=temporary) as folder,
+    ):
+        space = _Space(Path(folder))
+        space.check(expected)
+        read = tile(
+            space.watched(features),
+            part,
+            layer=next(iter(features.layers)),
+            minzoom=zooms[0],
+            maxzoom=zooms[1],
+            temporary=Path(folder),
+        )
         written = sum(report.features for report in features.reports())
         if read != written:
             raise TilerError(f"tippecanoe read {read:,} of {written:,} features: its output was deleted.")
         report = _report(features, part, target, name)
         _sync(part)
         part.replace(target)
-    finally:
-        for leftover in (part, part.with_name(part.name + "-journal")):
-            leftover.unlink(missing_ok=True)
     log.info("Exported %s", report)
     return report
 

@@ -6,9 +6,11 @@ import contextlib
 import importlib
 import io
 import logging
+import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import threading
 from collections.abc import Iterable
@@ -25,6 +27,17 @@ _EVERY = 10.0  # percent of progress between two lines of the log
 _READ = re.compile(r"([0-9]+) features, ")
 _PROGRESS = re.compile(r"\s*([0-9.]+)%")
 _LINES = 50
+
+# Becomes the program that is named, with the wish to be killed when its parent ends, even by SIGKILL (prctl(2),
+# PR_SET_PDEATHSIG). Not between fork and exec in this process, where only what needs no lock may be called
+# (subprocess, "preexec_fn").
+_WITH_PARENT = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def find_tippecanoe() -> str:
@@ -56,7 +69,8 @@ def tile(
     """
     Tile features.
 
-    A standard input that ends too early looks whole to tippecanoe, so where ``pieces`` raises it is killed.
+    A standard input that ends too early looks whole to tippecanoe, so it is killed where ``pieces`` raises, and where
+    this process or thread is no more.
 
     :param pieces: GeoJSON, line by line or as a collection.
     :param output: the MBTiles file.
@@ -69,6 +83,7 @@ def tile(
     :raises NoSpaceError: where there was no space left for it.
     """
     command = [
+        *(sys.executable, "-I", "-S", "-c", _WITH_PARENT, str(os.getpid())),
         find_tippecanoe(),
         f"--output={output}",
         f"--temporary-directory={temporary}",

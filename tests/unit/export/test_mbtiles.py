@@ -5,9 +5,11 @@ import gzip
 import json
 import logging
 import os
+import select
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import shapely
 from shapely.geometry import Point, box
 
 from airflow_mapbox.emulator.mbtilescheck import check_mbtiles
-from airflow_mapbox.export import stream_geojson, tippecanoe, write_auto, write_mbtiles
+from airflow_mapbox.export import stream_geojson, tippecanoe, write_auto, write_geojson, write_mbtiles
 from airflow_mapbox.export.errors import CoordinatesError, EmptyExportError, NoSpaceError, TilerError
 from airflow_mapbox.preflight import check_source
 
@@ -138,6 +140,57 @@ def test_a_source_that_fails_leaves_no_tileset_and_no_process(
     assert sorted(item.name for item in tmp_path.iterdir()) == ["temporary", "x.mbtiles"]
     assert not list(temporary.iterdir())
     assert not _children()
+
+
+KILLED = """
+import sys, geopandas, numpy, shapely
+from airflow_mapbox.export import write_geojson, write_mbtiles
+
+def frames():
+    yield geopandas.GeoDataFrame(geometry=shapely.points(numpy.linspace(0, 9, 300_000), 0), crs=4326)
+    print("asked", flush=True)
+    sys.stdin.read()
+
+target = sys.argv[1]
+write_mbtiles(frames(), target, maxzoom=3) if target.endswith("mbtiles") else write_geojson(frames(), target)
+"""
+
+
+@pytest.mark.parametrize("name", ["x.mbtiles", "x.geojson"])
+def test_what_is_killed_leaves_no_process_and_the_next_export_removes_its_parts(tmp_path: Path, name: str) -> None:
+    command = [sys.executable, "-c", KILLED, tmp_path / name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"asked\n"
+        started = [os.pidfd_open(child) for child in _pids(process.pid)]
+        process.kill()
+    try:
+        assert len(started) == (name == "x.mbtiles")
+        for tiler in started:
+            assert select.select([tiler], [], [], 30)[0], "it still runs"
+    finally:
+        for tiler in started:
+            os.close(tiler)
+    assert (parts := list(tmp_path.glob(".*.part*")))
+    assert not [part for part in parts if b"maxzoom" in part.read_bytes()], "half of the data looks like a tileset"
+    assert not (tmp_path / name).exists()
+
+    (write_mbtiles if started else write_geojson)(grid(), tmp_path / name, **({"maxzoom": 3} if started else {}))
+
+    assert [item.name for item in tmp_path.iterdir()] == [name]
+
+
+def test_parts_of_an_export_that_lives_stay(tmp_path: Path) -> None:
+    path = tmp_path / "x.geojson"
+
+    def frames() -> Iterator[geopandas.GeoDataFrame]:
+        yield grid(200_000)
+        write_geojson(grid(20), path)
+        yield grid()
+
+    assert write_geojson(frames(), path).features == 200_400
+    assert [item.name for item in tmp_path.iterdir()] == ["x.geojson"]
+    assert path.stat().st_size > 1_000_000
 
 
 def test_errors_of_the_export_are_its_own(tmp_path: Path) -> None:
@@ -303,6 +356,13 @@ class TestAuto:
         with pytest.raises(RuntimeError, match="stopped"):
             write_auto(frames(), tmp_path / "places", limit_bytes=100_000, maxzoom=5)
         assert not list(tmp_path.iterdir())
+
+
+def _pids(parent: int) -> list[int]:
+    """The processes that one started."""
+    return [
+        int(pid) for task in Path(f"/proc/{parent}/task").iterdir() for pid in (task / "children").read_text().split()
+    ]
 
 
 def _children() -> list[str]:
