@@ -39,6 +39,9 @@ _EXTENT = 4096  # units along a tile's edge, tippecanoe's --full-detail=12
 # What tippecanoe writes of its command line, with paths of this machine in it.
 _LOCAL = ("generator_options", "generator")
 _SPARE = 256 << 20  # bytes that are left free in temporary space
+# Of a source's bytes, what tippecanoe's temporary files had at least for each (docs/export.md, "Vector tiles").
+_LEAST = 0.125
+_SELECTIONS = ("layer", "where", "columns", "bbox")
 _LOOK = 64 << 20  # bytes between two looks at it
 
 
@@ -119,7 +122,8 @@ def write_mbtiles(
             name=name or target.stem,
             zooms=chosen_zooms(minzoom, maxzoom, tier),
             temporary=temporary_directory,
-            expected=sum(_size(one) for one in layers.values()),
+            size=sum(_size(one) for one in layers.values()),
+            selected=any(keywords.get(choice) is not None for choice in _SELECTIONS),
         )
 
 
@@ -182,7 +186,8 @@ def tile_features(
     name: str,
     zooms: tuple[int, int | None],
     temporary: str | PathLike[str] | None,
-    expected: int,
+    size: int,
+    selected: bool = False,
 ) -> TilesetReport:
     """
     Tile what a stream of features gives, and check the result by Mapbox's rules.
@@ -192,14 +197,15 @@ def tile_features(
     :param name: of the tileset.
     :param zooms: the lowest, and the highest or None.
     :param temporary: a folder for temporary files, or None for the system's.
-    :param expected: bytes of GeoJSON that are expected at least.
+    :param size: bytes of the sources, as far as they are known.
+    :param selected: whether only some of that is read.
     """
     with (
         part_of(target) as part,
         tempfile.TemporaryDirectory(prefix="tiles-", dir=temporary) as folder,
     ):
         space = _Space(Path(folder))
-        space.check(expected)
+        space.begin(size, selected=selected)
         read = tile(
             space.watched(features),
             part,
@@ -219,16 +225,28 @@ def tile_features(
 
 
 class _Space:
-    """Temporary space, which tippecanoe fills with about as many bytes as it is given."""
+    """Temporary space, of which nobody knows how much tippecanoe will need: what is watched is what is left."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def begin(self, size: int, *, selected: bool) -> None:
+        """Refuse at once what cannot fit, and warn of what may not."""
+        self.check(0 if selected else int(size * _LEAST))
+        free = shutil.disk_usage(self._folder).free
+        if free < size + _SPARE:
+            log.warning(
+                "Tiling may need more temporary space than the %s bytes of %s: name a folder with more of it with "
+                "temporary_directory= if it stops for that",
+                f"{free:,}",
+                self._folder.parent,
+            )
 
     def check(self, wanted: int) -> None:
         free = shutil.disk_usage(self._folder).free
         if free < wanted + _SPARE:
             raise NoSpaceError(
-                f"Tiling needs about {wanted + _SPARE:,} bytes of temporary space, and {self._folder.parent} has "
+                f"Tiling needs at least {wanted + _SPARE:,} bytes of temporary space, and {self._folder.parent} has "
                 f"{free:,}. Name a folder with more of it with temporary_directory=."
             )
 
@@ -243,14 +261,9 @@ class _Space:
 
 
 def _size(source: object) -> int:
-    """Guess the size of a source as GeoJSON, from below: compressed columns become at least twice as long as text."""
-    with contextlib.suppress(TypeError, ValueError, OSError, AttributeError):
-        path = Path(source)  # type: ignore[arg-type]
-        return (
-            2 * path.stat().st_size
-            if path.suffix.lower() in (".parquet", ".geoparquet", ".pq")
-            else path.stat().st_size
-        )
+    """Give the bytes of a file on this machine or of a frame; 0 of what is made on demand."""
+    with contextlib.suppress(TypeError, ValueError, OSError):
+        return Path(source).stat().st_size  # type: ignore[arg-type]
     memory = getattr(source, "memory_usage", None)
     return int(memory(index=False).sum()) if memory is not None else 0
 

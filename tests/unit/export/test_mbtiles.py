@@ -251,16 +251,43 @@ def test_too_little_temporary_space_is_said_before_anything_is_read(
     assert not read
 
 
+@pytest.mark.parametrize("chosen", [{"where": "n < 5"}, {"bbox": (-11, 39, -9, 41)}, {"columns": []}, {}], ids=str)
+def test_space_for_what_is_not_read_is_not_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, chosen: dict[str, Any]
+) -> None:
+    grid(text=["x" * 5000] * 400).to_file(tmp_path / "in.gpkg")
+    size, spare = (tmp_path / "in.gpkg").stat().st_size, 256 << 20
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=spare + size // (50 if chosen else 2)))
+
+    write_mbtiles(tmp_path / "in.gpkg", tmp_path / "x.mbtiles", maxzoom=3, **chosen)
+
+    assert "may need more temporary space" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["in.parquet", "in.geojson"])
+def test_a_file_that_cannot_fit_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).touch()
+    os.truncate(tmp_path / name, 100 << 30)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10 << 30))
+
+    with pytest.raises(NoSpaceError, match=r"at least .*temporary_directory="):
+        write_mbtiles(tmp_path / name, tmp_path / "x.mbtiles", maxzoom=3)
+
+
 def test_temporary_space_is_watched_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage, looks = shutil.disk_usage(tmp_path), []
     monkeypatch.setattr("airflow_mapbox.export.mbtiles._LOOK", 1 << 20)
     monkeypatch.setattr(
-        shutil, "disk_usage", lambda path: looks.append(1) or usage._replace(free=10**12 if len(looks) < 3 else 1000)
+        shutil, "disk_usage", lambda path: looks.append(1) or usage._replace(free=10**12 if len(looks) < 4 else 1000)
     )
 
     with pytest.raises(TilerError, match="temporary space"):
         write_mbtiles((grid(20_000) for _ in range(100)), tmp_path / "x.mbtiles", maxzoom=3)
-    assert len(looks) == 3
+    assert len(looks) == 4
     assert not list(tmp_path.iterdir())
 
 
