@@ -40,7 +40,7 @@ _EXTENT = 4096  # units along a tile's edge, tippecanoe's --full-detail=12
 _LOCAL = ("generator_options", "generator")
 _SPARE = 256 << 20  # bytes that are left free in temporary space
 # Of a source's bytes, what tippecanoe's temporary files had at least for each (docs/export.md, "Vector tiles").
-_LEAST = 0.125
+_LEAST = 1 / 16
 _SELECTIONS = ("layer", "where", "columns", "bbox")
 _LOOK = 64 << 20  # bytes between two looks at it
 

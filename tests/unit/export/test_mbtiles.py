@@ -272,7 +272,7 @@ def test_a_file_that_cannot_fit_is_refused_before_it_is_read(
     (tmp_path / name).touch()
     os.truncate(tmp_path / name, 100 << 30)
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10 << 30))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5 << 30))
 
     with pytest.raises(NoSpaceError, match=r"at least .*temporary_directory="):
         write_mbtiles(tmp_path / name, tmp_path / "x.mbtiles", maxzoom=3)
