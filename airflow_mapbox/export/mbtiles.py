@@ -100,7 +100,8 @@ def write_mbtiles(
     :param name: of the tileset, and of the layer where there is one; the file's name without its ending otherwise.
     :param minzoom: of the tiles, 0 to 22.
     :param maxzoom: of the tiles, 0 to 22; guessed from how close features are unless it or the tier is given.
-    :param tier: a price tier, whose highest zoom is the maxzoom.
+    :param tier: a price tier, whose highest zoom is the maxzoom, or the most that a given ``maxzoom`` may be. It is no
+        guess below that: an area costs the same at each zoom of a tier, and coordinates are finest at the highest.
     :param temporary_directory: for tippecanoe, which needs about the size of the features as GeoJSON there.
     :param keywords: those of :func:`~airflow_mapbox.export.stream_geojson`; ``limit_bytes`` is none by default.
     :return: what was done, also logged in one line.
@@ -133,7 +134,7 @@ def chosen_zooms(minzoom: int, maxzoom: int | None, tier: Tier | None) -> tuple[
 
     :param minzoom: of the tiles.
     :param maxzoom: of the tiles, or None.
-    :param tier: whose highest zoom is the maxzoom, or None.
+    :param tier: whose highest zoom is the maxzoom, or the most that a given one may be; or None.
     :raises ValueError: for a choice that there is not.
     """
     if tier is not None and tier not in TIERS:

@@ -92,6 +92,15 @@ def test_a_projected_file_is_read_by_batches_and_tiled(tmp_path: Path) -> None:
     assert report.crs_from == ("EPSG:3035 (ETRS89-extended / LAEA Europe)",)
 
 
+@pytest.mark.parametrize(("chosen", "tier"), [({}, "10m"), ({"maxzoom": 7}, "10m"), ({"maxzoom": 3}, "free")], ids=str)
+def test_a_tier_is_the_ceiling_of_a_maxzoom_and_else_the_maxzoom(
+    tmp_path: Path, chosen: dict[str, int], tier: str
+) -> None:
+    report = write_mbtiles(grid(), tmp_path / "x.mbtiles", tier="10m", **chosen)
+
+    assert (report.maxzoom, report.tier) == (chosen.get("maxzoom", 10), tier)
+
+
 def test_several_layers_each_have_their_features(tmp_path: Path) -> None:
     path = tmp_path / "x.mbtiles"
     layers = {"points": grid(), 'the "boxes"': frame([box(0, 0, 1, 1), None], n=[7, 8])}
