@@ -72,7 +72,7 @@ def airflow_errors(creator: str | None = None) -> Iterator[None]:
     except MapboxError as error:
         raise _task_error(error, creator) from None
     except ExportError as error:
-        raise MapboxFailError(str(error)) from None  # the same data would fail again
+        raise (MapboxTaskError if error.retryable else MapboxFailError)(str(error)) from None
 
 
 def _task_error(error: MapboxError, creator: str | None) -> MapboxTaskError:

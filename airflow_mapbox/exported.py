@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
     from airflow_mapbox.export.sources import ExportSource
 
 log = logging.getLogger(__name__)
+
+# Files beside one that GDAL reads with it, by its ending.
+_BESIDE = {
+    ".shp": (".dbf", ".shx", ".prj", ".cpg"),
+    ".csv": (".csvt", ".prj"),
+    ".gml": (".gfs", ".xsd"),
+    ".mif": (".mid",),
+    ".tab": (".dat", ".id", ".map"),
+}
+_DATABASES = (".gpkg", ".sqlite", ".db")
 
 _CALLED = {"geojson": "GeoJSON", "mbtiles": "MBTiles", "auto": "GeoJSON or MBTiles"}
 
@@ -122,6 +133,25 @@ def _fingerprint(data: object, format: str, options: Mapping[str, Any]) -> Finge
     if not isinstance(data, str | PathLike | ReadablePath) or Path(str(data)).is_dir():
         return {}
     with open_source(data) as opened:
-        found = opened.fingerprint
+        found = {**opened.fingerprint, **_beside(opened.path)}
     made = json.dumps([format, sorted(options.items())], default=repr).encode()
     return {**found, "export": hashlib.sha256(made).hexdigest()[:16]}
+
+
+def _beside(path: Path | None) -> Fingerprint:
+    """Tell what changes with the files that are read along with one."""
+    if path is None:
+        return {}
+    ending = path.suffix.lower()
+    others = [
+        path.with_suffix(one) for other in _BESIDE.get(ending, ()) for one in dict.fromkeys((other, other.upper()))
+    ]
+    if ending in _DATABASES:
+        others.append(path.with_name(f"{path.name}-wal"))  # what SQLite has not moved into the database yet
+    there = []
+    for other in others:
+        with contextlib.suppress(FileNotFoundError):
+            # An empty log comes and goes with every reader.
+            if (found := other.stat()).st_size:
+                there.append((other.name, found.st_size, found.st_mtime_ns))
+    return {"beside": hashlib.sha256(json.dumps(there).encode()).hexdigest()[:16]} if there else {}

@@ -66,7 +66,7 @@ def write_auto(
                     name=title,
                     zooms=zooms,
                     temporary=temporary_directory,
-                    expected=2 * size,
+                    size=size,
                 )
     report = replace(stream.report, path=target)
     log.info("Exported %s", report)

@@ -49,7 +49,7 @@ class Batch:
 
         :param rows: features a piece, at most.
         """
-        attributes = sum(_bytes(column) for column in self.columns.values()) // max(len(self), 1)
+        attributes = sum(column_bytes(column) for column in self.columns.values()) // max(len(self), 1)
         ends = np.cumsum(sizes(self.geometry) + attributes)
         start, before = 0, 0
         while start < len(self):
@@ -67,6 +67,11 @@ class Batch:
         return replace(self, geometry=self.geometry[start:stop], columns=columns, first=self.first + start)
 
 
-def _bytes(column: Column) -> int:
+def column_bytes(column: Column) -> int:
+    """
+    Say how much memory a column takes.
+
+    :param column: of Arrow or pandas.
+    """
     # Of an object in pandas only the reference is counted: looking at each would take longer than writing it.
     return int(column.memory_usage(index=False)) if isinstance(column, pd.Series) else int(column.nbytes)

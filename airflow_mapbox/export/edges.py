@@ -8,10 +8,14 @@ import numpy as np
 from pyproj import Geod
 
 from airflow_mapbox.export.crs84 import Transformation
+from airflow_mapbox.export.errors import ExportError
 from airflow_mapbox.export.shapes import Shapes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+# In a slice; with what comes of them they take about half a gigabyte.
+_MOST_VERTICES = 1 << 23
 
 _GEOD = Geod(ellps="WGS84")
 
@@ -22,6 +26,7 @@ def densify(shapes: Shapes, longest: float) -> Shapes:
 
     :param shapes: in a projected system.
     :param longest: in that system's units.
+    :raises ExportError: where there would be more than memory should have to hold.
     """
     lengths = np.sqrt(_squares(shapes))
     pieces = np.ones(len(shapes.x), dtype=np.int64)
@@ -30,6 +35,11 @@ def densify(shapes: Shapes, longest: float) -> Shapes:
     if (pieces == 1).all():
         return shapes
     ends = np.concatenate(([0], np.cumsum(pieces)))
+    if ends[-1] > _MOST_VERTICES:
+        raise ExportError(
+            f"max_segment= would make {ends[-1]:,} vertices of one slice of features, where {_MOST_VERTICES:,} are the "
+            "most. Give longer segments, or have fewer features in a slice with batch_rows=."
+        )
     source = np.repeat(np.arange(len(shapes.x)), pieces)
     share = (np.arange(ends[-1]) - ends[source]) / pieces[source]
 

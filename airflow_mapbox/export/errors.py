@@ -4,7 +4,13 @@ from __future__ import annotations
 
 
 class ExportError(ValueError):
-    """The data cannot be written as Mapbox wants it."""
+    """
+    The data cannot be written as Mapbox wants it.
+
+    :ivar retryable: whether the same export may succeed later with nothing changed.
+    """
+
+    retryable: bool = False
 
 
 class MissingCrsError(ExportError):
@@ -35,6 +41,12 @@ class UnreadableSourceError(ExportError):
     """The source is missing, or of a kind that cannot be read."""
 
 
+class UnavailableSourceError(UnreadableSourceError):
+    """The source could not be read just now: the network, a server or a disk failed."""
+
+    retryable = True
+
+
 class InvalidGeometryError(CoordinatesError):
     """A geometry is not valid, and the caller wants to know instead of having it repaired or left out."""
 
@@ -49,3 +61,9 @@ class ExportClosedError(ExportError):
 
 class TilerError(ExportError):
     """No vector tiles could be made, or not all of them."""
+
+
+class NoSpaceError(TilerError):
+    """There is too little temporary space just now."""
+
+    retryable = True

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
 import os
 import secrets
 from collections import deque
@@ -90,20 +93,52 @@ def whole_file(path: Path) -> Iterator[WholeFile]:
     :param path: the file; folders above it are made.
     :raises IsADirectoryError: where there is a folder of that name; nothing is begun.
     """
+    with part_of(path) as part:
+        file = WholeFile(part)
+        try:
+            yield file
+            if file.discarded:
+                file.abandon()
+                return
+            file.close()
+            part.replace(path)
+        except BaseException:
+            file.abandon()
+            raise
+
+
+@contextmanager
+def part_of(path: Path) -> Iterator[Path]:
+    """
+    Give the name to write a file under until it is whole; what is left of that name at the end is deleted.
+
+    Parts that killed processes left of the same file are deleted first: whoever writes one holds a lock, which ends
+    with the process. Beside the part, since SQLite has locks of its own on what it writes.
+
+    :param path: the file; folders above it are made.
+    :raises IsADirectoryError: where there is a folder of that name; nothing is begun.
+    """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file in it.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
-    file = WholeFile(part)
+    # Of a name that may be as long as a name can be.
+    key = hashlib.sha256(path.name.encode()).hexdigest()[:16]
+    for lock in path.parent.glob(f".{key}-*.lock"):
+        with contextlib.suppress(OSError), lock.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(lock)
+    lock = path.with_name(f".{key}-{secrets.token_hex(8)}.lock")
     try:
-        yield file
-        if file.discarded:
-            file.abandon()
-            part.unlink()
-            return
-        file.close()
-        part.replace(path)
-    except BaseException:
-        file.abandon()
-        part.unlink(missing_ok=True)
-        raise
+        with lock.open("xb") as stream:
+            # Where a file system has no locks, nobody can take one either, and what is left stays.
+            with contextlib.suppress(OSError):
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            yield lock.with_suffix(".part")
+    finally:
+        _remove(lock)
+
+
+def _remove(lock: Path) -> None:
+    """Delete a part, what SQLite keeps beside it, and the lock."""
+    for left in (*lock.parent.glob(f"{lock.stem}.part*"), lock):
+        left.unlink(missing_ok=True)

@@ -6,8 +6,8 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
-import secrets
 import shutil
 import sqlite3
 import tempfile
@@ -17,12 +17,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from airflow_mapbox.export.errors import EmptyExportError, TilerError, TooLargeError
+from airflow_mapbox.export.errors import EmptyExportError, NoSpaceError, TilerError, TooLargeError
+from airflow_mapbox.export.files import part_of
 from airflow_mapbox.export.formats import GeoJSONKeywords
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.report import ExportReport
 from airflow_mapbox.export.sources import ExportSource
 from airflow_mapbox.export.tippecanoe import tile
+from airflow_mapbox.export.vectortile import distinct_features
 from airflow_mapbox.preflight.formats import MBTILES
 
 log = logging.getLogger(__name__)
@@ -33,9 +35,13 @@ Tier = Literal["free", "10m", "1m", "30cm", "1cm"]
 
 METADATA_BYTES = 60 * 1024  # uploads-api.md, "Names and limits"
 TILE_BYTES = 512_000
+_EXTENT = 4096  # units along a tile's edge, tippecanoe's --full-detail=12
 # What tippecanoe writes of its command line, with paths of this machine in it.
 _LOCAL = ("generator_options", "generator")
 _SPARE = 256 << 20  # bytes that are left free in temporary space
+# Of a source's bytes, what tippecanoe's temporary files had at least for each (docs/export.md, "Vector tiles").
+_LEAST = 1 / 16
+_SELECTIONS = ("layer", "where", "columns", "bbox")
 _LOOK = 64 << 20  # bytes between two looks at it
 
 
@@ -51,7 +57,8 @@ class TilesetReport(ExportReport):
     :param tiles: how many there are.
     :param largest_tile: bytes of the largest one.
     :param geojson_bytes: what went into tippecanoe.
-    :param incomplete: features that are missing in tiles of the maxzoom, because there were too many in one.
+    :param incomplete: features that are missing in tiles of the maxzoom, being smaller than the tiles' unit, or too
+        many in one tile.
     """
 
     layers: tuple[str, ...]
@@ -93,11 +100,13 @@ def write_mbtiles(
     :param name: of the tileset, and of the layer where there is one; the file's name without its ending otherwise.
     :param minzoom: of the tiles, 0 to 22.
     :param maxzoom: of the tiles, 0 to 22; guessed from how close features are unless it or the tier is given.
-    :param tier: a price tier, whose highest zoom is the maxzoom.
+    :param tier: a price tier, whose highest zoom is the maxzoom, or the most that a given ``maxzoom`` may be. It is no
+        guess below that: an area costs the same at each zoom of a tier, and coordinates are finest at the highest.
     :param temporary_directory: for tippecanoe, which needs about the size of the features as GeoJSON there.
     :param keywords: those of :func:`~airflow_mapbox.export.stream_geojson`; ``limit_bytes`` is none by default.
     :return: what was done, also logged in one line.
-    :raises TilerError: where tippecanoe is missing, failed, or has too little space; also where counts differ.
+    :raises TilerError: where tippecanoe is missing or failed; also where counts differ.
+    :raises NoSpaceError: where there is too little temporary space.
     :raises TooLargeError: where Mapbox takes no MBTiles so large.
     :raises ExportError: as :func:`~airflow_mapbox.export.stream_geojson` does.
     """
@@ -114,7 +123,8 @@ def write_mbtiles(
             name=name or target.stem,
             zooms=chosen_zooms(minzoom, maxzoom, tier),
             temporary=temporary_directory,
-            expected=sum(_size(one) for one in layers.values()),
+            size=sum(_size(one) for one in layers.values()),
+            selected=any(keywords.get(choice) is not None for choice in _SELECTIONS),
         )
 
 
@@ -124,7 +134,7 @@ def chosen_zooms(minzoom: int, maxzoom: int | None, tier: Tier | None) -> tuple[
 
     :param minzoom: of the tiles.
     :param maxzoom: of the tiles, or None.
-    :param tier: whose highest zoom is the maxzoom, or None.
+    :param tier: whose highest zoom is the maxzoom, or the most that a given one may be; or None.
     :raises ValueError: for a choice that there is not.
     """
     if tier is not None and tier not in TIERS:
@@ -177,7 +187,8 @@ def tile_features(
     name: str,
     zooms: tuple[int, int | None],
     temporary: str | PathLike[str] | None,
-    expected: int,
+    size: int,
+    selected: bool = False,
 ) -> TilesetReport:
     """
     Tile what a stream of features gives, and check the result by Mapbox's rules.
@@ -187,48 +198,56 @@ def tile_features(
     :param name: of the tileset.
     :param zooms: the lowest, and the highest or None.
     :param temporary: a folder for temporary files, or None for the system's.
-    :param expected: bytes of GeoJSON that are expected at least.
+    :param size: bytes of the sources, as far as they are known.
+    :param selected: whether only some of that is read.
     """
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a folder: name a file in it.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{secrets.token_hex(8)}.part.mbtiles")
-    try:
-        with tempfile.TemporaryDirectory(prefix="tiles-", dir=temporary) as folder:
-            space = _Space(Path(folder))
-            space.check(expected)
-            read = tile(
-                space.watched(features),
-                part,
-                layer=next(iter(features.layers)),
-                minzoom=zooms[0],
-                maxzoom=zooms[1],
-                temporary=Path(folder),
-            )
+    with (
+        part_of(target) as part,
+        tempfile.TemporaryDirectory(prefix="tiles-", dir=temporary) as folder,
+    ):
+        space = _Space(Path(folder))
+        space.begin(size, selected=selected)
+        read = tile(
+            space.watched(features),
+            part,
+            layer=next(iter(features.layers)),
+            minzoom=zooms[0],
+            maxzoom=zooms[1],
+            temporary=Path(folder),
+        )
         written = sum(report.features for report in features.reports())
         if read != written:
             raise TilerError(f"tippecanoe read {read:,} of {written:,} features: its output was deleted.")
         report = _report(features, part, target, name)
         _sync(part)
         part.replace(target)
-    finally:
-        for leftover in (part, part.with_name(part.name + "-journal")):
-            leftover.unlink(missing_ok=True)
     log.info("Exported %s", report)
     return report
 
 
 class _Space:
-    """Temporary space, which tippecanoe fills with about as many bytes as it is given."""
+    """Temporary space, of which nobody knows how much tippecanoe will need: what is watched is what is left."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def begin(self, size: int, *, selected: bool) -> None:
+        """Refuse at once what cannot fit, and warn of what may not."""
+        self.check(0 if selected else int(size * _LEAST))
+        free = shutil.disk_usage(self._folder).free
+        if free < size + _SPARE:
+            log.warning(
+                "Tiling may need more temporary space than the %s bytes of %s: name a folder with more of it with "
+                "temporary_directory= if it stops for that",
+                f"{free:,}",
+                self._folder.parent,
+            )
+
     def check(self, wanted: int) -> None:
         free = shutil.disk_usage(self._folder).free
         if free < wanted + _SPARE:
-            raise TilerError(
-                f"Tiling needs about {wanted + _SPARE:,} bytes of temporary space, and {self._folder.parent} has "
+            raise NoSpaceError(
+                f"Tiling needs at least {wanted + _SPARE:,} bytes of temporary space, and {self._folder.parent} has "
                 f"{free:,}. Name a folder with more of it with temporary_directory=."
             )
 
@@ -243,40 +262,30 @@ class _Space:
 
 
 def _size(source: object) -> int:
-    """Guess the size of a source as GeoJSON, from below: compressed columns become at least twice as long as text."""
-    with contextlib.suppress(TypeError, ValueError, OSError, AttributeError):
-        path = Path(source)  # type: ignore[arg-type]
-        return (
-            2 * path.stat().st_size
-            if path.suffix.lower() in (".parquet", ".geoparquet", ".pq")
-            else path.stat().st_size
-        )
+    """Give the bytes of a file on this machine or of a frame; 0 of what is made on demand."""
+    with contextlib.suppress(TypeError, ValueError, OSError):
+        return Path(source).stat().st_size  # type: ignore[arg-type]
     memory = getattr(source, "memory_usage", None)
     return int(memory(index=False).sum()) if memory is not None else 0
 
 
 def _report(features: Features, part: Path, target: Path, name: str) -> TilesetReport:
+    reports = features.reports()
+    written = sum(report.features for report in reports)
     with contextlib.closing(sqlite3.connect(part)) as db:
         metadata = dict(db.execute("SELECT name, value FROM metadata"))
-        dropped = [level.get("dropped_as_needed", 0) for level in json.loads(metadata.get("strategies", "[]"))]
         tiles, largest = db.execute("SELECT count(*), max(length(tile_data)) FROM tiles").fetchone()
         _clean(db, name)
         _check(db, tiles, largest)
+        maxzoom = int(metadata["maxzoom"])
+        incomplete = written - _there(db, maxzoom, written)
     size = part.stat().st_size
     if size > MBTILES.limit:
         raise TooLargeError(
             f"The tileset has {size:,} bytes; Mapbox takes MBTiles of at most {MBTILES.limit:,}. Lower the maxzoom, or "
             "write fewer attributes."
         )
-    maxzoom = int(metadata["maxzoom"])
-    incomplete = int(dropped[-1]) if dropped else 0
-    notes: tuple[str, ...] = ()
-    if incomplete:
-        notes = (
-            f"{incomplete:,} features are missing in tiles of zoom {maxzoom}, which would have been over "
-            f"{TILE_BYTES:,} bytes: raise maxzoom=, or write fewer attributes.",
-        )
-    reports = features.reports()
+    notes = (_missing(incomplete, maxzoom, metadata),) if incomplete else ()
     first = reports[0]
     with part.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -287,7 +296,7 @@ def _report(features: Features, part: Path, target: Path, name: str) -> TilesetR
         bytes=size,
         sha256=digest,
         features_read=sum(report.features_read for report in reports),
-        features=sum(report.features for report in reports),
+        features=written,
         dropped=_summed([report.dropped for report in reports]),
         changed=_summed([report.changed for report in reports]),
         crs_from=tuple(dict.fromkeys(crs for report in reports for crs in report.crs_from)),
@@ -310,6 +319,23 @@ def _report(features: Features, part: Path, target: Path, name: str) -> TilesetR
         geojson_bytes=features.bytes,
         incomplete=incomplete,
     )
+
+
+def _there(db: sqlite3.Connection, zoom: int, features: int) -> int:
+    """Count the features that are in the tiles of a zoom."""
+    rows = db.execute("SELECT tile_data FROM tiles WHERE zoom_level = ?", (zoom,))
+    return distinct_features((data for (data,) in rows), features)
+
+
+def _missing(count: int, zoom: int, metadata: Mapping[str, str]) -> str:
+    """Say why features are not in the tiles of a zoom, and what to do."""
+    unit = 2 * math.pi * 6_378_137 / 2**zoom / _EXTENT
+    thinned = any(level.get("dropped_as_needed") for level in json.loads(metadata.get("strategies", "[]"))[-1:])
+    why = [f"are smaller there than a tile's unit ({unit:.3g} m at the equator)"]
+    if thinned:
+        why.append(f"would have made tiles of over {TILE_BYTES:,} bytes")
+    advice = "raise maxzoom=" + (", or write fewer attributes." if thinned else ".")
+    return f"{count:,} features are missing in tiles of zoom {zoom}, since they {' or '.join(why)}: {advice}"
 
 
 def _summed(counts: list[Mapping[str, int]]) -> dict[str, int]:

@@ -6,15 +6,17 @@ import contextlib
 import importlib
 import io
 import logging
+import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from airflow_mapbox.export.errors import TilerError
+from airflow_mapbox.export.errors import NoSpaceError, TilerError
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,17 @@ _EVERY = 10.0  # percent of progress between two lines of the log
 _READ = re.compile(r"([0-9]+) features, ")
 _PROGRESS = re.compile(r"\s*([0-9.]+)%")
 _LINES = 50
+
+# Becomes the program that is named, with the wish to be killed when its parent ends, even by SIGKILL (prctl(2),
+# PR_SET_PDEATHSIG). Not between fork and exec in this process, where only what needs no lock may be called
+# (subprocess, "preexec_fn").
+_WITH_PARENT = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def find_tippecanoe() -> str:
@@ -56,7 +69,8 @@ def tile(
     """
     Tile features.
 
-    A standard input that ends too early looks whole to tippecanoe, so where ``pieces`` raises it is killed.
+    A standard input that ends too early looks whole to tippecanoe, so it is killed where ``pieces`` raises, and where
+    this process or thread is no more.
 
     :param pieces: GeoJSON, line by line or as a collection.
     :param output: the MBTiles file.
@@ -66,8 +80,10 @@ def tile(
     :param temporary: a folder for about as many bytes as the features have.
     :return: how many features tippecanoe read.
     :raises TilerError: where it failed.
+    :raises NoSpaceError: where there was no space left for it.
     """
     command = [
+        *(sys.executable, "-I", "-S", "-c", _WITH_PARENT, str(os.getpid())),
         find_tippecanoe(),
         f"--output={output}",
         f"--temporary-directory={temporary}",
@@ -78,6 +94,10 @@ def tile(
         f"--layer={layer}",
         f"--maximum-tile-bytes={_TILE_BYTES}",
         "--drop-densest-as-needed",
+        # Otherwise it keeps a few of the small ones, as squares of the area of all.
+        "--no-tiny-polygon-reduction-at-maximum-zoom",
+        # From 1 on, in the order of the input: what is in the tiles can be counted.
+        "--generate-ids",
     ]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=temporary
@@ -96,7 +116,7 @@ def tile(
             listener.join()
     # 100 is an incomplete tileset, 110 an input without features.
     if process.returncode != 0:
-        raise TilerError(_failure(process.returncode, listener.text))
+        raise _failure(process.returncode, listener.text)
     if listener.features is None:
         raise TilerError("tippecanoe did not say how many features it read, so that nothing shows that it read all.")
     return listener.features
@@ -119,15 +139,15 @@ def _close(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def _failure(code: int, text: str) -> str:
+def _failure(code: int, text: str) -> TilerError:
     said = " ".join(text.split("\n")[-4:]).strip()[:1000]
     if "guess maxzoom" in text:
-        return "tippecanoe cannot guess a maxzoom from so few places. Say it with maxzoom= or tier=."
+        return TilerError("tippecanoe cannot guess a maxzoom from so few places. Say it with maxzoom= or tier=.")
     if "No space left" in text:
-        return (
+        return NoSpaceError(
             f"There was no space left for tippecanoe. Name a folder with more of it with temporary_directory=. {said}"
         )
-    return f"tippecanoe ended with {code}: {said}"
+    return TilerError(f"tippecanoe ended with {code}: {said}")
 
 
 class _Listener(threading.Thread):

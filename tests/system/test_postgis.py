@@ -20,7 +20,12 @@ import shapely
 from shapely.geometry import Point
 
 from airflow_mapbox.export import PostGISQuery, write_mbtiles
-from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError, UnreadableSourceError
+from airflow_mapbox.export.errors import (
+    AttributeNameError,
+    AttributeValueError,
+    UnavailableSourceError,
+    UnreadableSourceError,
+)
 from airflow_mapbox.hooks.postgis import postgis_query
 from tests.unit.export.support import features, geometries, streamed
 
@@ -116,7 +121,7 @@ def test_rows_become_features(query: Any) -> None:
     assert properties["ratio"] == pytest.approx(1 / 7)
     assert properties["price"] == 0.01
     assert properties["seen"].endswith("+00:00")
-    assert (properties["pair"], properties["took"]) == ("{1,2}", "01:00:00")
+    assert (properties["pair"], properties["took"]) == ("[1,2]", 3600)
     assert properties["doc"] == '{"n": 1}'
     ids = [feature["properties"]["id"] for feature in document["features"]]
     assert ids == [n for n in range(1, ROWS + 1) if n % 10]
@@ -141,10 +146,10 @@ def test_the_cursor_is_the_servers_and_memory_a_batchs(query: Any, server: dict[
     for _ in range(3):
         next(stream)
     with psycopg.connect(**server) as other:
-        (busy,) = other.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND pid <> pg_backend_pid()"
-        ).fetchone() or (0,)
-    assert busy == 1
+        said = other.execute(
+            "SELECT query FROM pg_stat_activity WHERE state = 'idle in transaction' AND pid <> pg_backend_pid()"
+        ).fetchall()
+    assert [query.split()[0] for (query,) in said] == ["FETCH"]
     stream.close()
     with psycopg.connect(**server) as other:
         for _ in range(100):
@@ -155,6 +160,80 @@ def test_the_cursor_is_the_servers_and_memory_a_batchs(query: Any, server: dict[
                 break
             time.sleep(0.05)
     assert left == 0
+
+
+def test_rows_of_several_reference_systems_are_refused(query: Any) -> None:
+    srid = "CASE WHEN n < 1500 THEN 4326 ELSE %s END"
+    mixed = f"SELECT ST_SetSRID(ST_Point(n, 2), {srid}) AS g FROM generate_series(1, 1500) n"
+
+    with pytest.raises(UnreadableSourceError, match=r"Column 'g'.*SRID 4326, 32633.*ST_Transform\(\"g\", 4326\)"):
+        features(query(mixed % 32633))
+    with pytest.raises(UnreadableSourceError, match=r"SRID none, 4326.*ST_SetSRID"):
+        features(query(mixed % 0), crs=4326)
+
+
+def test_long_numbers_are_exact_and_alike_in_all_batches(query: Any) -> None:
+    """The first batch has a thousand rows; only the second one has long ids and further decimals."""
+    long = "1234567890123456789012345678901234567890"
+    rows = query(
+        f"SELECT n, CASE WHEN n = 1500 THEN {long}.125 ELSE 7 END AS id, CASE n WHEN 1500 THEN 1.75 ELSE 1.5 END AS x, "
+        f"CASE n WHEN 1500 THEN {long} ELSE n END::numeric(50, 2) AS wide, 'NaN'::numeric AS nothing, "
+        "ST_SetSRID(ST_Point(0, 0), 4326) AS g FROM generate_series(1, 1500) n ORDER BY n"
+    )
+
+    found = [feature["properties"] for feature in features(rows, as_text=["x"])]
+
+    assert {row["id"] for row in found} == {"7", f"{long}.125"}
+    assert {row["x"] for row in found} == {"1.5", "1.75"}
+    assert (found[0]["wide"], found[-1]["wide"]) == ("1.00", f"{long}.00")
+    assert {row["nothing"] for row in found} == {None}
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("ARRAY['a', NULL, '\"b\"']", '["a",null,"\\"b\\""]'),
+        ("ARRAY[[1, 2], [3, 4]]", "[[1,2],[3,4]]"),
+        ("ROW(1, 'x')", '{"f1":1,"f2":"x"}'),
+        ("NULL::int[]", None),
+        ("interval '1 day 00:00:00.5'", 86400.5),
+        ("NULL::interval", None),
+        ("'[1,3)'::int4range", "[1,3)"),
+        ("'00000000-0000-0000-0000-000000000001'::uuid", "00000000-0000-0000-0000-000000000001"),
+    ],
+)
+def test_values_are_written_as_of_other_sources(query: Any, value: str, written: object) -> None:
+    (only,) = features(query(f"SELECT {value} AS v, ST_SetSRID(ST_Point(0, 0), 4326) AS g"))
+
+    assert only["properties"] == {"v": written}
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["", ";", "; -- the last; one", " -- all of them", ";; /* one; two */ ;\n", " /* a */ -- b\n; -- 'c"],
+)
+@pytest.mark.parametrize("text", ["'; -- '", "E'\\'; --'", "$$; -- '$$", "$a$; $$ --$a$", '"; --"'])
+def test_what_follows_a_query_is_no_part_of_it(query: Any, text: str, end: str) -> None:
+    value = "1" if text.startswith('"') else text
+    named = text if text.startswith('"') else "v"
+
+    (only,) = features(query(f"SELECT ST_SetSRID(ST_Point(0, 0), 4326) AS g, {value} AS {named}{end}"))
+
+    assert len(only["properties"]) == 1
+
+
+def test_a_server_that_does_not_answer_may_answer_later(query: Any) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    unreachable = PostGISQuery("SELECT 1", lambda: psycopg.connect(host="127.0.0.1", port=port, user="nobody"))
+
+    with pytest.raises(UnavailableSourceError, match=r"did not answer.*refused.*Check the connection") as refused:
+        features(unreachable)
+    with pytest.raises(UnavailableSourceError, match="terminating connection"):
+        features(query("SELECT pg_terminate_backend(pg_backend_pid()), ST_Point(0, 0) AS g"))
+    assert refused.value.retryable
+    assert not UnreadableSourceError.retryable
 
 
 def test_integers_past_53_bits_make_their_column_text(query: Any) -> None:

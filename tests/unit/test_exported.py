@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
+import json
+import os
 import re
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +17,11 @@ from typing import Any
 import geopandas
 import pytest
 import shapely
+from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_mapbox.exceptions import MapboxTaskError, airflow_errors
 from airflow_mapbox.export import ExportError, stream_geojson, write_auto, write_geojson, write_mbtiles
+from airflow_mapbox.export.errors import UnavailableSourceError, UnreadableSourceError
 from airflow_mapbox.export.formats import TILE_KEYWORDS, GeoJSONKeywords
 from airflow_mapbox.exported import exported
 from airflow_mapbox.preflight import check_source
@@ -108,6 +115,46 @@ def test_the_fingerprint_is_of_the_file_and_of_what_is_made_of_it(parquet: Path)
     assert exported(frame(), "geojson", name="points").fingerprint == {}
 
 
+@pytest.mark.parametrize("ending", [".dbf", ".shx", ".prj", ".cpg"])
+def test_the_fingerprint_is_of_all_files_of_a_shapefile(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "points.shp"
+    frame().to_file(path)
+    source = exported(path, "geojson", name="points")
+    before = source.fingerprint
+    os.utime(path.with_suffix(ending), ns=(1, 1))
+
+    assert source.has_changed()
+    assert exported(path, "geojson", name="points").fingerprint != before
+
+
+def test_the_fingerprint_is_of_what_a_geopackage_has_in_its_log(tmp_path: Path) -> None:
+    path = tmp_path / "points.gpkg"
+    frame().to_file(path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        source = exported(path, "geojson", name="points")
+        assert json.loads(source.open().read())["features"][0]["properties"] == {"n": 0}
+        assert not source.has_changed()
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("CREATE TABLE another (n)")
+        db.commit()
+
+        assert source.has_changed()
+
+
+@pytest.mark.parametrize("ending", [".csvt", ".prj"])
+def test_the_fingerprint_is_of_what_says_how_to_read_a_csv(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("lon,lat\n1,2\n")
+    source = exported(path, "geojson", name="points")
+    before = source.fingerprint
+    path.with_suffix(ending).write_text("something else")
+
+    assert source.has_changed()
+    path.with_suffix(ending).unlink()
+    assert exported(path, "geojson", name="points").fingerprint == before
+
+
 def test_a_file_that_is_not_there_is_said_before_anything_is_read(tmp_path: Path) -> None:
     source = exported(tmp_path / "gone.parquet", "auto", name="points")
 
@@ -141,6 +188,20 @@ def test_the_options_are_those_of_the_functions() -> None:
         assert (set(inspect.signature(function).parameters) - {"source", file, "keywords"}) | set(
             GeoJSONKeywords.__annotations__
         ) == known
+
+
+@pytest.mark.parametrize("format", ["geojson", "mbtiles"])
+@pytest.mark.parametrize(("error", "retried"), [(UnavailableSourceError, True), (UnreadableSourceError, False)])
+def test_an_export_that_may_do_better_later_is_retried(
+    format: Any, error: type[ExportError], retried: bool, temporary: Path
+) -> None:
+    def frames() -> Iterator[geopandas.GeoDataFrame]:
+        yield frame()
+        raise error("the warehouse is closed")
+
+    with pytest.raises(MapboxTaskError, match="the warehouse is closed") as failed, airflow_errors():
+        exported(frames, format, name="points").open().read()
+    assert isinstance(failed.value, AirflowFailException) != retried
 
 
 def test_a_function_that_returns_nothing_is_told_so() -> None:

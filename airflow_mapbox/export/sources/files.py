@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -10,12 +11,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, runtime_checkable
+from typing import IO, Any, Protocol, cast, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
-from airflow_mapbox.export.errors import UnreadableSourceError
+from airflow_mapbox.export.errors import UnavailableSourceError, UnreadableSourceError
 from airflow_mapbox.uploads.address import refuse_secrets
 
+# Errors that another try would meet again; every other one of a store may be the network's.
+_LASTING = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    ImportError,
+    ValueError,
+    TypeError,
+)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -65,7 +76,8 @@ def find_file(source: str | os.PathLike[str] | OpenablePath) -> SourceFile:
     Find a file.
 
     :param source: a local path, a URL that fsspec knows, or an object with ``open``.
-    :raises UnreadableSourceError: where it does not exist.
+    :raises UnreadableSourceError: where it does not exist, and from its ``open`` where it cannot be opened.
+    :raises UnavailableSourceError: from its ``open`` where the store does not answer.
     :raises ConfigurationError: where a URL carries a secret.
     """
     if isinstance(source, str):
@@ -93,11 +105,59 @@ def _url(url: str) -> SourceFile:
 
 
 def _opened(name: str, opener: Callable[[], Any]) -> IO[bytes]:
+    with _named(name, "opened"):
+        return cast("IO[bytes]", _Stream(opener(), name))
+
+
+class _Stream(io.RawIOBase):
+    """
+    The bytes of a remote source, whose errors name it.
+
+    :param stream: the store's own; it is closed with this one.
+    :param name: of the source, for messages.
+    """
+
+    def __init__(self, stream: IO[bytes], name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        with _named(self._name, "read"):
+            return self._stream.read(size)
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        with _named(self._name, "read"):
+            return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+@contextmanager
+def _named(name: str, done: str) -> Iterator[None]:
+    """Say which source failed, and whether it may do better later: every store has a tree of errors of its own."""
     try:
-        stream: IO[bytes] = opener()
+        yield
     except Exception as error:
-        # Every store has a tree of errors of its own.
-        problem = f"{type(error).__name__}: {error}".splitlines()[0]
+        problem = (f"{type(error).__name__}: {error}".rstrip(": ").splitlines() or [""])[0]
+        kind = UnreadableSourceError if isinstance(error, _LASTING) else UnavailableSourceError
     else:
-        return stream
-    raise UnreadableSourceError(f"The source {name} cannot be opened ({problem}). Check its name and the connection.")
+        return
+    raise kind(f"The source {name} cannot be {done} ({problem}). Check its name and the connection.")

@@ -14,12 +14,14 @@ from pyproj.exceptions import CRSError
 
 from airflow_mapbox.export.attributes import EXACT, columns_by_name, large_integers, may_be_large
 from airflow_mapbox.export.batch import Batch
-from airflow_mapbox.export.errors import UnreadableSourceError
+from airflow_mapbox.export.errors import ExportError, UnreadableSourceError
 from airflow_mapbox.export.shapes import KINDS, Kind
 from airflow_mapbox.export.sources.files import SourceFile
 from airflow_mapbox.export.sources.selection import Selection
 
 BATCH_BYTES = 8 << 20  # uncompressed, of a file that is read from start to end
+_FIRST_ROWS = 256  # to see how large they are
+_MOST_ROWS = 65_536  # since the next ones may be larger
 _LOCAL_BUFFER, _REMOTE_BUFFER = 1 << 20, 8 << 20  # bytes a read: a request to object storage costs tens of milliseconds
 
 _SUFFIXES = (".parquet", ".geoparquet", ".pq")
@@ -70,7 +72,7 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) ->
     columns_by_name((name, pa.nulls(0)) for name in names)  # before Arrow cannot tell two columns apart
     with _named(file):
         as_text = frozenset(name for name in names if _is_large(parquet, name))
-        read = parquet.iter_batches(_rows(parquet), columns=[*names, geometry.name], use_threads=False)
+    read = _record_batches(parquet, [*names, geometry.name])
     first = 0
     while True:
         # Not around the yield as well: what is raised there is not of this file.
@@ -89,10 +91,47 @@ def _next(read: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
     return next(read, None)
 
 
+def _record_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """
+    Read pages, as many rows at a time as fit into :data:`BATCH_BYTES`.
+
+    How many those are only what was read tells: a text of a dictionary is in the file once, and in memory in each row.
+    A reader keeps its number of rows, so another one goes on where it turns out to be wrong: once for more of them, and
+    each time for at most half.
+    """
+    most = _rows(parquet)
+    done, rows = 0, min(most, _FIRST_ROWS)
+    again = True
+    while again:
+        again = False
+        for found in _from(parquet, columns, done, rows):
+            yield found
+            fitting = max(1, min(most, BATCH_BYTES * len(found) // max(found.nbytes, 1)))
+            again = fitting <= rows // 2 or (done == 0 and fitting > rows)
+            done += len(found)
+            if again:
+                rows = fitting
+                break
+
+
+def _from(parquet: pq.ParquetFile, columns: list[str], first: int, rows: int) -> Iterator[pa.RecordBatch]:
+    """Read from a row on."""
+    group = 0
+    while group < parquet.num_row_groups and first >= parquet.metadata.row_group(group).num_rows:
+        first -= parquet.metadata.row_group(group).num_rows
+        group += 1
+    groups = list(range(group, parquet.num_row_groups))
+    for found in parquet.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False):
+        if first < len(found):
+            yield found.slice(first) if first else found
+        first = max(first - len(found), 0)
+
+
 def _rows(parquet: pq.ParquetFile) -> int:
+    """Give the rows of a batch as the file has them: encoded, without what each page and dictionary repeats."""
     metadata = parquet.metadata
     size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-    return max(1, BATCH_BYTES * max(int(metadata.num_rows), 1) // max(int(size), 1))
+    return max(1, min(_MOST_ROWS, BATCH_BYTES * max(int(metadata.num_rows), 1) // max(int(size), 1)))
 
 
 def _is_large(parquet: pq.ParquetFile, name: str) -> bool:
@@ -117,6 +156,8 @@ def _named(file: SourceFile) -> Iterator[None]:
     problem = None
     try:
         yield
+    except ExportError:
+        raise  # of the stream
     except (pa.ArrowException, OSError, ValueError) as error:
         problem = (str(error).splitlines() or [type(error).__name__])[0]
     if problem is not None:

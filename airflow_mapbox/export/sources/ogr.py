@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
+import mmap
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyogrio
 from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError, GeometryError
 from pyogrio.util import vsi_path
 from pyproj import CRS
 
-from airflow_mapbox.export.attributes import columns_by_name, large_integers
+from airflow_mapbox.export.attributes import EXACT, columns_by_name, large_integers
 from airflow_mapbox.export.batch import Batch
-from airflow_mapbox.export.errors import UnreadableSourceError
+from airflow_mapbox.export.errors import AttributeValueError, ExportError, UnreadableSourceError
 from airflow_mapbox.export.sources.files import SourceFile
 from airflow_mapbox.export.sources.selection import Selection
 
@@ -28,6 +32,16 @@ _MOST_ROWS = 65_536
 
 # As Mapbox recognises columns of CSV (preflight/formats.py).
 _CSV_X, _CSV_Y, _CSV_GEOMETRY = "x,lon,lng,long,*longitude*", "y,lat,*latitude*", "wkt,geojson,*geom*"
+
+# Drivers whose files have one layer; of others it costs little to look how many there are.
+_ONE_LAYER = ("CSV", "FlatGeobuf", "GeoJSON", "GeoJSONSeq")
+# GeoPackage's own names for systems that nobody knows (its specification, section 1.1.2.1.2), and GDAL's.
+_UNDEFINED = re.compile(r"undefined .*SRS", re.IGNORECASE)
+
+# Numbers are text in these: what has no place in 64 bits becomes the largest that has one, or a float.
+_TEXTUAL = ("CSV", "GeoJSON", "GeoJSONSeq", "GML", "GPX", "KML", "LIBKML", "MapInfo File", "ODS", "TopoJSON", "XLSX")
+_LEAST, _MOST = -(2**63), 2**63 - 1
+_LONG_NUMBER = re.compile(rb":\s*-?[1-9][0-9]{18,}\s*[,}]")
 
 _ERRORS = (
     DataLayerError,
@@ -51,24 +65,24 @@ def read_ogr(file: SourceFile, selection: Selection) -> Iterator[Batch]:
     :raises UnreadableSourceError: where GDAL cannot read it, or there is no geometry.
     """
     with ExitStack() as stack:
-        layer = _Layer(file.name, stack.enter_context(file.local()), selection, _options(file, selection))
+        path = stack.enter_context(file.local())
+        layer = _Layer(file.name, path, selection, _options(file, path, selection))
         with _named(file.name, selection):
             info = layer.info()
+            if (only := layer.only(info["driver"])) is not layer:
+                layer, info = only, only.info()
         names = selection.chosen(map(str, info["fields"]))
         if info["geometry_type"] is None:
             raise UnreadableSourceError(
                 f"{file.name} has no geometry. Name its columns of coordinates with x= and y=, or another layer with "
                 "layer=…"
             )
+        numbers = _numbers(layer, info, names)
+        if numbers.lossy:
+            layer = layer.with_text(info["driver"], numbers.lossy)
         if _may_be_curved(info["geometry_type"]):
             layer = stack.enter_context(_linear(layer))
-        wide = [
-            name
-            for name, kind in zip(map(str, info["fields"]), info["ogr_types"], strict=True)
-            if kind == "OFTInteger64" and name in names
-        ]
-        as_text = frozenset(_large(layer, wide)) if wide else frozenset()
-        yield from _batches(layer, names, as_text, _rows(file, info))
+        yield from _batches(layer, names, numbers, _rows(file, info))
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,33 @@ class _Layer:
     def info(self) -> dict[str, Any]:
         return dict(pyogrio.read_info(self.path, layer=self.selection.layer, **self.options))
 
+    def only(self, driver: str) -> _Layer:
+        """Choose the layer, where nobody did and only one has features."""
+        if self.selection.layer is not None or driver in _ONE_LAYER:
+            return self
+        found = [str(name) for name, kind in pyogrio.list_layers(self.path) if kind is not None]
+        if len(found) > 1:
+            found = [
+                name for name in found if pyogrio.read_info(self.path, layer=name, force_feature_count=True)["features"]
+            ]
+        if len(found) > 1:
+            raise UnreadableSourceError(
+                f"{self.name} has several layers: {', '.join(found)}. Name the one to export with layer=…, or give "
+                "each as a source layer of its own to write_mbtiles."
+            )
+        return replace(self, selection=replace(self.selection, layer=found[0])) if found else self
+
+    def with_text(self, driver: str, names: Iterable[str]) -> _Layer:
+        """Have columns read as text, which only CSV gives as it stands in the file."""
+        if driver != "CSV":
+            raise AttributeValueError(
+                f"{self.name} has whole numbers beyond 64 bits in column {', '.join(map(repr, sorted(names)))}, which "
+                "GDAL does not read exactly. Have the task that writes the file put them in quotation marks."
+            )
+        fields = [{"name": name, "type": "String"} for name in sorted(names)]
+        schema = {"layers": [{"name": "*", "schemaType": "Patch", "fields": fields}]}
+        return replace(self, options=self.options | {"OGR_SCHEMA": json.dumps(schema)})
+
     @contextmanager
     def open(self, columns: list[str], *, rows: int, geometry: bool) -> Iterator[tuple[dict[str, Any], Any]]:
         with pyogrio.open_arrow(
@@ -108,11 +149,11 @@ class _Layer:
             yield opened
 
 
-def _batches(layer: _Layer, names: list[str], as_text: frozenset[str], rows: int) -> Iterator[Batch]:
+def _batches(layer: _Layer, names: list[str], numbers: _Numbers, rows: int) -> Iterator[Batch]:
     with ExitStack() as stack:
         with _named(layer.name, layer.selection):
             meta, reader = stack.enter_context(layer.open(names, rows=rows, geometry=True))
-        crs = None if meta["crs"] is None else CRS.from_user_input(meta["crs"])
+        crs = _system(meta["crs"])
         geometry = meta["geometry_name"] or "wkb_geometry"
         first = 0
         while True:
@@ -123,24 +164,86 @@ def _batches(layer: _Layer, names: list[str], as_text: frozenset[str], rows: int
             column = found.column(geometry)
             column = column.storage if isinstance(column, pa.ExtensionArray) else column
             columns = columns_by_name((name, found.column(name)) for name in names)
-            yield Batch(column, columns, crs, layer.name, first, as_text=as_text)
+            columns |= {name: _spelled(columns[name]) for name in numbers.lossy}
+            yield Batch(column, columns, crs, layer.name, first, as_text=numbers.large)
             first += len(found)
 
 
-def _large(layer: _Layer, names: list[str]) -> set[str]:
+def _system(text: str | None) -> CRS | None:
+    crs = None if text is None else CRS.from_user_input(text)
+    return None if crs is None or _UNDEFINED.fullmatch(crs.name) else crs
+
+
+@dataclass
+class _Numbers:
+    """
+    Columns that have integers past 2^53.
+
+    :param large: their names.
+    :param lossy: of those, the ones that GDAL reads as other numbers.
+    """
+
+    large: frozenset[str] = frozenset()
+    lossy: frozenset[str] = frozenset()
+
+
+def _numbers(layer: _Layer, info: dict[str, Any], names: list[str]) -> _Numbers:
     """Find columns that have integers past 2^53, by reading them without their geometries."""
+    textual = info["driver"] in _TEXTUAL
+    kinds = {"OFTInteger64"} | ({"OFTReal"} if "JSON" in info["driver"] and _may_be_long(layer.path) else set())
+    fields = zip(map(str, info["fields"]), info["ogr_types"], strict=True)
+    wide = [name for name, kind in fields if kind in kinds and name in names]
+    if not wide:
+        return _Numbers()
     large: set[str] = set()
-    with _named(layer.name, layer.selection), layer.open(names, rows=_MOST_ROWS, geometry=False) as (_, reader):
+    lossy: set[str] = set()
+    fractions: set[str] = set()
+    with _named(layer.name, layer.selection), layer.open(wide, rows=_MOST_ROWS, geometry=False) as (_, reader):
         for found in reader:
-            large |= {name for name in names if name not in large and large_integers(found.column(name))}
-    return large
+            for name in wide:
+                column = found.column(name)
+                least, most = (value.as_py() for value in pc.min_max(column).values())
+                if pa.types.is_floating(column.type):
+                    if not pc.all(pc.equal(pc.floor(column), column)).as_py():
+                        fractions.add(name)
+                    if least is not None and max(-least, most) > EXACT:
+                        lossy.add(name)
+                elif large_integers(column):
+                    large.add(name)
+                    if textual and (least == _LEAST or most == _MOST):
+                        lossy.add(name)
+    lossy -= fractions
+    return _Numbers(frozenset(large | lossy), frozenset(lossy))
 
 
-def _options(file: SourceFile, selection: Selection) -> dict[str, str]:
+def _may_be_long(path: Path) -> bool:
+    """Say whether a text of JSON may have a whole number beyond 64 bits, which makes its column one of floats."""
+    if path.suffix.lower() not in (".geojson", ".json", ".geojsonl", ".geojsons", ".ndjson", ".topojson"):
+        return True  # an archive, as it may be
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return _LONG_NUMBER.search(text) is not None
+
+
+def _spelled(column: pa.Array) -> pa.Array:
+    """Give numbers as they stand in a CSV, whose empty fields are no text."""
+    trimmed = pc.utf8_trim_whitespace(column)
+    return pc.if_else(pc.equal(trimmed, ""), None, trimmed)
+
+
+def _options(file: SourceFile, path: Path, selection: Selection) -> dict[str, str]:
     """Tell GDAL's driver for CSV which columns are coordinates, and to look at all of them before it names types."""
     if file.suffix not in (".csv", ".tsv"):
         selection.only("layer", "where", "columns", "bbox", of=f"{file.suffix or 'such'} files")
         return {}
+    with _named(file.name, selection):
+        header = list(map(str, pyogrio.read_info(path)["fields"]))
+    candidates = {
+        name: [chosen] if chosen else _matching(header, usual)
+        for name, chosen, usual in (("x", selection.x, _CSV_X), ("y", selection.y, _CSV_Y))
+    }
+    if any(len(found) > 1 for found in candidates.values()):
+        listed = " and ".join(f"{name}= is one of {', '.join(found)}" for name, found in candidates.items())
+        raise UnreadableSourceError(f"{file.name} has several columns that may be coordinates: say which: {listed}.")
     return {
         "X_POSSIBLE_NAMES": selection.x or _CSV_X,
         "Y_POSSIBLE_NAMES": selection.y or _CSV_Y,
@@ -149,6 +252,10 @@ def _options(file: SourceFile, selection: Selection) -> dict[str, str]:
         "AUTODETECT_TYPE": "YES",
         "AUTODETECT_SIZE_LIMIT": "0",
     }
+
+
+def _matching(names: list[str], patterns: str) -> list[str]:
+    return [name for name in names if any(fnmatch.fnmatch(name.lower(), usual) for usual in patterns.split(","))]
 
 
 def _rows(file: SourceFile, info: dict[str, Any]) -> int:
@@ -199,7 +306,7 @@ def _named(name: str, selection: Selection) -> Iterator[None]:
     problem = None
     try:
         yield
-    except UnreadableSourceError:
+    except ExportError:
         raise
     except _ERRORS as error:
         # What GDAL would help with is its own command line.

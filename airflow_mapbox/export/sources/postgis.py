@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pyarrow as pa
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from airflow_mapbox.export.attributes import EXACT, columns_by_name
-from airflow_mapbox.export.batch import Batch
-from airflow_mapbox.export.errors import UnreadableSourceError
+from airflow_mapbox.export.attributes import EXACT, Column, columns_by_name
+from airflow_mapbox.export.batch import Batch, column_bytes
+from airflow_mapbox.export.errors import UnavailableSourceError, UnreadableSourceError
 from airflow_mapbox.export.sources.selection import Selection
 
 if TYPE_CHECKING:
@@ -39,8 +41,19 @@ _TYPES = {
     1114: pa.timestamp("us"),
     1184: pa.timestamp("us", "UTC"),
 }
-_INT8, _NUMERIC, _BYTEA = 20, 1700, 17
+_INT8, _NUMERIC, _BYTEA, _INTERVAL, _RECORD = 20, 1700, 17, 1186, 2249
 _GEOMETRIES = ("geometry", "geography")
+_NESTED = ("A", "C")  # arrays and records (pg_type.typcategory)
+_MOST_DIGITS = 76  # of Arrow's widest decimal
+_NO_SRID = 0
+
+# What a query is made up of (PostgreSQL's manual, "Lexical Structure"): comments, the ends of statements, and the rest,
+# in whose quotation marks either may stand.
+_SQL = re.compile(
+    r"""(?P<void>\s+|;|--[^\n]*|/\*.*?\*/)"""
+    r"""|[eE]'(?:[^'\\]|\\.|'')*'|'[^']*'|"[^"]*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|\w+|.""",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,8 @@ def read_postgis(query: PostGISQuery, selection: Selection) -> Iterator[Batch]:
     :param query: what to read.
     :param selection: of its columns.
     :return: batches of about eight megabytes.
-    :raises UnreadableSourceError: where the database refuses, or there is no geometry.
+    :raises UnreadableSourceError: where the database refuses, there is no geometry, or more than one reference system.
+    :raises UnavailableSourceError: where it cannot be reached, or broke off.
     """
     selection.only("columns", of="a query: put it into the SQL")
     with _named(), query.connect() as connection:
@@ -80,13 +94,18 @@ class _Reader:
     def __init__(self, connection: Any, query: PostGISQuery, selection: Selection) -> None:
         self._connection = connection
         self._query = query
-        self._inner = query.sql.strip().rstrip(";")
+        self._systems: dict[int, CRS | None] = {}
+        # On lines of its own, since the last one may end in a comment.
+        self._from = f"FROM (\n{_statement(query.sql)}\n) AS q"
         columns = self._describe()
-        geometries = [name for name, kind in columns if kind in self._geometry_types()]
+        columns_by_name((column.name, pa.nulls(0)) for column in columns)
+        kinds = {column.type_code for column in columns}
+        shapes = self._types("typname = ANY(%s)", kinds, _GEOMETRIES)
+        geometries = [column.name for column in columns if column.type_code in shapes]
         self._geometry = self._chosen_geometry(geometries)
-        attributes = {name: kind for name, kind in columns if name not in geometries}
-        columns_by_name((name, pa.nulls(0)) for name, _ in columns)
+        attributes = {column.name: column for column in columns if column.name not in geometries}
         self._columns = {name: attributes[name] for name in selection.chosen(attributes)}
+        self._nested = self._types("typcategory = ANY(%s)", kinds, _NESTED) | {_RECORD}
 
     def batches(self) -> Iterator[Batch]:
         as_text = frozenset(self._large())
@@ -94,31 +113,38 @@ class _Reader:
         geometry = f"CASE WHEN ST_HasArc({_name(self._geometry)}::geometry) " + (
             f"THEN ST_CurveToLine({_name(self._geometry)}::geometry) ELSE {_name(self._geometry)}::geometry END"
         )
-        sql = f"SELECT {', '.join([*selected, f'ST_AsEWKB({geometry})'])} FROM ({self._inner}) AS q"  # noqa: S608
+        sql = f"SELECT {', '.join([*selected, f'ST_AsEWKB({geometry})'])} {self._from}"
         with self._connection.cursor(name=_CURSOR, binary=True) as cursor:
             cursor.execute(sql, self._query.parameters)
-            first, rows, crs = 0, _FIRST_ROWS, None
+            first, rows, srids = 0, _FIRST_ROWS, set[int]()
             while found := cursor.fetchmany(rows):
                 *values, shapes = zip(*found, strict=True)
-                column = pa.array([None if shape is None else bytes(shape) for shape in shapes], pa.binary())
-                crs = crs or self._crs(shapes)
-                arrays = {
-                    name: self._array(kind, value)
-                    for (name, kind), value in zip(self._columns.items(), values, strict=True)
+                geometry = pa.array(shapes, pa.binary())
+                srids |= _srids(shapes)
+                if len(srids) > 1:
+                    raise self._mixed(srids)
+                columns = {
+                    name: _column(column, value)
+                    for (name, column), value in zip(self._columns.items(), values, strict=True)
                 }
-                yield Batch(column, arrays, crs, "The query", first, as_text=as_text)
+                crs = self._crs(min(srids, default=_NO_SRID))
+                yield Batch(geometry, columns, crs, "The query", first, as_text=as_text)
                 first += len(found)
-                size = column.nbytes + sum(array.nbytes for array in arrays.values())
+                size = geometry.nbytes + sum(map(column_bytes, columns.values()))
                 rows = max(1, min(_MOST_ROWS, _BATCH_BYTES * len(found) // max(size, 1)))
 
-    def _describe(self) -> list[tuple[str, int]]:
+    def _describe(self) -> list[psycopg.Column]:
         with self._connection.cursor() as cursor:
-            cursor.execute(f"SELECT * FROM ({self._inner}) AS q LIMIT 0", self._query.parameters)  # noqa: S608
-            return [(column.name, column.type_code) for column in cursor.description]
+            cursor.execute(f"SELECT * {self._from} LIMIT 0", self._query.parameters)
+            return list(cursor.description)
 
-    def _geometry_types(self) -> set[int]:
+    def _types(self, condition: str, kinds: set[int], values: Sequence[str]) -> set[int]:
+        """Choose those of some types, by number, to which a condition applies."""
         with self._connection.cursor() as cursor:
-            cursor.execute("SELECT oid FROM pg_type WHERE typname = ANY(%s)", [list(_GEOMETRIES)])
+            cursor.execute(
+                f"SELECT oid FROM pg_type WHERE oid = ANY(%s) AND {condition}",  # noqa: S608
+                [list(kinds), list(values)],
+            )
             return {number for (number,) in cursor.fetchall()}
 
     def _chosen_geometry(self, geometries: list[str]) -> str:
@@ -134,33 +160,37 @@ class _Reader:
         )
 
     def _value(self, name: str) -> str:
-        kind = self._columns[name]
-        whole = kind in _TYPES or kind in (_NUMERIC, _BYTEA)
-        return f"q.{_name(name)}" if whole else f"q.{_name(name)}::text"
-
-    def _array(self, kind: int, values: tuple[Any, ...]) -> pa.Array:
-        if kind == _NUMERIC:
-            return _numeric(values)
-        return pa.array(values, _TYPES.get(kind, pa.binary() if kind == _BYTEA else pa.string()))
+        kind, value = self._columns[name].type_code, f"q.{_name(name)}"
+        if kind in _TYPES or kind in (_NUMERIC, _BYTEA):
+            return value
+        if kind == _INTERVAL:
+            return f"extract(epoch FROM {value})::float8"
+        return f"to_json({value})::text" if kind in self._nested else f"{value}::text"
 
     def _large(self) -> set[str]:
         """Have the database find columns with whole numbers past 2^53: it need not send them for that."""
-        wide = [name for name, kind in self._columns.items() if kind in (_INT8, _NUMERIC)]
+        wide = [name for name, column in self._columns.items() if column.type_code in (_INT8, _NUMERIC)]
         if not wide:
             return set()
-        tests = ", ".join(f"coalesce(max(abs(q.{_name(name)}::numeric)) > {EXACT}, false)" for name in wide)
+        tests = ", ".join(f"coalesce(bool_or({_is_large(f'q.{_name(name)}::numeric')}), false)" for name in wide)
         with self._connection.cursor() as cursor:
-            cursor.execute(f"SELECT {tests} FROM ({self._inner}) AS q", self._query.parameters)  # noqa: S608
+            cursor.execute(f"SELECT {tests} {self._from}", self._query.parameters)
             return {name for name, large in zip(wide, cursor.fetchone(), strict=True) if large}
 
-    def _crs(self, shapes: Sequence[Any]) -> CRS | None:
-        """Give the reference system of the first geometry that has one (the SRID of its EWKB)."""
-        for shape in shapes:
-            head = b"" if shape is None else bytes(shape[:9])
-            order: Any = "little" if head[:1] == b"\x01" else "big"
-            if len(head) == 9 and int.from_bytes(head[1:5], order) & 0x20000000:
-                return self._known(int.from_bytes(head[5:9], order))
-        return None
+    def _mixed(self, srids: set[int]) -> UnreadableSourceError:
+        found = ", ".join(str(srid) if srid else "none" for srid in sorted(srids))
+        geometry = _name(self._geometry)
+        return UnreadableSourceError(
+            f"Column {self._geometry!r} of the query has geometries of more than one reference system (SRID {found}). "
+            f"Bring them into one: ST_Transform({geometry}, 4326), after ST_SetSRID({geometry}, …) for what has none."
+        )
+
+    def _crs(self, srid: int) -> CRS | None:
+        if srid == _NO_SRID:
+            return None
+        if srid not in self._systems:
+            self._systems[srid] = self._known(srid)
+        return self._systems[srid]
 
     def _known(self, srid: int) -> CRS | None:
         with self._connection.cursor() as cursor:
@@ -174,16 +204,50 @@ class _Reader:
         return None
 
 
-def _numeric(values: Sequence[Any]) -> pa.Array:
-    present = [value for value in values if value is not None and value.is_finite()]
-    if not present:
-        return pa.nulls(len(values))
-    scale = max(max(-value.as_tuple().exponent, 0) for value in present)
-    digits = max(len(value.as_tuple().digits) + max(value.as_tuple().exponent, 0) for value in present)
-    kept = [value if value is not None and value.is_finite() else None for value in values]
-    if digits + scale > 38:
-        return pa.array([None if value is None else float(value) for value in kept], pa.float64())
-    return pa.array(kept, pa.decimal128(max(digits + scale, 1), scale))
+def _statement(sql: str) -> str:
+    """Leave out what follows the last word of a query: comments, and the semicolon, which no subquery may have."""
+    end = 0
+    for token in _SQL.finditer(sql):
+        if token["void"] is None:
+            end = token.end()
+    return sql[:end]
+
+
+def _is_large(value: str) -> str:
+    # NaN and infinities are the largest numbers there.
+    return f"abs({value}) > {EXACT} AND {value}::text NOT IN ('NaN', 'Infinity', '-Infinity')"
+
+
+def _srids(shapes: Sequence[bytes | None]) -> set[int]:
+    """Say which reference systems geometries are in, by the SRID of their EWKB."""
+    found = set()
+    for head in {shape[:9] for shape in shapes if shape is not None}:
+        order: Any = "little" if head[:1] == b"\x01" else "big"
+        known = int.from_bytes(head[1:5], order) & 0x20000000
+        found.add(int.from_bytes(head[5:9], order) if known else _NO_SRID)
+    return found
+
+
+def _column(column: psycopg.Column, values: Sequence[Any]) -> Column:
+    kind = column.type_code
+    if kind == _NUMERIC:
+        return _decimals(column.precision, column.scale, values)
+    if kind == _INTERVAL:
+        return pa.array(values, pa.float64())
+    return pa.array(values, _TYPES.get(kind, pa.binary() if kind == _BYTEA else pa.string()))
+
+
+def _decimals(precision: int | None, scale: int | None, values: Sequence[Any]) -> Column:
+    """
+    Give numbers of any length exactly.
+
+    Where the query does not say how many digits there are, each stays as it is: of a type made for the numbers of one
+    batch, the same number would be 1.5 in one and 1.50 in the next.
+    """
+    present = [value if value is not None and value.is_finite() else None for value in values]
+    if precision is None or scale is None or not 0 <= scale <= precision <= _MOST_DIGITS:
+        return pd.Series(present, dtype=object)
+    return pa.array(present, (pa.decimal128 if precision <= 38 else pa.decimal256)(precision, scale))
 
 
 def _name(name: str) -> str:
@@ -198,13 +262,19 @@ def _repeatable_read() -> Any:
 
 @contextmanager
 def _named() -> Iterator[None]:
-    """Say that it was the database that failed."""
+    """Say that it was the database that failed, and whether it may answer later."""
     import psycopg
 
-    problem = None
     try:
         yield
+    except psycopg.OperationalError as error:
+        raise UnavailableSourceError(
+            f"PostgreSQL did not answer the query: {_problem(error)}. Check the connection and the server, or try "
+            "again later."
+        ) from None
     except psycopg.Error as error:
-        problem = (str(error).splitlines() or [type(error).__name__])[0]
-    if problem is not None:
-        raise UnreadableSourceError(f"PostgreSQL refused the query: {problem.rstrip('.')}. Try it in psql.")
+        raise UnreadableSourceError(f"PostgreSQL refused the query: {_problem(error)}. Try it in psql.") from None
+
+
+def _problem(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -5,9 +5,11 @@ import gzip
 import json
 import logging
 import os
+import select
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,8 @@ import shapely
 from shapely.geometry import Point, box
 
 from airflow_mapbox.emulator.mbtilescheck import check_mbtiles
-from airflow_mapbox.export import stream_geojson, tippecanoe, write_auto, write_mbtiles
-from airflow_mapbox.export.errors import CoordinatesError, EmptyExportError, TilerError
+from airflow_mapbox.export import stream_geojson, tippecanoe, write_auto, write_geojson, write_mbtiles
+from airflow_mapbox.export.errors import CoordinatesError, EmptyExportError, NoSpaceError, TilerError
 from airflow_mapbox.preflight import check_source
 
 from .support import frame
@@ -90,6 +92,15 @@ def test_a_projected_file_is_read_by_batches_and_tiled(tmp_path: Path) -> None:
     assert report.crs_from == ("EPSG:3035 (ETRS89-extended / LAEA Europe)",)
 
 
+@pytest.mark.parametrize(("chosen", "tier"), [({}, "10m"), ({"maxzoom": 7}, "10m"), ({"maxzoom": 3}, "free")], ids=str)
+def test_a_tier_is_the_ceiling_of_a_maxzoom_and_else_the_maxzoom(
+    tmp_path: Path, chosen: dict[str, int], tier: str
+) -> None:
+    report = write_mbtiles(grid(), tmp_path / "x.mbtiles", tier="10m", **chosen)
+
+    assert (report.maxzoom, report.tier) == (chosen.get("maxzoom", 10), tier)
+
+
 def test_several_layers_each_have_their_features(tmp_path: Path) -> None:
     path = tmp_path / "x.mbtiles"
     layers = {"points": grid(), 'the "boxes"': frame([box(0, 0, 1, 1), None], n=[7, 8])}
@@ -140,6 +151,57 @@ def test_a_source_that_fails_leaves_no_tileset_and_no_process(
     assert not _children()
 
 
+KILLED = """
+import sys, geopandas, numpy, shapely
+from airflow_mapbox.export import write_geojson, write_mbtiles
+
+def frames():
+    yield geopandas.GeoDataFrame(geometry=shapely.points(numpy.linspace(0, 9, 300_000), 0), crs=4326)
+    print("asked", flush=True)
+    sys.stdin.read()
+
+target = sys.argv[1]
+write_mbtiles(frames(), target, maxzoom=3) if target.endswith("mbtiles") else write_geojson(frames(), target)
+"""
+
+
+@pytest.mark.parametrize("name", ["x.mbtiles", "x.geojson"])
+def test_what_is_killed_leaves_no_process_and_the_next_export_removes_its_parts(tmp_path: Path, name: str) -> None:
+    command = [sys.executable, "-c", KILLED, tmp_path / name]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"asked\n"
+        started = [os.pidfd_open(child) for child in _pids(process.pid)]
+        process.kill()
+    try:
+        assert len(started) == (name == "x.mbtiles")
+        for tiler in started:
+            assert select.select([tiler], [], [], 30)[0], "it still runs"
+    finally:
+        for tiler in started:
+            os.close(tiler)
+    assert (parts := list(tmp_path.glob(".*.part*")))
+    assert not [part for part in parts if b"maxzoom" in part.read_bytes()], "half of the data looks like a tileset"
+    assert not (tmp_path / name).exists()
+
+    (write_mbtiles if started else write_geojson)(grid(), tmp_path / name, **({"maxzoom": 3} if started else {}))
+
+    assert [item.name for item in tmp_path.iterdir()] == [name]
+
+
+def test_parts_of_an_export_that_lives_stay(tmp_path: Path) -> None:
+    path = tmp_path / "x.geojson"
+
+    def frames() -> Iterator[geopandas.GeoDataFrame]:
+        yield grid(200_000)
+        write_geojson(grid(20), path)
+        yield grid()
+
+    assert write_geojson(frames(), path).features == 200_400
+    assert [item.name for item in tmp_path.iterdir()] == ["x.geojson"]
+    assert path.stat().st_size > 1_000_000
+
+
 def test_errors_of_the_export_are_its_own(tmp_path: Path) -> None:
     with pytest.raises(CoordinatesError, match="Feature 1 has"):
         write_mbtiles(frame([Point(0, 0), Point(200, 0)]), tmp_path / "x.mbtiles", maxzoom=3)
@@ -164,17 +226,20 @@ def test_features_that_tippecanoe_did_not_read_are_missed(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize(
-    ("script", "match"),
-    [("exit 3", "ended with 3"), ("echo No space left on device >&2; exit 1", "temporary_directory=")],
+    ("script", "match", "retryable"),
+    [("exit 3", "ended with 3", False), ("echo No space left on device >&2; exit 1", "temporary_directory=", True)],
 )
-def test_a_tiler_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, match: str) -> None:
+def test_a_tiler_that_fails_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, match: str, retryable: bool
+) -> None:
     program = tmp_path / "tippecanoe"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setattr(tippecanoe, "find_tippecanoe", lambda: str(program))
 
-    with pytest.raises(TilerError, match=match):
+    with pytest.raises(TilerError, match=match) as failed:
         write_mbtiles(grid(200_000), tmp_path / "x.mbtiles", maxzoom=3)
+    assert failed.value.retryable == retryable
     assert [item.name for item in tmp_path.iterdir()] == ["tippecanoe"]
 
 
@@ -190,21 +255,48 @@ def test_too_little_temporary_space_is_said_before_anything_is_read(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
 
-    with pytest.raises(TilerError, match=r"temporary space.*has 1,000.*temporary_directory="):
+    with pytest.raises(NoSpaceError, match=r"temporary space.*has 1,000.*temporary_directory="):
         write_mbtiles(frames(), tmp_path / "x.mbtiles", maxzoom=3)
     assert not read
+
+
+@pytest.mark.parametrize("chosen", [{"where": "n < 5"}, {"bbox": (-11, 39, -9, 41)}, {"columns": []}, {}], ids=str)
+def test_space_for_what_is_not_read_is_not_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, chosen: dict[str, Any]
+) -> None:
+    grid(text=["x" * 5000] * 400).to_file(tmp_path / "in.gpkg")
+    size, spare = (tmp_path / "in.gpkg").stat().st_size, 256 << 20
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=spare + size // (50 if chosen else 2)))
+
+    write_mbtiles(tmp_path / "in.gpkg", tmp_path / "x.mbtiles", maxzoom=3, **chosen)
+
+    assert "may need more temporary space" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["in.parquet", "in.geojson"])
+def test_a_file_that_cannot_fit_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / name).touch()
+    os.truncate(tmp_path / name, 100 << 30)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5 << 30))
+
+    with pytest.raises(NoSpaceError, match=r"at least .*temporary_directory="):
+        write_mbtiles(tmp_path / name, tmp_path / "x.mbtiles", maxzoom=3)
 
 
 def test_temporary_space_is_watched_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage, looks = shutil.disk_usage(tmp_path), []
     monkeypatch.setattr("airflow_mapbox.export.mbtiles._LOOK", 1 << 20)
     monkeypatch.setattr(
-        shutil, "disk_usage", lambda path: looks.append(1) or usage._replace(free=10**12 if len(looks) < 3 else 1000)
+        shutil, "disk_usage", lambda path: looks.append(1) or usage._replace(free=10**12 if len(looks) < 4 else 1000)
     )
 
     with pytest.raises(TilerError, match="temporary space"):
         write_mbtiles((grid(20_000) for _ in range(100)), tmp_path / "x.mbtiles", maxzoom=3)
-    assert len(looks) == 3
+    assert len(looks) == 4
     assert not list(tmp_path.iterdir())
 
 
@@ -226,9 +318,37 @@ def test_what_is_thinned_out_at_the_maxzoom_is_said(tmp_path: Path) -> None:
 
     report = write_mbtiles(dense, tmp_path / "x.mbtiles", maxzoom=2)
 
-    assert report.incomplete > 0
+    assert report.incomplete == count - len(values(tmp_path / "x.mbtiles", 2, "x", "text")) > 0
     assert report.largest_tile <= 512_000
     assert any("missing in tiles of zoom 2" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("kind", ["polygons", "lines"])
+def test_what_is_smaller_than_a_tiles_unit_is_counted(tmp_path: Path, kind: str) -> None:
+    """A thousandth of a degree is a third of the unit of zoom 5, and 93 units of zoom 13."""
+    x, y = grid().geometry.x.to_numpy(), grid().geometry.y.to_numpy()
+    boxes = shapely.box(x, y, x + 0.001, y + 0.001)
+    small = frame(boxes if kind == "polygons" else shapely.boundary(boxes), n=np.arange(400))
+
+    coarse = write_mbtiles(small, tmp_path / "coarse.mbtiles", minzoom=4, maxzoom=5, name="small")
+    fine = write_mbtiles(small, tmp_path / "fine.mbtiles", minzoom=12, maxzoom=13, name="small")
+
+    there = values(tmp_path / "coarse.mbtiles", 5, "small", "n")
+    assert 0 < coarse.incomplete == 400 - len(there)
+    assert [note for note in coarse.notes if "missing in tiles of zoom 5" in note and "raise maxzoom=" in note]
+    assert values(tmp_path / "fine.mbtiles", 13, "small", "n") == set(range(400))
+    assert (fine.incomplete, fine.notes) == (0, ())
+
+
+def test_small_polygons_that_a_tile_can_show_are_in_it(tmp_path: Path) -> None:
+    """Of less than four square units, which tippecanoe would join to fewer squares of the same area."""
+    x, y = grid().geometry.x.to_numpy(), grid().geometry.y.to_numpy()
+    small = frame(shapely.box(x, y, x + 0.004, y + 0.004), n=np.arange(400))
+
+    report = write_mbtiles(small, tmp_path / "x.mbtiles", minzoom=5, maxzoom=5)
+
+    assert values(tmp_path / "x.mbtiles", 5, "x", "n") == set(range(400))
+    assert report.incomplete == 0
 
 
 def test_progress_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -272,6 +392,13 @@ class TestAuto:
         with pytest.raises(RuntimeError, match="stopped"):
             write_auto(frames(), tmp_path / "places", limit_bytes=100_000, maxzoom=5)
         assert not list(tmp_path.iterdir())
+
+
+def _pids(parent: int) -> list[int]:
+    """The processes that one started."""
+    return [
+        int(pid) for task in Path(f"/proc/{parent}/task").iterdir() for pid in (task / "children").read_text().split()
+    ]
 
 
 def _children() -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 import shapely
 from shapely.geometry import LineString, Point, Polygon, box
 
-from airflow_mapbox.export.errors import AttributeNameError, MissingCrsError, UnreadableSourceError
+from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError, MissingCrsError, UnreadableSourceError
 
 from .support import PRECISION, features, frame, geometries, streamed
 
@@ -202,8 +202,91 @@ class TestIntegersPast53Bits:
         assert {type(feature["properties"]["n"]) for feature in document["features"]} == {int}
         assert any("'id'" in note for note in report.notes)
 
+    @pytest.mark.parametrize("curves", [False, True])
+    @pytest.mark.parametrize(
+        "number", ["12345678901234567890", "-9223372036854775809", "9223372036854775807", "9" * 40], ids=len
+    )
+    def test_those_past_64_bits_are_as_in_the_csv(self, tmp_path: Path, number: str, curves: bool) -> None:
+        path = tmp_path / "x.csv"
+        header, place = ("WKT", "POINT(1 2)") if curves else ("lon,lat", "1,2")
+        path.write_text(f"id,n,{header}\n{number},1,{place}\n5,2,{place}\n,3,{place}\n")
+
+        document, report = streamed(path, crs=4326)
+
+        assert [feature["properties"] for feature in document["features"]] == [
+            {"id": number, "n": 1},
+            {"id": "5", "n": 2},
+            {"id": None, "n": 3},
+        ]
+        assert [note for note in report.notes if "'id'" in note and "written as text" in note]
+
+    @pytest.mark.parametrize("name", ["x.geojson", "x.geojsonl", "x.gml"])
+    def test_those_past_64_bits_are_refused_where_gdal_reads_other_numbers(self, tmp_path: Path, name: str) -> None:
+        path = tmp_path / name
+        long = "12345678901234567890"
+        frame([Point(1, 2), Point(3, 4)], id=[2**60, 5], ratio=[1e20, 0.5], size=[1e20, 1e21]).to_file(path)
+        path.write_text(path.read_text().replace(str(2**60), long))
+        path.with_suffix(".xsd").unlink(missing_ok=True)
+
+        with pytest.raises(AttributeValueError, match=r"beyond 64 bits in column 'id'.*quotation marks"):
+            features(path)
+
+    def test_large_numbers_that_are_none_of_these_stay_as_they_are(self, tmp_path: Path) -> None:
+        long = 2**63 - 1
+        frame([Point(1, 2)], id=[long], size=[1e20]).to_file(tmp_path / "x.gpkg")
+        frame([Point(1, 2)], id=["12345678901234567890"], size=[1e20]).to_file(tmp_path / "x.geojson")
+
+        assert features(tmp_path / "x.gpkg")[0]["properties"] == {"id": str(long), "size": 1e20}
+        assert features(tmp_path / "x.geojson")[0]["properties"] == {"id": "12345678901234567890", "size": 1e20}
+
+
+class TestUndefinedSystems:
+    @pytest.mark.parametrize("srs", [-1, 0])
+    def test_one_of_a_geopackage_is_none(self, tmp_path: Path, srs: int) -> None:
+        path = tmp_path / "x.gpkg"
+        frame([Point(13.4, 52.5)], n=[1]).to_file(path, layer="places")
+        with sqlite3.connect(path) as db:
+            for table in ("gpkg_contents", "gpkg_geometry_columns"):
+                db.execute(f"UPDATE {table} SET srs_id = ?", (srs,))
+
+        with pytest.raises(MissingCrsError, match="crs="):
+            features(path)
+        assert geometries(path, crs=4326) == [Point(13.4, 52.5)]
+
+
+class TestSeveralLayers:
+    def test_are_listed_where_none_is_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.gpkg"
+        SOURCE.to_file(path, layer="plots", driver="GPKG")
+        frame([Point(1, 2)], kind=["tree"]).to_file(path, layer="trees", driver="GPKG")
+
+        with pytest.raises(UnreadableSourceError, match=r"x\.gpkg has several layers: plots, trees.*layer="):
+            features(path)
+
+    def test_that_have_no_features_do_not_count(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.gpkg"
+        SOURCE[:0].to_file(path, layer="none", driver="GPKG")
+        frame([Point(1, 2)], kind=["tree"]).to_file(path, layer="trees", driver="GPKG")
+        (tmp_path / "x.gpx").write_text(
+            '<gpx version="1.1" creator="test" xmlns="http://www.topografix.com/GPX/1/1">'
+            '<wpt lat="52.5" lon="13.4"><name>here</name></wpt></gpx>'
+        )
+
+        assert features(path)[0]["properties"] == {"kind": "tree"}
+        assert features(tmp_path / "x.gpx")[0]["properties"]["name"] == "here"
+
 
 class TestCSV:
+    def test_several_pairs_of_coordinates_are_listed(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.csv"
+        path.write_text("id,x,y,lon,lat\n1,500000,0,15,1\n")
+
+        with pytest.raises(UnreadableSourceError, match=r"x= is one of x, lon and y= is one of y, lat"):
+            features(path, crs=4326)
+        (chosen,) = features(path, crs=4326, x="lon", y="lat")
+        assert chosen["geometry"]["coordinates"] == [15, 1]
+        assert chosen["properties"] == {"id": 1, "x": 500000, "y": 0}
+
     @pytest.mark.parametrize(("x", "y"), [("lon", "lat"), ("X", "Y"), ("Longitude (deg)", "Latitude (deg)")])
     def test_columns_of_coordinates_are_found_by_name_and_are_no_attributes(
         self, tmp_path: Path, x: str, y: str
@@ -262,6 +345,51 @@ def test_object_storage_of_airflow_is_read(tmp_path: Path) -> None:
     for name in ("x.parquet", "x.fgb"):
         assert len(features(ObjectStoragePath(f"file://{tmp_path / name}"))) == ROWS
         assert len(features(f"file://{tmp_path / name}")) == ROWS
+
+
+class TestRemoteFailures:
+    """Whether another try may help, as Airflow's retries want to know."""
+
+    @pytest.mark.parametrize(
+        ("error", "retryable"),
+        [
+            (TimeoutError("no answer"), True),
+            (ConnectionResetError(), True),
+            (type("EndpointConnectionError", (Exception,), {})("of the store's own tree"), True),
+            (FileNotFoundError("no such key"), False),
+            (PermissionError("denied"), False),
+            (ImportError("install s3fs"), False),
+        ],
+        ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+    )
+    @pytest.mark.parametrize("name", ["x.parquet", "x.fgb"])
+    @pytest.mark.parametrize("when", ["opened", "read"])
+    def test_are_told_from_lasting_ones(
+        self, tmp_path: Path, name: str, when: str, error: Exception, retryable: bool
+    ) -> None:
+        path = tmp_path / name
+        SOURCE.to_parquet(path) if path.suffix == ".parquet" else SOURCE.to_file(path)
+
+        class Broken(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                raise error
+
+        class Store(Remote):
+            def open(self, mode: str = "r") -> IO[bytes]:
+                if when == "opened":
+                    raise error
+                return Broken(path.read_bytes())
+
+        with pytest.raises(UnreadableSourceError, match=rf"s3://bucket/{name} cannot be {when}.*connection") as failed:
+            features(Store(path))
+        assert failed.value.retryable == retryable
+
+    def test_a_file_that_is_none_is_no_failure_of_the_network(self, tmp_path: Path) -> None:
+        (tmp_path / "x.parquet").write_bytes(b"PAR1 and nonsense")
+
+        with pytest.raises(UnreadableSourceError, match="cannot be read as GeoParquet") as failed:
+            features(Remote(tmp_path / "x.parquet"))
+        assert not failed.value.retryable
 
 
 def test_a_url_of_any_store_that_fsspec_knows_is_read() -> None:
