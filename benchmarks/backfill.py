@@ -257,7 +257,7 @@ def main() -> int:
         outcomes = {}
         with ThreadPoolExecutor(1) as beside:  # it sleeps nearly all of its time
             allowed = beside.submit(measure_limit, calls, given.window)
-            for kind, window in (("alone", None), ("limited", given.window)):
+            for kind, window in (("limited", given.window), ("alone", None)):
                 with stack_for(folder / f"{name}-{kind}", window=window, deferred=deferred) as stack:
                     outcome = outcomes[kind] = backfill(stack, given.days, at_once=given.at_once)
                 outcome.check(given.days)
