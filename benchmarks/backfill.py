@@ -119,7 +119,7 @@ def stack_for(
     :param airflow_options: further settings.
     """
     limited = ("--rate-limit", str(LIMIT), "--rate-window", f"{window:g}") if window else ("--rate-limit", "0")
-    options = (*limited, "--processing-seconds", f"{processing:g}" if window else "0")
+    options = (*limited, "--workers", "32", "--processing-seconds", f"{processing:g}" if window else "0")
     settings = {"AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": str(deferred), **(airflow_options or {})}
     with Stack(
         folder, emulator_options=options, airflow_options=settings, triggerer=deferred, scheduler=False

@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 account=given.account,
                 token=os.environ.get(TOKEN_VARIABLE) or None,
                 processing_seconds=given.processing_seconds,
+                workers=given.workers,
                 rate_limit=given.rate_limit,
                 rate_window=given.rate_window,
             ),
@@ -71,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         default=defaults.processing_seconds,
         metavar="S",
         help="how long processing takes at least (default %(default)s)",
+    )
+    add(
+        "--workers",
+        type=int,
+        default=defaults.workers,
+        metavar="N",
+        help="uploads processed at the same time (default %(default)s)",
     )
     add(
         "--rate-limit",
