@@ -33,9 +33,8 @@ if TYPE_CHECKING:
     from airflow_mapbox.uploads.watch import Terms
 
 IF_ACTIVE = ("wait", "fail", "skip")
-# Seconds that a rate limit is waited out in the worker slot; a longer one gives it back. To start the task again takes
-# a few seconds of a slot, and in a backfill those that wait would hold all of them.
-LONGEST_THROTTLE_IN_SLOT = 20.0
+# Seconds that a rate limit is waited out in the worker slot; a longer one gives it back.
+LONGEST_THROTTLE_IN_SLOT = 60.0
 
 
 class StageAndCreateUploadOperator(BaseOperator):
