@@ -172,6 +172,7 @@ class _Connector:
         self._conn_id = conn_id
         self._made_of: tuple[Any, ...] | None = None
         self._client: UploadsClient | None = None
+        self._making = asyncio.Lock()
 
     def __str__(self) -> str:
         return f"Connection {self._conn_id}"
@@ -189,8 +190,9 @@ class _Connector:
             raise no_connection(self._conn_id)
         # What the client is made of, and no extra: reading that would call the supervisor from the event loop.
         made_of = tuple(getattr(connection, name) for name in _FIELDS)
-        if self._client is None or made_of != self._made_of:
-            make = partial(client_of, connection, ONE_TRY, timeout=_TIMEOUT)
-            self._client = await asyncio.get_running_loop().run_in_executor(_EXECUTOR, make)
-            self._made_of = made_of
-        return self._client
+        async with self._making:  # once, however many triggers begin together
+            if self._client is None or made_of != self._made_of:
+                make = partial(client_of, connection, ONE_TRY, timeout=_TIMEOUT)
+                self._client = await asyncio.get_running_loop().run_in_executor(_EXECUTOR, make)
+                self._made_of = made_of
+            return self._client

@@ -438,6 +438,21 @@ class TestFaults:
 
         run(story())
 
+    def test_triggers_that_begin_together_make_one_client(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: list[Any] = []
+        make = module.client_of
+        monkeypatch.setattr(module, "client_of", lambda *args, **options: made.append(args) or make(*args, **options))
+        ids = account.create(50)
+        account.finish(*ids)
+
+        async def story() -> None:
+            await asyncio.gather(*(event_of(trigger(upload_id)) for upload_id in ids))
+
+        run(story())
+        assert len(made) == 1
+
     def test_a_connection_that_leads_to_another_account_is_followed(
         self, account: Account, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_settings: Callable[..., Any]
     ) -> None:
