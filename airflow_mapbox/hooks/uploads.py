@@ -30,7 +30,7 @@ from airflow_mapbox.uploads.ledger import Ledger, MemoryLedger, Published
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name, is_dataset_url
 from airflow_mapbox.uploads.once import OneUpload
 from airflow_mapbox.uploads.pacing import seconds_to_next_try
-from airflow_mapbox.uploads.sources import Source, SourceLike, open_source, path_of
+from airflow_mapbox.uploads.sources import Source, SourceLike, open_source, read_report
 from airflow_mapbox.uploads.staging import STAGING_REGION, StagedFile, Stager, StagingOptions
 from airflow_mapbox.uploads.throttle import RetryPolicy
 from airflow_mapbox.uploads.waiting import wait_for_upload
@@ -189,7 +189,7 @@ class MapboxUploadsHook(BaseHook):
         Check a source and send it to the staging bucket.
 
         :param source: a local path, an object-storage or ``https://`` URL, an ``ObjectStoragePath``, an open binary
-            stream, an iterator of bytes, or the report of an export as JSON.
+            stream, or an iterator of bytes.
         :return: the URL that :meth:`create_upload` takes, once.
         :raises SourceError: where it is missing, or Mapbox would refuse it; nothing is sent.
         :raises StagingError: where it did not arrive whole.
@@ -200,7 +200,7 @@ class MapboxUploadsHook(BaseHook):
 
     def upload(
         self,
-        source: SourceLike | ExportSource | Callable[[], ExportSource],
+        source: SourceLike | Mapping[str, Any] | ExportSource | Callable[[], ExportSource],
         tileset: str,
         name: str | None = None,
         *,
@@ -216,8 +216,9 @@ class MapboxUploadsHook(BaseHook):
 
         What Mapbox would refuse is found before a byte is sent. A create call whose answer was lost is not made twice.
 
-        :param source: as for :meth:`stage`, or ``mapbox://datasets/{user}/{id}``, for which nothing is staged; with a
-            ``format`` geodata, as :func:`~airflow_mapbox.export.stream_geojson` takes it, or a function that gives it.
+        :param source: as for :meth:`stage`; the report of an export as JSON, whose counts and bounds are kept with the
+            upload; or ``mapbox://datasets/{user}/{id}``, for which nothing is staged; with a ``format`` geodata, as
+            :func:`~airflow_mapbox.export.stream_geojson` takes it, or a function that gives it.
         :param tileset: ``name`` or ``account.name``; an existing tileset of that id is replaced.
         :param name: the display name, at most 64 characters.
         :param format: what geodata is exported to: ``"geojson"``, which is sent while it is made, ``"mbtiles"``, or
@@ -243,16 +244,19 @@ class MapboxUploadsHook(BaseHook):
         client = self.get_conn()
         tileset_id = client.tileset_id(tileset)
         check_display_name(name)
+        facts: dict[str, Any] = {}
+        if isinstance(source, Mapping):
+            source, facts = read_report(source)
+            if format is not None:
+                raise SourceError(f"The report of an export is given as source: leave the format ({format}) out.")
         refuse_secrets(source)
         dataset = is_dataset_url(source)
         if dataset and format is not None:
             raise SourceError(f"{source} is made into a tileset by Mapbox itself: leave the format ({format}) out.")
-        if isinstance(source, Mapping) and format is not None:
-            raise SourceError(f"The report of an export is given as source: leave the format ({format}) out.")
         sendable: Any = source if dataset else _object_storage(source)
         if format is not None:
             sendable = exported(sendable, format, export, name=tileset_id.name)
-        once = OneUpload(client, ledger or MemoryLedger(), self._checked_and_staged, published=published)
+        once = OneUpload(client, ledger or MemoryLedger(), self._checked_and_staged, published=published, facts=facts)
         while True:
             try:
                 if dataset:
@@ -322,8 +326,6 @@ class MapboxUploadsHook(BaseHook):
 
 def _object_storage(source: Any) -> Any:
     """Give a URL that Airflow's object storage reads as a path of it."""
-    if isinstance(source, Mapping):
-        return {**source, "path": _object_storage(path_of(source))}
     if not isinstance(source, str) or "://" not in source or _READ_BY_CORE.match(source):
         return source
     if source.startswith("mapbox://"):

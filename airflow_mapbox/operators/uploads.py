@@ -91,7 +91,7 @@ class StageAndCreateUploadOperator(BaseOperator):
     def __init__(
         self,
         *,
-        source: SourceLike,
+        source: SourceLike | Mapping[str, Any],
         tileset: str,
         name: str | None = None,
         mapbox_conn_id: str = "mapbox_default",
@@ -163,7 +163,9 @@ class StageAndCreateUploadOperator(BaseOperator):
         """
         return self.upload(self.source, context)
 
-    def upload(self, source: SourceLike | Callable[[], ExportSource], context: Context) -> dict[str, Any]:
+    def upload(
+        self, source: SourceLike | Mapping[str, Any] | Callable[[], ExportSource], context: Context
+    ) -> dict[str, Any]:
         """
         Upload a source for this task; a rate limit and a busy tileset are waited out without a worker slot.
 
@@ -242,7 +244,9 @@ class StageAndCreateUploadOperator(BaseOperator):
         announce(context, tilesets_of(self.dag_id), upload, made_from)
         return upload.to_json() | {"source": made_from}
 
-    def _create(self, source: SourceLike | Callable[[], ExportSource], context: Context) -> dict[str, Any]:
+    def _create(
+        self, source: SourceLike | Mapping[str, Any] | Callable[[], ExportSource], context: Context
+    ) -> dict[str, Any]:
         from airflow_mapbox.hooks.uploads import MapboxUploadsHook
         from airflow_mapbox.uploads.errors import (
             CreationUnknownError,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import (
@@ -65,6 +65,7 @@ class OneUpload:
     :param ledger: what outlives this process.
     :param stage: stages a source.
     :param published: what the tileset was last made from, where an upload of the same is not wanted.
+    :param facts: what is known of the content beforehand: ``features``, ``bounds``.
     :param sleep: called with the seconds to wait.
     :param clock: gives seconds that go on also while this process is stopped.
     """
@@ -76,10 +77,12 @@ class OneUpload:
         stage: Stage,
         *,
         published: Published | None = None,
+        facts: Mapping[str, Any] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._published = published
+        self._facts = facts or {}
         self._client = client
         self._ledger = ledger
         self._stage = stage
@@ -181,7 +184,7 @@ class OneUpload:
                     f"{opened.description} was written to while it was sent, so what is staged may be half of each. "
                     "Nothing was created; upload it once it is whole."
                 )
-            facts = {"bytes": staged.bytes, **opened.facts}
+            facts = {"bytes": staged.bytes, **self._facts, **opened.facts}
             return Entry(
                 tileset, opened.description, staged.url, fingerprint=fingerprint, sha256=staged.sha256, facts=facts
             )

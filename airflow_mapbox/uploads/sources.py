@@ -276,9 +276,7 @@ class IteratorStream(io.RawIOBase):
         super().close()
 
 
-SourceLike: TypeAlias = (
-    "str | os.PathLike[str] | ReadablePath | ReadableStream | Iterator[bytes] | Source | Mapping[str, Any]"
-)
+SourceLike: TypeAlias = "str | os.PathLike[str] | ReadablePath | ReadableStream | Iterator[bytes] | Source"
 
 # What a report of an export tells beside the path, for whoever hears of the tileset later.
 _TOLD = ("features", "bounds")
@@ -288,17 +286,13 @@ def open_source(source: SourceLike) -> Source:
     """
     Find out what a source is.
 
-    :param source: a local path, an ``https://`` URL, an object with ``open`` and ``stat``, an open binary stream, an
-        iterator of bytes, or the report of an export as JSON, which has a ``path``.
+    :param source: a local path, an ``https://`` URL, an object with ``open`` and ``stat``, an open binary stream, or
+        an iterator of bytes.
     :raises SourceError: where it does not exist, is no file, or is of a kind that cannot be read.
     :raises ConfigurationError: where it carries a secret.
     """
     if isinstance(source, Source):
         return source
-    if isinstance(source, Mapping):
-        opened = open_source(path_of(source))
-        opened.facts.update({name: source[name] for name in _TOLD if name in source})
-        return opened
     refuse_secrets(source)
     if isinstance(source, str) and _WEB.match(source):
         return _web_source(source)
@@ -322,12 +316,12 @@ def open_source(source: SourceLike) -> Source:
     )
 
 
-def path_of(report: Mapping[str, Any]) -> Any:
+def read_report(report: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     """
-    Give the file that an export has written.
+    Give the file that an export has written, and what its report tells of the content.
 
     :param report: as :meth:`airflow_mapbox.export.ExportReport.to_json` gives it.
-    :raises SourceError: where it names none.
+    :raises SourceError: where it names no file.
     """
     path = report.get("path")
     if path is None or isinstance(path, Mapping):
@@ -335,7 +329,7 @@ def path_of(report: Mapping[str, Any]) -> Any:
             "The mapping given as source names no file: give the report of an export, as write_geojson(…).to_json() "
             "returns it, or the path itself."
         )
-    return path
+    return path, {name: report[name] for name in _TOLD if name in report}
 
 
 def describe(source: SourceLike) -> str:
@@ -346,8 +340,6 @@ def describe(source: SourceLike) -> str:
     """
     if isinstance(source, Source):
         return source.description
-    if isinstance(source, Mapping):
-        return describe(path_of(source))
     if isinstance(source, str) and _WEB.match(source):
         return _without_query(source)
     if isinstance(source, str) and source.startswith("file://"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -127,16 +127,8 @@ async def end(tasks: Iterable[asyncio.Task[Upload]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-@pytest.fixture
-def run() -> Callable[[Coroutine[Any, Any, None]], None]:
-    return virtual_time.run
-
-
-Run = Callable[[Coroutine[Any, Any, None]], None]
-
-
 @pytest.mark.parametrize("limit", [30, 4])
-def test_no_wait_falls_behind_where_the_limit_is_spent(run: Run, limit: int) -> None:
+def test_no_wait_falls_behind_where_the_limit_is_spent(limit: int) -> None:
     ids = named(40)
 
     async def story() -> None:
@@ -149,10 +141,10 @@ def test_no_wait_falls_behind_where_the_limit_is_spent(run: Run, limit: int) -> 
         assert max(looked) - min(looked) <= 1, looked
         await end(waits)
 
-    run(story())
+    virtual_time.run(story())
 
 
-def test_a_rate_limit_on_a_page_leaves_what_pages_before_have_shown_and_goes_on_there(run: Run) -> None:
+def test_a_rate_limit_on_a_page_leaves_what_pages_before_have_shown_and_goes_on_there() -> None:
     ids = named(300)
 
     async def story() -> None:
@@ -166,11 +158,11 @@ def test_a_rate_limit_on_a_page_leaves_what_pages_before_have_shown_and_goes_on_
         assert client.what == ["list 0", "list 100", "list 200"]
         assert client.refused == 1
 
-    run(story())
+    virtual_time.run(story())
 
 
 @pytest.mark.parametrize(("count", "page"), [(1, 100), (2, 100), (250, 100), (500, 10), (60, 3)])
-def test_never_more_than_a_third_of_the_accounts_limit_is_used(run: Run, count: int, page: int) -> None:
+def test_never_more_than_a_third_of_the_accounts_limit_is_used(count: int, page: int) -> None:
     ids = named(count)
 
     async def story() -> None:
@@ -183,14 +175,12 @@ def test_never_more_than_a_third_of_the_accounts_limit_is_used(run: Run, count: 
         assert set(ids) <= set(client.what) or "list 0" in client.what
         await end(waits)
 
-    run(story())
+    virtual_time.run(story())
 
 
 @pytest.mark.parametrize("page", [100, 40, 7])
 @pytest.mark.parametrize("old", [0, 3, 9])
-def test_a_round_is_a_request_for_each_hundred_and_one_for_each_that_these_do_not_show(
-    run: Run, page: int, old: int
-) -> None:
+def test_a_round_is_a_request_for_each_hundred_and_one_for_each_that_these_do_not_show(page: int, old: int) -> None:
     ids = named(500)
 
     async def story() -> None:
@@ -207,10 +197,10 @@ def test_a_round_is_a_request_for_each_hundred_and_one_for_each_that_these_do_no
             assert 1 + len(one.strip("|").split("|")) <= 5 + missed
         await end(waits)
 
-    run(story())
+    virtual_time.run(story())
 
 
-def test_uploads_off_the_list_do_not_make_the_others_wait_for_long(run: Run) -> None:
+def test_uploads_off_the_list_do_not_make_the_others_wait_for_long() -> None:
     old = [f"old{number}" for number in range(60)]
     ids = named(50)
 
@@ -227,10 +217,10 @@ def test_uploads_off_the_list_do_not_make_the_others_wait_for_long(run: Run) -> 
         assert min(looked) >= 5, looked
         await end(waits)
 
-    run(story())
+    virtual_time.run(story())
 
 
-def test_an_upload_that_was_there_and_is_not_is_gone(run: Run) -> None:
+def test_an_upload_that_was_there_and_is_not_is_gone() -> None:
     async def story() -> None:
         client = FakeClient()
         client.create("c0", "c1")
@@ -242,12 +232,12 @@ def test_an_upload_that_was_there_and_is_not_is_gone(run: Run) -> None:
         assert not waits[1].done()
         await end(waits)
 
-    run(story())
+    virtual_time.run(story())
 
 
 class TestOfSomebodyElse:
     @pytest.mark.parametrize("odd", [None, 7, "text", {"id": "other"}, {"id": "other", "tileset": 3}, {"id": 5}, []])
-    def test_what_makes_no_sense_stops_no_wait(self, run: Run, odd: Any) -> None:
+    def test_what_makes_no_sense_stops_no_wait(self, odd: Any) -> None:
         ids = named(3)
 
         async def story() -> None:
@@ -259,9 +249,9 @@ class TestOfSomebodyElse:
             assert [upload.id for upload in done] == ids
             assert client.what == ["list 0"]
 
-        run(story())
+        virtual_time.run(story())
 
-    def test_of_an_upload_that_is_waited_for_it_is_asked_for_again(self, run: Run) -> None:
+    def test_of_an_upload_that_is_waited_for_it_is_asked_for_again(self) -> None:
         async def story() -> None:
             client = FakeClient()
             client.create("c0", "c1")
@@ -276,11 +266,11 @@ class TestOfSomebodyElse:
             client.finish("c0")
             assert (await waits[0]).id == "c0"
 
-        run(story())
+        virtual_time.run(story())
 
 
 class TestFaults:
-    def test_after_a_fault_of_the_servers_it_asks_again_in_half_a_minute(self, run: Run) -> None:
+    def test_after_a_fault_of_the_servers_it_asks_again_in_half_a_minute(self) -> None:
         async def story() -> None:
             client = FakeClient()
             client.create("c0", "c1")
@@ -291,9 +281,9 @@ class TestFaults:
             assert 20 <= client.asked[1][0] - client.asked[0][0] <= 40
             await end(waits)
 
-        run(story())
+        virtual_time.run(story())
 
-    def test_a_fault_on_a_later_page_is_no_word_on_what_the_first_has_shown(self, run: Run) -> None:
+    def test_a_fault_on_a_later_page_is_no_word_on_what_the_first_has_shown(self) -> None:
         ids = named(150)
 
         async def story() -> None:
@@ -306,12 +296,12 @@ class TestFaults:
             assert sum(isinstance(outcome, Upload) for outcome in outcomes) == 100
             assert sum(isinstance(outcome, TokenRejectedError) for outcome in outcomes) == 50
 
-        run(story())
+        virtual_time.run(story())
 
 
 class TestDeadline:
     @pytest.mark.parametrize("deadline", [-600, 0, 5, 30])
-    def test_an_upload_that_is_done_is_done_however_late(self, run: Run, deadline: float) -> None:
+    def test_an_upload_that_is_done_is_done_however_late(self, deadline: float) -> None:
         async def story() -> None:
             client = FakeClient()
             client.create("c0")
@@ -320,10 +310,10 @@ class TestDeadline:
             client.finish("c0")
             assert (await wait).id == "c0"
 
-        run(story())
+        virtual_time.run(story())
 
     @pytest.mark.parametrize("deadline", [-600, 5, 300])
-    def test_one_that_is_not_is_told_with_what_the_last_look_has_shown(self, run: Run, deadline: float) -> None:
+    def test_one_that_is_not_is_told_with_what_the_last_look_has_shown(self, deadline: float) -> None:
         async def story() -> None:
             client = FakeClient()
             client.create("c0")
@@ -334,9 +324,9 @@ class TestDeadline:
                 await wait
             assert client.asked[-1][0] == pytest.approx(max(deadline, 0), abs=10)
 
-        run(story())
+        virtual_time.run(story())
 
-    def test_it_ends_the_wait_also_where_nothing_is_answered(self, run: Run) -> None:
+    def test_it_ends_the_wait_also_where_nothing_is_answered(self) -> None:
         async def story() -> None:
             client = FakeClient(limit=1)
             client.create("c0")
@@ -345,11 +335,11 @@ class TestDeadline:
                 await Story(client).wait("c0", Terms(10, deadline=START + 300))
             assert client.clock() <= START + 300 + 90
 
-        run(story())
+        virtual_time.run(story())
 
 
 class TestConnectionsOfOneAccount:
-    def test_they_share_the_list(self, run: Run) -> None:
+    def test_they_share_the_list(self) -> None:
         async def story() -> None:
             client, other = FakeClient(), FakeClient()
             client.create("c0", "c1")
@@ -362,9 +352,9 @@ class TestConnectionsOfOneAccount:
             assert set(client.what) == {"list 0"}
             assert other.asked == []
 
-        run(story())
+        virtual_time.run(story())
 
-    def test_a_token_that_is_refused_ends_the_waits_of_its_connection_alone(self, run: Run) -> None:
+    def test_a_token_that_is_refused_ends_the_waits_of_its_connection_alone(self) -> None:
         async def story() -> None:
             client, other = FakeClient(), FakeClient()
             client.create("c0", "c1")
@@ -377,9 +367,9 @@ class TestConnectionsOfOneAccount:
                 await waits[0]
             assert (await waits[1]).id == "c1"
 
-        run(story())
+        virtual_time.run(story())
 
-    def test_one_that_leads_elsewhere_now_is_told_to_go_there_with_what_is_known(self, run: Run) -> None:
+    def test_one_that_leads_elsewhere_now_is_told_to_go_there_with_what_is_known(self) -> None:
         async def story() -> None:
             client = FakeClient()
             client.create("c0", "c1")
@@ -401,4 +391,4 @@ class TestConnectionsOfOneAccount:
             assert not waits[0].done()
             await end(waits)
 
-        run(story())
+        virtual_time.run(story())
