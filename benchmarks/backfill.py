@@ -6,7 +6,6 @@ python -m benchmarks.backfill --days 200 --window 30 --waits reschedule deferred
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import math
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 import requests
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from demo.postgres import Postgres
 from demo.stack import ROOT, Stack, StackError, every
 
 DAG_ID = "earthquakes_daily"
@@ -122,7 +122,12 @@ def stack_for(
     options = (*limited, "--workers", "32", "--processing-seconds", f"{processing:g}" if window else "0")
     settings = {"AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": str(deferred), **(airflow_options or {})}
     with Stack(
-        folder, emulator_options=options, airflow_options=settings, triggerer=deferred, scheduler=False
+        folder,
+        emulator_options=options,
+        airflow_options=settings,
+        triggerer=deferred,
+        scheduler=False,
+        postgres=Postgres.is_installed(),
     ) as stack:
         stack.await_dag(DAG_ID)
         yield stack
@@ -146,12 +151,7 @@ def backfill(stack: Stack, days: int, *, at_once: int = 16, patience: float = 72
         "max_active_runs": at_once,
         "dag_run_conf": {"feed": str(feed)},
     }
-    # Beside a scheduler, making many runs at once on SQLite ends with "Database is locked", or with a scheduler that
-    # misses what was taken back.
-    for _ in every(1, 120):
-        with contextlib.suppress(StackError):
-            stack.api("POST", "backfills", json=wanted)
-            break
+    stack.api("POST", "backfills", json=wanted)
     began = time.monotonic()
     stack.start_scheduler()
     for _ in every(1, patience):

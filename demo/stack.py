@@ -1,4 +1,4 @@
-"""A real Airflow on SQLite and the emulator beside it, as processes on the loopback that end with the program."""
+"""A real Airflow and the emulator beside it, as processes on the loopback that end with the program."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
+from demo.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 # What a kill after that interrupts is Airflow's servers taking leave: all that they keep is in transactions.
@@ -51,6 +53,8 @@ class Stack:
     :param airflow_options: further ``AIRFLOW__SECTION__KEY`` settings.
     :param triggerer: start a triggerer too, for deferred tasks.
     :param scheduler: start the scheduler with the rest.
+    :param postgres: keep Airflow's database in a PostgreSQL that ends with the stack, instead of SQLite, on which many
+        runs at once now and then stop a scheduler ("database is locked").
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Stack:
         airflow_options: Mapping[str, str] | None = None,
         triggerer: bool = False,
         scheduler: bool = True,
+        postgres: bool = False,
     ) -> None:
         self.folder = folder.resolve()
         self.home = self.folder / "airflow"
@@ -75,6 +80,7 @@ class Stack:
         self._airflow_options = dict(airflow_options or {})
         self._triggerer = triggerer
         self._scheduler = scheduler
+        self._postgres = Postgres() if postgres else None
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._session = requests.Session()
         self._session.trust_env = False  # all of it is on the loopback, which is for no proxy
@@ -94,7 +100,7 @@ class Stack:
             "AIRFLOW__CORE__DAGS_FOLDER": ROOT / "dags",
             "AIRFLOW__CORE__LOAD_EXAMPLES": False,
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self._database}?timeout=60",
+            **self._database_settings(),
             "AIRFLOW__CORE__PARALLELISM": 4,
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
@@ -118,6 +124,20 @@ class Stack:
         }
         return environment | {name: str(value) for name, value in settings.items()} | self._airflow_options
 
+    def _database_settings(self) -> dict[str, str]:
+        if self._postgres is None:
+            return {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self._database}?timeout=60"}
+        # Airflow would take asyncpg for its asynchronous half; psycopg can do both.
+        names = ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC")
+        return dict.fromkeys(names, self._postgres.url)
+
+    def database_dump(self) -> str:
+        """Give all that Airflow's database holds, as SQL."""
+        if self._postgres is not None:
+            return self._postgres.dump()
+        with contextlib.closing(sqlite3.connect(self._database)) as database:
+            return "\n".join(database.iterdump())
+
     def _secret(self, name: str, ending: str = "") -> str:
         # 32 bytes in URL-safe base64, which with its padding is also what Fernet wants as a key.
         path = self.folder / name
@@ -130,6 +150,8 @@ class Stack:
     def start(self) -> None:
         """Start everything at once and wait until it answers; what does not come up is named with its log."""
         self.logs.mkdir(parents=True, exist_ok=True)
+        if self._postgres is not None:
+            self._postgres.start()
         self._start_emulator()
         self._migrate()
         self._airflow("api-server", "api-server")
@@ -157,6 +179,8 @@ class Stack:
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         self._processes.clear()
+        if self._postgres is not None:
+            self._postgres.stop()
 
     def start_scheduler(self) -> None:
         """Start the scheduler, where the stack came up without."""
@@ -221,13 +245,15 @@ class Stack:
         """Bring the database to this Airflow's version, which takes six seconds even where nothing is to be done."""
         stamp = self.folder / "migrated-to"
         version = metadata.version("apache-airflow-core")
-        if stamp.exists() and stamp.read_text() == version:
+        if self._postgres is None and stamp.exists() and stamp.read_text() == version:
             return
         migration = self._airflow("migrate", "db", "migrate")
         migration.wait()
         if migration.returncode != 0:
             self.check_alive()
         del self._processes["migrate"]
+        if self._postgres is not None:
+            return
         # Airflow's processes share this file: with a write-ahead log readers do not lock writers out. It is kept in the
         # file itself, so once is enough.
         with contextlib.closing(sqlite3.connect(self._database)) as database:

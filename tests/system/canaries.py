@@ -25,8 +25,7 @@ def places_with_secrets(stack: Stack) -> list[str]:
     """
     logs = [path for folder in (stack.logs, stack.home / "logs") for path in folder.rglob("*") if path.is_file()]
     texts = {str(path): path.read_text(errors="replace") for path in logs}
-    with sqlite3.connect(stack.home / "airflow.db") as database:
-        texts["the database"] = "\n".join(database.iterdump())
+    texts["the database"] = stack.database_dump()
     assert any("[debug" in text or '"level":"debug"' in text for text in texts.values()), "nothing was logged at DEBUG"
     secrets = issued_secrets(stack)
     return [name for name, text in texts.items() if any(secret in text for secret in secrets)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from demo.postgres import Postgres
 from demo.stack import ROOT, Stack, every
 from tests.crashes.one_try import Step
 from tests.system.canaries import exports_of, issued_secrets, places_with_secrets
@@ -30,6 +31,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         tmp_path_factory.mktemp("stack"),
         airflow_options=options,
         emulator_options=("--rate-limit", "0", "--processing-seconds", "0"),
+        postgres=Postgres.is_installed(),
     )
     exports = exports_of(stack)
     (exports / "small.csv").write_text("lon,lat,n\n" + "".join(f"{n},{n % 80},{n}\n" for n in range(100)))

@@ -106,7 +106,7 @@ def test_an_image_is_cut_without_being_held_in_memory(running: Command, tmp_path
 
 def test_two_hundred_uploads_at_once_all_become_what_they_are(running: Command) -> None:
     acme = Account(running.remote)
-    # boto3 makes its clients one after another; two hundred threads that do it keep this process busy, not the emulator.
+    # Two hundred threads that make boto3 clients would keep this process busy, not the emulator.
     issued = [acme.credentials() for _ in range(UPLOADS)]
     clients = [acme.s3(credentials) for credentials in issued]
 

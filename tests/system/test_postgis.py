@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
 import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,14 +22,14 @@ from airflow_mapbox.export.errors import (
     UnreadableSourceError,
 )
 from airflow_mapbox.hooks.postgis import postgis_query
+from demo.postgres import Postgres
 from tests.unit.export.support import features, geometries, streamed
 
-PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 ROWS = 5000
 
 pytestmark = [
     pytest.mark.timeout(300),
-    pytest.mark.skipif(not PROGRAMS, reason="PostgreSQL is not installed: .ci/run does it"),
+    pytest.mark.skipif(not Postgres.is_installed(), reason="PostgreSQL is not installed: .ci/run does it"),
 ]
 
 PLACES = f"""
@@ -57,42 +52,10 @@ CREATE TABLE raw AS SELECT ST_Point(1, 2) AS geom, 'x'::bytea AS photo;
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[dict[str, Any]]:
-    """PostgreSQL on the loopback, run by another user than root, which it refuses."""
-    folder = Path(tempfile.mkdtemp(prefix="postgis-"))
-    owner: dict[str, Any] = {}
-    if os.getuid() == 0:
-        user = pwd.getpwnam("postgres")
-        os.chown(folder, user.pw_uid, user.pw_gid)
-        owner = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    binaries = PROGRAMS[-1].parent
-    (data := folder / "data").mkdir()
-    if owner:
-        os.chown(data, owner["user"], owner["group"])
-    initialise = [binaries / "initdb", "-D", data, "-U", "exporter", "-A", "trust", "--no-sync", "-E", "UTF8"]
-    subprocess.run(initialise, check=True, capture_output=True, cwd=folder, **owner)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["-D", data, "-h", "127.0.0.1", "-p", str(port), "-k", folder, "-c", "fsync=off"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([binaries / "postgres", *options], stdout=log, stderr=log, cwd=folder, **owner)
-        try:
-            address = {"host": "127.0.0.1", "port": port, "user": "exporter", "dbname": "postgres"}
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    with psycopg.connect(**address) as connection:
-                        connection.execute(PLACES)
-                    break
-                except psycopg.OperationalError:
-                    assert process.poll() is None, (folder / "log").read_text()
-                    assert time.monotonic() < deadline, (folder / "log").read_text()
-                    time.sleep(0.1)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(30)
-            shutil.rmtree(folder)
+    with Postgres() as postgres:
+        with psycopg.connect(**postgres.address) as connection:
+            connection.execute(PLACES)
+        yield postgres.address
 
 
 @pytest.fixture
@@ -285,7 +248,7 @@ def test_what_cannot_be_exported_says_why(query: Any, sql: str, error: type[Exce
 def test_an_airflow_connection_is_enough(
     server: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    uri = f"postgres://exporter:unused@127.0.0.1:{server['port']}/postgres?connect_timeout=5"
+    uri = f"postgres://{server['user']}:unused@127.0.0.1:{server['port']}/postgres?connect_timeout=5"
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", uri)
 
     report = write_mbtiles(

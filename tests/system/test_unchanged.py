@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 
+from demo.postgres import Postgres
 from demo.stack import ROOT, Stack, every
 from tests.system.canaries import exports_of
 
@@ -27,6 +28,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             "PYTHONPATH": str(ROOT),
         },
         emulator_options=("--rate-limit", "0", "--processing-seconds", "0"),
+        postgres=Postgres.is_installed(),
     )
     write(stack, 1)
     with stack:

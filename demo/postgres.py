@@ -1,0 +1,120 @@
+"""A PostgreSQL of one's own on the loopback, for as long as a program needs it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+_USER = "demo"
+_DATABASE = "postgres"
+_SECONDS_TO_START = 60
+_SECONDS_TO_STOP = 30
+
+
+class PostgresError(RuntimeError):
+    """The server did not start."""
+
+
+class Postgres:
+    """
+    A server whose files, in a temporary folder, end with it.
+
+    PostgreSQL refuses to run as root, so root runs it as the user whom its package made.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+        self._port: int
+
+    @staticmethod
+    def is_installed() -> bool:
+        """Whether this machine has it, where Debian keeps it."""
+        return bool(_programs())
+
+    @property
+    def address(self) -> dict[str, Any]:
+        """What psycopg's ``connect`` takes."""
+        return {"host": "127.0.0.1", "port": self._port, "user": _USER, "dbname": _DATABASE}
+
+    @property
+    def url(self) -> str:
+        """The database as SQLAlchemy has it."""
+        return f"postgresql+psycopg://{_USER}@127.0.0.1:{self._port}/{_DATABASE}"
+
+    def dump(self) -> str:
+        """Give all that is in the database, as SQL."""
+        return subprocess.run(
+            [_programs()[-1] / "pg_dump", "-h", "127.0.0.1", "-p", str(self._port), "-U", _USER, _DATABASE],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    def start(self) -> None:
+        """
+        Make a database and wait until it answers.
+
+        :raises PostgresError: where it does not; the server's log is in it.
+        """
+        programs = _programs()[-1]
+        folder = self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        (data := folder / "data").mkdir()
+        owner: dict[str, Any] = {}
+        if os.getuid() == 0:
+            user = pwd.getpwnam("postgres")
+            owner = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            for owned in (folder, data):
+                os.chown(owned, user.pw_uid, user.pw_gid)
+        initialise = [programs / "initdb", "-D", data, "-U", _USER, "-A", "trust", "--no-sync", "-E", "UTF8"]
+        subprocess.run(initialise, check=True, capture_output=True, cwd=folder, **owner)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        options = ["-D", data, "-h", "127.0.0.1", "-p", str(self._port), "-k", folder, "-c", "fsync=off"]
+        with (folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [programs / "postgres", *options], stdout=log, stderr=log, cwd=folder, **owner
+            )
+        deadline = time.monotonic() + _SECONDS_TO_START
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise PostgresError(f"PostgreSQL did not start: {(folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End the server and remove its files."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)  # a fast shutdown: whoever is connected still is sent away
+            self._process.wait(_SECONDS_TO_STOP)
+            self._process = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder)
+            self._folder = None
+
+    def __enter__(self) -> Postgres:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def _answers(self) -> bool:
+        ready = [_programs()[-1] / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self._port)]
+        return subprocess.run(ready, check=False).returncode == 0
+
+
+def _programs() -> list[Path]:
+    return sorted(server.parent for server in Path("/usr/lib/postgresql").glob("*/bin/postgres"))
