@@ -37,12 +37,17 @@ _WORTH_A_PAGE = 10
 _SINGLE_LOOKS = _WORTH_A_PAGE - 1
 # At this rate waiting leaves two thirds of Mapbox's 30 requests a minute to those that create uploads.
 SECONDS_PER_REQUEST = 6.0
+# Where the limit is spent, those who create uploads are many, and each request for waiting is one that they lack. So
+# the pause after a round that met the limit is twice the one before, up to so many requests' time, and it is halved
+# when the limit was not met for so many seconds, Mapbox's window.
+_LONGEST_PAUSE = 5
+_CALM = 60.0
 # Waits that begin within this time are asked for together from the first look on.
 _GATHERING = 1.0
 _SECONDS_AFTER_CRASH = 10.0
-# An upload that is done is done however late it is looked at: what a look at the deadline may take, a rate limit's
-# window before it included.
-LAST_LOOK = 90.0
+# An upload that is done is done however late it is looked at: what a look at the deadline may take, the pause
+# after a round and a rate limit's window before it included.
+LAST_LOOK = 120.0
 # Between these the loop is let go, which other triggers need too.
 _JUDGED_AT_ONCE = 50
 
@@ -88,7 +93,8 @@ class Poller:
 
     Requests are made one after another in another thread, and never faster than ``seconds_per_request``; the loop
     itself only waits. A rate limit is waited out and the request that met it made again, so that none of the waits
-    falls behind. The poller runs while anybody waits, and is started again where it crashed.
+    falls behind; where it is met again and again, rounds become rarer. The poller runs while anybody waits, and is
+    started again where it crashed.
 
     :param account: all of whose uploads, whatever connection a wait came with, are asked for together.
     :param executor: where requests are made.
@@ -127,6 +133,9 @@ class Poller:
         self._next_round = 0.0
         self._next_request = 0.0
         self._list_refused = False
+        self._throttled = False
+        self._pause = 0.0
+        self._pause_of = -math.inf
 
     @property
     def is_idle(self) -> bool:
@@ -195,10 +204,18 @@ class Poller:
     async def _run(self) -> None:
         while True:
             await self._until(self._due)
-            began = self._clock()
+            began, self._throttled = self._clock(), False
             await self._round()
+            self._adapt_pause()
             floor = min((one.terms.floor for one in self._waiting), default=0.0)
-            self._next_round = max(self._next_round, began + floor)
+            self._next_round = max(self._next_round, began + floor, self._clock() + self._pause)
+
+    def _adapt_pause(self) -> None:
+        now, shortest = self._clock(), self._seconds_per_request
+        if self._throttled:
+            self._pause, self._pause_of = min(2 * max(self._pause, shortest), _LONGEST_PAUSE * shortest), now
+        elif now - self._pause_of >= _CALM:
+            self._pause, self._pause_of = self._pause / 2 if self._pause > shortest else 0.0, now
 
     def _due(self) -> float:
         due = min((one.due for one in self._waiting), default=math.inf)
@@ -293,6 +310,7 @@ class Poller:
                 return await asyncio.get_running_loop().run_in_executor(self._executor, call)
             except ThrottledError as error:
                 log.info("%s", error)
+                self._throttled = True
                 self._next_request = max(self._next_request, self._clock() + error.retry_after)
 
     def _judge(self, waiting: _Waiting, seen: Upload | MapboxError, server_now: float) -> None:

@@ -37,10 +37,10 @@ class FakeClient:
 
     base_url, username = "https://api.example", "demo"
 
-    def __init__(self, *, page: int = 100, limit: int = 0, lists: bool = True) -> None:
+    def __init__(self, *, page: int = 100, limit: int = 0, lists: bool = True, spent_after: float = math.inf) -> None:
         self.clock = virtual_time.clock(START)
         self.uploads: dict[str, dict[str, Any]] = {}
-        self.page, self.limit, self.lists = page, limit, lists
+        self.page, self.limit, self.lists, self.spent_after = page, limit, lists, spent_after
         self.asked: list[tuple[float, str]] = []
         self.refused = 0
         self.faults: list[MapboxError | None] = []
@@ -83,7 +83,7 @@ class FakeClient:
         now = self.clock()
         if now >= self._opened + 60:
             self._opened, self._count = now, 0
-        if self.limit and self._count >= self.limit:
+        if self.limit and (self._count >= self.limit or now - self._opened >= self.spent_after):
             self.refused += 1
             raise ThrottledError("429.", status=429, message="", retry_after=self._opened + 60 - now)
         self._count += 1
@@ -139,6 +139,33 @@ def test_no_wait_falls_behind_where_the_limit_is_spent(limit: int) -> None:
         looked = [client.what.count(upload_id) for upload_id in ids]
         assert min(looked) >= 2, looked
         assert max(looked) - min(looked) <= 1, looked
+        await end(waits)
+
+    virtual_time.run(story())
+
+
+def test_where_others_spend_the_limit_rounds_become_rarer_and_frequent_again_where_they_do_not() -> None:
+    async def story() -> None:
+        client = FakeClient(limit=30, spent_after=40)
+        story = Story(client)
+        waits: list[asyncio.Task[Upload]] = []
+
+        async def pass_hour(name: str) -> tuple[int, int]:
+            asked, refused = len(client.asked), client.refused
+            for number in range(30):
+                ids = [f"{name}{number}-{index}" for index in range(5)]
+                client.create(*ids)
+                waits.extend(story.waits(ids))
+                await asyncio.sleep(120)
+            return len(client.asked) - asked, client.refused - refused
+
+        # With rounds every ten seconds it is 3.8 requests a window, and a refusal in each.
+        spent = await pass_hour("spent")
+        assert spent[0] <= 3.5 * 60
+        assert spent[1] <= 0.75 * 60
+        client.spent_after = math.inf
+        free = await pass_hour("free")
+        assert free[0] >= 1.5 * spent[0]
         await end(waits)
 
     virtual_time.run(story())
@@ -333,7 +360,7 @@ class TestDeadline:
             client._opened, client._count = START + 1e6, 1  # a limit that is never reset
             with pytest.raises(WaitTimeoutError, match="had not been seen"):
                 await Story(client).wait("c0", Terms(10, deadline=START + 300))
-            assert client.clock() <= START + 300 + 90
+            assert client.clock() <= START + 300 + 120
 
         virtual_time.run(story())
 
