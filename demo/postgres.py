@@ -94,7 +94,11 @@ class Postgres:
         """End the server and remove its files."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)  # a fast shutdown: whoever is connected still is sent away
-            self._process.wait(_SECONDS_TO_STOP)
+            try:
+                self._process.wait(_SECONDS_TO_STOP)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             self._process = None
         if self._folder is not None:
             shutil.rmtree(self._folder)
@@ -117,4 +121,6 @@ class Postgres:
 
 
 def _programs() -> list[Path]:
-    return sorted(server.parent for server in Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    """Give the folder of each version, the newest last."""
+    servers = Path("/usr/lib/postgresql").glob("*/bin/postgres")
+    return sorted((server.parent for server in servers), key=lambda folder: float(folder.parent.name))
