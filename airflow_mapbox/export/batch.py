@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pyproj import CRS
 
 from airflow_mapbox.export.attributes import Column
 from airflow_mapbox.export.geometry_columns import GeometryColumn, sizes
 from airflow_mapbox.export.shapes import Kind
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 # Coordinates and attributes of a slice: of less, calls take longer than what they do; of more, orjson's text falls out
 # of the processor's cache.
 SLICE_BYTES = 2 << 20
+_SAMPLES = 100  # objects of a column that are looked at
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,7 @@ class Batch:
 
         :param rows: features a piece, at most.
         """
-        attributes = sum(column_bytes(column) for column in self.columns.values()) // max(len(self), 1)
-        ends = np.cumsum(sizes(self.geometry) + attributes)
+        ends = np.cumsum(sum(map(row_bytes, self.columns.values()), start=sizes(self.geometry)))
         start, before = 0, 0
         while start < len(self):
             stop = max(int(np.searchsorted(ends, before + SLICE_BYTES, side="right")), start + 1)
@@ -67,11 +72,26 @@ class Batch:
         return replace(self, geometry=self.geometry[start:stop], columns=columns, first=self.first + start)
 
 
-def column_bytes(column: Column) -> int:
+def row_bytes(column: Column) -> Any:
     """
-    Say how much memory a column takes.
+    Say how much memory each row of a column takes, codes of repeated values by what they stand for.
 
     :param column: of Arrow or pandas.
+    :return: bytes a row, as an array or one number for all.
     """
-    # Of an object in pandas only the reference is counted: looking at each would take longer than writing it.
-    return int(column.memory_usage(index=False)) if isinstance(column, pd.Series) else int(column.nbytes)
+    if isinstance(column, pd.Series):
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            return _of_codes(column.cat.codes.to_numpy(), [len(str(value)) for value in column.cat.categories])
+        if column.dtype == object:
+            # To look at each would take longer than to write it.
+            some = column.iloc[:: max(1, len(column) // _SAMPLES)]
+            return sum(len(str(value)) for value in some) // max(len(some), 1)
+        return int(column.memory_usage(index=False)) // max(len(column), 1)
+    if pa.types.is_dictionary(column.type):
+        codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        return _of_codes(codes, [len(str(value)) for value in column.dictionary.to_pylist()])
+    return int(column.nbytes) // max(len(column), 1)
+
+
+def _of_codes(codes: NDArray[Any], lengths: Sequence[int]) -> NDArray[np.int64]:
+    return np.array([*lengths, 0], np.int64)[codes.astype(np.int64)]  # -1 is no value

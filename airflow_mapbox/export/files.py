@@ -50,6 +50,8 @@ class WholeFile:
             view = view[self._file.write(view) :]
         self._since += len(data)
         if self._since >= _SYNC and (self._synced is None or self._synced.done()):
+            if self._synced is not None:
+                self._synced.result()  # a disk tells of an error once
             self._synced = self._syncing.submit(os.fdatasync, self._file.fileno())
             self._since = 0
 
@@ -74,7 +76,7 @@ class WholeFile:
         self._writing.shutdown()
         self._syncing.shutdown()
         if self._synced is not None:
-            self._synced.result()  # a disk tells of an error once, and it may have told there
+            self._synced.result()
         os.fsync(self._file.fileno())
         self._file.close()
 

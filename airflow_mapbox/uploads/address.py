@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_mapbox.uploads.errors import ConfigurationError
+from airflow_mapbox.uploads.redaction import SECRET_PARAMETER
 
 API_URL = "https://api.mapbox.com"
 
@@ -15,13 +16,6 @@ API_URL = "https://api.mapbox.com"
 # lost one of the two slashes. In a web address even a user alone is a secret, as GitHub's tokens are.
 _PASSWORD = re.compile(
     r"https?:/+[^/?#@\s]+@|[A-Za-z][A-Za-z0-9+.-]+:/+[^/?#@:]*:(?!/|\d{1,5}[/?#])[^@]*@", re.IGNORECASE
-)
-# Names of query parameters that sign a URL or carry a key, at AWS, Azure, Google and elsewhere.
-_SIGNED = re.compile(
-    r"[?&#](x-amz-(signature|credential|security-token)|signature|sig|x-goog-(signature|credential)"
-    r"|(access|auth|api|id|refresh)?[_-]?token|auth|authorization|([a-z]+[_-])?(api[_-]?)?key|apikey"
-    r"|pwd|passwd|password|([a-z]+[_-])?secret)=",
-    re.IGNORECASE,
 )
 
 
@@ -61,7 +55,7 @@ def refuse_secrets(source: object) -> None:
     if isinstance(source, Mapping):
         source = source.get("path")  # of an export's report
     text = str(source) if isinstance(source, str) or hasattr(source, "open") else ""
-    if _PASSWORD.search(text) or _SIGNED.search(text):
+    if _PASSWORD.search(text) or SECRET_PARAMETER.search(text):
         raise ConfigurationError(
             "The source carries a password or a signature, which would be shown in the UI and stored in the database. "
             "Put the credentials into an Airflow connection and name it in the URL (s3://my_conn@bucket/key), or "

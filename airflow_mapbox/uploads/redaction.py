@@ -8,10 +8,20 @@ import threading
 
 _REPLACEMENT = "***"
 
+# Query parameters that sign a URL or carry a key, at AWS, Azure, Google and elsewhere.
+SECRET_PARAMETER = re.compile(
+    r"[?&#](?:x-amz-(?:signature|credential|security-token)|signature|sig|x-goog-(?:signature|credential)"
+    r"|(?:access|auth|api|id|refresh)?[_-]?token|auth|authorization|(?:[a-z]+[_-])?(?:api[_-]?)?key|apikey"
+    r"|pwd|passwd|password|(?:[a-z]+[_-])?secret)=",
+    re.IGNORECASE,
+)
+_VALUE = r"[^&\s\"'<>)]+"
+
 # The query parameter wherever it stands in a text, and a Mapbox token by its shape: the kind, a base64 payload, a
 # signature. The shape catches tokens that nobody registered, such as one that a server sends back in a message.
 _PATTERNS = (
-    (re.compile(r"(access_token(?:=|%3D))[^&\s\"'<>)]+", re.IGNORECASE), rf"\1{_REPLACEMENT}"),
+    (re.compile(rf"(access_token(?:=|%3D)){_VALUE}", re.IGNORECASE), rf"\1{_REPLACEMENT}"),
+    (re.compile(rf"({SECRET_PARAMETER.pattern}){_VALUE}", re.IGNORECASE), rf"\1{_REPLACEMENT}"),
     (re.compile(r"\b[spt]k\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"), _REPLACEMENT),
 )
 
@@ -35,7 +45,7 @@ def register_secret(*secrets: str) -> None:
 
 def redact(text: str) -> str:
     """
-    Replace every registered secret, ``access_token`` parameter and token-shaped word in a text.
+    Replace every registered secret, secret query parameter and token-shaped word in a text.
 
     :param text: anything on its way to a log, an exception or a page.
     :return: the same text with ``***`` in the place of secrets.

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from airflow_mapbox.export.errors import UnavailableSourceError, UnreadableSourceError
 from airflow_mapbox.uploads.address import refuse_secrets
+from airflow_mapbox.uploads.redaction import redact
 
 # Errors that another try would meet again; every other one of a store may be the network's.
 _LASTING = (
@@ -78,10 +79,10 @@ def find_file(source: str | os.PathLike[str] | OpenablePath) -> SourceFile:
     :param source: a local path, a URL that fsspec knows, or an object with ``open``.
     :raises UnreadableSourceError: where it does not exist, and from its ``open`` where it cannot be opened.
     :raises UnavailableSourceError: from its ``open`` where the store does not answer.
-    :raises ConfigurationError: where a URL carries a secret.
+    :raises ConfigurationError: where it carries a secret.
     """
+    refuse_secrets(source)
     if isinstance(source, str):
-        refuse_secrets(source)
         if source.startswith("file://"):
             return _local(Path(unquote(urlsplit(source).path)))
         return _url(source) if _SCHEME.match(source) else _local(Path(source))
@@ -156,7 +157,7 @@ def _named(name: str, done: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        problem = (f"{type(error).__name__}: {error}".rstrip(": ").splitlines() or [""])[0]
+        problem = redact((f"{type(error).__name__}: {error}".rstrip(": ").splitlines() or [""])[0])
         kind = UnreadableSourceError if isinstance(error, _LASTING) else UnavailableSourceError
     else:
         return

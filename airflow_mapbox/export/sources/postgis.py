@@ -14,7 +14,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from airflow_mapbox.export.attributes import EXACT, Column, columns_by_name
-from airflow_mapbox.export.batch import Batch, column_bytes
+from airflow_mapbox.export.batch import Batch, row_bytes
 from airflow_mapbox.export.errors import UnavailableSourceError, UnreadableSourceError
 from airflow_mapbox.export.sources.selection import Selection
 
@@ -130,7 +130,7 @@ class _Reader:
                 crs = self._crs(min(srids, default=_NO_SRID))
                 yield Batch(geometry, columns, crs, "The query", first, as_text=as_text)
                 first += len(found)
-                size = geometry.nbytes + sum(map(column_bytes, columns.values()))
+                size = geometry.nbytes + len(found) * sum(map(row_bytes, columns.values()))
                 rows = max(1, min(_MOST_ROWS, _BATCH_BYTES * len(found) // max(size, 1)))
 
     def _describe(self) -> list[psycopg.Column]:

@@ -1,20 +1,31 @@
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import geopandas
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import shapely
 from shapely.geometry import Point
 
-from airflow_mapbox.export import stream_geojson, write_geojson
-from airflow_mapbox.export.errors import CoordinatesError, ExportClosedError, TooLargeError
+from airflow_mapbox.export import files, stream_geojson, write_geojson
+from airflow_mapbox.export.batch import SLICE_BYTES, Batch
+from airflow_mapbox.export.errors import (
+    CoordinatesError,
+    ExportClosedError,
+    TooLargeError,
+    UnavailableSourceError,
+)
+from airflow_mapbox.uploads.errors import ConfigurationError
 
 from .support import frame
 
@@ -203,3 +214,74 @@ def test_a_choice_that_there_is_not_is_refused_before_anything_is_read(wrong: di
 def test_a_selection_that_the_source_does_not_know_is_refused_instead_of_ignored(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}= cannot be used with a GeoDataFrame"):
         list(stream_geojson(many(1), **{name: "1"}))
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_an_error_that_the_disk_tells_only_once_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    calls: list[int] = []
+
+    def sync(_descriptor: int) -> None:
+        calls.append(len(calls))
+        if len(calls) == failing:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(files, "_SYNC", 1)
+    monkeypatch.setattr(files.os, "fdatasync", sync)
+
+    def write() -> None:
+        with files.whole_file(tmp_path / "x.geojson") as file:
+            for _ in range(100):
+                file.write(b"x" * 1000)
+                file._settle()  # so that syncs are begun as pieces come
+
+    with pytest.raises(OSError, match="Disk quota exceeded"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["category", "dictionary", "objects"])
+def test_slices_are_small_whatever_repeated_values_stand_for(kind: str) -> None:
+    text, rows = "x" * 20_000, 2_000
+    columns: dict[str, Any] = {
+        "category": pd.Series(pd.Categorical([None, text] * (rows // 2))),
+        "dictionary": pa.array([None, text] * (rows // 2)).dictionary_encode(),
+        "objects": pd.Series([{"a": text}] * rows, dtype=object),
+    }
+    geometry = pa.array(shapely.to_wkb(shapely.points(np.zeros(rows), np.zeros(rows))))
+
+    slices = list(Batch(geometry, {"text": columns[kind]}, None, "The frame").slices())
+
+    assert sum(map(len, slices)) == rows
+    longest = 2 if kind == "objects" else 4  # megabytes: every second row has none
+    assert max(map(len, slices)) * len(text) <= longest * (SLICE_BYTES + len(text))
+
+
+class Signed:
+    """What stands for a path whose text carries a signature."""
+
+    def __str__(self) -> str:
+        return "https://store.example/x.parquet?sig=c4nary"
+
+    def open(self, mode: str = "r") -> IO[bytes]:
+        raise AssertionError(f"opened for {mode}")
+
+
+def test_a_path_object_that_carries_a_signature_is_refused_without_it() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        list(stream_geojson(Signed()))
+    assert "c4nary" not in str(caught.value)
+
+
+def test_what_a_store_says_is_shown_without_signatures() -> None:
+    class Moved:
+        def __str__(self) -> str:
+            return "bucket://x.parquet"
+
+        def open(self, mode: str = "r") -> IO[bytes]:
+            raise TimeoutError("no answer from https://store.example/x.parquet?X-Amz-Signature=c4nary&a=1")
+
+    with pytest.raises(UnavailableSourceError, match=r"X-Amz-Signature=\*\*\*&a=1") as caught:
+        list(stream_geojson(Moved()))
+    assert "c4nary" not in str(caught.value)

@@ -75,3 +75,13 @@ def test_guarding_twice_adds_one_filter() -> None:
     guard_loggers()
 
     assert logging.getLogger("urllib3").filters == before
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    ["X-Amz-Signature", "X-Amz-Security-Token", "sig", "Signature", "X-Goog-Signature", "api_key", "password"],
+)
+def test_a_signature_in_a_url_is_replaced_and_the_rest_stays(parameter: str) -> None:
+    shown = redact(f"403 for https://store.example/x.parquet?a=1&{parameter}=c4nary%2F7&b=2 (try 1)")
+
+    assert shown == f"403 for https://store.example/x.parquet?a=1&{parameter}=***&b=2 (try 1)"
