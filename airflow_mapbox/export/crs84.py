@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from pyproj import CRS, Transformer
@@ -19,6 +19,9 @@ from airflow_mapbox.export.uncertainty import EXACT, Uncertainties, Uncertainty
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 CRS84 = "OGC:CRS84"
 _CRS84 = CRS.from_user_input(CRS84)
@@ -117,7 +120,18 @@ class Transformation:
         return (*given, None) if z is None else tuple(given)  # type: ignore[return-value]
 
 
-_of_thread = threading.local()
+_KEPT = 16  # of each: a source of frames may come with a new object for each of them
+
+
+class _Known(threading.local):
+    """Transformations of one thread, to which PROJ's objects belong; they take tens of milliseconds to make."""
+
+    def __init__(self) -> None:
+        self.by_object: dict[int, tuple[CRS, Transformation]] = {}
+        self.by_text: dict[str, Transformation] = {}
+
+
+_known = _Known()
 
 
 def transformation(crs: CRS) -> Transformation:
@@ -127,12 +141,19 @@ def transformation(crs: CRS) -> Transformation:
     :param crs: of the source.
     :raises UnknownCrsError: where PROJ knows none.
     """
-    # PROJ's objects belong to one thread each, and take tens of milliseconds to make.
-    known: dict[int, Transformation] = _of_thread.__dict__.setdefault("transformations", {})
-    found = known.get(id(crs))
-    if found is None or found.crs is not crs:
-        found = known[id(crs)] = _find(crs)
+    of, found = _known.by_object.get(id(crs), (None, None))
+    if found is None or of is not crs:
+        found = _known.by_text.get(crs.srs) or _kept(_known.by_text, crs.srs, _find(crs))
+        _kept(_known.by_object, id(crs), (crs, found))
     return found
+
+
+def _kept(known: dict[K, V], key: K, value: V) -> V:
+    """Remember something, and no more than a few."""
+    known[key] = value
+    if len(known) > _KEPT:
+        del known[next(iter(known))]
+    return value
 
 
 def _find(crs: CRS) -> Transformation:

@@ -229,3 +229,13 @@ def test_every_thread_and_batch_gives_what_one_transformation_would() -> None:
 
     written = np.array([feature["geometry"]["coordinates"] for feature in document["features"]])
     assert np.abs(written - expected).max() <= PRECISION / 2 + 1e-12
+
+
+def test_a_system_that_comes_as_a_new_object_with_each_frame_is_looked_up_once() -> None:
+    systems = [CRS.from_epsg(25832) for _ in range(50)] + [
+        CRS.from_wkt(CRS.from_epsg(5070).to_wkt()) for _ in range(50)
+    ]
+
+    found = {id(transformation(crs)) for crs in systems}
+
+    assert len(found) == 2
