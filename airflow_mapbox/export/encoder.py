@@ -77,6 +77,7 @@ def _geometry_texts(found: Geometries, located: Located, tally: Tally) -> tuple[
     """Give the rows that are left, in order, and the pieces of each one's geometry."""
     members = np.concatenate([np.empty(0, np.int64), *(shapes.rows for shapes in located.shapes)])
     order = np.argsort(members, kind="stable")
+    tally.geometries = len(members)
     if found.owners is None:
         for reason, lost in located.lost.items():
             tally.drop(reason, len(lost))

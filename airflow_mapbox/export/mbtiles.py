@@ -57,7 +57,7 @@ class TilesetReport(ExportReport):
     :param tiles: how many there are.
     :param largest_tile: bytes of the largest one.
     :param geojson_bytes: what went into tippecanoe.
-    :param incomplete: features that are missing in tiles of the maxzoom, being smaller than the tiles' unit, or too
+    :param incomplete: geometries that are missing in tiles of the maxzoom, being smaller than the tiles' unit, or too
         many in one tile.
     """
 
@@ -215,9 +215,10 @@ def tile_features(
             maxzoom=zooms[1],
             temporary=Path(folder),
         )
-        written = sum(report.features for report in features.reports())
+        # tippecanoe makes a feature of each member of a collection.
+        written = sum(report.geometries for report in features.reports())
         if read != written:
-            raise TilerError(f"tippecanoe read {read:,} of {written:,} features: its output was deleted.")
+            raise TilerError(f"tippecanoe read {read:,} of {written:,} geometries: its output was deleted.")
         report = _report(features, part, target, name)
         _sync(part)
         part.replace(target)
@@ -271,14 +272,14 @@ def _size(source: object) -> int:
 
 def _report(features: Features, part: Path, target: Path, name: str) -> TilesetReport:
     reports = features.reports()
-    written = sum(report.features for report in reports)
+    geometries = sum(report.geometries for report in reports)
     with contextlib.closing(sqlite3.connect(part)) as db:
         metadata = dict(db.execute("SELECT name, value FROM metadata"))
         tiles, largest = db.execute("SELECT count(*), max(length(tile_data)) FROM tiles").fetchone()
         _clean(db, name)
         _check(db, tiles, largest)
         maxzoom = int(metadata["maxzoom"])
-        incomplete = written - _there(db, maxzoom, written)
+        incomplete = geometries - _there(db, maxzoom, geometries)
     size = part.stat().st_size
     if size > MBTILES.limit:
         raise TooLargeError(
@@ -296,7 +297,8 @@ def _report(features: Features, part: Path, target: Path, name: str) -> TilesetR
         bytes=size,
         sha256=digest,
         features_read=sum(report.features_read for report in reports),
-        features=written,
+        features=sum(report.features for report in reports),
+        geometries=geometries,
         dropped=_summed([report.dropped for report in reports]),
         changed=_summed([report.changed for report in reports]),
         crs_from=tuple(dict.fromkeys(crs for report in reports for crs in report.crs_from)),
@@ -321,10 +323,10 @@ def _report(features: Features, part: Path, target: Path, name: str) -> TilesetR
     )
 
 
-def _there(db: sqlite3.Connection, zoom: int, features: int) -> int:
-    """Count the features that are in the tiles of a zoom."""
+def _there(db: sqlite3.Connection, zoom: int, geometries: int) -> int:
+    """Count the geometries that are in the tiles of a zoom."""
     rows = db.execute("SELECT tile_data FROM tiles WHERE zoom_level = ?", (zoom,))
-    return distinct_features((data for (data,) in rows), features)
+    return distinct_features((data for (data,) in rows), geometries)
 
 
 def _missing(count: int, zoom: int, metadata: Mapping[str, str]) -> str:
@@ -335,7 +337,7 @@ def _missing(count: int, zoom: int, metadata: Mapping[str, str]) -> str:
     if thinned:
         why.append(f"would have made tiles of over {TILE_BYTES:,} bytes")
     advice = "raise maxzoom=" + (", or write fewer attributes." if thinned else ".")
-    return f"{count:,} features are missing in tiles of zoom {zoom}, since they {' or '.join(why)}: {advice}"
+    return f"{count:,} geometries are missing in tiles of zoom {zoom}, since they {' or '.join(why)}: {advice}"
 
 
 def _summed(counts: list[Mapping[str, int]]) -> dict[str, int]:

@@ -25,6 +25,7 @@ class ExportReport:
     :param sha256: its digest, as hexadecimal text.
     :param features_read: features in the source.
     :param features: features in the file.
+    :param geometries: in the file; a collection counts as many as it has.
     :param dropped: how many were left out, by reason.
     :param changed: how many geometries were changed otherwise than by the transformation, by what was done to them.
     :param crs_from: the reference systems of the source, by name; more than one where its frames differ.
@@ -41,6 +42,7 @@ class ExportReport:
     sha256: str
     features_read: int
     features: int
+    geometries: int
     dropped: Mapping[str, int]
     changed: Mapping[str, int]
     crs_from: tuple[str, ...]
@@ -72,6 +74,7 @@ class ExportReport:
             "sha256": self.sha256,
             "features_read": self.features_read,
             "features": self.features,
+            "geometries": self.geometries,
             "dropped": dict(self.dropped),
             "changed": dict(self.changed),
             "crs_from": list(self.crs_from),
@@ -99,6 +102,7 @@ def report_of(tally: Tally, options: Options, *, size: int, sha256: str, crs_to:
         sha256=sha256,
         features_read=tally.read,
         features=tally.written,
+        geometries=tally.geometries,
         dropped=dict(tally.dropped),
         changed=dict(tally.changed),
         crs_from=tuple(tally.crs_from),

@@ -22,6 +22,7 @@ class Tally:
 
     :ivar read: features in the source.
     :ivar written: features in the output.
+    :ivar geometries: in the output; a collection counts as many as it has.
     :ivar dropped: features left out, by reason.
     :ivar changed: features changed, by what was done to them.
     :ivar crs_from: reference systems of the source by name, and how far off the transformation from each may be.
@@ -33,6 +34,7 @@ class Tally:
 
     read: int = 0
     written: int = 0
+    geometries: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)
     crs_from: dict[str, Uncertainty] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class Tally:
         """Add what happened to further features."""
         self.read += other.read
         self.written += other.written
+        self.geometries += other.geometries
         self.dropped.update(other.dropped)
         self.changed.update(other.changed)
         self.heights = min(self.heights[0], other.heights[0]), max(self.heights[1], other.heights[1])

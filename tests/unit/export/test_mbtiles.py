@@ -220,7 +220,7 @@ def test_features_that_tippecanoe_did_not_read_are_missed(tmp_path: Path, monkey
     script.chmod(0o755)
     monkeypatch.setattr(tippecanoe, "find_tippecanoe", lambda: str(script))
 
-    with pytest.raises(TilerError, match="read 100 of 400 features"):
+    with pytest.raises(TilerError, match="read 100 of 400 geometries"):
         write_mbtiles(grid(), tmp_path / "x.mbtiles", maxzoom=3)
     assert not (tmp_path / "x.mbtiles").exists()
 
@@ -405,3 +405,14 @@ def _children() -> list[str]:
     """The running programs that this process started."""
     listed = subprocess.run(["ps", "-o", "comm=", "--ppid", str(os.getpid())], capture_output=True, text=True)
     return [line for line in listed.stdout.split() if "tippecanoe" in line]
+
+
+def test_collections_count_as_what_they_hold(tmp_path: Path) -> None:
+    """tippecanoe makes a feature of each member."""
+    members = [Point(1, 1), shapely.LineString([(1, 1), (2, 2)]), shapely.MultiPoint([(3, 3), (4, 4)])]
+    source = frame([shapely.GeometryCollection(members), Point(9, 9)], n=[1, 2])
+
+    report = write_mbtiles(source, tmp_path / "x.mbtiles", maxzoom=5)
+
+    assert (report.features, report.geometries, report.incomplete) == (2, 4, 0)
+    assert values(tmp_path / "x.mbtiles", 5, "x", "n") == {1, 2}
