@@ -107,6 +107,7 @@ def stack_for(
     window: float | None,
     deferred: bool,
     processing: float = 3,
+    slots: int = 4,
     airflow_options: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
     """
@@ -116,11 +117,17 @@ def stack_for(
     :param window: seconds in which 30 requests are allowed; None for no limit and instant processing.
     :param deferred: wait in the triggerer.
     :param processing: seconds that it takes, where there is a limit.
+    :param slots: of the LocalExecutor: tasks that run at a time. A task that waits for the limit's next window keeps
+        its own.
     :param airflow_options: further settings.
     """
     limited = ("--rate-limit", str(LIMIT), "--rate-window", f"{window:g}") if window else ("--rate-limit", "0")
     options = (*limited, "--workers", "32", "--processing-seconds", f"{processing:g}" if window else "0")
-    settings = {"AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": str(deferred), **(airflow_options or {})}
+    settings = {
+        "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": str(deferred),
+        "AIRFLOW__CORE__PARALLELISM": str(slots),
+        **(airflow_options or {}),
+    }
     with Stack(
         folder,
         emulator_options=options,
@@ -245,6 +252,7 @@ def main() -> int:
         "--window", type=float, default=60, help="seconds in which 30 requests are allowed (Mapbox: 60)"
     )
     parser.add_argument("--at-once", type=int, default=16, help="runs at a time")
+    parser.add_argument("--slots", type=int, default=4, help="tasks at a time (Airflow's default: 32)")
     parser.add_argument("--waits", nargs="+", choices=("reschedule", "deferred"), default=("reschedule", "deferred"))
     parser.add_argument("--folder", type=Path, default=None, help="kept; by default a temporary one")
     given = parser.parse_args()
@@ -258,7 +266,7 @@ def main() -> int:
         with ThreadPoolExecutor(1) as beside:  # it sleeps nearly all of its time
             allowed = beside.submit(measure_limit, calls, given.window)
             for kind, window in (("limited", given.window), ("alone", None)):
-                with stack_for(folder / f"{name}-{kind}", window=window, deferred=deferred) as stack:
+                with stack_for(folder / f"{name}-{kind}", window=window, deferred=deferred, slots=given.slots) as stack:
                     outcome = outcomes[kind] = backfill(stack, given.days, at_once=given.at_once)
                 outcome.check(given.days)
                 print(f"{name}, {kind}: {outcome.seconds:.0f} s; requests {dict(outcome.asked)}", flush=True)
