@@ -69,6 +69,7 @@ class TaskWait:
         :param mapbox_conn_id: the connection.
         :param terms: how the wait goes on.
         """
+        from airflow_mapbox.rescheduling import seconds_until_exit_is_noticed
         from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
 
         self._keep(self.watch)
@@ -79,6 +80,7 @@ class TaskWait:
             max_wait=terms.ceiling,
             stall_timeout=terms.stall_timeout,
             deadline=terms.deadline,
+            not_before=self._clock() + seconds_until_exit_is_noticed(),
             watch=self.watch.to_json(),
         )
 

@@ -55,6 +55,8 @@ class UploadCompleteTrigger(BaseTrigger):
     :param max_wait: seconds between two looks, at most, but for a rate limit; None for no bound.
     :param stall_timeout: seconds without progress that end the wait; None for any number.
     :param deadline: unix time that ends the wait; None for never.
+    :param not_before: unix time before which it does not fire, since a task that is queued again before the scheduler
+        has read of its exit is marked failed; None for at once.
     :param watch: what earlier looks have shown, as :meth:`airflow_mapbox.uploads.watch.Watch.to_json` gives it.
     """
 
@@ -67,12 +69,14 @@ class UploadCompleteTrigger(BaseTrigger):
         max_wait: float | None = 120.0,
         stall_timeout: float | None = None,
         deadline: float | None = None,
+        not_before: float | None = None,
         watch: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.upload_id = upload_id
         self.mapbox_conn_id = mapbox_conn_id
         self.terms = Terms(poll_interval, max_wait, stall_timeout, deadline)
+        self.not_before = not_before
         self.watch = Watch.from_json(watch or {}, upload_id) or Watch(upload_id, since=time.time())
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -86,6 +90,7 @@ class UploadCompleteTrigger(BaseTrigger):
                 "max_wait": self.terms.ceiling,
                 "stall_timeout": self.terms.stall_timeout,
                 "deadline": self.terms.deadline,
+                "not_before": self.not_before,
                 "watch": self.watch.to_json(),
             },
         )
@@ -105,6 +110,8 @@ class UploadCompleteTrigger(BaseTrigger):
             else:
                 event = told(upload)
             break
+        if self.not_before is not None:
+            await asyncio.sleep(max(0.0, self.not_before - time.time()))
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
 

@@ -405,6 +405,18 @@ class TestDeferred:
         assert arguments == UploadCompleteTrigger(**json.loads(json.dumps(arguments))).serialize()[1]
         assert not server.requests
 
+    def test_it_does_not_come_back_before_its_exit_is_noticed(
+        self, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "7")
+        task = make_task(deferrable=True)
+        with pytest.raises(TaskDeferred) as deferred:
+            task.run()
+
+        trigger = deferred.value.trigger
+        assert isinstance(trigger, UploadCompleteTrigger)
+        assert trigger.not_before == task.fake_time.clock() + 7 + 5
+
     def test_it_follows_airflows_setting(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
         assert UploadCompleteSensor(task_id="wait", upload_id=ID).deferrable

@@ -120,6 +120,20 @@ def run(test: Awaitable[None]) -> None:
         assert not shared._connectors, "a client is kept that nobody needs"
 
 
+@pytest.mark.parametrize("left", [-60.0, 0.5])
+def test_it_fires_no_sooner_than_it_may(account: Account, left: float) -> None:
+    """A task that is queued again before the scheduler has read of its exit is marked failed."""
+    (done,) = account.create(1)
+    account.finish(done)
+
+    async def story() -> None:
+        may = time.time() + left
+        assert (await event_of(trigger(done, not_before=may)))["upload"]["complete"]
+        assert may <= time.time() < may + abs(left) + 10
+
+    run(story())
+
+
 def test_each_trigger_hears_of_its_own_upload_only(account: Account) -> None:
     done, failed, open_ = account.create(3)
 
