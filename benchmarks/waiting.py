@@ -278,11 +278,13 @@ class Simulation:
             api.created.append(job)
             await task_starts()
             terms = Terms(self.world.floor, deadline=clock() + self.world.timeout)
+            may_come_back = clock() + self.world.floor
             try:
                 await poller.wait(Watch(str(job.number), since=clock()), terms, api.connect)
             except MapboxError:
                 job.failed = True
                 return
+            await asyncio.sleep(max(0.0, may_come_back - clock()))
             await task_starts()  # which was deferred, and goes on
             job.noticed = clock()
 
