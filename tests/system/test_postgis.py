@@ -171,6 +171,44 @@ def test_values_are_written_as_of_other_sources(query: Any, value: str, written:
     assert only["properties"] == {"v": written}
 
 
+@pytest.mark.parametrize("kind", ["date", "timestamp", "timestamptz"])
+@pytest.mark.parametrize("end", ["infinity", "-infinity"])
+def test_an_open_end_is_null(query: Any, kind: str, end: str) -> None:
+    rows = query(
+        f"SELECT n, CASE n WHEN 1 THEN '{end}' WHEN 2 THEN '1969-12-31' END::{kind} AS v, "
+        "ST_SetSRID(ST_Point(0, 0), 4326) AS g FROM generate_series(1, 3) n ORDER BY n"
+    )
+
+    first, second, third = (feature["properties"]["v"] for feature in features(rows))
+
+    assert (first, second[:10], third) == (None, "1969-12-31", None)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("'9999-12-31'::date", "9999-12-31"),
+        ("'0044-03-15 BC'::date", "-0043-03-15"),
+        ("'0044-03-15 12:00 BC'::timestamp", "-0043-03-15T12:00:00"),
+        ("'0044-03-15 12:00:00.5+00 BC'::timestamptz", "-0043-03-15T12:00:00.500000+00:00"),
+        ("'2000-01-01 00:35:47.483647'::timestamp", "2000-01-01T00:35:47.483647"),
+        ("'2026-01-02 03:04:05+02'::timestamptz", "2026-01-02T01:04:05+00:00"),
+        ("'24:00'::time", "24:00:00"),
+        ("'08:30:00.5'::time", "08:30:00.5"),
+    ],
+)
+def test_dates_and_times_that_python_has_not_are_written_as_iso_8601_does(query: Any, value: str, written: str) -> None:
+    (only,) = features(query(f"SELECT {value} AS v, ST_SetSRID(ST_Point(0, 0), 4326) AS g"))
+
+    assert only["properties"] == {"v": written}
+
+
+@pytest.mark.parametrize("value", ["'5874897-12-31'::date", "'294276-12-31'::timestamp", "'40000-01-01'::timestamptz"])
+def test_dates_that_have_no_text_name_their_column_and_the_cast(query: Any, value: str) -> None:
+    with pytest.raises(AttributeValueError, match=r"Column 'v' has dates beyond the year 32767.*::text"):
+        features(query(f"SELECT {value} AS v, ST_SetSRID(ST_Point(0, 0), 4326) AS g"))
+
+
 @pytest.mark.parametrize(
     "end",
     ["", ";", "; -- the last; one", " -- all of them", ";; /* one; two */ ;\n", " /* a */ -- b\n; -- 'c"],

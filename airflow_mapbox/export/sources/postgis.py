@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
@@ -25,7 +26,8 @@ _BATCH_BYTES = 8 << 20
 _FIRST_ROWS, _MOST_ROWS = 1_000, 50_000
 _CURSOR = "airflow_mapbox_export"
 
-# Types of PostgreSQL by number (pg_type.dat) whose values psycopg gives as Arrow takes them; of others the text.
+# Types of PostgreSQL by number (pg_type.dat) that Arrow has as well; of others the text, also of times of day: 24:00 is
+# one there.
 _TYPES = {
     16: pa.bool_(),
     20: pa.int64(),
@@ -37,9 +39,15 @@ _TYPES = {
     1042: pa.string(),
     1043: pa.string(),
     1082: pa.date32(),
-    1083: pa.time64("us"),
     1114: pa.timestamp("us"),
     1184: pa.timestamp("us", "UTC"),
+}
+# Those that count from 2000 on: the type of the count, and what Arrow's is then. They are taken as counts, since Python
+# has no date before the year 1, after 9999, or at infinity.
+_COUNTS = {
+    1082: (pa.int32(), 10_957),
+    1114: (pa.int64(), 946_684_800_000_000),
+    1184: (pa.int64(), 946_684_800_000_000),
 }
 _INT8, _NUMERIC, _BYTEA, _INTERVAL, _RECORD = 20, 1700, 17, 1186, 2249
 _GEOMETRIES = ("geometry", "geography")
@@ -87,6 +95,7 @@ def read_postgis(query: PostGISQuery, selection: Selection) -> Iterator[Batch]:
     with _named(), query.connect() as connection:
         connection.read_only = True
         connection.isolation_level = _repeatable_read()
+        _count(connection)
         yield from _Reader(connection, query, selection).batches()
 
 
@@ -234,7 +243,18 @@ def _column(column: psycopg.Column, values: Sequence[Any]) -> Column:
         return _decimals(column.precision, column.scale, values)
     if kind == _INTERVAL:
         return pa.array(values, pa.float64())
+    if kind in _COUNTS:
+        return _moments(kind, values)
     return pa.array(values, _TYPES.get(kind, pa.binary() if kind == _BYTEA else pa.string()))
+
+
+def _moments(kind: int, values: Sequence[int | None]) -> pa.Array:
+    """Give dates and times of what PostgreSQL counts, whose least and greatest number are the infinities."""
+    count, start = _COUNTS[kind]
+    least = -(1 << (count.bit_width - 1))
+    found = pa.array(values, count)
+    found = pc.if_else(pc.is_in(found, pa.array([least, -least - 1], count)), None, found)
+    return pc.add(found, pa.scalar(start, count)).cast(_TYPES[kind])
 
 
 def _decimals(precision: int | None, scale: int | None, values: Sequence[Any]) -> Column:
@@ -258,6 +278,14 @@ def _repeatable_read() -> Any:
     from psycopg import IsolationLevel
 
     return IsolationLevel.REPEATABLE_READ
+
+
+def _count(connection: psycopg.Connection[Any]) -> None:
+    """Have dates and times come as the numbers that they are sent as."""
+    from psycopg.types.numeric import Int4BinaryLoader, Int8BinaryLoader
+
+    for kind, (count, _) in _COUNTS.items():
+        connection.adapters.register_loader(kind, Int4BinaryLoader if count == pa.int32() else Int8BinaryLoader)
 
 
 @contextmanager

@@ -148,6 +148,10 @@ def test_moments_whose_offset_has_seconds_are_written_in_utc(unit: str) -> None:
         pa.array([[b"x"]]),
         pa.array([(1, 2, 3)], pa.month_day_nano_interval()),
         pa.array([b"\xff"], pa.binary()).view(pa.string()),
+        pa.array([86_400_000_000], pa.int64()).cast(pa.time64("us")),
+        pa.array([2**31 - 1], pa.int32()).cast(pa.date32()),
+        pa.array([2**62], pa.int64()).cast(pa.timestamp("us")),
+        pa.array([2**62], pa.int64()).cast(pa.timestamp("us", "UTC")),
     ],
     ids=lambda column: str(column.type),
 )
