@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -249,6 +250,63 @@ def test_curves_are_linearised_and_measures_dropped(query: Any) -> None:
 
     assert arc.length == pytest.approx(np.pi, rel=1e-3)
     assert high["geometry"]["coordinates"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("curved", "straight"),
+    [
+        (
+            "MULTISURFACE(((0 0,1 0,1 1,0 0)),((5 5,6 5,6 6,5 5)))",
+            "MULTIPOLYGON(((0 0,1 0,1 1,0 0)),((5 5,6 5,6 6,5 5)))",
+        ),
+        ("MULTISURFACE Z(((0 0 7,1 0 7,1 1 7,0 0 7)))", "MULTIPOLYGON Z(((0 0 7,1 0 7,1 1 7,0 0 7)))"),
+        ("CURVEPOLYGON((0 0,1 0,1 1,0 0))", "POLYGON((0 0,1 0,1 1,0 0))"),
+        ("COMPOUNDCURVE((0 0,1 1))", "LINESTRING(0 0,1 1)"),
+        ("MULTICURVE((0 0,1 1),(2 2,3 3))", "MULTILINESTRING((0 0,1 1),(2 2,3 3))"),
+        (
+            "GEOMETRYCOLLECTION(COMPOUNDCURVE((0 0,1 1)),GEOMETRYCOLLECTION(CURVEPOLYGON((0 0,1 0,1 1,0 0))))",
+            "GEOMETRYCOLLECTION(LINESTRING(0 0,1 1),POLYGON((0 0,1 0,1 1,0 0)))",
+        ),
+    ],
+)
+def test_types_of_curves_whose_parts_are_all_straight_are_read_too(query: Any, curved: str, straight: str) -> None:
+    """As importers of GML write them, which have them for every surface."""
+    (found,) = geometries(query(f"SELECT ST_GeomFromText('{curved}', 4326) AS g"))
+
+    assert found == shapely.from_wkt(straight)
+
+
+def test_curves_that_are_empty_are_dropped(query: Any) -> None:
+    rows = query(
+        "SELECT ST_GeomFromText(kind || ' EMPTY', 4326) AS g FROM unnest(ARRAY['CURVEPOLYGON', 'COMPOUNDCURVE', "
+        "'MULTISURFACE', 'GEOMETRYCOLLECTION']) AS kind UNION ALL SELECT ST_SetSRID(ST_Point(1, 2), 4326)"
+    )
+
+    document, report = streamed(rows)
+
+    assert len(document["features"]) == 1
+    assert report.dropped == {"empty geometry": 4}
+
+
+@pytest.mark.parametrize(
+    ("surface", "name", "polygon"),
+    [
+        ("POLYHEDRALSURFACE(((0 0,1 0,1 1,0 0)),((0 0,1 1,0 1,0 0)))", "polyhedral surface", "geom"),
+        ("TIN(((0 0,1 0,1 1,0 0)),((0 0,1 1,0 1,0 0)))", "TIN", "ST_MakePolygon(ST_ExteriorRing(geom))"),
+        ("TRIANGLE((0 0,1 0,1 1,0 0))", "triangle", "ST_MakePolygon(ST_ExteriorRing(geom))"),
+    ],
+)
+def test_surfaces_of_faces_are_named_and_what_the_error_advises_helps(
+    query: Any, surface: str, name: str, polygon: str
+) -> None:
+    value = f"ST_GeomFromText('{surface}', 4326)"
+    advised = f"(SELECT ST_Collect({polygon}) FROM ST_Dump(…))"
+
+    for whole in (value, f"ST_ForceCollection(ST_Collect(ARRAY[{value}, ST_SetSRID(ST_Point(1, 2), 4326)]))"):
+        with pytest.raises(UnreadableSourceError, match=f" a {name} .*{re.escape(advised)}"):
+            features(query(f"SELECT {whole} AS g"))
+    (found,) = geometries(query(f"SELECT {advised.replace('…', value)} AS g"))
+    assert found.area == (0.5 if name == "triangle" else 1)
 
 
 def test_geography_is_read_as_geometry(query: Any) -> None:

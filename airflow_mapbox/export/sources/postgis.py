@@ -51,6 +51,8 @@ _COUNTS = {
 }
 _INT8, _NUMERIC, _BYTEA, _INTERVAL, _RECORD = 20, 1700, 17, 1186, 2249
 _GEOMETRIES = ("geometry", "geography")
+# What may have an arc in it. Where each part is straight ST_HasArc says no, and the type is one of curves nevertheless.
+_CURVED = ("CircularString", "CompoundCurve", "CurvePolygon", "MultiCurve", "MultiSurface", "GeometryCollection")
 _NESTED = ("A", "C")  # arrays and records (pg_type.typcategory)
 _MOST_DIGITS = 76  # of Arrow's widest decimal
 _NO_SRID = 0
@@ -119,10 +121,7 @@ class _Reader:
     def batches(self) -> Iterator[Batch]:
         as_text = frozenset(self._large())
         selected = [self._value(name) for name in self._columns]
-        geometry = f"CASE WHEN ST_HasArc({_name(self._geometry)}::geometry) " + (
-            f"THEN ST_CurveToLine({_name(self._geometry)}::geometry) ELSE {_name(self._geometry)}::geometry END"
-        )
-        sql = f"SELECT {', '.join([*selected, f'ST_AsEWKB({geometry})'])} {self._from}"
+        sql = f"SELECT {', '.join([*selected, f'ST_AsEWKB({self._linear()})'])} {self._from}"
         with self._connection.cursor(name=_CURSOR, binary=True) as cursor:
             cursor.execute(sql, self._query.parameters)
             first, rows, srids = 0, _FIRST_ROWS, set[int]()
@@ -175,6 +174,16 @@ class _Reader:
         if kind == _INTERVAL:
             return f"extract(epoch FROM {value})::float8"
         return f"to_json({value})::text" if kind in self._nested else f"{value}::text"
+
+    def _linear(self) -> str:
+        value = f"q.{_name(self._geometry)}::geometry"
+        curved = ", ".join(f"'ST_{kind}'" for kind in _CURVED)
+        # ST_CurveToLine fails for an empty polygon.
+        return (
+            f"CASE WHEN ST_GeometryType({value}) NOT IN ({curved}) THEN {value} "
+            f"WHEN ST_IsEmpty({value}) THEN ST_SetSRID('POINT EMPTY'::geometry, ST_SRID({value})) "
+            f"ELSE ST_CurveToLine({value}) END"
+        )
 
     def _large(self) -> set[str]:
         """Have the database find columns with whole numbers past 2^53: it need not send them for that."""
