@@ -82,6 +82,19 @@ class Geometries:
     measured: bool
 
 
+def stored(column: pa.Array, kind: Kind | None = None) -> pa.Array:
+    """
+    Give a column of Arrow as it is read here: lists, or WKB one after the other, where Arrow has more types for bytes.
+
+    :param column: of a file.
+    :param kind: of all of them, for nested lists.
+    :raises pyarrow.ArrowException: for what is no bytes.
+    """
+    column = column.storage if isinstance(column, pa.ExtensionArray) else column
+    read = kind is not None or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
+    return column if read else column.cast(pa.large_binary())
+
+
 def read_geometries(column: GeometryColumn, kind: Kind | None = None) -> Geometries:
     """
     Read a column.

@@ -23,6 +23,7 @@ from pyproj import CRS
 from airflow_mapbox.export.attributes import EXACT, columns_by_name, large_integers
 from airflow_mapbox.export.batch import Batch
 from airflow_mapbox.export.errors import AttributeValueError, ExportError, UnreadableSourceError
+from airflow_mapbox.export.geometry_columns import stored
 from airflow_mapbox.export.sources.files import SourceFile
 from airflow_mapbox.export.sources.selection import Selection
 
@@ -159,10 +160,9 @@ def _batches(layer: _Layer, names: list[str], numbers: _Numbers, rows: int) -> I
         while True:
             with _named(layer.name, layer.selection):
                 found = next(reader, None)
-            if found is None:
-                return
-            column = found.column(geometry)
-            column = column.storage if isinstance(column, pa.ExtensionArray) else column
+                if found is None:
+                    return
+                column = stored(found.column(geometry))
             columns = columns_by_name((name, found.column(name)) for name in names)
             columns |= {name: _spelled(columns[name]) for name in numbers.lossy}
             yield Batch(column, columns, crs, layer.name, first, as_text=numbers.large)
