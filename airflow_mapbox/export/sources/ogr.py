@@ -75,6 +75,7 @@ def read_ogr(file: SourceFile, selection: Selection) -> Iterator[Batch]:
             if (only := layer.only(info["driver"])) is not layer:
                 layer, info = only, only.info()
         names = selection.chosen(map(str, info["fields"]))
+        columns_by_name((name, pa.nulls(0)) for name in names)  # before Arrow cannot tell two columns apart
         if info["geometry_type"] is None:
             raise UnreadableSourceError(
                 f"{file.name} has no geometry. Name its columns of coordinates with x= and y=, or another layer with "

@@ -334,6 +334,15 @@ class TestCSV:
         assert document["features"][1]["properties"]["real"] == 1000
         assert report.dropped == {"no geometry": 1}
 
+    @pytest.mark.parametrize("header", ["id,id", "name,name"])
+    def test_two_columns_of_one_name_are_refused_by_it(self, tmp_path: Path, header: str) -> None:
+        path = tmp_path / "x.csv"
+        path.write_text(f"lon,lat,n,{header}\n1,2,3,4,5\n")
+
+        with pytest.raises(AttributeNameError, match=f"More than one column is called {header.split(',')[0]}: rename"):
+            features(path, crs=4326)
+        assert features(path, crs=4326, columns=["n"])[0]["properties"] == {"n": 3}
+
     def test_columns_of_coordinates_in_any_system_can_be_named(self, tmp_path: Path) -> None:
         path = tmp_path / "x.csv"
         path.write_text("id;Rechtswert;Hochwert\n1;500000;0\n")
