@@ -72,6 +72,8 @@ def large_integers(column: Column) -> bool:
     :param column: of any type.
     """
     if isinstance(column, pd.Series):
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            return large_integers(pd.Series(column.dtype.categories))
         if column.dtype != object and pd.api.types.is_integer_dtype(column.dtype):
             present = column.dropna()
             return bool(len(present)) and (int(present.max()) > EXACT or int(present.min()) < -EXACT)

@@ -217,6 +217,20 @@ class TestIntegersPast53Bits:
 
         assert [feature["properties"]["id"] for feature in features(path)] == ["1", str(self.BIG)]
 
+    @pytest.mark.parametrize("kind", [None, object, "Int64"])
+    def test_categories_are_judged_as_integers_are(self, kind: Any) -> None:
+        values = pd.Series([self.BIG, 1, self.BIG], dtype=kind).astype("category")
+
+        document, report = streamed(frame([Point(0, 0)] * 3, id=values, n=pd.Categorical([1, 2, None])))
+
+        properties = [feature["properties"] for feature in document["features"]]
+        assert properties == [
+            {"id": str(self.BIG), "n": 1},
+            {"id": "1", "n": 2},
+            {"id": str(self.BIG), "n": None},
+        ]
+        assert report.notes == ("Column 'id' has whole numbers beyond 2^53 and is written as text.",)
+
     def test_a_frame_that_comes_too_late_is_an_error_that_names_the_parameter(self) -> None:
         def frames() -> Iterator[geopandas.GeoDataFrame]:
             yield frame([Point(0, 0)], id=[1])
