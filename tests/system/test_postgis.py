@@ -13,6 +13,7 @@ import numpy as np
 import psycopg
 import pytest
 import shapely
+from psycopg.rows import dict_row, scalar_row
 from shapely.geometry import Point
 
 from airflow_mapbox.export import PostGISQuery, write_mbtiles
@@ -97,6 +98,18 @@ def test_parameters_and_columns_choose(query: Any) -> None:
     assert [feature["properties"] for feature in chosen] == [{"id": 1}, {"id": 2}, {"id": 3}]
     with pytest.raises(AttributeNameError, match="no column called nothing"):
         features(query("SELECT * FROM places"), columns=["nothing"])
+
+
+@pytest.mark.parametrize(
+    "made", [{"autocommit": True}, {"row_factory": dict_row}, {"autocommit": True, "row_factory": scalar_row}], ids=str
+)
+def test_a_connection_may_be_made_in_any_way(server: dict[str, Any], made: dict[str, Any]) -> None:
+    rows = PostGISQuery("SELECT id, n, geom FROM ids ORDER BY n", lambda: psycopg.connect(**server, **made))
+
+    found = features(rows)
+
+    assert [feature["properties"]["n"] for feature in found] == [7, 8]
+    assert found[1]["geometry"]["coordinates"] == [1, 1]
 
 
 def test_the_cursor_is_the_servers_and_memory_a_batchs(query: Any, server: dict[str, Any]) -> None:

@@ -95,9 +95,7 @@ def read_postgis(query: PostGISQuery, selection: Selection) -> Iterator[Batch]:
     """
     selection.only("columns", of="a query: put it into the SQL")
     with _named(), query.connect() as connection:
-        connection.read_only = True
-        connection.isolation_level = _repeatable_read()
-        _count(connection)
+        _prepare(connection)
         yield from _Reader(connection, query, selection).batches()
 
 
@@ -283,16 +281,16 @@ def _name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _repeatable_read() -> Any:
+def _prepare(connection: psycopg.Connection[Any]) -> None:
+    """Have one transaction, that only reads, give rows as tuples, however the connection was made."""
     from psycopg import IsolationLevel
-
-    return IsolationLevel.REPEATABLE_READ
-
-
-def _count(connection: psycopg.Connection[Any]) -> None:
-    """Have dates and times come as the numbers that they are sent as."""
+    from psycopg.rows import tuple_row
     from psycopg.types.numeric import Int4BinaryLoader, Int8BinaryLoader
 
+    connection.autocommit = False
+    connection.read_only = True
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+    connection.row_factory = tuple_row
     for kind, (count, _) in _COUNTS.items():
         connection.adapters.register_loader(kind, Int4BinaryLoader if count == pa.int32() else Int8BinaryLoader)
 
