@@ -100,6 +100,20 @@ def test_parameters_and_columns_choose(query: Any) -> None:
         features(query("SELECT * FROM places"), columns=["nothing"])
 
 
+@pytest.mark.parametrize("parameters", [None, [1], {"id": 1}, []], ids=str)
+def test_names_of_columns_may_have_percent_signs(query: Any, parameters: Any) -> None:
+    sign = "%" if parameters is None else "%%"
+    placeholder = {list: "%s", dict: "%(id)s"}[type(parameters)] if parameters else "1"
+    sql = (
+        f'SELECT {placeholder}::bigint AS "share {sign}", 1.5 AS "{sign}s", '
+        f'ST_SetSRID(ST_Point(1, 2), 4326) AS "place {sign}"'
+    )
+
+    (only,) = features(query(sql, parameters=parameters))
+
+    assert only["properties"] == {"share %": 1, "%s": 1.5}
+
+
 @pytest.mark.parametrize(
     "made", [{"autocommit": True}, {"row_factory": dict_row}, {"autocommit": True, "row_factory": scalar_row}], ids=str
 )

@@ -165,8 +165,13 @@ class _Reader:
             "with geometry=…"
         )
 
+    def _quoted(self, name: str) -> str:
+        """Name a column; psycopg looks for placeholders in quotation marks too, where there are parameters."""
+        value = f"q.{_name(name)}"
+        return value if self._query.parameters is None else value.replace("%", "%%")
+
     def _value(self, name: str) -> str:
-        kind, value = self._columns[name].type_code, f"q.{_name(name)}"
+        kind, value = self._columns[name].type_code, self._quoted(name)
         if kind in _TYPES or kind in (_NUMERIC, _BYTEA):
             return value
         if kind == _INTERVAL:
@@ -174,7 +179,7 @@ class _Reader:
         return f"to_json({value})::text" if kind in self._nested else f"{value}::text"
 
     def _linear(self) -> str:
-        value = f"q.{_name(self._geometry)}::geometry"
+        value = f"{self._quoted(self._geometry)}::geometry"
         curved = ", ".join(f"'ST_{kind}'" for kind in _CURVED)
         # ST_CurveToLine fails for an empty polygon.
         return (
@@ -188,7 +193,7 @@ class _Reader:
         wide = [name for name, column in self._columns.items() if column.type_code in (_INT8, _NUMERIC)]
         if not wide:
             return set()
-        tests = ", ".join(f"coalesce(bool_or({_is_large(f'q.{_name(name)}::numeric')}), false)" for name in wide)
+        tests = ", ".join(f"coalesce(bool_or({_is_large(f'{self._quoted(name)}::numeric')}), false)" for name in wide)
         with self._connection.cursor() as cursor:
             cursor.execute(f"SELECT {tests} {self._from}", self._query.parameters)
             return {name for name, large in zip(wide, cursor.fetchone(), strict=True) if large}
