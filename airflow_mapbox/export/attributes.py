@@ -72,6 +72,8 @@ def large_integers(column: Column) -> bool:
     :param column: of any type.
     """
     if isinstance(column, pd.Series):
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            return large_integers(pd.Series(column.dtype.categories))
         if column.dtype != object and pd.api.types.is_integer_dtype(column.dtype):
             present = column.dropna()
             return bool(len(present)) and (int(present.max()) > EXACT or int(present.min()) < -EXACT)
@@ -190,7 +192,7 @@ class _Encoder:
             (types.is_floating, self._floats),
             (_is_text, self._texts),
             (types.is_timestamp, self._moments),
-            (types.is_date, lambda column: _Texts(column.cast(pa.date32()).cast(pa.string()), quotes=True)),
+            (types.is_date, lambda column: self._dated(column.cast(pa.date32()).cast(pa.string()))),
             (types.is_time, self._times),
             (types.is_duration, self._durations),
             (types.is_nested, self._nested),
@@ -237,7 +239,7 @@ class _Encoder:
     def _moments(self, column: pa.Array) -> _Texts:
         """ISO 8601 with as many digits of a second as there are: none, six or nine; with the offset of its zone."""
         if not column.type.tz:
-            return _Texts(_with_t(_with_fraction(column)), quotes=True)
+            return self._dated(_with_t(_with_fraction(column)))
         local, ticks = pc.local_timestamp(column), _TICKS[column.type.unit]
         ahead = pc.subtract(local.cast(pa.int64()), column.cast(pa.int64()))
         offsets = ahead.dictionary_encode()
@@ -249,10 +251,19 @@ class _Encoder:
             offsets = pc.if_else(exact, ahead, 0).dictionary_encode()
         names = pa.array([_offset(offset // ticks) for offset in offsets.dictionary.to_pylist()], pa.string())
         zoned = pc.binary_join_element_wise(_with_fraction(local), names.take(offsets.indices), "")
-        return _Texts(_with_t(zoned), quotes=True)
+        return self._dated(_with_t(zoned))
 
     def _times(self, column: pa.Array) -> _Texts:
-        return _Texts(_with_fraction(column), quotes=True)
+        return self._dated(_with_fraction(column))
+
+    def _dated(self, texts: pa.Array) -> _Texts:
+        """Give dates and times, where Arrow has a text for all of them."""
+        if pc.any(pc.starts_with(texts, "<")).as_py():  # <value out of range: 86400>
+            raise AttributeValueError(
+                f"Column {self._name!r} has dates beyond the year 32767, or times of day past 23:59:59. Convert it to "
+                "text, in SQL with ::text, or drop the column."
+            )
+        return _Texts(texts, quotes=True)
 
     def _durations(self, column: pa.Array) -> _Texts:
         """Seconds."""

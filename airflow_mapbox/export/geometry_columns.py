@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,6 +24,14 @@ _COLLECTION = 7
 _LINEARISE = (
     "which GeoJSON has not: linearise it first (ST_CurveToLine in PostGIS, ogr2ogr -nlt CONVERT_TO_LINEAR elsewhere)"
 )
+_OF_TRIANGLES = "(SELECT ST_Collect(ST_MakePolygon(ST_ExteriorRing(geom))) FROM ST_Dump(…))"
+# Surfaces that are faces, by type of WKB: their name, and what makes a multipolygon of one in PostGIS.
+_FACETED = {
+    15: ("polyhedral surface", "(SELECT ST_Collect(geom) FROM ST_Dump(…))"),
+    16: ("TIN", _OF_TRIANGLES),
+    17: ("triangle", _OF_TRIANGLES),
+}
+_UNKNOWN = re.compile(r"Unknown WKB type (\d+)")  # as GEOS says of a member of a collection
 _WKB_TYPES = {
     1: geoarrow.point(),
     2: geoarrow.linestring(),
@@ -71,6 +80,19 @@ class Geometries:
     empty: NDArray[np.int64]
     collections: NDArray[np.int64]
     measured: bool
+
+
+def stored(column: pa.Array, kind: Kind | None = None) -> pa.Array:
+    """
+    Give a column of Arrow as it is read here: lists, or WKB one after the other, where Arrow has more types for bytes.
+
+    :param column: of a file.
+    :param kind: of all of them, for nested lists.
+    :raises pyarrow.ArrowException: for what is no bytes.
+    """
+    column = column.storage if isinstance(column, pa.ExtensionArray) else column
+    read = kind is not None or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
+    return column if read else column.cast(pa.large_binary())
 
 
 def read_geometries(column: GeometryColumn, kind: Kind | None = None) -> Geometries:
@@ -232,13 +254,21 @@ def _codes(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     numbers = iso % 1000
     odd = np.flatnonzero((head[:, 0] > 1) | (numbers < 1) | (numbers > _COLLECTION) | (dimensions > 3))
     if len(odd):
-        number = int(numbers[odd[0]])
-        curved = 8 <= number <= 14
-        raise GeometryError(
-            f"its geometry is a curve (WKB type {number}), {_LINEARISE}" if curved else "its geometry is no WKB",
-            int(rows[odd[0]]),
-        )
+        raise GeometryError(_unlike_geojson(int(numbers[odd[0]])) or "its geometry is no WKB", int(rows[odd[0]]))
     return np.broadcast_to(dimensions * 10 + numbers, len(column))
+
+
+def _unlike_geojson(number: int) -> str | None:
+    """Say what a type of WKB is that GeoJSON has not, and how to make of it what it has."""
+    if 8 <= number <= 14:
+        return f"its geometry is a curve (WKB type {number}), {_LINEARISE}"
+    if number not in _FACETED:
+        return None
+    name, multipolygon = _FACETED[number]
+    return (
+        f"its geometry is a {name} (WKB type {number}), which GeoJSON has not: make a multipolygon of its faces first "
+        f"({multipolygon} in PostGIS, ogr2ogr -nlt MULTIPOLYGON elsewhere)"
+    )
 
 
 def _distinct(codes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -263,6 +293,18 @@ def _parsed(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[Any]:
     geometries = shapely.from_wkb(data, on_invalid="ignore")
     failed = np.flatnonzero(shapely.is_missing(geometries))
     if len(failed):
-        raise GeometryError("its geometry is no WKB that can be read", int(rows[failed[0]]))
+        raise GeometryError(_problem(data[failed[0]]), int(rows[failed[0]]))
     parsed: NDArray[Any] = np.asarray(geometries)
     return parsed
+
+
+def _problem(data: bytes) -> str:
+    """Say why GEOS cannot read a geometry."""
+    try:
+        shapely.from_wkb(data)
+    except shapely.GEOSException as error:
+        found = _UNKNOWN.search(str(error))
+        known = _unlike_geojson(int(found[1]) % 1000) if found else None
+        if known is not None:
+            return known.replace("is a", "has a", 1)
+    return "its geometry is no WKB that can be read"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import psycopg
 import pytest
 import shapely
+from psycopg.rows import dict_row, scalar_row
 from shapely.geometry import Point
 
 from airflow_mapbox.export import PostGISQuery, write_mbtiles
@@ -98,6 +100,32 @@ def test_parameters_and_columns_choose(query: Any) -> None:
         features(query("SELECT * FROM places"), columns=["nothing"])
 
 
+@pytest.mark.parametrize("parameters", [None, [1], {"id": 1}, []], ids=str)
+def test_names_of_columns_may_have_percent_signs(query: Any, parameters: Any) -> None:
+    sign = "%" if parameters is None else "%%"
+    placeholder = {list: "%s", dict: "%(id)s"}[type(parameters)] if parameters else "1"
+    sql = (
+        f'SELECT {placeholder}::bigint AS "share {sign}", 1.5 AS "{sign}s", '
+        f'ST_SetSRID(ST_Point(1, 2), 4326) AS "place {sign}"'
+    )
+
+    (only,) = features(query(sql, parameters=parameters))
+
+    assert only["properties"] == {"share %": 1, "%s": 1.5}
+
+
+@pytest.mark.parametrize(
+    "made", [{"autocommit": True}, {"row_factory": dict_row}, {"autocommit": True, "row_factory": scalar_row}], ids=str
+)
+def test_a_connection_may_be_made_in_any_way(server: dict[str, Any], made: dict[str, Any]) -> None:
+    rows = PostGISQuery("SELECT id, n, geom FROM ids ORDER BY n", lambda: psycopg.connect(**server, **made))
+
+    found = features(rows)
+
+    assert [feature["properties"]["n"] for feature in found] == [7, 8]
+    assert found[1]["geometry"]["coordinates"] == [1, 1]
+
+
 def test_the_cursor_is_the_servers_and_memory_a_batchs(query: Any, server: dict[str, Any]) -> None:
     """Another connection sees the cursor while rows are taken; a client's would be at its end with the first one."""
     large = query(
@@ -171,6 +199,44 @@ def test_values_are_written_as_of_other_sources(query: Any, value: str, written:
     assert only["properties"] == {"v": written}
 
 
+@pytest.mark.parametrize("kind", ["date", "timestamp", "timestamptz"])
+@pytest.mark.parametrize("end", ["infinity", "-infinity"])
+def test_an_open_end_is_null(query: Any, kind: str, end: str) -> None:
+    rows = query(
+        f"SELECT n, CASE n WHEN 1 THEN '{end}' WHEN 2 THEN '1969-12-31' END::{kind} AS v, "
+        "ST_SetSRID(ST_Point(0, 0), 4326) AS g FROM generate_series(1, 3) n ORDER BY n"
+    )
+
+    first, second, third = (feature["properties"]["v"] for feature in features(rows))
+
+    assert (first, second[:10], third) == (None, "1969-12-31", None)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ("'9999-12-31'::date", "9999-12-31"),
+        ("'0044-03-15 BC'::date", "-0043-03-15"),
+        ("'0044-03-15 12:00 BC'::timestamp", "-0043-03-15T12:00:00"),
+        ("'0044-03-15 12:00:00.5+00 BC'::timestamptz", "-0043-03-15T12:00:00.500000+00:00"),
+        ("'2000-01-01 00:35:47.483647'::timestamp", "2000-01-01T00:35:47.483647"),
+        ("'2026-01-02 03:04:05+02'::timestamptz", "2026-01-02T01:04:05+00:00"),
+        ("'24:00'::time", "24:00:00"),
+        ("'08:30:00.5'::time", "08:30:00.5"),
+    ],
+)
+def test_dates_and_times_that_python_has_not_are_written_as_iso_8601_does(query: Any, value: str, written: str) -> None:
+    (only,) = features(query(f"SELECT {value} AS v, ST_SetSRID(ST_Point(0, 0), 4326) AS g"))
+
+    assert only["properties"] == {"v": written}
+
+
+@pytest.mark.parametrize("value", ["'5874897-12-31'::date", "'294276-12-31'::timestamp", "'40000-01-01'::timestamptz"])
+def test_dates_that_have_no_text_name_their_column_and_the_cast(query: Any, value: str) -> None:
+    with pytest.raises(AttributeValueError, match=r"Column 'v' has dates beyond the year 32767.*::text"):
+        features(query(f"SELECT {value} AS v, ST_SetSRID(ST_Point(0, 0), 4326) AS g"))
+
+
 @pytest.mark.parametrize(
     "end",
     ["", ";", "; -- the last; one", " -- all of them", ";; /* one; two */ ;\n", " /* a */ -- b\n; -- 'c"],
@@ -211,6 +277,63 @@ def test_curves_are_linearised_and_measures_dropped(query: Any) -> None:
 
     assert arc.length == pytest.approx(np.pi, rel=1e-3)
     assert high["geometry"]["coordinates"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("curved", "straight"),
+    [
+        (
+            "MULTISURFACE(((0 0,1 0,1 1,0 0)),((5 5,6 5,6 6,5 5)))",
+            "MULTIPOLYGON(((0 0,1 0,1 1,0 0)),((5 5,6 5,6 6,5 5)))",
+        ),
+        ("MULTISURFACE Z(((0 0 7,1 0 7,1 1 7,0 0 7)))", "MULTIPOLYGON Z(((0 0 7,1 0 7,1 1 7,0 0 7)))"),
+        ("CURVEPOLYGON((0 0,1 0,1 1,0 0))", "POLYGON((0 0,1 0,1 1,0 0))"),
+        ("COMPOUNDCURVE((0 0,1 1))", "LINESTRING(0 0,1 1)"),
+        ("MULTICURVE((0 0,1 1),(2 2,3 3))", "MULTILINESTRING((0 0,1 1),(2 2,3 3))"),
+        (
+            "GEOMETRYCOLLECTION(COMPOUNDCURVE((0 0,1 1)),GEOMETRYCOLLECTION(CURVEPOLYGON((0 0,1 0,1 1,0 0))))",
+            "GEOMETRYCOLLECTION(LINESTRING(0 0,1 1),POLYGON((0 0,1 0,1 1,0 0)))",
+        ),
+    ],
+)
+def test_types_of_curves_whose_parts_are_all_straight_are_read_too(query: Any, curved: str, straight: str) -> None:
+    """As importers of GML write them, which have them for every surface."""
+    (found,) = geometries(query(f"SELECT ST_GeomFromText('{curved}', 4326) AS g"))
+
+    assert found == shapely.from_wkt(straight)
+
+
+def test_curves_that_are_empty_are_dropped(query: Any) -> None:
+    rows = query(
+        "SELECT ST_GeomFromText(kind || ' EMPTY', 4326) AS g FROM unnest(ARRAY['CURVEPOLYGON', 'COMPOUNDCURVE', "
+        "'MULTISURFACE', 'GEOMETRYCOLLECTION']) AS kind UNION ALL SELECT ST_SetSRID(ST_Point(1, 2), 4326)"
+    )
+
+    document, report = streamed(rows)
+
+    assert len(document["features"]) == 1
+    assert report.dropped == {"empty geometry": 4}
+
+
+@pytest.mark.parametrize(
+    ("surface", "name", "polygon"),
+    [
+        ("POLYHEDRALSURFACE(((0 0,1 0,1 1,0 0)),((0 0,1 1,0 1,0 0)))", "polyhedral surface", "geom"),
+        ("TIN(((0 0,1 0,1 1,0 0)),((0 0,1 1,0 1,0 0)))", "TIN", "ST_MakePolygon(ST_ExteriorRing(geom))"),
+        ("TRIANGLE((0 0,1 0,1 1,0 0))", "triangle", "ST_MakePolygon(ST_ExteriorRing(geom))"),
+    ],
+)
+def test_surfaces_of_faces_are_named_and_what_the_error_advises_helps(
+    query: Any, surface: str, name: str, polygon: str
+) -> None:
+    value = f"ST_GeomFromText('{surface}', 4326)"
+    advised = f"(SELECT ST_Collect({polygon}) FROM ST_Dump(…))"
+
+    for whole in (value, f"ST_ForceCollection(ST_Collect(ARRAY[{value}, ST_SetSRID(ST_Point(1, 2), 4326)]))"):
+        with pytest.raises(UnreadableSourceError, match=f" a {name} .*{re.escape(advised)}"):
+            features(query(f"SELECT {whole} AS g"))
+    (found,) = geometries(query(f"SELECT {advised.replace('…', value)} AS g"))
+    assert found.area == (0.5 if name == "triangle" else 1)
 
 
 def test_geography_is_read_as_geometry(query: Any) -> None:

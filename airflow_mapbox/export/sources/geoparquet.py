@@ -15,6 +15,7 @@ from pyproj.exceptions import CRSError
 from airflow_mapbox.export.attributes import EXACT, columns_by_name, large_integers, may_be_large
 from airflow_mapbox.export.batch import Batch
 from airflow_mapbox.export.errors import ExportError, UnreadableSourceError
+from airflow_mapbox.export.geometry_columns import stored
 from airflow_mapbox.export.shapes import KINDS, Kind
 from airflow_mapbox.export.sources.files import SourceFile
 from airflow_mapbox.export.sources.selection import Selection
@@ -78,10 +79,9 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) ->
         # Not around the yield as well: what is raised there is not of this file.
         with _named(file):
             found = _next(read)
-        if found is None:
-            return
-        column = found.column(geometry.name)
-        column = column.storage if isinstance(column, pa.ExtensionArray) else column
+            if found is None:
+                return
+            column = stored(found.column(geometry.name), geometry.kind)
         attributes = columns_by_name((name, found.column(name)) for name in names)
         yield Batch(column, attributes, geometry.crs, file.name, first, geometry.kind, as_text)
         first += len(found)

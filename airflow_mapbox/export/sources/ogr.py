@@ -20,9 +20,10 @@ from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldE
 from pyogrio.util import vsi_path
 from pyproj import CRS
 
-from airflow_mapbox.export.attributes import EXACT, columns_by_name, large_integers
+from airflow_mapbox.export.attributes import columns_by_name, large_integers
 from airflow_mapbox.export.batch import Batch
 from airflow_mapbox.export.errors import AttributeValueError, ExportError, UnreadableSourceError
+from airflow_mapbox.export.geometry_columns import stored
 from airflow_mapbox.export.sources.files import SourceFile
 from airflow_mapbox.export.sources.selection import Selection
 
@@ -41,7 +42,9 @@ _UNDEFINED = re.compile(r"undefined .*SRS", re.IGNORECASE)
 # Numbers are text in these: what has no place in 64 bits becomes the largest that has one, or a float.
 _TEXTUAL = ("CSV", "GeoJSON", "GeoJSONSeq", "GML", "GPX", "KML", "LIBKML", "MapInfo File", "ODS", "TopoJSON", "XLSX")
 _LEAST, _MOST = -(2**63), 2**63 - 1
-_LONG_NUMBER = re.compile(rb":\s*-?[1-9][0-9]{18,}\s*[,}]")
+# The key of such a whole number in JSON, and its digits where they may not be enough for it. A key without a number is
+# not tried again by pieces, which would take as long as it is squared.
+_LONG_NUMBER = re.compile(rb'("(?:[^"\\]++|\\.)*+")\s*:\s*-?(?:[1-9][0-9]{19,}|(9[2-9][0-9]{17}))\s*[,}]', re.DOTALL)
 
 _ERRORS = (
     DataLayerError,
@@ -72,6 +75,7 @@ def read_ogr(file: SourceFile, selection: Selection) -> Iterator[Batch]:
             if (only := layer.only(info["driver"])) is not layer:
                 layer, info = only, only.info()
         names = selection.chosen(map(str, info["fields"]))
+        columns_by_name((name, pa.nulls(0)) for name in names)  # before Arrow cannot tell two columns apart
         if info["geometry_type"] is None:
             raise UnreadableSourceError(
                 f"{file.name} has no geometry. Name its columns of coordinates with x= and y=, or another layer with "
@@ -159,10 +163,9 @@ def _batches(layer: _Layer, names: list[str], numbers: _Numbers, rows: int) -> I
         while True:
             with _named(layer.name, layer.selection):
                 found = next(reader, None)
-            if found is None:
-                return
-            column = found.column(geometry)
-            column = column.storage if isinstance(column, pa.ExtensionArray) else column
+                if found is None:
+                    return
+                column = stored(found.column(geometry))
             columns = columns_by_name((name, found.column(name)) for name in names)
             columns |= {name: _spelled(columns[name]) for name in numbers.lossy}
             yield Batch(column, columns, crs, layer.name, first, as_text=numbers.large)
@@ -190,9 +193,9 @@ class _Numbers:
 def _numbers(layer: _Layer, info: dict[str, Any], names: list[str]) -> _Numbers:
     """Find columns that have integers past 2^53, by reading them without their geometries."""
     textual = info["driver"] in _TEXTUAL
-    kinds = {"OFTInteger64"} | ({"OFTReal"} if "JSON" in info["driver"] and _may_be_long(layer.path) else set())
-    fields = zip(map(str, info["fields"]), info["ogr_types"], strict=True)
-    wide = [name for name, kind in fields if kind in kinds and name in names]
+    fields = dict(zip(map(str, info["fields"]), info["ogr_types"], strict=True))
+    reals = [name for name in names if fields[name] == "OFTReal"] if "JSON" in info["driver"] else []
+    wide = [name for name in names if fields[name] == "OFTInteger64"] + (_long(layer.path, reals) if reals else [])
     if not wide:
         return _Numbers()
     large: set[str] = set()
@@ -206,7 +209,7 @@ def _numbers(layer: _Layer, info: dict[str, Any], names: list[str]) -> _Numbers:
                 if pa.types.is_floating(column.type):
                     if not pc.all(pc.equal(pc.floor(column), column)).as_py():
                         fractions.add(name)
-                    if least is not None and max(-least, most) > EXACT:
+                    if least is not None and max(-least, most) > _MOST:
                         lossy.add(name)
                 elif large_integers(column):
                     large.add(name)
@@ -216,12 +219,14 @@ def _numbers(layer: _Layer, info: dict[str, Any], names: list[str]) -> _Numbers:
     return _Numbers(frozenset(large | lossy), frozenset(lossy))
 
 
-def _may_be_long(path: Path) -> bool:
-    """Say whether a text of JSON may have a whole number beyond 64 bits, which makes its column one of floats."""
+def _long(path: Path, names: list[str]) -> list[str]:
+    """Choose columns that may have whole numbers beyond 64 bits in a text of JSON, which makes them ones of floats."""
     if path.suffix.lower() not in (".geojson", ".json", ".geojsonl", ".geojsons", ".ndjson", ".topojson"):
-        return True  # an archive, as it may be
+        return names  # an archive, as it may be
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        return _LONG_NUMBER.search(text) is not None
+        keys = {found[1] for found in _LONG_NUMBER.finditer(text) if found[2] is None or int(found[2]) > _MOST}
+    found = {json.loads(key.decode(errors="replace"), strict=False) for key in keys}
+    return [name for name in names if name in found]
 
 
 def _spelled(column: pa.Array) -> pa.Array:

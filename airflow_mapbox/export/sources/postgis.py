@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
@@ -25,7 +26,8 @@ _BATCH_BYTES = 8 << 20
 _FIRST_ROWS, _MOST_ROWS = 1_000, 50_000
 _CURSOR = "airflow_mapbox_export"
 
-# Types of PostgreSQL by number (pg_type.dat) whose values psycopg gives as Arrow takes them; of others the text.
+# Types of PostgreSQL by number (pg_type.dat) that Arrow has as well; of others the text, also of times of day: 24:00 is
+# one there.
 _TYPES = {
     16: pa.bool_(),
     20: pa.int64(),
@@ -37,12 +39,20 @@ _TYPES = {
     1042: pa.string(),
     1043: pa.string(),
     1082: pa.date32(),
-    1083: pa.time64("us"),
     1114: pa.timestamp("us"),
     1184: pa.timestamp("us", "UTC"),
 }
+# Those that count from 2000 on: the type of the count, and what Arrow's is then. They are taken as counts, since Python
+# has no date before the year 1, after 9999, or at infinity.
+_COUNTS = {
+    1082: (pa.int32(), 10_957),
+    1114: (pa.int64(), 946_684_800_000_000),
+    1184: (pa.int64(), 946_684_800_000_000),
+}
 _INT8, _NUMERIC, _BYTEA, _INTERVAL, _RECORD = 20, 1700, 17, 1186, 2249
 _GEOMETRIES = ("geometry", "geography")
+# What may have an arc in it. Where each part is straight ST_HasArc says no, and the type is one of curves nevertheless.
+_CURVED = ("CircularString", "CompoundCurve", "CurvePolygon", "MultiCurve", "MultiSurface", "GeometryCollection")
 _NESTED = ("A", "C")  # arrays and records (pg_type.typcategory)
 _MOST_DIGITS = 76  # of Arrow's widest decimal
 _NO_SRID = 0
@@ -85,8 +95,7 @@ def read_postgis(query: PostGISQuery, selection: Selection) -> Iterator[Batch]:
     """
     selection.only("columns", of="a query: put it into the SQL")
     with _named(), query.connect() as connection:
-        connection.read_only = True
-        connection.isolation_level = _repeatable_read()
+        _prepare(connection)
         yield from _Reader(connection, query, selection).batches()
 
 
@@ -110,10 +119,7 @@ class _Reader:
     def batches(self) -> Iterator[Batch]:
         as_text = frozenset(self._large())
         selected = [self._value(name) for name in self._columns]
-        geometry = f"CASE WHEN ST_HasArc({_name(self._geometry)}::geometry) " + (
-            f"THEN ST_CurveToLine({_name(self._geometry)}::geometry) ELSE {_name(self._geometry)}::geometry END"
-        )
-        sql = f"SELECT {', '.join([*selected, f'ST_AsEWKB({geometry})'])} {self._from}"
+        sql = f"SELECT {', '.join([*selected, f'ST_AsEWKB({self._linear()})'])} {self._from}"
         with self._connection.cursor(name=_CURSOR, binary=True) as cursor:
             cursor.execute(sql, self._query.parameters)
             first, rows, srids = 0, _FIRST_ROWS, set[int]()
@@ -159,20 +165,35 @@ class _Reader:
             "with geometry=…"
         )
 
+    def _quoted(self, name: str) -> str:
+        """Name a column; psycopg looks for placeholders in quotation marks too, where there are parameters."""
+        value = f"q.{_name(name)}"
+        return value if self._query.parameters is None else value.replace("%", "%%")
+
     def _value(self, name: str) -> str:
-        kind, value = self._columns[name].type_code, f"q.{_name(name)}"
+        kind, value = self._columns[name].type_code, self._quoted(name)
         if kind in _TYPES or kind in (_NUMERIC, _BYTEA):
             return value
         if kind == _INTERVAL:
             return f"extract(epoch FROM {value})::float8"
         return f"to_json({value})::text" if kind in self._nested else f"{value}::text"
 
+    def _linear(self) -> str:
+        value = f"{self._quoted(self._geometry)}::geometry"
+        curved = ", ".join(f"'ST_{kind}'" for kind in _CURVED)
+        # ST_CurveToLine fails for an empty polygon.
+        return (
+            f"CASE WHEN ST_GeometryType({value}) NOT IN ({curved}) THEN {value} "
+            f"WHEN ST_IsEmpty({value}) THEN ST_SetSRID('POINT EMPTY'::geometry, ST_SRID({value})) "
+            f"ELSE ST_CurveToLine({value}) END"
+        )
+
     def _large(self) -> set[str]:
         """Have the database find columns with whole numbers past 2^53: it need not send them for that."""
         wide = [name for name, column in self._columns.items() if column.type_code in (_INT8, _NUMERIC)]
         if not wide:
             return set()
-        tests = ", ".join(f"coalesce(bool_or({_is_large(f'q.{_name(name)}::numeric')}), false)" for name in wide)
+        tests = ", ".join(f"coalesce(bool_or({_is_large(f'{self._quoted(name)}::numeric')}), false)" for name in wide)
         with self._connection.cursor() as cursor:
             cursor.execute(f"SELECT {tests} {self._from}", self._query.parameters)
             return {name for name, large in zip(wide, cursor.fetchone(), strict=True) if large}
@@ -234,7 +255,18 @@ def _column(column: psycopg.Column, values: Sequence[Any]) -> Column:
         return _decimals(column.precision, column.scale, values)
     if kind == _INTERVAL:
         return pa.array(values, pa.float64())
+    if kind in _COUNTS:
+        return _moments(kind, values)
     return pa.array(values, _TYPES.get(kind, pa.binary() if kind == _BYTEA else pa.string()))
+
+
+def _moments(kind: int, values: Sequence[int | None]) -> pa.Array:
+    """Give dates and times of what PostgreSQL counts, whose least and greatest number are the infinities."""
+    count, start = _COUNTS[kind]
+    least = -(1 << (count.bit_width - 1))
+    found = pa.array(values, count)
+    found = pc.if_else(pc.is_in(found, pa.array([least, -least - 1], count)), None, found)
+    return pc.add(found, pa.scalar(start, count)).cast(_TYPES[kind])
 
 
 def _decimals(precision: int | None, scale: int | None, values: Sequence[Any]) -> Column:
@@ -254,10 +286,18 @@ def _name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _repeatable_read() -> Any:
+def _prepare(connection: psycopg.Connection[Any]) -> None:
+    """Have one transaction, that only reads, give rows as tuples, however the connection was made."""
     from psycopg import IsolationLevel
+    from psycopg.rows import tuple_row
+    from psycopg.types.numeric import Int4BinaryLoader, Int8BinaryLoader
 
-    return IsolationLevel.REPEATABLE_READ
+    connection.autocommit = False
+    connection.read_only = True
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+    connection.row_factory = tuple_row
+    for kind, (count, _) in _COUNTS.items():
+        connection.adapters.register_loader(kind, Int4BinaryLoader if count == pa.int32() else Int8BinaryLoader)
 
 
 @contextmanager

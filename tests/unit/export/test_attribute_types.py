@@ -148,6 +148,10 @@ def test_moments_whose_offset_has_seconds_are_written_in_utc(unit: str) -> None:
         pa.array([[b"x"]]),
         pa.array([(1, 2, 3)], pa.month_day_nano_interval()),
         pa.array([b"\xff"], pa.binary()).view(pa.string()),
+        pa.array([86_400_000_000], pa.int64()).cast(pa.time64("us")),
+        pa.array([2**31 - 1], pa.int32()).cast(pa.date32()),
+        pa.array([2**62], pa.int64()).cast(pa.timestamp("us")),
+        pa.array([2**62], pa.int64()).cast(pa.timestamp("us", "UTC")),
     ],
     ids=lambda column: str(column.type),
 )
@@ -212,6 +216,20 @@ class TestIntegersPast53Bits:
         path = geoparquet(tmp_path / "in.parquet", id=pa.array([1, big], pa.decimal128(20, 0)))
 
         assert [feature["properties"]["id"] for feature in features(path)] == ["1", str(self.BIG)]
+
+    @pytest.mark.parametrize("kind", [None, object, "Int64"])
+    def test_categories_are_judged_as_integers_are(self, kind: Any) -> None:
+        values = pd.Series([self.BIG, 1, self.BIG], dtype=kind).astype("category")
+
+        document, report = streamed(frame([Point(0, 0)] * 3, id=values, n=pd.Categorical([1, 2, None])))
+
+        properties = [feature["properties"] for feature in document["features"]]
+        assert properties == [
+            {"id": str(self.BIG), "n": 1},
+            {"id": "1", "n": 2},
+            {"id": str(self.BIG), "n": None},
+        ]
+        assert report.notes == ("Column 'id' has whole numbers beyond 2^53 and is written as text.",)
 
     def test_a_frame_that_comes_too_late_is_an_error_that_names_the_parameter(self) -> None:
         def frames() -> Iterator[geopandas.GeoDataFrame]:

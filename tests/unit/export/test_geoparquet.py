@@ -4,6 +4,7 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
@@ -11,11 +12,12 @@ from shapely.geometry import LineString
 
 from airflow_mapbox.export import ExportError
 from airflow_mapbox.export.batch import column_bytes
+from airflow_mapbox.export.errors import UnreadableSourceError
 from airflow_mapbox.export.sources import read_source
 from airflow_mapbox.export.sources.geoparquet import BATCH_BYTES
 from airflow_mapbox.export.sources.selection import Selection
 
-from .support import features, frame
+from .support import features, frame, streamed
 
 
 def written(path: Path, texts: list[str], group: int) -> geopandas.GeoDataFrame:
@@ -44,6 +46,64 @@ def test_a_batch_is_of_so_many_bytes_however_the_file_encodes_them(tmp_path: Pat
     largest = sorted(sizes, reverse=True)
     assert largest[0] <= (1.1 if first < 2 else 13) * BATCH_BYTES
     assert largest[1] <= 2 * BATCH_BYTES
+
+
+def retyped(path: Path, **kinds: pa.DataType) -> None:
+    """Have a file keep its columns in other types, as other writers do."""
+    table = pq.read_table(path)
+    for name, kind in kinds.items():
+        column = table.column(name).combine_chunks()
+        column = getattr(column, "storage", column).cast(pa.binary() if name == "geometry" else pa.string())
+        column = column.dictionary_encode() if pa.types.is_dictionary(kind) else column.cast(kind)
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    pq.write_table(table, path)
+    assert {name: pq.read_schema(path).field(name).type for name in kinds} == kinds
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.binary(),
+        pa.large_binary(),
+        pa.binary_view(),
+        pa.binary(21),
+        pa.dictionary(pa.int32(), pa.binary()),
+    ],
+    ids=str,
+)
+def test_geometries_are_read_from_every_type_of_bytes(tmp_path: Path, kind: pa.DataType) -> None:
+    source = written(tmp_path / "x.parquet", ["a", "b", "c"], 2)
+    source.loc[1, "geometry"] = None
+    source.to_parquet(tmp_path / "x.parquet")
+    retyped(tmp_path / "x.parquet", geometry=kind)
+
+    document, report = streamed(tmp_path / "x.parquet")
+
+    assert [feature["geometry"]["coordinates"] for feature in document["features"]] == [[-170, 0], [170, 0]]
+    assert report.dropped == {"no geometry": 1}
+
+
+def test_views_are_read_in_batches_of_the_same_size(tmp_path: Path) -> None:
+    texts = [f"{n % 1000}" * 500 for n in range(50_000)]
+    written(tmp_path / "x.parquet", texts, 50_000)
+    retyped(tmp_path / "x.parquet", geometry=pa.binary_view(), text=pa.string_view())
+
+    (batches,) = read_source(tmp_path / "x.parquet", Selection())
+    found = list(batches)
+
+    assert [text for batch in found for text in batch.columns["text"].to_pylist()] == texts
+    assert len(found) < 20
+    assert features(tmp_path / "x.parquet")[7]["properties"] == {"n": 7, "text": "7" * 500}
+
+
+def test_geometries_that_are_no_bytes_are_an_error_that_names_the_file(tmp_path: Path) -> None:
+    written(tmp_path / "x.parquet", ["a"], 1)
+    table = pq.read_table(tmp_path / "x.parquet")
+    table = table.drop_columns("geometry").append_column("geometry", pa.array([1]))
+    pq.write_table(table, tmp_path / "x.parquet")
+
+    with pytest.raises(UnreadableSourceError, match=r"x\.parquet cannot be read as GeoParquet"):
+        features(tmp_path / "x.parquet")
 
 
 def test_short_rows_are_read_many_at_a_time(tmp_path: Path) -> None:

@@ -104,6 +104,14 @@ def test_gpx_is_read_by_layer(tmp_path: Path) -> None:
     assert track["geometry"]["coordinates"] == [[[2, 1], [4, 3]]]
 
 
+def geojson(path: Path, *properties: str) -> Path:
+    """Write features of these properties, as they stand."""
+    point = '"geometry": {"type": "Point", "coordinates": [1, 2]}'
+    texts = [f'{{"type": "Feature", {point}, "properties": {{{text}}}}}' for text in properties]
+    path.write_text(f'{{"type": "FeatureCollection", "features": [{", ".join(texts)}]}}', encoding="utf-8")
+    return path
+
+
 class TestSelection:
     def test_by_layer_condition_columns_and_box(self, tmp_path: Path) -> None:
         path = tmp_path / "x.gpkg"
@@ -231,6 +239,31 @@ class TestIntegersPast53Bits:
         with pytest.raises(AttributeValueError, match=r"beyond 64 bits in column 'id'.*quotation marks"):
             features(path)
 
+    @pytest.mark.parametrize("number", [2**64, -(2**63) - 1, int("9" * 40)])
+    @pytest.mark.parametrize("key", ["Straße", r"Stra\u00dfe"])
+    def test_one_past_64_bits_is_refused_however_its_key_is_written(
+        self, tmp_path: Path, key: str, number: int
+    ) -> None:
+        path = geojson(tmp_path / "x.geojson", f'"{key}" : {number}')
+
+        with pytest.raises(AttributeValueError, match=r"beyond 64 bits in column 'Straße', which"):
+            features(path)
+
+    @pytest.mark.parametrize(
+        "others",
+        [
+            f'"id": {2**63 - 2}',
+            f'"id": {-(2**63) + 1}',
+            f'"deep": {{"id": {2**64}}}',
+            r'"text": "\"e\": 12345678901234567890, "',
+        ],
+        ids=["19 digits", "20 characters", "in a record", "in a text"],
+    )
+    def test_floats_are_not_refused_for_a_long_number_elsewhere(self, tmp_path: Path, others: str) -> None:
+        path = geojson(tmp_path / "x.geojson", f'"e": 1e20, {others}', '"e": 1e18')
+
+        assert [feature["properties"]["e"] for feature in features(path)] == [1e20, 1e18]
+
     def test_large_numbers_that_are_none_of_these_stay_as_they_are(self, tmp_path: Path) -> None:
         long = 2**63 - 1
         frame([Point(1, 2)], id=[long], size=[1e20]).to_file(tmp_path / "x.gpkg")
@@ -300,6 +333,15 @@ class TestCSV:
         assert document["features"][0]["properties"] == {"id": 7, "name": 'a, "b"', "real": 0.5}
         assert document["features"][1]["properties"]["real"] == 1000
         assert report.dropped == {"no geometry": 1}
+
+    @pytest.mark.parametrize("header", ["id,id", "name,name"])
+    def test_two_columns_of_one_name_are_refused_by_it(self, tmp_path: Path, header: str) -> None:
+        path = tmp_path / "x.csv"
+        path.write_text(f"lon,lat,n,{header}\n1,2,3,4,5\n")
+
+        with pytest.raises(AttributeNameError, match=f"More than one column is called {header.split(',')[0]}: rename"):
+            features(path, crs=4326)
+        assert features(path, crs=4326, columns=["n"])[0]["properties"] == {"n": 3}
 
     def test_columns_of_coordinates_in_any_system_can_be_named(self, tmp_path: Path) -> None:
         path = tmp_path / "x.csv"
