@@ -36,7 +36,7 @@ def crossings(source: Shapes, lonlat: Shapes, way: Transformation) -> NDArray[np
     :return: for each coordinate the turn, -1, 0 or 1, from it to the next one; shape (m,).
     """
     turns = np.zeros(len(lonlat.x), dtype=np.int64)
-    if lonlat.kind.least == 0 or np.ptp(lonlat.x) <= 180:
+    if lonlat.kind.least == 0 or not len(lonlat) or np.ptp(lonlat.x) <= 180:
         return turns
     spans = np.diff(lonlat.x)
     wide = np.flatnonzero((np.abs(spans) > 180) & lonlat.edges_inside())
@@ -191,6 +191,8 @@ def _over_pole(coordinates: NDArray[np.float64], pole: float) -> NDArray[np.floa
 
 def _within(geometry: Any) -> list[Any]:
     """Cut into turns of the world, and move each to within ±180 degrees."""
+    if shapely.is_empty(geometry):
+        return []
     west, _, east, _ = shapely.bounds(geometry)
     pieces = []
     for turn in range(int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))):

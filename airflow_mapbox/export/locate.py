@@ -20,7 +20,7 @@ from airflow_mapbox.export.bounds import Problem
 from airflow_mapbox.export.crs84 import Transformation, transformation
 from airflow_mapbox.export.edges import densify, edge_error
 from airflow_mapbox.export.options import Options
-from airflow_mapbox.export.rings import close_rings, wind_rings, without_repeats, without_short
+from airflow_mapbox.export.rings import close_rings, lasting, wind_rings, without_repeats, without_short
 from airflow_mapbox.export.shapes import Shapes, from_shapely
 from airflow_mapbox.export.tally import Tally
 from airflow_mapbox.export.uncertainty import EXACT
@@ -134,6 +134,13 @@ class _Locator:
             yield lonlat
             return
         turns = antimeridian.crossings(source, lonlat, self._way)
+        if turns.any() and lonlat.kind.has_rings:
+            # Rings that rounding closes up are no fault of the data; to the cut they would be.
+            sized = lasting(bounds.scaled(lonlat, self._options.decimals))
+            if not sized.all():
+                whole, source, lonlat = lonlat, source.keep_paths(sized), lonlat.keep_paths(sized)
+                self._lose(COLLAPSED, np.setdiff1d(whole.rows, lonlat.rows))
+                turns = antimeridian.crossings(source, lonlat, self._way)
         if not turns.any():
             yield lonlat
             return
@@ -152,7 +159,7 @@ class _Locator:
                 self._refuse(crossing, uncut, invalid)
                 crossing, pieces = crossing.select(~invalid), pieces[~invalid]
         self.crossing.append(crossing.rows)
-        self._tally.change(CUT, len(crossing))
+        self._tally.change(CUT, int((~shapely.is_empty(pieces)).sum()))
         yield from self._arrays(pieces, crossing.rows, COLLAPSED)
 
     def _clipped(self, source: Shapes, shapes: Shapes) -> Iterator[Shapes]:

@@ -266,6 +266,44 @@ class TestAntimeridian:
             assert written.symmetric_difference(theirs.buffer(0)).area < 1e-4
             assert written.is_valid
 
+    @pytest.mark.parametrize("choice", ["fix", "drop", "error"])
+    @pytest.mark.parametrize("last", [0, 1e-9])
+    def test_rings_without_area_are_dropped_where_they_cross_as_anywhere(self, choice: str, last: float) -> None:
+        def around(middle: float) -> list[Any]:
+            def ring(*corners: tuple[float, float]) -> list[tuple[float, float]]:
+                return [((middle + x + 180) % 360 - 180, y) for x, y in corners]
+
+            flat = ring((-1, 0), (1, 0), (1, last), (-1, 0))
+            sound = ring((-5, -5), (5, -5), (5, 5), (-5, 5))
+            beside = ring((-9, -5), (-6, -5), (-6, 5), (-9, 5))
+            return [Polygon(flat), Polygon(sound, [flat]), MultiPolygon([(beside, []), (flat, [])])]
+
+        _, elsewhere = streamed(frame(around(0)), on_invalid=choice)
+        document, report = streamed(frame(around(180)), on_invalid=choice)
+
+        halves, part = (shapely.from_geojson(json.dumps(feature["geometry"])) for feature in document["features"])
+        assert halves.equals(MultiPolygon([box(175, -5, 180, 5), box(-180, -5, -175, 5)]))
+        assert part.equals(box(171, -5, 174, 5))
+        assert report.dropped == elsewhere.dropped == {"smaller than the precision": 1}
+        assert report.changed == {"cut at the antimeridian": 1}
+
+    @pytest.mark.parametrize(
+        ("flat", "crs"),
+        [
+            ([(179, 0), (-179, 0), (-178, 0)], WGS84),
+            ([(179, 0), (180, 0), (-180, 0)], WGS84),
+            ([(3_000_000, 0), (3_500_000, 0), (3_500_000, 0)], "EPSG:3832"),
+            ([(3_000_000, 0), (3_400_000, 0), (3_500_000, 0)], "EPSG:3832"),
+        ],
+    )
+    def test_nothing_is_left_of_a_ring_along_a_line_across_the_seam(
+        self, flat: list[tuple[float, float]], crs: str
+    ) -> None:
+        _, report = streamed(frame([Polygon(flat), Polygon([(0, 0), (1, 0), (1, 1)])], crs))
+
+        assert report.dropped == {"smaller than the precision": 1}
+        assert report.changed == {}
+
 
 class TestRings:
     def test_rings_are_closed(self, tmp_path: Path) -> None:
