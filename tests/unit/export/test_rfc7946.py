@@ -394,6 +394,43 @@ class TestMembers:
         assert document["bbox"] == [-180, -20, 180, 5 + 1]
         assert "bbox" not in json.dumps(streamed(source)[0])
 
+    @pytest.mark.parametrize(
+        ("crossing", "expected"),
+        [
+            (Polygon([(179, 0), (-180, 0), (-180, 1), (179, 1)]), [179, 0, 180, 1]),
+            (LineString([(179, 0), (-180, 1)]), [179, 0, 180, 1]),
+            (Polygon([(-179, 0), (180, 0), (180, 1), (-179, 1)]), [-180, 0, -179, 1]),
+            (LineString([(180, 0), (-179, 1)]), [-180, 0, -179, 1]),
+            (MultiPolygon([Polygon([(179, 0), (-179, 0), (-179, 1)]), box(-5, 50, 2, 60)]), [179, 0, 2, 60]),
+            (MultiPolygon([Polygon([(179, 0), (-179, 0), (-179, 1)]), box(-2, 50, 5, 60)]), [-2, 0, -179, 60]),
+            (
+                GeometryCollection([LineString([(179, 0), (-179, 0)]), Point(170, 1), MultiPoint([(-170, 2), (5, 3)])]),
+                [5, 0, -170, 3],
+            ),
+            (LineString([(10, 0), (170, 1), (-30, 2)]), [10, 0, -30, 2]),
+            (LineString([(-30, 0), (100, 0), (170, 1), (-20, 2)]), [-180, 0, 180, 2]),
+            (LineString([(0, 0), (90, 1), (180, 2), (-90, 3), (0, 4)]), [-180, 0, 180, 4]),
+            (Polygon([(longitude, 70) for longitude in range(-175, 180, 10)]), [-180, 70, 180, EDGE]),
+        ],
+        ids=str,
+    )
+    def test_the_box_of_what_crosses_holds_all_of_it_and_goes_around_the_widest_gap(
+        self, crossing: Any, expected: list[float]
+    ) -> None:
+        source = frame([None, crossing, Point(1, 2)])
+
+        document, _ = streamed(source, write_bbox=True, beyond_mercator="clip")
+
+        assert document["features"][0]["bbox"] == expected
+        assert document["features"][1]["bbox"] == [1, 2, 1, 2]
+
+    def test_boxes_are_written_where_nothing_is_left_of_what_crosses(self) -> None:
+        source = frame([LineString([(179, 86), (-179, 86)]), Point(1, 2)])
+
+        (only,) = features(source, write_bbox=True, beyond_mercator="clip")
+
+        assert only["bbox"] == [1, 2, 1, 2]
+
     def test_boxes_have_heights_where_features_have(self) -> None:
         fiji = Polygon([(177, -20, 5), (-178, -20, 6), (-178, -16, 7), (177, -16, 8)])
         mixed = GeometryCollection([Point(3, 4), Point(5, 6, -1.5), LineString([(0, 0, 1), (9, 9, 30)])])
