@@ -7,6 +7,7 @@ The longitudes of a line or ring are counted on past ±180, and the result cut i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import shapely
 from shapely.affinity import translate
 
 from airflow_mapbox.export.crs84 import Transformation
+from airflow_mapbox.export.lines import middles, parted, with_vertices
 from airflow_mapbox.export.shapes import Shapes
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def crossings(source: Shapes, lonlat: Shapes, way: Transformation) -> NDArray[np
     :return: for each coordinate the turn, -1, 0 or 1, from it to the next one; shape (m,).
     """
     turns = np.zeros(len(lonlat.x), dtype=np.int64)
-    if lonlat.kind.least == 0 or np.ptp(lonlat.x) <= 180:
+    if lonlat.kind.least == 0 or not len(lonlat) or np.ptp(lonlat.x) <= 180:
         return turns
     spans = np.diff(lonlat.x)
     wide = np.flatnonzero((np.abs(spans) > 180) & lonlat.edges_inside())
@@ -77,22 +79,41 @@ def _along_seam(lonlat: Shapes, chosen: slice, around: NDArray[np.int64], seam: 
     return bool(shapely.is_simple(shapely.linestrings(along)) and not shapely.is_simple(shapely.linestrings(written)))
 
 
-def cut(
+def cut_lines(lonlat: Shapes, turns: NDArray[np.int64]) -> Shapes:
+    """
+    Cut lines.
+
+    :param lonlat: after the transformation.
+    :param turns: what :func:`crossings` gave.
+    :return: lines of several parts, in their order, within ±180 degrees.
+    """
+    turned = np.concatenate(([0], np.cumsum(turns[:-1])))
+    x = lonlat.x + 360.0 * (turned - np.repeat(turned[lonlat.paths[:-1]], np.diff(lonlat.paths)))
+    nearest = 360 * np.floor(x / 360) + 180
+    x = np.where(np.abs(x - nearest) < _NOISE, nearest, x)
+    lines = with_vertices(replace(lonlat, x=x), "x", np.arange(nearest.min(), nearest.max() + 1, 360))
+    # What runs along ±180 is no part of its own, but goes on where the line comes from.
+    along = (lines.x[1:] == lines.x[:-1]) & (lines.x[1:] % 360 == 180)
+    parts = parted(lines, np.rint((lines.x[1:] + lines.x[:-1]) / 720), along)
+    whole = 360 * np.rint(middles(parts, parts.x) / 360)
+    return replace(parts, x=parts.x - np.repeat(whole, np.diff(parts.paths)))
+
+
+def cut_polygons(
     source: Shapes, lonlat: Shapes, turns: NDArray[np.int64], *, projected: bool
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """
-    Cut geometries.
+    Cut polygons.
 
     :param source: before the transformation, which tells what is inside of a ring around a pole.
     :param lonlat: after it.
     :param turns: what :func:`crossings` gave.
     :param projected: whether the source is in a projected system.
-    :return: two arrays of shapely geometries, shape (n,): within ±180 degrees, valid; and polygons uncut, with
-        longitudes counted on past ±180, which tell whether they were valid.
+    :return: two arrays of shapely geometries, shape (n,): within ±180 degrees, valid; and uncut, with longitudes
+        counted on past ±180, which tell whether they were valid.
     """
     paths, firsts = lonlat.paths, lonlat.starts
     cut_ones, uncut = np.empty(len(lonlat), dtype=object), np.empty(len(lonlat), dtype=object)
-    rings = lonlat.kind.has_rings
     shells = _shells(lonlat)
     for place in range(len(lonlat)):
         members = range(np.searchsorted(paths, firsts[place]), np.searchsorted(paths, firsts[place + 1]))
@@ -101,9 +122,6 @@ def cut(
         for path in members:
             chosen = slice(paths[path], paths[path + 1])
             coordinates = lonlat_of(lonlat, chosen, turns[chosen])
-            if not rings:
-                pieces += _within(shapely.linestrings(coordinates))
-                continue
             turned = int(turns[chosen][:-1].sum())
             if turned:
                 north = _is_north(source.x[chosen], source.y[chosen], lonlat.y[chosen], turned, projected=projected)
@@ -120,8 +138,8 @@ def cut(
                 pieces.append(area)
             else:
                 pieces[-1] = shapely.difference(pieces[-1], area)
-        cut_ones[place] = _joined(pieces, rings)
-        uncut[place] = _together(polygons) if rings else None
+        cut_ones[place] = _joined(pieces)
+        uncut[place] = _together(polygons)
     return cut_ones, uncut
 
 
@@ -163,8 +181,7 @@ def lonlat_of(lonlat: Shapes, chosen: slice, turns: NDArray[np.int64]) -> NDArra
 def _shells(lonlat: Shapes) -> NDArray[np.bool_]:
     """Tell which paths are outer rings."""
     shells = np.zeros(len(lonlat.paths) - 1, dtype=bool)
-    if lonlat.kind.has_rings:
-        shells[lonlat.offsets[-2][:-1]] = True
+    shells[lonlat.offsets[-2][:-1]] = True
     return shells
 
 
@@ -191,6 +208,8 @@ def _over_pole(coordinates: NDArray[np.float64], pole: float) -> NDArray[np.floa
 
 def _within(geometry: Any) -> list[Any]:
     """Cut into turns of the world, and move each to within ±180 degrees."""
+    if shapely.is_empty(geometry):
+        return []
     west, _, east, _ = shapely.bounds(geometry)
     pieces = []
     for turn in range(int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))):
@@ -205,9 +224,7 @@ def _within(geometry: Any) -> list[Any]:
     return pieces
 
 
-def _joined(pieces: list[Any], rings: bool) -> Any:
+def _joined(pieces: list[Any]) -> Any:
     parts = shapely.get_parts(np.array(pieces, dtype=object))
-    wanted = parts[shapely.get_dimensions(parts) == (2 if rings else 1)] if len(parts) else parts
-    if len(wanted) == 1:
-        return wanted[0]
-    return shapely.multipolygons(wanted) if rings else shapely.multilinestrings(wanted)
+    wanted = parts[shapely.get_dimensions(parts) == 2] if len(parts) else parts
+    return wanted[0] if len(wanted) == 1 else shapely.multipolygons(wanted)

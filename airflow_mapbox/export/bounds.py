@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 
+from airflow_mapbox.export.lines import middles, parted, with_vertices
 from airflow_mapbox.export.shapes import Shapes
 from airflow_mapbox.preflight.formats import WEB_MERCATOR_LATITUDE
 
@@ -90,7 +91,7 @@ def refused_latitude(shapes: Shapes) -> Problem:
 
 def clip(geometries: NDArray[Any], decimals: int) -> NDArray[Any]:
     """
-    Cut geometries at the edge of the map.
+    Cut points and polygons at the edge of the map.
 
     :param geometries: of shapely, in degrees.
     :param decimals: that will be kept.
@@ -106,6 +107,22 @@ def clip(geometries: NDArray[Any], decimals: int) -> NDArray[Any]:
         inside[place] = shapely.union_all(parts[shapely.get_dimensions(parts) == dimensions[place]])
     inside[shapely.get_dimensions(inside) != dimensions] = shapely.Point()
     return np.asarray(inside)
+
+
+def clip_lines(lines: Shapes, decimals: int) -> Shapes:
+    """
+    Cut lines at the edge of the map.
+
+    :param lines: in degrees.
+    :param decimals: that will be kept.
+    :return: lines of several parts, in their order, without those that lie beyond.
+    """
+    edge = innermost(decimals)
+    # What rounding brings to the edge does not cross it.
+    y = np.where(np.abs(lines.y) > WEB_MERCATOR_LATITUDE + _NOISE, lines.y, np.clip(lines.y, -edge, edge))
+    lines = with_vertices(replace(lines, y=y), "y", np.array([-edge, edge]))
+    parts = parted(lines, np.abs(lines.y[1:] + lines.y[:-1]) <= 2 * edge)
+    return parts.keep_paths(np.abs(middles(parts, parts.y)) <= edge)
 
 
 def innermost(decimals: int) -> float:

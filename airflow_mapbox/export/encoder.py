@@ -139,11 +139,10 @@ def _boxes(found: Geometries, located: Located, rows: NDArray[np.int64]) -> Piec
     """
     Give the box of each feature (RFC 7946, section 5): with heights where it has any.
 
-    West of a feature that was cut at the antimeridian is greater than east.
+    That of a feature that was cut at the antimeridian may go across it, west being greater than east (section 5.2).
     """
     count = int(rows[-1]) + 1
     box = np.array([[np.inf], [np.inf], [-np.inf], [-np.inf]]).repeat(count, axis=1)
-    eastern, western = np.full(count, np.inf), np.full(count, -np.inf)
     for shapes in located.shapes:
         starts = shapes.starts[:-1]
         owners = shapes.rows if found.owners is None else found.owners[shapes.rows]
@@ -151,18 +150,39 @@ def _boxes(found: Geometries, located: Located, rows: NDArray[np.int64]) -> Piec
             ((shapes.x, np.minimum), (shapes.y, np.minimum), (shapes.x, np.maximum), (shapes.y, np.maximum))
         ):
             extreme.at(box[place], owners, extreme.reduceat(ordinate, starts))
-        np.minimum.at(eastern, owners, np.minimum.reduceat(np.where(shapes.x > 0, shapes.x, np.inf), starts))
-        np.maximum.at(western, owners, np.maximum.reduceat(np.where(shapes.x < 0, shapes.x, -np.inf), starts))
-    crossing = located.crossing if found.owners is None else found.owners[located.crossing]
-    across = np.zeros(count, dtype=bool)
-    across[crossing[crossing < count]] = True
-    # A polygon over a pole goes all around the world, and so does its box.
-    across &= western < eastern
-    box[0] = np.where(across, eastern, box[0])
-    box[2] = np.where(across, western, box[2])
+    if len(located.crossing):
+        _go_across(box, found, located)
     corners: list[Any] = [number_texts(np.ascontiguousarray(side[rows])) for side in box]
     lowest, highest = _height_texts(found, located, rows)
     return ['"bbox":[', corners[0], ",", corners[1], lowest, ",", corners[2], ",", corners[3], highest, "],"]
+
+
+def _go_across(box: NDArray[np.float64], found: Geometries, located: Located) -> None:
+    """
+    Let the boxes of features that were cut at the antimeridian go around the widest gap between their paths.
+
+    :param box: west, south, east, north of each feature; shape (4, n).
+    """
+    crossing = located.crossing if found.owners is None else found.owners[located.crossing]
+    owners, wests, easts = [], [], []
+    for shapes in located.shapes:
+        paths = shapes.paths if shapes.kind.least else np.arange(len(shapes.x) + 1)
+        rows = shapes.rows[shapes.owners(paths[:-1])]
+        owners.append(rows if found.owners is None else found.owners[rows])
+        wests.append(np.minimum.reduceat(shapes.x, paths[:-1]))
+        easts.append(np.maximum.reduceat(shapes.x, paths[:-1]))
+    owner, west, east = np.concatenate(owners), np.concatenate(wests), np.concatenate(easts)
+    across = np.isin(owner, crossing)
+    owner, west, east = owner[across], west[across], east[across]
+    order = np.lexsort((west, owner))
+    rows, starts = np.unique(owner[order], return_index=True)
+    for row, paths in zip(rows, np.split(order, starts)[1:], strict=True):
+        reached = np.maximum.accumulate(east[paths])
+        # West of each path; the first one, which is that over ±180, is taken where there is no wider one.
+        gaps = west[paths] - np.roll(reached, 1)
+        gaps[0] += 360
+        widest = np.argmax(gaps)
+        box[0, row], box[2, row] = west[paths[widest]], reached[widest - 1]
 
 
 def _height_texts(found: Geometries, located: Located, rows: NDArray[np.int64]) -> list[pa.Array | str]:

@@ -19,8 +19,9 @@ from airflow_mapbox.export import antimeridian, bounds
 from airflow_mapbox.export.bounds import Problem
 from airflow_mapbox.export.crs84 import Transformation, transformation
 from airflow_mapbox.export.edges import densify, edge_error
+from airflow_mapbox.export.lines import simplest
 from airflow_mapbox.export.options import Options
-from airflow_mapbox.export.rings import close_rings, wind_rings, without_repeats, without_short
+from airflow_mapbox.export.rings import close_rings, lasting, wind_rings, without_repeats, without_short
 from airflow_mapbox.export.shapes import Shapes, from_shapely
 from airflow_mapbox.export.tally import Tally
 from airflow_mapbox.export.uncertainty import EXACT
@@ -134,25 +135,38 @@ class _Locator:
             yield lonlat
             return
         turns = antimeridian.crossings(source, lonlat, self._way)
+        if turns.any() and lonlat.kind.has_rings:
+            # Rings that rounding closes up are no fault of the data; to the cut they would be.
+            sized = lasting(bounds.scaled(lonlat, self._options.decimals))
+            if not sized.all():
+                whole, source, lonlat = lonlat, source.keep_paths(sized), lonlat.keep_paths(sized)
+                self._lose(COLLAPSED, np.setdiff1d(whole.rows, lonlat.rows))
+                turns = antimeridian.crossings(source, lonlat, self._way)
         if not turns.any():
             yield lonlat
             return
         suspects = np.zeros(len(lonlat), dtype=bool)
         suspects[lonlat.owners(np.flatnonzero(turns))] = True
         yield lonlat.select(~suspects)
-        chosen = np.repeat(suspects, np.diff(lonlat.starts))
-        crossing = lonlat.select(suspects)
-        before, projected = source.select(suspects), self._way.projected
-        pieces, uncut = antimeridian.cut(before, crossing, turns[chosen], projected=projected)
+        crossing, turns = lonlat.select(suspects), turns[np.repeat(suspects, np.diff(lonlat.starts))]
         if crossing.kind.has_rings:
-            invalid = _invalid(before) if projected else ~np.asarray(shapely.is_valid(uncut))
-            if self._options.on_invalid == "fix":
-                self._repair(crossing.rows[invalid], pieces[invalid])
-            else:
-                self._refuse(crossing, uncut, invalid)
-                crossing, pieces = crossing.select(~invalid), pieces[~invalid]
+            yield from self._cut_polygons(source.select(suspects), crossing, turns)
+            return
         self.crossing.append(crossing.rows)
         self._tally.change(CUT, len(crossing))
+        yield from simplest(antimeridian.cut_lines(crossing, turns))
+
+    def _cut_polygons(self, source: Shapes, crossing: Shapes, turns: NDArray[np.int64]) -> Iterator[Shapes]:
+        projected = self._way.projected
+        pieces, uncut = antimeridian.cut_polygons(source, crossing, turns, projected=projected)
+        invalid = _invalid(source) if projected else ~np.asarray(shapely.is_valid(uncut))
+        if self._options.on_invalid == "fix":
+            self._repair(crossing.rows[invalid], pieces[invalid])
+        else:
+            self._refuse(crossing, uncut, invalid)
+            crossing, pieces = crossing.select(~invalid), pieces[~invalid]
+        self.crossing.append(crossing.rows)
+        self._tally.change(CUT, int((~shapely.is_empty(pieces)).sum()))
         yield from self._arrays(pieces, crossing.rows, COLLAPSED)
 
     def _clipped(self, source: Shapes, shapes: Shapes) -> Iterator[Shapes]:
@@ -164,6 +178,12 @@ class _Locator:
             _raise(bounds.refused_latitude(shapes))
         yield shapes.select(~beyond)
         outer = shapes.select(beyond)
+        if outer.kind.least == 2:
+            on_map = bounds.clip_lines(outer, self._options.decimals)
+            self._lose(BEYOND, np.setdiff1d(outer.rows, on_map.rows))
+            self._tally.change(CLIPPED, len(on_map))
+            yield from simplest(on_map)
+            return
         geometries = outer.to_shapely()
         invalid = ~shapely.is_valid(geometries)
         if invalid.any():

@@ -41,6 +41,15 @@ def without_repeats(shapes: Shapes) -> Shapes:
     return without_short(shapes)
 
 
+def lasting(shapes: Shapes) -> NDArray[np.bool_]:
+    """Tell which paths have enough vertices without those on the vertex before them."""
+    moved = np.zeros(len(shapes.x), dtype=bool)
+    moved[1:] = (shapes.x[1:] != shapes.x[:-1]) | (shapes.y[1:] != shapes.y[:-1])
+    moved[shapes.paths[:-1]] = True
+    enough: NDArray[np.bool_] = np.add.reduceat(moved, shapes.paths[:-1], dtype=np.int64) >= shapes.kind.least
+    return enough
+
+
 def without_short(shapes: Shapes) -> Shapes:
     """Leave out lines of less than two vertices and rings of less than four, and what has none left."""
     return shapes.keep_longer(shapes.kind.least) if shapes.kind.least else shapes

@@ -123,10 +123,14 @@ class Shapes:
 
     def keep_paths(self, kept: NDArray[np.bool_]) -> Shapes:
         """
-        Leave lines or rings out, and with them what has none any more.
+        Leave lines or rings out, and with them what has none any more; a hole does not outlive its shell.
 
         :param kept: one value a path.
         """
+        if self.kind.has_rings:
+            polygons = self.offsets[-2]
+            sizes = np.diff(polygons)
+            kept = kept & np.repeat(kept[polygons[:-1][sizes > 0]], sizes[sizes > 0])
         return self._keep(np.repeat(kept, np.diff(self.paths)))
 
     def keep_longer(self, least: int) -> Shapes:
@@ -138,13 +142,7 @@ class Shapes:
         short = np.diff(self.paths) < least
         if not short.any() and all((np.diff(level) > 0).all() for level in self.offsets[:-1]):
             return self
-        kept = ~short
-        if self.kind.has_rings:
-            # A hole does not outlive its shell.
-            polygons = self.offsets[-2]
-            sizes = np.diff(polygons)
-            kept &= np.repeat(kept[polygons[:-1][sizes > 0]], sizes[sizes > 0])
-        return self.keep_paths(kept)
+        return self.keep_paths(~short)
 
     def without_empty(self) -> Shapes:
         """Leave out geometries, parts, rings and points of multi-points that have no coordinates: RFC 7946 has none."""

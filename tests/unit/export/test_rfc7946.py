@@ -266,6 +266,44 @@ class TestAntimeridian:
             assert written.symmetric_difference(theirs.buffer(0)).area < 1e-4
             assert written.is_valid
 
+    @pytest.mark.parametrize("choice", ["fix", "drop", "error"])
+    @pytest.mark.parametrize("last", [0, 1e-9])
+    def test_rings_without_area_are_dropped_where_they_cross_as_anywhere(self, choice: str, last: float) -> None:
+        def around(middle: float) -> list[Any]:
+            def ring(*corners: tuple[float, float]) -> list[tuple[float, float]]:
+                return [((middle + x + 180) % 360 - 180, y) for x, y in corners]
+
+            flat = ring((-1, 0), (1, 0), (1, last), (-1, 0))
+            sound = ring((-5, -5), (5, -5), (5, 5), (-5, 5))
+            beside = ring((-9, -5), (-6, -5), (-6, 5), (-9, 5))
+            return [Polygon(flat), Polygon(sound, [flat]), MultiPolygon([(beside, []), (flat, [])])]
+
+        _, elsewhere = streamed(frame(around(0)), on_invalid=choice)
+        document, report = streamed(frame(around(180)), on_invalid=choice)
+
+        halves, part = (shapely.from_geojson(json.dumps(feature["geometry"])) for feature in document["features"])
+        assert halves.equals(MultiPolygon([box(175, -5, 180, 5), box(-180, -5, -175, 5)]))
+        assert part.equals(box(171, -5, 174, 5))
+        assert report.dropped == elsewhere.dropped == {"smaller than the precision": 1}
+        assert report.changed == {"cut at the antimeridian": 1}
+
+    @pytest.mark.parametrize(
+        ("flat", "crs"),
+        [
+            ([(179, 0), (-179, 0), (-178, 0)], WGS84),
+            ([(179, 0), (180, 0), (-180, 0)], WGS84),
+            ([(3_000_000, 0), (3_500_000, 0), (3_500_000, 0)], "EPSG:3832"),
+            ([(3_000_000, 0), (3_400_000, 0), (3_500_000, 0)], "EPSG:3832"),
+        ],
+    )
+    def test_nothing_is_left_of_a_ring_along_a_line_across_the_seam(
+        self, flat: list[tuple[float, float]], crs: str
+    ) -> None:
+        _, report = streamed(frame([Polygon(flat), Polygon([(0, 0), (1, 0), (1, 1)])], crs))
+
+        assert report.dropped == {"smaller than the precision": 1}
+        assert report.changed == {}
+
 
 class TestRings:
     def test_rings_are_closed(self, tmp_path: Path) -> None:
@@ -355,6 +393,43 @@ class TestMembers:
         ]
         assert document["bbox"] == [-180, -20, 180, 5 + 1]
         assert "bbox" not in json.dumps(streamed(source)[0])
+
+    @pytest.mark.parametrize(
+        ("crossing", "expected"),
+        [
+            (Polygon([(179, 0), (-180, 0), (-180, 1), (179, 1)]), [179, 0, 180, 1]),
+            (LineString([(179, 0), (-180, 1)]), [179, 0, 180, 1]),
+            (Polygon([(-179, 0), (180, 0), (180, 1), (-179, 1)]), [-180, 0, -179, 1]),
+            (LineString([(180, 0), (-179, 1)]), [-180, 0, -179, 1]),
+            (MultiPolygon([Polygon([(179, 0), (-179, 0), (-179, 1)]), box(-5, 50, 2, 60)]), [179, 0, 2, 60]),
+            (MultiPolygon([Polygon([(179, 0), (-179, 0), (-179, 1)]), box(-2, 50, 5, 60)]), [-2, 0, -179, 60]),
+            (
+                GeometryCollection([LineString([(179, 0), (-179, 0)]), Point(170, 1), MultiPoint([(-170, 2), (5, 3)])]),
+                [5, 0, -170, 3],
+            ),
+            (LineString([(10, 0), (170, 1), (-30, 2)]), [10, 0, -30, 2]),
+            (LineString([(-30, 0), (100, 0), (170, 1), (-20, 2)]), [-180, 0, 180, 2]),
+            (LineString([(0, 0), (90, 1), (180, 2), (-90, 3), (0, 4)]), [-180, 0, 180, 4]),
+            (Polygon([(longitude, 70) for longitude in range(-175, 180, 10)]), [-180, 70, 180, EDGE]),
+        ],
+        ids=str,
+    )
+    def test_the_box_of_what_crosses_holds_all_of_it_and_goes_around_the_widest_gap(
+        self, crossing: Any, expected: list[float]
+    ) -> None:
+        source = frame([None, crossing, Point(1, 2)])
+
+        document, _ = streamed(source, write_bbox=True, beyond_mercator="clip")
+
+        assert document["features"][0]["bbox"] == expected
+        assert document["features"][1]["bbox"] == [1, 2, 1, 2]
+
+    def test_boxes_are_written_where_nothing_is_left_of_what_crosses(self) -> None:
+        source = frame([LineString([(179, 86), (-179, 86)]), Point(1, 2)])
+
+        (only,) = features(source, write_bbox=True, beyond_mercator="clip")
+
+        assert only["bbox"] == [1, 2, 1, 2]
 
     def test_boxes_have_heights_where_features_have(self) -> None:
         fiji = Polygon([(177, -20, 5), (-178, -20, 6), (-178, -16, 7), (177, -16, 8)])
