@@ -92,6 +92,9 @@ def earthquakes_daily() -> None:
         tileset="earthquakes-{{ data_interval_start | ds_nodash }}",
         name="Earthquakes of {{ data_interval_start | ds }}",
         retries=2,  # a retry never makes a second upload
+        # One that waits for the rate limit's next window keeps its slot: more at a time would end no sooner, and keep
+        # the exports and the waits of a backfill from theirs.
+        max_active_tis_per_dag=4,
     )
     UploadCompleteSensor(task_id="wait", upload_id=upload.output)
 
