@@ -11,7 +11,6 @@ import shapely
 from shapely.geometry import LineString
 
 from airflow_mapbox.export import ExportError
-from airflow_mapbox.export.batch import column_bytes
 from airflow_mapbox.export.errors import UnreadableSourceError
 from airflow_mapbox.export.sources import read_source
 from airflow_mapbox.export.sources.geoparquet import BATCH_BYTES
@@ -38,7 +37,7 @@ def test_a_batch_is_of_so_many_bytes_however_the_file_encodes_them(tmp_path: Pat
     for batches in read_source(tmp_path / "x.parquet", Selection()):
         for batch in batches:
             assert batch.first == sum(map(len, found))
-            sizes.append(batch.geometry.nbytes + sum(map(column_bytes, batch.columns.values())))
+            sizes.append(batch.geometry.nbytes + sum(column.nbytes for column in batch.columns.values()))
             found.append(batch.columns["n"].to_numpy())
 
     assert (np.concatenate(found) == source["n"]).all()
