@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_mapbox.uploads.poller import SECONDS_PER_REQUEST
-from benchmarks.backfill import Outcome, backfill, stack_for, unavoidable
+from benchmarks.backfill import LIMIT, Outcome, backfill, stack_for, unavoidable
 from benchmarks.waiting import Simulation, World
 from tests.system.canaries import places_with_secrets
 
@@ -69,8 +69,9 @@ def test_the_simulation_counts_as_the_emulator_does(run: tuple[bool, Any, Outcom
     created = [when(upload["created"]) for upload in uploads]
     real = sum(number for (kind, status), number in outcome.asked.items() if kind in KINDS and status == 200)
 
-    def simulated(wait: Callable[[Simulation], None]) -> int:
-        simulation = Simulation(World(uploads=DAYS, window=WINDOW, workers=4, floor=6.0, busy=1.0), seed=1)
+    def simulated(wait: Callable[[Simulation], None], limit: int = LIMIT) -> int:
+        world = World(uploads=DAYS, limit=limit, window=WINDOW, workers=4, floor=6.0, busy=1.0)
+        simulation = Simulation(world, seed=1)
         for job, upload in zip(simulation.jobs, uploads, strict=True):
             job.seconds = when(upload["modified"]) - when(upload["created"])
         wait(simulation)
@@ -83,8 +84,9 @@ def test_the_simulation_counts_as_the_emulator_does(run: tuple[bool, Any, Outcom
         moments = [(made, looks[upload["id"]][0]) for made, upload in zip(created, uploads, strict=True)]
         ways = {
             "pace": simulated(lambda one: one.replay(moments, one.providers())),
-            "fixed, 6 s": simulated(lambda one: one.replay(moments, one.fixed(6))),
-            "fixed, 60 s": simulated(lambda one: one.replay(moments, one.fixed(60))),
+            # Without a limit, at which a plain sensor fails and looks no more.
+            "fixed, 6 s": simulated(lambda one: one.replay(moments, one.fixed(6)), limit=0),
+            "fixed, 60 s": simulated(lambda one: one.replay(moments, one.fixed(60)), limit=0),
         }
     print(f"looks: {real} in the real run; simulated {ways}")
     (ours, *others) = ways.values()
