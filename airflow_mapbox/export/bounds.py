@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import shapely
@@ -15,7 +15,10 @@ from airflow_mapbox.preflight.formats import WEB_MERCATOR_LATITUDE
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Ordinate = TypeVar("Ordinate", float, "NDArray[np.float64]")
+
 _NOISE = 1e-9  # degrees by which a transformation misses the edge of the globe or of the map
+_HUGE = 1e290  # what is larger may be infinite in units of its last decimal
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,10 @@ class Problem:
 
 def not_finite(shapes: Shapes) -> Problem | None:
     """Find the first geometry of a source with NaN or infinity, which encoders turn into null without a word."""
-    ordinates = [shapes.x, shapes.y] + ([] if shapes.z is None else [shapes.z])
     # A sum is finite only where everything is; the reverse fails for numbers that no map has.
-    if all(np.isfinite(np.sum(ordinate)) for ordinate in ordinates):
+    if np.isfinite(np.sum(shapes.x) + np.sum(shapes.y)) and (shapes.z is None or _largest(shapes.z) < _HUGE):
         return None
-    finite = np.isfinite(shapes.coordinates()).all(axis=1)
+    finite = (np.abs(shapes.coordinates()) < _HUGE).all(axis=1)
     if finite.all():
         return None
     first = int(np.argmin(finite))
@@ -147,10 +149,14 @@ def scaled(shapes: Shapes, decimals: int) -> Shapes:
 
 
 def unscaled(shapes: Shapes, decimals: int) -> Shapes:
-    """Give whole numbers of the last decimal as degrees again, without negative zeros."""
-    scale = 10.0**decimals
-    z = None if shapes.z is None else shapes.z / scale + 0.0
-    return replace(shapes, x=shapes.x / scale + 0.0, y=shapes.y / scale + 0.0, z=z)
+    """Give geometries in whole numbers of the last decimal in degrees again."""
+    z = None if shapes.z is None else degrees(shapes.z, decimals)
+    return replace(shapes, x=degrees(shapes.x, decimals), y=degrees(shapes.y, decimals), z=z)
+
+
+def degrees(ordinate: Ordinate, decimals: int) -> Ordinate:
+    """Give whole numbers of the last decimal as degrees, or heights, without negative zeros."""
+    return ordinate / 10.0**decimals + 0.0
 
 
 def _largest(ordinates: NDArray[np.float64]) -> float:

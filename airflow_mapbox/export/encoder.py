@@ -10,13 +10,15 @@ import pyarrow.compute as pc
 
 from airflow_mapbox.export.attributes import encode_properties
 from airflow_mapbox.export.batch import Batch
+from airflow_mapbox.export.bounds import degrees
 from airflow_mapbox.export.crs84 import known_crs
 from airflow_mapbox.export.errors import CoordinatesError, InvalidGeometryError, UnreadableSourceError
 from airflow_mapbox.export.geometry_columns import Geometries, GeometryError, read_geometries
 from airflow_mapbox.export.locate import Located, ProblemError, locate
-from airflow_mapbox.export.numerals import number_texts, position_texts
+from airflow_mapbox.export.numerals import number_texts
 from airflow_mapbox.export.options import Options
 from airflow_mapbox.export.pieces import Pieces, joined, taken
+from airflow_mapbox.export.positions import position_texts
 from airflow_mapbox.export.shapes import Shapes
 from airflow_mapbox.export.tally import Tally
 
@@ -82,8 +84,9 @@ def _geometry_texts(found: Geometries, located: Located, tally: Tally) -> tuple[
         for reason, lost in located.lost.items():
             tally.drop(reason, len(lost))
         if len(located.shapes) == 1 and bool((np.diff(members) > 0).all()):
-            return members, _shape_texts(located.shapes[0])
-    texts = pa.concat_arrays([pa.array([], pa.string()), *(joined(_shape_texts(shapes)) for shapes in located.shapes)])
+            return members, _shape_texts(located.shapes[0], located.decimals)
+    alone = [joined(_shape_texts(shapes, located.decimals)) for shapes in located.shapes]
+    texts = pa.concat_arrays([pa.array([], pa.string()), *alone])
     members, texts = members[order], texts.take(pa.array(order))
     if found.owners is None:
         return members, [texts]
@@ -99,19 +102,15 @@ def _geometry_texts(found: Geometries, located: Located, tally: Tally) -> tuple[
     return rows, [pc.if_else(collection, wrapped, together)]
 
 
-def _shape_texts(shapes: Shapes) -> Pieces:
+def _shape_texts(shapes: Shapes, decimals: int) -> Pieces:
     """Give what makes up a JSON object for each geometry."""
     kind = shapes.kind
-    brackets = kind.depth
-    if kind.least == 0:
-        texts = position_texts(shapes.coordinates(), None)
-        levels = shapes.offsets
-    else:
-        texts = position_texts(shapes.coordinates(), shapes.paths)
-        levels = shapes.offsets[:-1]
-    for inner, level in enumerate(reversed(levels)):
-        # Between positions of a multi-point, rings of a polygon or lines, polygons.
-        depth = inner + (kind.least > 0)
+    brackets = kind.depth + 1
+    ordinates = [shapes.x, shapes.y] if shapes.z is None else [shapes.x, shapes.y, shapes.z]
+    texts = position_texts(ordinates, decimals, shapes.paths if kind.least else None)
+    levels = shapes.offsets[:-1] if kind.least else shapes.offsets
+    # Between positions of a multi-point, or rings of a polygon or lines; then between polygons.
+    for depth, level in enumerate(reversed(levels), start=2 if kind.least else 1):
         if len(level) - 1 != level[-1] or (np.diff(level) != 1).any():
             texts = pc.binary_join(
                 pa.ListArray.from_arrays(pa.array(level, pa.int32()), texts), "]" * depth + "," + "[" * depth
@@ -121,18 +120,18 @@ def _shape_texts(shapes: Shapes) -> Pieces:
 
 def _bounds(located: Located) -> tuple[float, float, float, float]:
     return (
-        min(float(shapes.x.min()) for shapes in located.shapes),
-        min(float(shapes.y.min()) for shapes in located.shapes),
-        max(float(shapes.x.max()) for shapes in located.shapes),
-        max(float(shapes.y.max()) for shapes in located.shapes),
+        degrees(min(float(shapes.x.min()) for shapes in located.shapes), located.decimals),
+        degrees(min(float(shapes.y.min()) for shapes in located.shapes), located.decimals),
+        degrees(max(float(shapes.x.max()) for shapes in located.shapes), located.decimals),
+        degrees(max(float(shapes.y.max()) for shapes in located.shapes), located.decimals),
     )
 
 
 def _heights(located: Located) -> tuple[float, float]:
     heights = [shapes.z for shapes in located.shapes if shapes.z is not None]
-    return min((float(z.min()) for z in heights), default=np.inf), max(
-        (float(z.max()) for z in heights), default=-np.inf
-    )
+    lowest = min((float(z.min()) for z in heights), default=np.inf)
+    highest = max((float(z.max()) for z in heights), default=-np.inf)
+    return degrees(lowest, located.decimals), degrees(highest, located.decimals)
 
 
 def _boxes(found: Geometries, located: Located, rows: NDArray[np.int64]) -> Pieces:
@@ -152,7 +151,7 @@ def _boxes(found: Geometries, located: Located, rows: NDArray[np.int64]) -> Piec
             extreme.at(box[place], owners, extreme.reduceat(ordinate, starts))
     if len(located.crossing):
         _go_across(box, found, located)
-    corners: list[Any] = [number_texts(np.ascontiguousarray(side[rows])) for side in box]
+    corners: list[Any] = [number_texts(degrees(side[rows], located.decimals)) for side in box]
     lowest, highest = _height_texts(found, located, rows)
     return ['"bbox":[', corners[0], ",", corners[1], lowest, ",", corners[2], ",", corners[3], highest, "],"]
 
@@ -161,7 +160,7 @@ def _go_across(box: NDArray[np.float64], found: Geometries, located: Located) ->
     """
     Let the boxes of features that were cut at the antimeridian go around the widest gap between their paths.
 
-    :param box: west, south, east, north of each feature; shape (4, n).
+    :param box: west, south, east, north of each feature, in whole numbers of the last decimal; shape (4, n).
     """
     crossing = located.crossing if found.owners is None else found.owners[located.crossing]
     owners, wests, easts = [], [], []
@@ -180,7 +179,7 @@ def _go_across(box: NDArray[np.float64], found: Geometries, located: Located) ->
         reached = np.maximum.accumulate(east[paths])
         # West of each path; the first one, which is that over ±180, is taken where there is no wider one.
         gaps = west[paths] - np.roll(reached, 1)
-        gaps[0] += 360
+        gaps[0] += 360 * 10.0**located.decimals
         widest = np.argmax(gaps)
         box[0, row], box[2, row] = west[paths[widest]], reached[widest - 1]
 
@@ -197,7 +196,7 @@ def _height_texts(found: Geometries, located: Located, rows: NDArray[np.int64]) 
             owners = shapes.rows if found.owners is None else found.owners[shapes.rows]
             extreme.at(heights, owners, extreme.reduceat(z, shapes.starts[:-1]))
         there = pa.array(np.isfinite(heights[rows]))
-        texts.append(pc.if_else(there, joined([",", number_texts(heights[rows])]), ""))
+        texts.append(pc.if_else(there, joined([",", number_texts(degrees(heights[rows], located.decimals))]), ""))
     return texts
 
 

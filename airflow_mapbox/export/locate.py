@@ -54,12 +54,14 @@ class Located:
     """
     Geometries as they are written.
 
-    :param shapes: in degrees, rounded.
+    :param shapes: in whole numbers of the last decimal.
+    :param decimals: kept, of degrees as well as of heights.
     :param crossing: rows that were cut at the antimeridian.
     :param lost: by reason, rows of which nothing is left.
     """
 
     shapes: tuple[Shapes, ...]
+    decimals: int
     crossing: NDArray[np.int64]
     lost: dict[str, NDArray[np.int64]]
 
@@ -87,6 +89,7 @@ def locate(groups: tuple[Shapes, ...], crs: CRS, options: Options, tally: Tally)
     locator.note()
     return Located(
         tuple(shapes for shapes in written if len(shapes)),
+        options.decimals,
         np.concatenate([np.empty(0, np.int64), *locator.crossing]),
         {reason: np.concatenate(rows) for reason, rows in locator.lost.items()},
     )
@@ -203,21 +206,20 @@ class _Locator:
         if len(whole) < len(before):
             self._lose(COLLAPSED, np.setdiff1d(before, whole.rows))
         wound, certain = wind_rings(whole)
-        rounded = bounds.unscaled(wound, decimals)
         invalid = ~certain
-        invalid[invalid] = _invalid(rounded.select(invalid))
+        invalid[invalid] = _invalid(bounds.unscaled(wound.select(invalid), decimals))
         if not invalid.any():
-            yield rounded
+            yield wound
             return
-        yield rounded.select(~invalid)
-        broken = rounded.select(invalid)
+        yield wound.select(~invalid)
+        broken = bounds.unscaled(wound.select(invalid), decimals)
         geometries = broken.to_shapely()
         kept = self._faultless(source, broken, geometries, np.ones(len(broken), dtype=bool))
         broken, geometries = broken.select(kept), geometries[kept]
         repaired = _on_grid(_repaired(geometries), 10.0**-decimals)
         self._repair(broken.rows, repaired)
         for mended in self._arrays(repaired, broken.rows, COLLAPSED):
-            yield bounds.unscaled(wind_rings(bounds.scaled(mended, decimals))[0], decimals)
+            yield wind_rings(bounds.scaled(mended, decimals))[0]
 
     def _faultless(
         self, source: Shapes, shapes: Shapes, geometries: Any, invalid: NDArray[np.bool_]
