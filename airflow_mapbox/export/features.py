@@ -55,7 +55,7 @@ def encoded_features(
     :raises AttributeNameError: where ``as_text`` names a column that there is not.
     :raises ExportError: for what cannot be exported.
     """
-    _keep_freed_memory()
+    keep_freed_memory()
     columns = _Columns(options.as_text, one_table=isinstance(source, _ONE_TABLE))
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="export")
     try:
@@ -99,7 +99,7 @@ class _Columns:
             )
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """
     Have the C library keep what is freed for the next slice.
 
