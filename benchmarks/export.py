@@ -108,7 +108,9 @@ def _measure(name: str, source: Path, tools: list[str], rounds: int, folder: Pat
     # Of one core: what is used of the processor, not what is waited, against the formatter on one.
     found["coordinate_bytes"] = coordinate_bytes(source)
     if "ours" in measured:
-        found["share_of_formatter"] = found["coordinate_bytes"] / measured["ours"]["processor"] / found["formatter"]["ours"]
+        found["share_of_formatter"] = (
+            found["coordinate_bytes"] / measured["ours"]["processor"] / found["formatter"]["ours"]
+        )
     target.unlink()
     return found
 
@@ -145,10 +147,10 @@ def _print(result: dict[str, Any]) -> None:
         spent = sorted(layer["stages"].items(), key=lambda stage: -stage[1])
         print("  on one thread: " + ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in spent))
         if "share_of_formatter" in layer:
+            ours, orjson = (layer["formatter"][name] / 1e6 for name in ("ours", "orjson"))
             print(
-                f"  coordinates: {layer['coordinate_bytes'] / 1e6:.0f} MB; the formatter alone writes "
-                f"{layer['formatter']['ours'] / 1e6:.0f} MB/s on a core (orjson {layer['formatter']['orjson'] / 1e6:.0f}), "
-                f"all together {layer['share_of_formatter']:.0%} of that"
+                f"  coordinates: {layer['coordinate_bytes'] / 1e6:.0f} MB; the formatter alone writes {ours:.0f} MB/s "
+                f"on a core (orjson {orjson:.0f}), all together {layer['share_of_formatter']:.0%} of that"
             )
         if name in WANTED and BESIDE in layer.get("ratios", {}):
             least, aim = WANTED[name]

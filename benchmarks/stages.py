@@ -27,9 +27,9 @@ STAGES = {
         ("bounds", "off_map"),
         ("antimeridian", "crossings"),
     ],
-    "round": [("bounds", "scaled"), ("bounds", "unscaled")],
+    "round": [("bounds", "scaled")],
     "repeats, winding": [("locate", "without_repeats"), ("locate", "wind_rings")],
-    "validity": [("locate", "_invalid")],
+    "validity": [("locate", "_invalid"), ("bounds", "unscaled")],
     "coordinates": [("encoder", "position_texts")],
     "attributes": [("encoder", "encode_properties")],
 }
@@ -102,7 +102,7 @@ def stages(source: Path, target: Path) -> dict[str, float]:
 
 
 def formatter_speeds() -> dict[str, float]:
-    """Give the bytes a second that a core writes of coordinates by itself, in arrays of a megabyte: ours, and orjson."""
+    """Give the bytes a second that a core writes of coordinates by itself, in arrays of a megabyte, by formatter."""
     from airflow_mapbox.export.features import keep_freed_memory
     from airflow_mapbox.export.positions import position_texts
 

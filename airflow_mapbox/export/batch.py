@@ -18,8 +18,8 @@ from airflow_mapbox.export.shapes import Kind
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Coordinates and attributes of a slice: of less, calls take longer than what they do; of more, orjson's text falls out
-# of the processor's cache.
+# Coordinates and attributes of a slice: of less, calls take longer than what they do; of more, what one makes falls out
+# of the processor's cache before the next one reads it.
 SLICE_BYTES = 2 << 20
 _SAMPLES = 100  # objects of a column that are looked at
 

@@ -37,16 +37,22 @@ class Problem:
 def not_finite(shapes: Shapes) -> Problem | None:
     """Find the first geometry of a source with NaN or infinity, which encoders turn into null without a word."""
     # A sum is finite only where everything is; the reverse fails for numbers that no map has.
-    if np.isfinite(np.sum(shapes.x) + np.sum(shapes.y)) and (shapes.z is None or _largest(shapes.z) < _HUGE):
+    flat = np.isfinite(np.sum(shapes.x)) and np.isfinite(np.sum(shapes.y))
+    if not len(shapes.x) or (flat and (shapes.z is None or _largest(shapes.z) < _HUGE)):
         return None
     finite = (np.abs(shapes.coordinates()) < _HUGE).all(axis=1)
     if finite.all():
         return None
     first = int(np.argmin(finite))
-    position = ", ".join(map(str, shapes.coordinates()[first].tolist()))
+    position = shapes.coordinates()[first]
+    what, otherwise = "coordinate", ""
+    if (np.abs(position[:2]) < _HUGE).all():
+        what, otherwise = "height", ', or leave heights out with z="drop"'
+    numbers = ", ".join(map(str, position.tolist()))
     return Problem(
         _row(shapes, first),
-        f"has a coordinate that is not finite in the source ({position}). Repair it, or filter such features first.",
+        f"has a {what} that is not finite, or too large for one, in the source ({numbers}). Repair it, or filter such "
+        f"features first{otherwise}.",
     )
 
 

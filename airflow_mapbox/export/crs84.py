@@ -72,6 +72,22 @@ def known_crs(own: CRS | None, given: CRS | None, origin: str) -> CRS:
     return crs
 
 
+def given_in_vain(own: CRS | None, given: CRS | None, origin: str) -> str | None:
+    """
+    Say that the reference system which was given is not the one that data names, and so was not used.
+
+    :param own: what the source says.
+    :param given: the caller's, or None.
+    :param origin: what the source is called in messages.
+    """
+    if own is None or given is None or own.equals(given, ignore_axis_order=True):
+        return None
+    return (
+        f"crs={crs_name(given)} was not used: {origin} says that it is in {crs_name(own)}. Where that is wrong, read "
+        "it with geopandas and correct it: frame.set_crs(…, allow_override=True)."
+    )
+
+
 @dataclass(frozen=True)
 class Transformation:
     """

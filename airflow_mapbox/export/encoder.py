@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from airflow_mapbox.export.attributes import encode_properties
 from airflow_mapbox.export.batch import Batch
 from airflow_mapbox.export.bounds import degrees
-from airflow_mapbox.export.crs84 import known_crs
+from airflow_mapbox.export.crs84 import given_in_vain, known_crs
 from airflow_mapbox.export.errors import CoordinatesError, InvalidGeometryError, UnreadableSourceError
 from airflow_mapbox.export.geometry_columns import Geometries, GeometryError, read_geometries
 from airflow_mapbox.export.locate import Located, ProblemError, locate
@@ -52,10 +52,13 @@ def encode(batch: Batch, given: CRS | None, options: Options, opening: str) -> t
     if not found.shapes:
         return pa.array([], pa.string()), tally
     crs = known_crs(batch.crs, given, batch.origin)
+    in_vain = given_in_vain(batch.crs, given, batch.origin)
+    if in_vain is not None:
+        tally.notes[in_vain] = None
     try:
         located = locate(found.shapes, crs, options, tally)
     except ProblemError as error:
-        raise _refused(error, found, batch) from None
+        raise _refused(error, found, batch, in_vain) from None
     rows, texts = _geometry_texts(found, located, tally)
     tally.written = len(rows)
     if not len(rows):
@@ -95,6 +98,8 @@ def _geometry_texts(found: Geometries, located: Located, tally: Tally) -> tuple[
     for reason, lost in located.lost.items():
         gone = np.setdiff1d(found.owners[lost], rows)
         tally.drop(reason, len(gone))
+    if not len(rows):
+        return rows, [texts]
     lists = pa.ListArray.from_arrays(pa.array(np.append(starts, starts[-1:] + counts[-1:]), pa.int32()), texts)
     together = pc.binary_join(lists, ",")
     collection = pa.array(np.isin(rows, found.collections))
@@ -200,7 +205,7 @@ def _height_texts(found: Geometries, located: Located, rows: NDArray[np.int64]) 
     return texts
 
 
-def _refused(error: ProblemError, found: Geometries, batch: Batch) -> CoordinatesError:
+def _refused(error: ProblemError, found: Geometries, batch: Batch, in_vain: str | None) -> CoordinatesError:
     row = error.problem.row if found.owners is None else int(found.owners[error.problem.row])
     kind = InvalidGeometryError if error.problem.clause.startswith("is not valid") else CoordinatesError
-    return kind(f"Feature {batch.first + row} {error.problem.clause}")
+    return kind(" ".join([f"Feature {batch.first + row} {error.problem.clause}", *([in_vain] if in_vain else [])]))

@@ -187,6 +187,8 @@ def stream_geojson(
     """
     if batch_rows is not None and batch_rows < 1:
         raise ValueError(f"batch_rows={batch_rows}: a slice has at least one row.")
+    if limit_bytes is not None and limit_bytes < 1:
+        raise ValueError(f"limit_bytes={limit_bytes}: it is a number of bytes, or None for no limit.")
     options = Options(
         decimals=decimals,
         z=z,
@@ -206,7 +208,7 @@ def stream_geojson(
         features = encoded_features(
             source, crs=given, options=options, selection=selection, batch_rows=batch_rows, opening=frame.opening
         )
-        return _pieces(features, frame, options, limit_bytes)
+        return _pieces(features, frame, options, selection, limit_bytes)
 
     return GeoJSONStream(pieces)
 
@@ -234,7 +236,7 @@ def write_geojson(source: ExportSource, path: str | PathLike[str], **keywords: U
 
 
 def _pieces(
-    features: Iterator[Encoded], frame: _Frame, options: Options, limit: int | None
+    features: Iterator[Encoded], frame: _Frame, options: Options, selection: Selection, limit: int | None
 ) -> Iterator[bytes | ExportReport]:
     tally, digest, size = Tally(), hashlib.sha256(), 0
 
@@ -242,10 +244,11 @@ def _pieces(
         nonlocal size
         size += len(piece)
         if limit is not None and size > limit:
+            whose = "the most that Mapbox takes" if limit == GEOJSON.limit else "the limit given"
             raise TooLargeError(
-                f"The GeoJSON is over {limit:,} bytes, the most that Mapbox takes, after {tally.written:,} features of "
-                f"{tally.read:,} read. Make vector tiles of the data with airflow_mapbox.export.write_mbtiles, or "
-                "write fewer features, attributes or decimals."
+                f"The GeoJSON is over {limit:,} bytes, {whose}, after {tally.written:,} features of {tally.read:,} "
+                'read. Make vector tiles of the data (airflow_mapbox.export.write_mbtiles, or format="mbtiles" of an '
+                "upload), or write fewer features, attributes or decimals."
             )
         digest.update(piece)
         return piece
@@ -259,10 +262,11 @@ def _pieces(
             for start in range(0, len(text), CHUNK_BYTES):
                 yield counted(bytes(text[start : start + CHUNK_BYTES]))
     if not tally.written:
-        dropped = ", ".join(f"{count} with {reason}" for reason, count in tally.dropped.items())
+        dropped = ", ".join(f"{count} ({reason})" for reason, count in tally.dropped.items())
         raise EmptyExportError(
-            f"There is no feature to write: {tally.read} were read{f', {dropped}' if dropped else ''}. Mapbox refuses "
-            "an empty file: check the query or filter that chose the data."
+            f"There is no feature to write: {tally.read} were read"
+            f"{f', of which were dropped: {dropped}' if dropped else ''}. Mapbox refuses an empty file: check "
+            f"{selection.condition() or 'the query or filter that chose the data'}."
         )
     yield counted(frame.tail + (_closing(tally, options) if frame.head else b""))
     for warning in transformation_warnings(tally, options):

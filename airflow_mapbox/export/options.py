@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import Literal, get_args, get_type_hints
 
 DEFAULT_DECIMALS = 7  # about a centimetre; RFC 7946, section 11.2, advises six to seven
@@ -45,8 +46,8 @@ class Options:
             if isinstance(field.default, str) and value not in choices:
                 known = " or ".join(repr(choice) for choice in choices)
                 raise ValueError(f"{field.name}={value!r}: it is {known}.")
-        if not 0 <= self.decimals <= _MOST_DECIMALS:
-            raise ValueError(f"decimals={self.decimals}: from 0 to {_MOST_DECIMALS} of them can be kept.")
+        if not (isinstance(self.decimals, Integral) and 0 <= self.decimals <= _MOST_DECIMALS):
+            raise ValueError(f"decimals={self.decimals!r}: it is a whole number from 0 to {_MOST_DECIMALS}.")
         if self.max_segment is not None and not self.max_segment > 0:
             raise ValueError(f"max_segment={self.max_segment}: it is a length in metres.")
         if isinstance(self.as_text, str):

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _GROUP = 4  # decimals from one table
 _GROUPED = 10**_GROUP
-_DEGREES = 1000  # whole numbers below are in tables; with separator, sign and point they take up to eight bytes
+# Whole numbers below are in tables, with their separator, sign and point in eight bytes: degrees, and heights.
+_DEGREES, _HEIGHTS = 1000, 100_000
 _BLOCK = 1 << 16  # positions; the cells of more fall out of the processor's cache
 
 
@@ -104,18 +105,20 @@ def _leads(whole: NDArray[Any], negative: NDArray[np.bool_], begins: NDArray[np.
     :param begins: where nothing separates a first number; None for others.
     """
     if begins is not None:
-        table, places = _table(b"],[", b""), whole * 2 + negative + begins * whole.dtype.type(2 * _DEGREES)
-    elif whole.max() < _DEGREES:
-        table, places = _table(b","), whole * 2 + negative
-    else:
+        table = _table(_DEGREES, b"],[", b"")
+        places = whole * 2 + negative + begins * whole.dtype.type(2 * _DEGREES)
+    elif (largest := whole.max()) < _HEIGHTS:
+        table = _table(_DEGREES if largest < _DEGREES else _HEIGHTS, b",")
+        places = whole.astype(np.uint32, copy=False) * 2 + negative
+    else:  # farther away than planes fly
         distinct, which = np.unique(whole, return_inverse=True)
         table, places = _words(_before_point(b",", map(int, distinct.tolist()))), which * 2 + negative
     return [column.take(places, mode="clip") for column in table]
 
 
 @cache
-def _table(*separators: bytes) -> list[NDArray[np.uint64]]:
-    return _words([text for separator in separators for text in _before_point(separator, range(_DEGREES))])
+def _table(count: int, *separators: bytes) -> list[NDArray[np.uint64]]:
+    return _words([text for separator in separators for text in _before_point(separator, range(count))])
 
 
 def _before_point(separator: bytes, numbers: Iterable[int]) -> list[bytes]:

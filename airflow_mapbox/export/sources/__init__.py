@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from typing import TypeAlias
 
 import geopandas
+import pandas as pd
 
 from airflow_mapbox.export.batch import Batch
 from airflow_mapbox.export.errors import UnreadableSourceError
@@ -21,6 +22,17 @@ from airflow_mapbox.export.sources.selection import Selection
 ExportSource: TypeAlias = (
     "geopandas.GeoDataFrame | Iterable[geopandas.GeoDataFrame] | str | PathLike[str] | OpenablePath | PostGISQuery"
 )
+
+_SOURCES = "give a GeoDataFrame, an iterable of them, the path of geodata, or a PostGISQuery"
+# What may be meant as a source, and how to make one of it.
+_NEARLY: dict[type, str] = {
+    geopandas.GeoSeries: "make a frame of it with series.to_frame()",
+    pd.DataFrame: (
+        "make a GeoDataFrame of it, with coordinates in columns geopandas.GeoDataFrame(frame, "
+        "geometry=geopandas.points_from_xy(frame.lon, frame.lat), crs=4326)"
+    ),
+    Mapping: "several source layers go to write_mbtiles",
+}
 
 
 def read_source(source: ExportSource, selection: Selection) -> Iterator[Iterator[Batch]]:
@@ -40,14 +52,12 @@ def read_source(source: ExportSource, selection: Selection) -> Iterator[Iterator
         yield read_postgis(source, selection)
     elif isinstance(source, str | PathLike | OpenablePath):
         yield _read_file(find_file(source), selection)
-    elif isinstance(source, Iterable):
+    elif isinstance(source, Iterable) and not isinstance(source, tuple(_NEARLY)):
         selection.only("columns", of="GeoDataFrames")
         yield from read_frames(iter(source), selection)
     else:
-        raise UnreadableSourceError(
-            f"A {type(source).__name__} cannot be exported: give a GeoDataFrame, an iterable of them, the path of "
-            "geodata, or a PostGISQuery."
-        )
+        advice = next((advice for kind, advice in _NEARLY.items() if isinstance(source, kind)), _SOURCES)
+        raise UnreadableSourceError(f"A {type(source).__name__} cannot be exported: {advice}.")
 
 
 def _read_file(file: SourceFile, selection: Selection) -> Iterator[Batch]:

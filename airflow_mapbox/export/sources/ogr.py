@@ -77,9 +77,10 @@ def read_ogr(file: SourceFile, selection: Selection) -> Iterator[Batch]:
         names = selection.chosen(map(str, info["fields"]))
         columns_by_name((name, pa.nulls(0)) for name in names)  # before Arrow cannot tell two columns apart
         if info["geometry_type"] is None:
+            columns = ", ".join(map(str, info["fields"])) or "none"
             raise UnreadableSourceError(
-                f"{file.name} has no geometry. Name its columns of coordinates with x= and y=, or another layer with "
-                "layer=…"
+                f"{file.name} has no geometry. Name its columns of coordinates with x= and y= (it has {columns}), or "
+                "another layer with layer=…"
             )
         numbers = _numbers(layer, info, names)
         if numbers.lossy:
@@ -106,7 +107,9 @@ class _Layer:
     options: dict[str, str] = field(default_factory=dict)
 
     def info(self) -> dict[str, Any]:
-        return dict(pyogrio.read_info(self.path, layer=self.selection.layer, **self.options))
+        # The first one, where nobody chose: left to GDAL's binding, it would warn of the others before we look.
+        layer = 0 if self.selection.layer is None else self.selection.layer
+        return dict(pyogrio.read_info(self.path, layer=layer, **self.options))
 
     def only(self, driver: str) -> _Layer:
         """Choose the layer, where nobody did and only one has features."""
@@ -137,13 +140,15 @@ class _Layer:
 
     @contextmanager
     def open(self, columns: list[str], *, rows: int, geometry: bool) -> Iterator[tuple[dict[str, Any], Any]]:
+        where, bbox = self.selection.where, self.selection.bbox
         with pyogrio.open_arrow(
             self.path,
             layer=self.selection.layer,
-            columns=columns,
-            where=self.selection.where,
-            bbox=self.selection.bbox,
-            read_geometry=geometry,
+            # A field that GDAL is told to leave out is null to the condition of most of its drivers.
+            columns=None if where else columns,
+            where=where,
+            bbox=bbox,
+            read_geometry=geometry or bool(where or bbox),
             batch_size=rows,
             use_pyarrow=True,
             # With the zone that each has; Arrow has one for a column.

@@ -44,6 +44,12 @@ class Selection:
             if name not in names:
                 raise ValueError(f"{name}= cannot be used with {of}: filter the data first.")
 
+    def condition(self) -> str:
+        """Say by what features were chosen; nothing where all are."""
+        where = [] if self.where is None else [f"where={self.where!r}"]
+        bbox = [] if self.bbox is None else [f"bbox={self.bbox!r}, which is in the source's own reference system"]
+        return " and ".join(where + bbox)
+
     def chosen(self, names: Iterable[str]) -> list[str]:
         """
         Say which columns to read.

@@ -155,6 +155,28 @@ class TestSources:
         assert [feature["properties"]["n"] for feature in features] == [1, 3]
         assert_same(features[1], Point(13.5, 52.6))
 
+    def test_geoparquet_in_three_dimensions_may_have_slices_without_geometries(self, tmp_path: Path) -> None:
+        source = frame([None, None, Point(1, 2, 3), Point()], n=range(4))
+        source.to_parquet(tmp_path / "in.parquet", geometry_encoding="geoarrow")
+
+        (only,) = exported(tmp_path / "in.parquet", tmp_path, batch_rows=2)
+
+        assert only["geometry"]["coordinates"] == [1, 2, 3]
+
+    @pytest.mark.parametrize(
+        ("source", "advice"),
+        [
+            (pd.DataFrame({"lon": [1]}), r"DataFrame.*points_from_xy"),
+            (geopandas.GeoSeries([Point(1, 2)], crs=4326), r"GeoSeries.*to_frame"),
+            ({"a": frame([Point(1, 2)])}, r"dict.*write_mbtiles"),
+            (5, r"int.*GeoDataFrame"),
+        ],
+        ids=["DataFrame", "GeoSeries", "dict", "int"],
+    )
+    def test_what_is_no_source_says_how_to_make_one_of_it(self, tmp_path: Path, source: Any, advice: str) -> None:
+        with pytest.raises(UnreadableSourceError, match=advice):
+            exported(source, tmp_path)
+
     def test_geoparquet_of_geometries_alone_is_read_in_batches(self, tmp_path: Path) -> None:
         frame([Point(n, 0) for n in range(7)]).to_parquet(tmp_path / "in.parquet")
 
@@ -308,10 +330,23 @@ class TestReferenceSystems:
         here = frame([Point(13.4, 52.5)])
         without = here.to_crs(25833).set_crs(None, allow_override=True)
 
-        features = exported([without, here], tmp_path, crs=25833)
+        report = write_geojson([without, here], tmp_path / "out.geojson", crs=25833)
 
-        for feature in features:
+        for feature in json.loads((tmp_path / "out.geojson").read_text())["features"]:
             assert_same(feature, Point(13.4, 52.5))
+        (note,) = (note for note in report.notes if "crs=" in note)
+        assert "EPSG:25833" in note
+        assert "EPSG:4326 (WGS 84)" in note
+        assert "allow_override" in note
+
+    def test_one_given_that_says_what_the_data_says_is_not_worth_a_note(self, tmp_path: Path) -> None:
+        report = write_geojson(frame([Point(13.4, 52.5)]), tmp_path / "out.geojson", crs="OGC:CRS84")
+
+        assert report.notes == ()
+
+    def test_one_given_in_vain_is_named_where_coordinates_are_off_the_globe(self, tmp_path: Path) -> None:
+        with pytest.raises(CoordinatesError, match=r"crs=EPSG:2223 .* was not used.*EPSG:4326.*allow_override"):
+            exported(frame([Point(650_000, 900_000)]), tmp_path, crs=2223)
 
     @pytest.mark.parametrize("crs", ["nonsense", "EPSG:999999", {}, 3.5])
     def test_one_that_proj_does_not_know_is_an_error_that_names_the_parameter(self, tmp_path: Path, crs: Any) -> None:

@@ -137,6 +137,54 @@ class TestSelection:
             features(path, x="lon")
 
 
+@pytest.mark.parametrize("name", ["x.gpkg", "x.shp", "x.fgb", "x.geojson", "x.gml", "x.csv"])
+class TestConditions:
+    """Not every driver of GDAL judges by fields that it is told not to read."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path, name: str) -> Path:
+        rows = frame(
+            [Point(n, 0) for n in range(6)], id=[2**54 + n for n in range(6)], n=[*range(5), None], s=list("abcdef")
+        )
+        if name.endswith(".csv"):
+            rows.drop(columns="geometry").assign(lon=range(6), lat=0).to_csv(tmp_path / name, index=False)
+        else:
+            rows.to_file(tmp_path / name)
+        return tmp_path / name
+
+    @pytest.mark.parametrize(
+        ("where", "places"),
+        [
+            ("n >= 3", [3, 4]),
+            ("n IS NULL", [5]),
+            ("NOT (n = 1)", [0, 2, 3, 4]),
+            ("n = 0 OR s = 'f'", [0, 5]),
+        ],
+    )
+    def test_may_be_about_columns_that_are_not_written(self, path: Path, where: str, places: list[int]) -> None:
+        found = features(path, where=where, columns=["s"], crs=4326)
+
+        # FlatGeobuf keeps them by place.
+        written = sorted(feature["properties"]["s"] for feature in found)
+        assert written == ["abcdef"[place] for place in places]
+        assert {len(feature["properties"]) for feature in found} == {1}
+
+    @pytest.mark.parametrize("choice", [{"where": "s = 'b'"}, {"where": "n = 1"}, {"bbox": (0.5, -1, 1.5, 1)}])
+    def test_hide_no_number_past_53_bits(self, path: Path, choice: dict[str, Any]) -> None:
+        (only,) = features(path, columns=["id"], crs=4326, **choice)
+
+        assert only["properties"] == {"id": str(2**54 + 1)}
+
+
+def test_a_condition_may_be_about_the_geometry(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f'id,WKT\n{2**60},POINT(1 2)\n1,"LINESTRING(1 2,3 4)"\n')
+
+    (only,) = features(path, where="OGR_GEOMETRY = 'POINT'", crs=4326)
+
+    assert only["properties"] == {"id": str(2**60)}
+
+
 @pytest.mark.parametrize("content", [b"", b"nonsense", b'{"type": "FeatureColl'])
 @pytest.mark.parametrize("name", ["x.geojson", "x.gpkg", "x.shp", "x", "x.zip"])
 def test_a_file_that_gdal_cannot_read_is_named(tmp_path: Path, name: str, content: bytes) -> None:
@@ -227,6 +275,17 @@ class TestIntegersPast53Bits:
             {"id": None, "n": 3},
         ]
         assert [note for note in report.notes if "'id'" in note and "written as text" in note]
+
+    @pytest.mark.parametrize("as_text", [(), ("id",)])
+    def test_those_past_64_bits_are_as_in_the_csv_where_a_condition_chooses(
+        self, tmp_path: Path, as_text: tuple[str, ...]
+    ) -> None:
+        path = tmp_path / "x.csv"
+        path.write_text("id,s,lon,lat\n12345678901234567891,a,1,2\n12345678901234567893,a,1,2\n5,b,1,2\n")
+
+        found = features(path, crs=4326, where="s = 'a'", as_text=as_text)
+
+        assert [feature["properties"]["id"] for feature in found] == ["12345678901234567891", "12345678901234567893"]
 
     @pytest.mark.parametrize("name", ["x.geojson", "x.geojsonl", "x.gml"])
     def test_those_past_64_bits_are_refused_where_gdal_reads_other_numbers(self, tmp_path: Path, name: str) -> None:

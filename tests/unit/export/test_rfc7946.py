@@ -319,6 +319,14 @@ class TestRings:
 
         assert list(geometry(frame([line])).coords) == [(0, 0), (1, 1), (2, 2)]
 
+    def test_a_slice_of_collections_that_are_smaller_than_the_precision_is_dropped_and_counted(self) -> None:
+        small = shapely.GeometryCollection([box(0, 0, 1e-9, 1e-9), LineString([(5, 5), (5 + 1e-9, 5)])])
+
+        document, report = streamed(frame([small, small, Point(1, 1)]), batch_rows=2)
+
+        assert report.dropped == {"smaller than the precision": 2}
+        assert len(document["features"]) == 1
+
     def test_what_is_smaller_than_the_precision_is_dropped_and_counted(self) -> None:
         small = [box(0, 0, 1e-9, 1e-9), LineString([(5, 5), (5 + 1e-9, 5)]), Point(1, 1), box(0, 0, 1, 1)]
         holed = Polygon(box(0, 0, 1, 1).exterior, [circle(0.5, 0.5, 1e-9).exterior])

@@ -21,13 +21,14 @@ from airflow_mapbox.export import files, stream_geojson, write_geojson
 from airflow_mapbox.export.batch import SLICE_BYTES, Batch
 from airflow_mapbox.export.errors import (
     CoordinatesError,
+    EmptyExportError,
     ExportClosedError,
     TooLargeError,
     UnavailableSourceError,
 )
 from airflow_mapbox.uploads.errors import ConfigurationError
 
-from .support import frame
+from .support import features, frame
 
 
 def many(count: int) -> geopandas.GeoDataFrame:
@@ -175,11 +176,32 @@ def test_more_than_mapbox_takes_stops_at_once_and_names_the_way(tmp_path: Path) 
             asked.append(1)
             yield many(10_000)
 
-    with pytest.raises(TooLargeError, match=r"over 3,000,000 bytes.* after \d+,000 features of .*write_mbtiles"):
+    with pytest.raises(
+        TooLargeError, match=r"over 3,000,000 bytes, the limit given, after \d+,000 features of .*write_mbtiles"
+    ):
         write_geojson(frames(), tmp_path / "x.geojson", limit_bytes=3_000_000)
 
     assert len(asked) < 6
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_to_write_says_what_was_chosen_and_dropped(tmp_path: Path) -> None:
+    frame([Point(1, 2), Point(3, 4)], n=[1, 2]).to_file(tmp_path / "x.gpkg")
+
+    with pytest.raises(
+        EmptyExportError, match=r"0 were read.*where='n > 9'.*bbox=\(0, 0, 9, 9\).*own reference system"
+    ):
+        list(stream_geojson(tmp_path / "x.gpkg", where="n > 9", bbox=(0, 0, 9, 9)))
+    with pytest.raises(
+        EmptyExportError, match=r"2 were read, of which were dropped: 1 \(no geometry\), 1 \(empty geometry\)"
+    ):
+        list(stream_geojson(frame([None, Point()])))
+
+
+def test_whole_numbers_of_any_type_say_how_many_decimals_are_kept() -> None:
+    (feature,) = features(frame([Point(1.23456, 2)]), decimals=np.int64(2))
+
+    assert feature["geometry"]["coordinates"] == [1.23, 2]
 
 
 def test_the_limit_is_mapboxs_own_and_can_be_lifted() -> None:
@@ -198,6 +220,9 @@ def test_the_limit_is_mapboxs_own_and_can_be_lifted() -> None:
         {"antimeridian": True},
         {"decimals": 16},
         {"decimals": -1},
+        {"decimals": "7"},
+        {"decimals": 6.5},
+        {"limit_bytes": -1},
         {"max_segment": 0},
         {"batch_rows": 0},
         {"as_text": "id"},
