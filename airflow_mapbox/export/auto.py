@@ -12,7 +12,7 @@ from typing import Unpack
 from airflow_mapbox.export.files import WholeFile, whole_file
 from airflow_mapbox.export.formats import GeoJSONKeywords
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
-from airflow_mapbox.export.mbtiles import Features, Tier, chosen_zooms, tile_features
+from airflow_mapbox.export.mbtiles import Features, Tier, chosen_zooms, temporary_folder, tile_features
 from airflow_mapbox.export.report import ExportReport
 from airflow_mapbox.export.sources import ExportSource
 from airflow_mapbox.preflight.formats import GEOJSON
@@ -50,6 +50,7 @@ def write_auto(
     base = Path(stem)
     title = name or base.name
     zooms = chosen_zooms(minzoom, maxzoom, tier)
+    temporary = temporary_folder(temporary_directory)
     limit = keywords.get("limit_bytes", GEOJSON.limit)
     target = base.with_name(base.name + ".geojson")
     with stream_geojson(source, **(keywords | {"limit_bytes": None})) as stream, whole_file(target) as file:
@@ -65,7 +66,7 @@ def write_auto(
                     base.with_name(base.name + ".mbtiles"),
                     name=title,
                     zooms=zooms,
-                    temporary=temporary_directory,
+                    temporary=temporary,
                     size=size,
                 )
     report = replace(stream.report, path=target)

@@ -102,10 +102,12 @@ def write_mbtiles(
     :param maxzoom: of the tiles, 0 to 22; guessed from how close features are unless it or the tier is given.
     :param tier: a price tier, whose highest zoom is the maxzoom, or the most that a given ``maxzoom`` may be. It is no
         guess below that: an area costs the same at each zoom of a tier, and coordinates are finest at the highest.
-    :param temporary_directory: for tippecanoe, which needs about the size of the features as GeoJSON there.
+    :param temporary_directory: a folder that is there, for tippecanoe, which needs about the size of the features as
+        GeoJSON in it.
     :param keywords: those of :func:`~airflow_mapbox.export.stream_geojson`; ``limit_bytes`` is none by default.
     :return: what was done, also logged in one line.
-    :raises TilerError: where tippecanoe is missing or failed; also where counts differ.
+    :raises TilerError: where tippecanoe or the temporary directory is missing, or tippecanoe failed; also where counts
+        differ.
     :raises NoSpaceError: where there is too little temporary space.
     :raises TooLargeError: where Mapbox takes no MBTiles so large.
     :raises ExportError: as :func:`~airflow_mapbox.export.stream_geojson` does.
@@ -122,7 +124,7 @@ def write_mbtiles(
             target,
             name=name or target.stem,
             zooms=chosen_zooms(minzoom, maxzoom, tier),
-            temporary=temporary_directory,
+            temporary=temporary_folder(temporary_directory),
             size=sum(_size(one) for one in layers.values()),
             selected=any(keywords.get(choice) is not None for choice in _SELECTIONS),
         )
@@ -147,6 +149,25 @@ def chosen_zooms(minzoom: int, maxzoom: int | None, tier: Tier | None) -> tuple[
             + (f" in tier {tier}." if tier else ".")
         )
     return minzoom, highest
+
+
+def temporary_folder(directory: str | PathLike[str] | None) -> Path | None:
+    """
+    Find a folder for temporary files. One that is missing is not made: it may be a disk that is not mounted.
+
+    :param directory: the folder, or None for the system's.
+    :return: its absolute path, or None.
+    :raises TilerError: where it is no folder that can be written to.
+    """
+    if directory is None:
+        return None
+    folder = Path(directory).absolute()
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise TilerError(
+            f"temporary_directory={str(directory)!r}: {folder} is no folder on this machine that can be written to. "
+            "Correct it, or make it first."
+        )
+    return folder
 
 
 class Features:
@@ -186,7 +207,7 @@ def tile_features(
     *,
     name: str,
     zooms: tuple[int, int | None],
-    temporary: str | PathLike[str] | None,
+    temporary: Path | None,
     size: int,
     selected: bool = False,
 ) -> TilesetReport:
@@ -194,15 +215,16 @@ def tile_features(
     Tile what a stream of features gives, and check the result by Mapbox's rules.
 
     :param features: of all layers.
-    :param target: the file.
+    :param target: the file; relative to the folder that this process is in now.
     :param name: of the tileset.
     :param zooms: the lowest, and the highest or None.
-    :param temporary: a folder for temporary files, or None for the system's.
+    :param temporary: as :func:`temporary_folder` gives it.
     :param size: bytes of the sources, as far as they are known.
     :param selected: whether only some of that is read.
     """
+    place = target.absolute()
     with (
-        part_of(target) as part,
+        part_of(place) as part,
         tempfile.TemporaryDirectory(prefix="tiles-", dir=temporary) as folder,
     ):
         space = _Space(Path(folder))
@@ -221,7 +243,7 @@ def tile_features(
             raise TilerError(f"tippecanoe read {read:,} of {written:,} geometries: its output was deleted.")
         report = _report(features, part, target, name)
         _sync(part)
-        part.replace(target)
+        part.replace(place)
     log.info("Exported %s", report)
     return report
 

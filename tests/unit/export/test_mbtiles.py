@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import shapely
 from shapely.geometry import Point, box
 
 from airflow_mapbox.emulator.mbtilescheck import check_mbtiles
-from airflow_mapbox.export import stream_geojson, tippecanoe, write_auto, write_geojson, write_mbtiles
+from airflow_mapbox.export import ExportReport, stream_geojson, tippecanoe, write_auto, write_geojson, write_mbtiles
 from airflow_mapbox.export.errors import CoordinatesError, EmptyExportError, NoSpaceError, TilerError
 from airflow_mapbox.preflight import check_source
 
@@ -349,6 +349,43 @@ def test_small_polygons_that_a_tile_can_show_are_in_it(tmp_path: Path) -> None:
 
     assert values(tmp_path / "x.mbtiles", 5, "x", "n") == set(range(400))
     assert report.incomplete == 0
+
+
+@pytest.mark.parametrize("write", [write_mbtiles, write_auto])
+def test_relative_paths_are_those_of_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[..., ExportReport]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("temporary").mkdir()
+    name, limit = ("made/x.mbtiles", None) if write is write_mbtiles else ("made/x", 10_000)
+
+    report = write(grid(), name, maxzoom=3, temporary_directory="temporary", limit_bytes=limit)
+
+    assert report.path == Path("made/x.mbtiles")
+    assert values(tmp_path / "made" / "x.mbtiles", 3, "x", "n") == set(range(400))
+    assert sorted(str(item.relative_to(tmp_path)) for item in tmp_path.rglob("*")) == [
+        "made",
+        "made/x.mbtiles",
+        "temporary",
+    ]
+
+
+@pytest.mark.parametrize("place", ["gone", "file"])
+@pytest.mark.parametrize("write", [write_mbtiles, write_auto])
+def test_a_temporary_directory_that_is_none_is_said_before_anything_is_read(
+    tmp_path: Path, write: Callable[..., ExportReport], place: str
+) -> None:
+    (tmp_path / "file").touch()
+    read = []
+
+    def frames() -> Iterator[geopandas.GeoDataFrame]:
+        read.append(1)
+        yield grid()
+
+    with pytest.raises(TilerError, match=rf"temporary_directory=.*{tmp_path / place} is no folder"):
+        write(frames(), tmp_path / "made" / "x", maxzoom=3, temporary_directory=tmp_path / place)
+    assert not read
+    assert [item.name for item in tmp_path.iterdir()] == ["file"]
 
 
 def test_progress_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
