@@ -143,11 +143,11 @@ def chosen_zooms(minzoom: int, maxzoom: int | None, tier: Tier | None) -> tuple[
         raise ValueError(f"tier={tier!r}: it is {' or '.join(map(repr, TIERS))}.")
     ceiling = 22 if tier is None else TIERS[tier]
     highest = maxzoom if maxzoom is not None or tier is None else ceiling
-    if highest is not None and not 0 <= minzoom <= highest <= ceiling:
-        raise ValueError(
-            f"minzoom={minzoom}, maxzoom={highest}: zooms are from 0 to {ceiling}"
-            + (f" in tier {tier}." if tier else ".")
-        )
+    for name, zoom in (("minzoom", minzoom), ("maxzoom", highest)):
+        if zoom is not None and not 0 <= zoom <= ceiling:
+            raise ValueError(f"{name}={zoom}: zooms are from 0 to {ceiling}" + (f" in tier {tier}." if tier else "."))
+    if highest is not None and minzoom > highest:
+        raise ValueError(f"minzoom={minzoom} is above the maxzoom, {highest}.")
     return minzoom, highest
 
 

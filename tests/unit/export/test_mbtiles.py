@@ -5,6 +5,7 @@ import gzip
 import json
 import logging
 import os
+import re
 import select
 import shutil
 import sqlite3
@@ -121,11 +122,21 @@ def test_the_maxzoom_is_guessed_where_nobody_says_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"maxzoom": 23}, {"maxzoom": -1}, {"minzoom": 5, "maxzoom": 4}, {"tier": "5m"}, {"tier": "free", "maxzoom": 6}],
+    ("wrong", "message"),
+    [
+        ({"maxzoom": 23}, "maxzoom=23: zooms are from 0 to 22."),
+        ({"maxzoom": -1}, "maxzoom=-1: zooms are from 0 to 22."),
+        ({"minzoom": -1}, "minzoom=-1: zooms are from 0 to 22."),
+        ({"minzoom": 23}, "minzoom=23: zooms are from 0 to 22."),
+        ({"minzoom": 5, "maxzoom": 3}, "minzoom=5 is above the maxzoom, 3."),
+        ({"minzoom": 6, "tier": "free"}, "minzoom=6: zooms are from 0 to 5 in tier free."),
+        ({"tier": "free", "maxzoom": 6}, "maxzoom=6: zooms are from 0 to 5 in tier free."),
+        ({"tier": "5m"}, "tier='5m': it is 'free' or"),
+    ],
+    ids=str,
 )
-def test_zooms_that_there_are_not_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"zoom|tier"):
+def test_zooms_that_there_are_not_are_refused(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         write_mbtiles(grid(), tmp_path / "x.mbtiles", **wrong)
 
 
