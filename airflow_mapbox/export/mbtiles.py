@@ -8,16 +8,17 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from airflow_mapbox.export.errors import EmptyExportError, NoSpaceError, TilerError, TooLargeError
+from airflow_mapbox.export.errors import EmptyExportError, ExportError, NoSpaceError, TilerError, TooLargeError
 from airflow_mapbox.export.files import part_of
 from airflow_mapbox.export.formats import GeoJSONKeywords
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
@@ -36,6 +37,8 @@ Tier = Literal["free", "10m", "1m", "30cm", "1cm"]
 METADATA_BYTES = 60 * 1024  # uploads-api.md, "Names and limits"
 TILE_BYTES = 512_000
 _EXTENT = 4096  # units along a tile's edge, tippecanoe's --full-detail=12
+# Control characters, and what has no form in UTF-8.
+_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # What tippecanoe writes of its command line, with paths of this machine in it.
 _LOCAL = ("generator_options", "generator")
 _SPARE = 256 << 20  # bytes that are left free in temporary space
@@ -110,12 +113,12 @@ def write_mbtiles(
         differ.
     :raises NoSpaceError: where there is too little temporary space.
     :raises TooLargeError: where Mapbox takes no MBTiles so large.
-    :raises ExportError: as :func:`~airflow_mapbox.export.stream_geojson` does.
+    :raises ExportError: as :func:`~airflow_mapbox.export.stream_geojson` does; of several layers the message names the
+        one.
+    :raises ValueError: for zooms or a tier that there are not, and for a layer's name that no style could use.
     """
     target = Path(path)
     layers = dict(source) if isinstance(source, Mapping) else {name or target.stem: source}
-    if not layers:
-        raise ValueError("source={}: name at least one layer.")
     keywords.setdefault("limit_bytes", None)
     features = Features({layer: stream_geojson(one, **keywords) for layer, one in layers.items()})
     with features:
@@ -128,6 +131,18 @@ def write_mbtiles(
             size=sum(_size(one) for one in layers.values()),
             selected=any(keywords.get(choice) is not None for choice in _SELECTIONS),
         )
+
+
+def _check_names(layers: Iterable[object]) -> None:
+    """Refuse what is no name of a source layer: tippecanoe takes an empty one for none, and ends one at a NUL."""
+    names = list(layers)
+    if not names:
+        raise ValueError("source={}: name at least one layer.")
+    for name in names:
+        if not isinstance(name, str) or not name.strip() or _NOT_IN_NAMES.search(name):
+            raise ValueError(
+                f"A source layer called {name!r}: its name is what styles find it by, a text of visible characters."
+            )
 
 
 def chosen_zooms(minzoom: int, maxzoom: int | None, tier: Tier | None) -> tuple[int, int | None]:
@@ -175,9 +190,11 @@ class Features:
     The features of layers, line by line: an iterator of bytes that closes its streams.
 
     :param layers: streams by source layer.
+    :raises ValueError: for a name that no style could use, and where there is no layer.
     """
 
     def __init__(self, layers: Mapping[str, GeoJSONStream]) -> None:
+        _check_names(layers)
         self.layers = layers
         self.bytes = 0
 
@@ -192,9 +209,14 @@ class Features:
         for layer, stream in self.layers.items():
             # tippecanoe's own member of a feature, which names its layer.
             extra = b'"tippecanoe":%s,' % json.dumps({"layer": layer}).encode() if len(self.layers) > 1 else b""
-            for piece in stream.lines(extra):
-                self.bytes += len(piece)
-                yield piece
+            try:
+                for piece in stream.lines(extra):
+                    self.bytes += len(piece)
+                    yield piece
+            except ExportError as error:
+                if extra:
+                    error.args = (f"Source layer {layer!r}: {error}",)
+                raise
 
     def reports(self) -> list[ExportReport]:
         """Give what was done, layer by layer; at the end."""

@@ -222,6 +222,36 @@ def test_errors_of_the_export_are_its_own(tmp_path: Path) -> None:
     assert not _children()
 
 
+@pytest.mark.parametrize(
+    ("bad", "error", "match"),
+    [
+        (frame([]), EmptyExportError, "There is no feature to write: 0 were read"),
+        (frame([Point(0, 0), Point(200, 0)]), CoordinatesError, "Feature 1 has"),
+    ],
+    ids=["empty", "coordinates"],
+)
+def test_errors_of_one_layer_of_several_name_it(
+    tmp_path: Path, bad: geopandas.GeoDataFrame, error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=f"^Source layer 'b': {match}"):
+        write_mbtiles({"a": grid(), "b": bad}, tmp_path / "x.mbtiles", maxzoom=3)
+    with pytest.raises(error, match=f"^{match}"):
+        write_mbtiles({"b": bad}, tmp_path / "x.mbtiles", maxzoom=3)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\0b", "a\nb", "\udcff", 5], ids=repr)
+def test_a_layer_that_no_style_could_name_is_refused(tmp_path: Path, name: Any) -> None:
+    for layers in ({name: grid()}, {"a": grid(), name: grid()}):
+        with pytest.raises(ValueError, match=r"^A source layer called .*: its name is "):
+            write_mbtiles(layers, tmp_path / "x.mbtiles", maxzoom=3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_without_layers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one layer"):
+        write_mbtiles({}, tmp_path / "x.mbtiles", maxzoom=3)
+
+
 def test_features_that_tippecanoe_did_not_read_are_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe that ends too early looks whole to tippecanoe."""
     script = tmp_path / "tippecanoe"
