@@ -446,6 +446,30 @@ class TestAuto:
         assert report.path.read_bytes() == b"".join(stream_geojson(grid()))
         assert [item.name for item in tmp_path.iterdir()] == ["places.geojson"]
 
+    @pytest.mark.parametrize(
+        ("chosen", "named"),
+        [
+            ({"tier": "1m"}, "tier= is"),
+            ({"maxzoom": 9, "tier": "1m", "minzoom": 3}, "minzoom= and maxzoom= and tier= are"),
+            ({"minzoom": 3, "maxzoom": 9}, "minzoom= and maxzoom= are"),
+        ],
+        ids=str,
+    )
+    def test_that_zooms_do_not_hold_for_geojson_is_said(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, chosen: dict[str, Any], named: str
+    ) -> None:
+        with caplog.at_level(logging.INFO, logger="airflow_mapbox"):
+            report = write_auto(grid(), tmp_path / "places", **chosen)
+
+        (note,) = report.notes
+        assert note.startswith(f"{named} for vector tiles only: Mapbox chooses the zooms of GeoJSON")
+        assert 'format="mbtiles"' in note
+        assert note in caplog.text
+
+    def test_nothing_is_said_of_zooms_that_nobody_chose_or_that_hold(self, tmp_path: Path) -> None:
+        assert write_auto(grid(), tmp_path / "places").notes == ()
+        assert write_auto(grid(), tmp_path / "places", limit_bytes=10_000, tier="free").notes == ()
+
     def test_what_is_too_large_is_tiled_from_one_reading(self, tmp_path: Path) -> None:
         asked = []
 
