@@ -263,7 +263,7 @@ def tile_features(
         written = sum(report.geometries for report in features.reports())
         if read != written:
             raise TilerError(f"tippecanoe read {read:,} of {written:,} geometries: its output was deleted.")
-        report = _report(features, part, target, name)
+        report = _report(features, part, target, name, guessed=zooms[1] is None)
         _sync(part)
         part.replace(place)
     log.info("Exported %s", report)
@@ -314,7 +314,7 @@ def _size(source: object) -> int:
     return int(memory(index=False).sum()) if memory is not None else 0
 
 
-def _report(features: Features, part: Path, target: Path, name: str) -> TilesetReport:
+def _report(features: Features, part: Path, target: Path, name: str, *, guessed: bool) -> TilesetReport:
     reports = features.reports()
     geometries = sum(report.geometries for report in reports)
     with contextlib.closing(sqlite3.connect(part)) as db:
@@ -330,7 +330,9 @@ def _report(features: Features, part: Path, target: Path, name: str) -> TilesetR
             f"The tileset has {size:,} bytes; Mapbox takes MBTiles of at most {MBTILES.limit:,}. Lower the maxzoom, or "
             "write fewer attributes."
         )
-    notes = (_missing(incomplete, maxzoom, metadata),) if incomplete else ()
+    notes = [_guessed(maxzoom)] if guessed else []
+    if incomplete:
+        notes.append(_missing(incomplete, maxzoom, metadata))
     first = reports[0]
     with part.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -373,11 +375,23 @@ def _there(db: sqlite3.Connection, zoom: int, geometries: int) -> int:
     return distinct_features((data for (data,) in rows), geometries)
 
 
+def _guessed(zoom: int) -> str:
+    return (
+        f"The maxzoom is a guess, {zoom}, from how close features are; coordinates are rounded to a tile's unit there "
+        f"({_unit(zoom)}). A higher maxzoom= or tier= gives finer ones."
+    )
+
+
+def _unit(zoom: int) -> str:
+    """Say how long a unit of the tiles of a zoom is, where it is longest."""
+    metres = 2 * math.pi * 6_378_137 / 2**zoom / _EXTENT
+    return f"{metres:,.0f} m at the equator" if metres >= 10 else f"{metres:.2g} m at the equator"
+
+
 def _missing(count: int, zoom: int, metadata: Mapping[str, str]) -> str:
     """Say why features are not in the tiles of a zoom, and what to do."""
-    unit = 2 * math.pi * 6_378_137 / 2**zoom / _EXTENT
     thinned = any(level.get("dropped_as_needed") for level in json.loads(metadata.get("strategies", "[]"))[-1:])
-    why = [f"are smaller there than a tile's unit ({unit:.3g} m at the equator)"]
+    why = [f"are smaller there than a tile's unit ({_unit(zoom)})"]
     if thinned:
         why.append(f"would have made tiles of over {TILE_BYTES:,} bytes")
     advice = "raise maxzoom=" + (", or write fewer attributes." if thinned else ".")

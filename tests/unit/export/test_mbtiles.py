@@ -121,6 +121,21 @@ def test_the_maxzoom_is_guessed_where_nobody_says_it(tmp_path: Path) -> None:
         write_mbtiles(frame([Point(0, 0)]), tmp_path / "y.mbtiles")
 
 
+def test_how_coarse_a_guessed_maxzoom_is_is_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    wide = frame(shapely.points(rng.uniform(6, 15, 3000), rng.uniform(47, 55, 3000)))
+
+    report = write_mbtiles(wide, tmp_path / "x.mbtiles")
+
+    (note,) = report.notes
+    assert report.maxzoom == 2
+    assert note.startswith("The maxzoom is a guess, 2,")
+    assert "2,446 m at the equator" in note  # 40,075,016.69 m / 2^2 / 4096
+    assert note.endswith("A higher maxzoom= or tier= gives finer ones.")
+    assert write_mbtiles(wide, tmp_path / "x.mbtiles", maxzoom=2).notes == ()
+    assert write_auto(wide, tmp_path / "y", limit_bytes=10_000).notes == (note,)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
