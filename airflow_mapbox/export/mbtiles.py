@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypeAlias, Unpack
 
 from airflow_mapbox.export.errors import EmptyExportError, ExportError, NoSpaceError, TilerError, TooLargeError
 from airflow_mapbox.export.files import part_of
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 # The highest zoom of each price tier (uploads-api.md, "Price").
 TIERS = {"free": 5, "10m": 10, "1m": 13, "30cm": 16, "1cm": 22}
 Tier = Literal["free", "10m", "1m", "30cm", "1cm"]
+
+# Of a source layer: a source, or one with the keywords that it is read by.
+LayerSource: TypeAlias = "ExportSource | tuple[ExportSource, GeoJSONKeywords]"
 
 METADATA_BYTES = 60 * 1024  # uploads-api.md, "Names and limits"
 TILE_BYTES = 512_000
@@ -83,7 +86,7 @@ class TilesetReport(ExportReport):
 
 
 def write_mbtiles(
-    source: ExportSource | Mapping[str, ExportSource],
+    source: ExportSource | Mapping[str, LayerSource],
     path: str | PathLike[str],
     *,
     name: str | None = None,
@@ -98,7 +101,8 @@ def write_mbtiles(
 
     The file appears under its name when it is whole, or not at all.
 
-    :param source: as :func:`~airflow_mapbox.export.stream_geojson` takes it, or one for each source layer by name.
+    :param source: as :func:`~airflow_mapbox.export.stream_geojson` takes it, or one for each source layer by name;
+        there also a pair of one and the keywords that are its own, ``("city.gpkg", {"layer": "roads"})``.
     :param path: the file to write; folders above it are made, and a file of that name is replaced.
     :param name: of the tileset, and of the layer where there is one; the file's name without its ending otherwise.
     :param minzoom: of the tiles, 0 to 22.
@@ -107,7 +111,8 @@ def write_mbtiles(
         guess below that: an area costs the same at each zoom of a tier, and coordinates are finest at the highest.
     :param temporary_directory: a folder that is there, for tippecanoe, which needs about the size of the features as
         GeoJSON in it.
-    :param keywords: those of :func:`~airflow_mapbox.export.stream_geojson`; ``limit_bytes`` is none by default.
+    :param keywords: those of :func:`~airflow_mapbox.export.stream_geojson`, for each source that has not the same one
+        of its own; ``limit_bytes`` is none by default.
     :return: what was done, also logged in one line.
     :raises TilerError: where tippecanoe or the temporary directory is missing, or tippecanoe failed; also where counts
         differ.
@@ -118,9 +123,10 @@ def write_mbtiles(
     :raises ValueError: for zooms or a tier that there are not, and for a layer's name that no style could use.
     """
     target = Path(path)
-    layers = dict(source) if isinstance(source, Mapping) else {name or target.stem: source}
+    given = dict(source) if isinstance(source, Mapping) else {name or target.stem: source}
     keywords.setdefault("limit_bytes", None)
-    features = Features({layer: stream_geojson(one, **keywords) for layer, one in layers.items()})
+    layers = {layer: _with_keywords(one, keywords) for layer, one in given.items()}
+    features = Features({layer: stream_geojson(one, **chosen) for layer, (one, chosen) in layers.items()})
     with features:
         return tile_features(
             features,
@@ -128,9 +134,17 @@ def write_mbtiles(
             name=name or target.stem,
             zooms=chosen_zooms(minzoom, maxzoom, tier),
             temporary=temporary_folder(temporary_directory),
-            size=sum(_size(one) for one in layers.values()),
-            selected=any(keywords.get(choice) is not None for choice in _SELECTIONS),
+            size=sum(_size(one) for one, _ in layers.values()),
+            selected=any(chosen.get(choice) is not None for _, chosen in layers.values() for choice in _SELECTIONS),
         )
+
+
+def _with_keywords(given: LayerSource, common: GeoJSONKeywords) -> tuple[ExportSource, GeoJSONKeywords]:
+    """Give a source, and how it is read. A tuple may also be one of frames."""
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping):
+        source, own = given
+        return source, {**common, **own}
+    return given, common
 
 
 def _check_names(layers: Iterable[object]) -> None:

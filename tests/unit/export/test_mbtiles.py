@@ -121,6 +121,33 @@ def test_the_maxzoom_is_guessed_where_nobody_says_it(tmp_path: Path) -> None:
         write_mbtiles(frame([Point(0, 0)]), tmp_path / "y.mbtiles")
 
 
+def test_a_layer_may_be_read_in_a_way_of_its_own(tmp_path: Path) -> None:
+    file, path = tmp_path / "in.gpkg", tmp_path / "x.mbtiles"
+    grid(kind="a").to_file(file, layer="north")
+    grid(kind="b").to_file(file, layer="south")
+    without = grid(kind="c").to_crs(3857).set_crs(None, allow_override=True)
+    sources = {
+        "n": (file, {"layer": "north"}),
+        "s": (file, {"layer": "south", "where": "n < 7", "columns": ["n", "kind"]}),
+        "t": (without, {"crs": 3857}),
+        "u": (grid(), grid()),
+    }
+
+    report = write_mbtiles(sources, path, maxzoom=4, columns=["n"])
+
+    assert values(path, 4, "n", "n") == values(path, 4, "t", "n") == values(path, 4, "u", "n") == set(range(400))
+    assert values(path, 4, "s", "n") == set(range(7))
+    assert values(path, 4, "s", "kind") == {"b"}
+    fields = {layer["id"]: list(layer["fields"]) for layer in json.loads(metadata(path)["json"])["vector_layers"]}
+    assert fields == {"n": ["n"], "s": ["kind", "n"], "t": ["n"], "u": ["n"]}
+    assert report.features == 1607
+
+
+def test_a_way_of_reading_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="lyer"):
+        write_mbtiles({"n": (grid(), {"lyer": "north"})}, tmp_path / "x.mbtiles", maxzoom=4)  # type: ignore[dict-item]
+
+
 def test_how_coarse_a_guessed_maxzoom_is_is_said(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     wide = frame(shapely.points(rng.uniform(6, 15, 3000), rng.uniform(47, 55, 3000)))
