@@ -12,7 +12,7 @@ from typing import Unpack
 from airflow_mapbox.export.files import WholeFile, whole_file
 from airflow_mapbox.export.formats import GeoJSONKeywords
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
-from airflow_mapbox.export.mbtiles import Features, Tier, chosen_zooms, tile_features
+from airflow_mapbox.export.mbtiles import Features, Tier, chosen_zooms, temporary_folder, tile_features
 from airflow_mapbox.export.report import ExportReport
 from airflow_mapbox.export.sources import ExportSource
 from airflow_mapbox.preflight.formats import GEOJSON
@@ -39,7 +39,8 @@ def write_auto(
     :param source: as :func:`~airflow_mapbox.export.stream_geojson` takes it.
     :param stem: the file to write, without the ending, which is ``.geojson`` or ``.mbtiles``.
     :param name: of the tileset and its layer; that of the file otherwise.
-    :param minzoom: as :func:`~airflow_mapbox.export.write_mbtiles` takes it.
+    :param minzoom: as :func:`~airflow_mapbox.export.write_mbtiles` takes it. The zooms of GeoJSON are Mapbox's choice,
+        which a note of the report says where this, ``maxzoom`` or ``tier`` was given.
     :param maxzoom: as there.
     :param tier: as there.
     :param temporary_directory: as there.
@@ -50,6 +51,7 @@ def write_auto(
     base = Path(stem)
     title = name or base.name
     zooms = chosen_zooms(minzoom, maxzoom, tier)
+    temporary = temporary_folder(temporary_directory)
     limit = keywords.get("limit_bytes", GEOJSON.limit)
     target = base.with_name(base.name + ".geojson")
     with stream_geojson(source, **(keywords | {"limit_bytes": None})) as stream, whole_file(target) as file:
@@ -65,12 +67,24 @@ def write_auto(
                     base.with_name(base.name + ".mbtiles"),
                     name=title,
                     zooms=zooms,
-                    temporary=temporary_directory,
+                    temporary=temporary,
                     size=size,
                 )
-    report = replace(stream.report, path=target)
+    report = replace(stream.report, path=target, notes=(*stream.report.notes, *_unheeded(minzoom, maxzoom, tier)))
     log.info("Exported %s", report)
     return report
+
+
+def _unheeded(minzoom: int, maxzoom: int | None, tier: Tier | None) -> Iterator[str]:
+    """Say which choices of the caller's GeoJSON has no place for."""
+    chosen = {"minzoom=": minzoom or None, "maxzoom=": maxzoom, "tier=": tier}
+    names = [name for name, value in chosen.items() if value is not None]
+    if names:
+        yield (
+            f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} for vector tiles only: Mapbox chooses the "
+            "zooms of GeoJSON, and bills what it chooses. Tiles are made in any case by write_mbtiles, and by "
+            'format="mbtiles" of an upload.'
+        )
 
 
 class _Continued(Features):

@@ -8,16 +8,17 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypeAlias, Unpack
 
-from airflow_mapbox.export.errors import EmptyExportError, NoSpaceError, TilerError, TooLargeError
+from airflow_mapbox.export.errors import EmptyExportError, ExportError, NoSpaceError, TilerError, TooLargeError
 from airflow_mapbox.export.files import part_of
 from airflow_mapbox.export.formats import GeoJSONKeywords
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
@@ -33,9 +34,14 @@ log = logging.getLogger(__name__)
 TIERS = {"free": 5, "10m": 10, "1m": 13, "30cm": 16, "1cm": 22}
 Tier = Literal["free", "10m", "1m", "30cm", "1cm"]
 
+# Of a source layer: a source, or one with the keywords that it is read by.
+LayerSource: TypeAlias = "ExportSource | tuple[ExportSource, GeoJSONKeywords]"
+
 METADATA_BYTES = 60 * 1024  # uploads-api.md, "Names and limits"
 TILE_BYTES = 512_000
 _EXTENT = 4096  # units along a tile's edge, tippecanoe's --full-detail=12
+# Control characters, and what has no form in UTF-8.
+_NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # What tippecanoe writes of its command line, with paths of this machine in it.
 _LOCAL = ("generator_options", "generator")
 _SPARE = 256 << 20  # bytes that are left free in temporary space
@@ -80,7 +86,7 @@ class TilesetReport(ExportReport):
 
 
 def write_mbtiles(
-    source: ExportSource | Mapping[str, ExportSource],
+    source: ExportSource | Mapping[str, LayerSource],
     path: str | PathLike[str],
     *,
     name: str | None = None,
@@ -95,37 +101,62 @@ def write_mbtiles(
 
     The file appears under its name when it is whole, or not at all.
 
-    :param source: as :func:`~airflow_mapbox.export.stream_geojson` takes it, or one for each source layer by name.
+    :param source: as :func:`~airflow_mapbox.export.stream_geojson` takes it, or one for each source layer by name;
+        there also a pair of one and the keywords that are its own, ``("city.gpkg", {"layer": "roads"})``.
     :param path: the file to write; folders above it are made, and a file of that name is replaced.
     :param name: of the tileset, and of the layer where there is one; the file's name without its ending otherwise.
     :param minzoom: of the tiles, 0 to 22.
     :param maxzoom: of the tiles, 0 to 22; guessed from how close features are unless it or the tier is given.
     :param tier: a price tier, whose highest zoom is the maxzoom, or the most that a given ``maxzoom`` may be. It is no
         guess below that: an area costs the same at each zoom of a tier, and coordinates are finest at the highest.
-    :param temporary_directory: for tippecanoe, which needs about the size of the features as GeoJSON there.
-    :param keywords: those of :func:`~airflow_mapbox.export.stream_geojson`; ``limit_bytes`` is none by default.
+    :param temporary_directory: a folder that is there, for tippecanoe, which needs about the size of the features as
+        GeoJSON in it.
+    :param keywords: those of :func:`~airflow_mapbox.export.stream_geojson`, for each source that has not the same one
+        of its own; ``limit_bytes`` is none by default.
     :return: what was done, also logged in one line.
-    :raises TilerError: where tippecanoe is missing or failed; also where counts differ.
+    :raises TilerError: where tippecanoe or the temporary directory is missing, or tippecanoe failed; also where counts
+        differ.
     :raises NoSpaceError: where there is too little temporary space.
     :raises TooLargeError: where Mapbox takes no MBTiles so large.
-    :raises ExportError: as :func:`~airflow_mapbox.export.stream_geojson` does.
+    :raises ExportError: as :func:`~airflow_mapbox.export.stream_geojson` does; of several layers the message names the
+        one.
+    :raises ValueError: for zooms or a tier that there are not, and for a layer's name that no style could use.
     """
     target = Path(path)
-    layers = dict(source) if isinstance(source, Mapping) else {name or target.stem: source}
-    if not layers:
-        raise ValueError("source={}: name at least one layer.")
+    given = dict(source) if isinstance(source, Mapping) else {name or target.stem: source}
     keywords.setdefault("limit_bytes", None)
-    features = Features({layer: stream_geojson(one, **keywords) for layer, one in layers.items()})
+    layers = {layer: _with_keywords(one, keywords) for layer, one in given.items()}
+    features = Features({layer: stream_geojson(one, **chosen) for layer, (one, chosen) in layers.items()})
     with features:
         return tile_features(
             features,
             target,
             name=name or target.stem,
             zooms=chosen_zooms(minzoom, maxzoom, tier),
-            temporary=temporary_directory,
-            size=sum(_size(one) for one in layers.values()),
-            selected=any(keywords.get(choice) is not None for choice in _SELECTIONS),
+            temporary=temporary_folder(temporary_directory),
+            size=sum(_size(one) for one, _ in layers.values()),
+            selected=any(chosen.get(choice) is not None for _, chosen in layers.values() for choice in _SELECTIONS),
         )
+
+
+def _with_keywords(given: LayerSource, common: GeoJSONKeywords) -> tuple[ExportSource, GeoJSONKeywords]:
+    """Give a source, and how it is read. A tuple may also be one of frames."""
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping):
+        source, own = given
+        return source, {**common, **own}
+    return given, common
+
+
+def _check_names(layers: Iterable[object]) -> None:
+    """Refuse what is no name of a source layer: tippecanoe takes an empty one for none, and ends one at a NUL."""
+    names = list(layers)
+    if not names:
+        raise ValueError("source={}: name at least one layer.")
+    for name in names:
+        if not isinstance(name, str) or not name.strip() or _NOT_IN_NAMES.search(name):
+            raise ValueError(
+                f"A source layer called {name!r}: its name is what styles find it by, a text of visible characters."
+            )
 
 
 def chosen_zooms(minzoom: int, maxzoom: int | None, tier: Tier | None) -> tuple[int, int | None]:
@@ -141,12 +172,31 @@ def chosen_zooms(minzoom: int, maxzoom: int | None, tier: Tier | None) -> tuple[
         raise ValueError(f"tier={tier!r}: it is {' or '.join(map(repr, TIERS))}.")
     ceiling = 22 if tier is None else TIERS[tier]
     highest = maxzoom if maxzoom is not None or tier is None else ceiling
-    if highest is not None and not 0 <= minzoom <= highest <= ceiling:
-        raise ValueError(
-            f"minzoom={minzoom}, maxzoom={highest}: zooms are from 0 to {ceiling}"
-            + (f" in tier {tier}." if tier else ".")
-        )
+    for name, zoom in (("minzoom", minzoom), ("maxzoom", highest)):
+        if zoom is not None and not 0 <= zoom <= ceiling:
+            raise ValueError(f"{name}={zoom}: zooms are from 0 to {ceiling}" + (f" in tier {tier}." if tier else "."))
+    if highest is not None and minzoom > highest:
+        raise ValueError(f"minzoom={minzoom} is above the maxzoom, {highest}.")
     return minzoom, highest
+
+
+def temporary_folder(directory: str | PathLike[str] | None) -> Path | None:
+    """
+    Find a folder for temporary files. One that is missing is not made: it may be a disk that is not mounted.
+
+    :param directory: the folder, or None for the system's.
+    :return: its absolute path, or None.
+    :raises TilerError: where it is no folder that can be written to.
+    """
+    if directory is None:
+        return None
+    folder = Path(directory).absolute()
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise TilerError(
+            f"temporary_directory={str(directory)!r}: {folder} is no folder on this machine that can be written to. "
+            "Correct it, or make it first."
+        )
+    return folder
 
 
 class Features:
@@ -154,9 +204,11 @@ class Features:
     The features of layers, line by line: an iterator of bytes that closes its streams.
 
     :param layers: streams by source layer.
+    :raises ValueError: for a name that no style could use, and where there is no layer.
     """
 
     def __init__(self, layers: Mapping[str, GeoJSONStream]) -> None:
+        _check_names(layers)
         self.layers = layers
         self.bytes = 0
 
@@ -171,9 +223,14 @@ class Features:
         for layer, stream in self.layers.items():
             # tippecanoe's own member of a feature, which names its layer.
             extra = b'"tippecanoe":%s,' % json.dumps({"layer": layer}).encode() if len(self.layers) > 1 else b""
-            for piece in stream.lines(extra):
-                self.bytes += len(piece)
-                yield piece
+            try:
+                for piece in stream.lines(extra):
+                    self.bytes += len(piece)
+                    yield piece
+            except ExportError as error:
+                if extra:
+                    error.args = (f"Source layer {layer!r}: {error}",)
+                raise
 
     def reports(self) -> list[ExportReport]:
         """Give what was done, layer by layer; at the end."""
@@ -186,7 +243,7 @@ def tile_features(
     *,
     name: str,
     zooms: tuple[int, int | None],
-    temporary: str | PathLike[str] | None,
+    temporary: Path | None,
     size: int,
     selected: bool = False,
 ) -> TilesetReport:
@@ -194,15 +251,16 @@ def tile_features(
     Tile what a stream of features gives, and check the result by Mapbox's rules.
 
     :param features: of all layers.
-    :param target: the file.
+    :param target: the file; relative to the folder that this process is in now.
     :param name: of the tileset.
     :param zooms: the lowest, and the highest or None.
-    :param temporary: a folder for temporary files, or None for the system's.
+    :param temporary: as :func:`temporary_folder` gives it.
     :param size: bytes of the sources, as far as they are known.
     :param selected: whether only some of that is read.
     """
+    place = target.absolute()
     with (
-        part_of(target) as part,
+        part_of(place) as part,
         tempfile.TemporaryDirectory(prefix="tiles-", dir=temporary) as folder,
     ):
         space = _Space(Path(folder))
@@ -219,9 +277,9 @@ def tile_features(
         written = sum(report.geometries for report in features.reports())
         if read != written:
             raise TilerError(f"tippecanoe read {read:,} of {written:,} geometries: its output was deleted.")
-        report = _report(features, part, target, name)
+        report = _report(features, part, target, name, guessed=zooms[1] is None)
         _sync(part)
-        part.replace(target)
+        part.replace(place)
     log.info("Exported %s", report)
     return report
 
@@ -270,7 +328,7 @@ def _size(source: object) -> int:
     return int(memory(index=False).sum()) if memory is not None else 0
 
 
-def _report(features: Features, part: Path, target: Path, name: str) -> TilesetReport:
+def _report(features: Features, part: Path, target: Path, name: str, *, guessed: bool) -> TilesetReport:
     reports = features.reports()
     geometries = sum(report.geometries for report in reports)
     with contextlib.closing(sqlite3.connect(part)) as db:
@@ -286,7 +344,9 @@ def _report(features: Features, part: Path, target: Path, name: str) -> TilesetR
             f"The tileset has {size:,} bytes; Mapbox takes MBTiles of at most {MBTILES.limit:,}. Lower the maxzoom, or "
             "write fewer attributes."
         )
-    notes = (_missing(incomplete, maxzoom, metadata),) if incomplete else ()
+    notes = [_guessed(maxzoom)] if guessed else []
+    if incomplete:
+        notes.append(_missing(incomplete, maxzoom, metadata))
     first = reports[0]
     with part.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -329,11 +389,23 @@ def _there(db: sqlite3.Connection, zoom: int, geometries: int) -> int:
     return distinct_features((data for (data,) in rows), geometries)
 
 
+def _guessed(zoom: int) -> str:
+    return (
+        f"The maxzoom is a guess, {zoom}, from how close features are; coordinates are rounded to a tile's unit there "
+        f"({_unit(zoom)}). A higher maxzoom= or tier= gives finer ones."
+    )
+
+
+def _unit(zoom: int) -> str:
+    """Say how long a unit of the tiles of a zoom is, where it is longest."""
+    metres = 2 * math.pi * 6_378_137 / 2**zoom / _EXTENT
+    return f"{metres:,.0f} m at the equator" if metres >= 10 else f"{metres:.2g} m at the equator"
+
+
 def _missing(count: int, zoom: int, metadata: Mapping[str, str]) -> str:
     """Say why features are not in the tiles of a zoom, and what to do."""
-    unit = 2 * math.pi * 6_378_137 / 2**zoom / _EXTENT
     thinned = any(level.get("dropped_as_needed") for level in json.loads(metadata.get("strategies", "[]"))[-1:])
-    why = [f"are smaller there than a tile's unit ({unit:.3g} m at the equator)"]
+    why = [f"are smaller there than a tile's unit ({_unit(zoom)})"]
     if thinned:
         why.append(f"would have made tiles of over {TILE_BYTES:,} bytes")
     advice = "raise maxzoom=" + (", or write fewer attributes." if thinned else ".")

@@ -73,11 +73,11 @@ def tile(
     this process or thread is no more.
 
     :param pieces: GeoJSON, line by line or as a collection.
-    :param output: the MBTiles file.
+    :param output: the MBTiles file; absolute, since tippecanoe runs in ``temporary``.
     :param layer: the source layer of features that name none.
     :param minzoom: of the tiles.
     :param maxzoom: of the tiles, or None to have it guessed from how close features are.
-    :param temporary: a folder for about as many bytes as the features have.
+    :param temporary: a folder for about as many bytes as the features have; absolute.
     :return: how many features tippecanoe read.
     :raises TilerError: where it failed.
     :raises NoSpaceError: where there was no space left for it.

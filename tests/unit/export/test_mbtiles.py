@@ -5,12 +5,13 @@ import gzip
 import json
 import logging
 import os
+import re
 import select
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import shapely
 from shapely.geometry import Point, box
 
 from airflow_mapbox.emulator.mbtilescheck import check_mbtiles
-from airflow_mapbox.export import stream_geojson, tippecanoe, write_auto, write_geojson, write_mbtiles
+from airflow_mapbox.export import ExportReport, stream_geojson, tippecanoe, write_auto, write_geojson, write_mbtiles
 from airflow_mapbox.export.errors import CoordinatesError, EmptyExportError, NoSpaceError, TilerError
 from airflow_mapbox.preflight import check_source
 
@@ -120,12 +121,64 @@ def test_the_maxzoom_is_guessed_where_nobody_says_it(tmp_path: Path) -> None:
         write_mbtiles(frame([Point(0, 0)]), tmp_path / "y.mbtiles")
 
 
+def test_a_layer_may_be_read_in_a_way_of_its_own(tmp_path: Path) -> None:
+    file, path = tmp_path / "in.gpkg", tmp_path / "x.mbtiles"
+    grid(kind="a").to_file(file, layer="north")
+    grid(kind="b").to_file(file, layer="south")
+    without = grid(kind="c").to_crs(3857).set_crs(None, allow_override=True)
+    sources = {
+        "n": (file, {"layer": "north"}),
+        "s": (file, {"layer": "south", "where": "n < 7", "columns": ["n", "kind"]}),
+        "t": (without, {"crs": 3857}),
+        "u": (grid(), grid()),
+    }
+
+    report = write_mbtiles(sources, path, maxzoom=4, columns=["n"])
+
+    assert values(path, 4, "n", "n") == values(path, 4, "t", "n") == values(path, 4, "u", "n") == set(range(400))
+    assert values(path, 4, "s", "n") == set(range(7))
+    assert values(path, 4, "s", "kind") == {"b"}
+    fields = {layer["id"]: list(layer["fields"]) for layer in json.loads(metadata(path)["json"])["vector_layers"]}
+    assert fields == {"n": ["n"], "s": ["kind", "n"], "t": ["n"], "u": ["n"]}
+    assert report.features == 1607
+
+
+def test_a_way_of_reading_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="lyer"):
+        write_mbtiles({"n": (grid(), {"lyer": "north"})}, tmp_path / "x.mbtiles", maxzoom=4)  # type: ignore[dict-item]
+
+
+def test_how_coarse_a_guessed_maxzoom_is_is_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    wide = frame(shapely.points(rng.uniform(6, 15, 3000), rng.uniform(47, 55, 3000)))
+
+    report = write_mbtiles(wide, tmp_path / "x.mbtiles")
+
+    (note,) = report.notes
+    assert report.maxzoom == 2
+    assert note.startswith("The maxzoom is a guess, 2,")
+    assert "2,446 m at the equator" in note  # 40,075,016.69 m / 2^2 / 4096
+    assert note.endswith("A higher maxzoom= or tier= gives finer ones.")
+    assert write_mbtiles(wide, tmp_path / "x.mbtiles", maxzoom=2).notes == ()
+    assert write_auto(wide, tmp_path / "y", limit_bytes=10_000).notes == (note,)
+
+
 @pytest.mark.parametrize(
-    "wrong",
-    [{"maxzoom": 23}, {"maxzoom": -1}, {"minzoom": 5, "maxzoom": 4}, {"tier": "5m"}, {"tier": "free", "maxzoom": 6}],
+    ("wrong", "message"),
+    [
+        ({"maxzoom": 23}, "maxzoom=23: zooms are from 0 to 22."),
+        ({"maxzoom": -1}, "maxzoom=-1: zooms are from 0 to 22."),
+        ({"minzoom": -1}, "minzoom=-1: zooms are from 0 to 22."),
+        ({"minzoom": 23}, "minzoom=23: zooms are from 0 to 22."),
+        ({"minzoom": 5, "maxzoom": 3}, "minzoom=5 is above the maxzoom, 3."),
+        ({"minzoom": 6, "tier": "free"}, "minzoom=6: zooms are from 0 to 5 in tier free."),
+        ({"tier": "free", "maxzoom": 6}, "maxzoom=6: zooms are from 0 to 5 in tier free."),
+        ({"tier": "5m"}, "tier='5m': it is 'free' or"),
+    ],
+    ids=str,
 )
-def test_zooms_that_there_are_not_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"zoom|tier"):
+def test_zooms_that_there_are_not_are_refused(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         write_mbtiles(grid(), tmp_path / "x.mbtiles", **wrong)
 
 
@@ -209,6 +262,36 @@ def test_errors_of_the_export_are_its_own(tmp_path: Path) -> None:
         write_mbtiles(frame([None]), tmp_path / "x.mbtiles", maxzoom=3)
     assert not list(tmp_path.iterdir())
     assert not _children()
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "match"),
+    [
+        (frame([]), EmptyExportError, "There is no feature to write: 0 were read"),
+        (frame([Point(0, 0), Point(200, 0)]), CoordinatesError, "Feature 1 has"),
+    ],
+    ids=["empty", "coordinates"],
+)
+def test_errors_of_one_layer_of_several_name_it(
+    tmp_path: Path, bad: geopandas.GeoDataFrame, error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=f"^Source layer 'b': {match}"):
+        write_mbtiles({"a": grid(), "b": bad}, tmp_path / "x.mbtiles", maxzoom=3)
+    with pytest.raises(error, match=f"^{match}"):
+        write_mbtiles({"b": bad}, tmp_path / "x.mbtiles", maxzoom=3)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\0b", "a\nb", "\udcff", 5], ids=repr)
+def test_a_layer_that_no_style_could_name_is_refused(tmp_path: Path, name: Any) -> None:
+    for layers in ({name: grid()}, {"a": grid(), name: grid()}):
+        with pytest.raises(ValueError, match=r"^A source layer called .*: its name is "):
+            write_mbtiles(layers, tmp_path / "x.mbtiles", maxzoom=3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_without_layers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one layer"):
+        write_mbtiles({}, tmp_path / "x.mbtiles", maxzoom=3)
 
 
 def test_features_that_tippecanoe_did_not_read_are_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,6 +434,43 @@ def test_small_polygons_that_a_tile_can_show_are_in_it(tmp_path: Path) -> None:
     assert report.incomplete == 0
 
 
+@pytest.mark.parametrize("write", [write_mbtiles, write_auto])
+def test_relative_paths_are_those_of_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[..., ExportReport]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("temporary").mkdir()
+    name, limit = ("made/x.mbtiles", None) if write is write_mbtiles else ("made/x", 10_000)
+
+    report = write(grid(), name, maxzoom=3, temporary_directory="temporary", limit_bytes=limit)
+
+    assert report.path == Path("made/x.mbtiles")
+    assert values(tmp_path / "made" / "x.mbtiles", 3, "x", "n") == set(range(400))
+    assert sorted(str(item.relative_to(tmp_path)) for item in tmp_path.rglob("*")) == [
+        "made",
+        "made/x.mbtiles",
+        "temporary",
+    ]
+
+
+@pytest.mark.parametrize("place", ["gone", "file"])
+@pytest.mark.parametrize("write", [write_mbtiles, write_auto])
+def test_a_temporary_directory_that_is_none_is_said_before_anything_is_read(
+    tmp_path: Path, write: Callable[..., ExportReport], place: str
+) -> None:
+    (tmp_path / "file").touch()
+    read = []
+
+    def frames() -> Iterator[geopandas.GeoDataFrame]:
+        read.append(1)
+        yield grid()
+
+    with pytest.raises(TilerError, match=rf"temporary_directory=.*{tmp_path / place} is no folder"):
+        write(frames(), tmp_path / "made" / "x", maxzoom=3, temporary_directory=tmp_path / place)
+    assert not read
+    assert [item.name for item in tmp_path.iterdir()] == ["file"]
+
+
 def test_progress_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="airflow_mapbox"):
         write_mbtiles(grid(), tmp_path / "x.mbtiles", maxzoom=5)
@@ -367,6 +487,30 @@ class TestAuto:
         assert report.path == tmp_path / "places.geojson"
         assert report.path.read_bytes() == b"".join(stream_geojson(grid()))
         assert [item.name for item in tmp_path.iterdir()] == ["places.geojson"]
+
+    @pytest.mark.parametrize(
+        ("chosen", "named"),
+        [
+            ({"tier": "1m"}, "tier= is"),
+            ({"maxzoom": 9, "tier": "1m", "minzoom": 3}, "minzoom= and maxzoom= and tier= are"),
+            ({"minzoom": 3, "maxzoom": 9}, "minzoom= and maxzoom= are"),
+        ],
+        ids=str,
+    )
+    def test_that_zooms_do_not_hold_for_geojson_is_said(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, chosen: dict[str, Any], named: str
+    ) -> None:
+        with caplog.at_level(logging.INFO, logger="airflow_mapbox"):
+            report = write_auto(grid(), tmp_path / "places", **chosen)
+
+        (note,) = report.notes
+        assert note.startswith(f"{named} for vector tiles only: Mapbox chooses the zooms of GeoJSON")
+        assert 'format="mbtiles"' in note
+        assert note in caplog.text
+
+    def test_nothing_is_said_of_zooms_that_nobody_chose_or_that_hold(self, tmp_path: Path) -> None:
+        assert write_auto(grid(), tmp_path / "places").notes == ()
+        assert write_auto(grid(), tmp_path / "places", limit_bytes=10_000, tier="free").notes == ()
 
     def test_what_is_too_large_is_tiled_from_one_reading(self, tmp_path: Path) -> None:
         asked = []
