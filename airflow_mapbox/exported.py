@@ -78,7 +78,10 @@ def exported(
             tell(stream.report)
 
     def written() -> ByteStream:
-        with tempfile.TemporaryDirectory(prefix="mapbox-export-", dir=chosen.get("temporary_directory")) as folder:
+        from airflow_mapbox.export.mbtiles import temporary_folder
+
+        space = temporary_folder(chosen.get("temporary_directory"))
+        with tempfile.TemporaryDirectory(prefix="mapbox-export-", dir=space) as folder:
             report = _write(given(), Path(folder) / name, format, chosen)
             assert report.path is not None  # noqa: S101 - it was written to one
             tell(report)

@@ -85,6 +85,25 @@ def test_what_is_written_first_is_of_the_right_format_and_leaves_nothing(
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.parametrize("format", ["mbtiles", "auto"])
+def test_a_temporary_directory_that_is_missing_is_an_error_of_the_export(parquet: Path, format: Any) -> None:
+    with pytest.raises(ExportError, match="temporary_directory='/nowhere'"):
+        exported(parquet, format, {"temporary_directory": "/nowhere", "maxzoom": 4}, name="points").open()
+
+
+@pytest.mark.parametrize(("format", "limit"), [("mbtiles", None), ("auto", 600)])
+def test_a_relative_temporary_directory_is_taken(
+    parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: Any, limit: int | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("space").mkdir()
+    options = {"temporary_directory": "space", "maxzoom": 4, "limit_bytes": limit}
+
+    with exported(parquet, format, options, name="points") as source, source.open() as stream:
+        assert stream.read(6) == b"SQLite"
+    assert not list(Path("space").iterdir())
+
+
 def test_a_source_that_fails_leaves_nothing(temporary: Path) -> None:
     def frames() -> Iterator[geopandas.GeoDataFrame]:
         yield frame()

@@ -122,8 +122,8 @@ class _Layer:
             ]
         if len(found) > 1:
             raise UnreadableSourceError(
-                f"{self.name} has several layers: {', '.join(found)}. Name the one to export with layer=…, or give "
-                "each as a source layer of its own to write_mbtiles."
+                f"{self.name} has several layers: {', '.join(found)}. Name the one to export with layer=…, or make "
+                f"each a source layer of its own: write_mbtiles({{{found[0]!r}: (path, {{'layer': {found[0]!r}}}), …}}, …)."
             )
         return replace(self, selection=replace(self.selection, layer=found[0])) if found else self
 
