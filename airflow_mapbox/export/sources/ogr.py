@@ -121,9 +121,10 @@ class _Layer:
                 name for name in found if pyogrio.read_info(self.path, layer=name, force_feature_count=True)["features"]
             ]
         if len(found) > 1:
+            each = f"{{{found[0]!r}: (path, {{'layer': {found[0]!r}}}), …}}"
             raise UnreadableSourceError(
                 f"{self.name} has several layers: {', '.join(found)}. Name the one to export with layer=…, or make "
-                f"each a source layer of its own: write_mbtiles({{{found[0]!r}: (path, {{'layer': {found[0]!r}}}), …}}, …)."
+                f"each a source layer of its own: write_mbtiles({each}, …)."
             )
         return replace(self, selection=replace(self.selection, layer=found[0])) if found else self
 
