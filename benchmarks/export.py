@@ -174,7 +174,7 @@ def _chart(result: dict[str, Any], path: Path) -> None:
             axis = axes[row][column]
             values = [layer["tools"][tool][key] / scale for tool in tools]
             bars = axis.barh(tools, values, color=["#d4552d" if tool == "ours" else "#8fa3b5" for tool in tools])
-            axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
+            axis.bar_label(bars, fmt="{:,.2f}" if scale == 1 else "{:,.0f}", padding=3, fontsize=8)
             axis.margins(x=0.2)
             axis.invert_yaxis()
             axis.set_title(name if row == 0 else "")
