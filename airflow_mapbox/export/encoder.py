@@ -17,7 +17,7 @@ from airflow_mapbox.export.geometry_columns import Geometries, GeometryError, re
 from airflow_mapbox.export.locate import Located, ProblemError, locate
 from airflow_mapbox.export.numerals import number_texts
 from airflow_mapbox.export.options import Options
-from airflow_mapbox.export.pieces import Pieces, joined, taken
+from airflow_mapbox.export.pieces import KEPT_MEMORY, Pieces, joined, taken
 from airflow_mapbox.export.positions import position_texts
 from airflow_mapbox.export.shapes import Shapes
 from airflow_mapbox.export.tally import Tally
@@ -118,7 +118,9 @@ def _shape_texts(shapes: Shapes, decimals: int) -> Pieces:
     for depth, level in enumerate(reversed(levels), start=2 if kind.least else 1):
         if len(level) - 1 != level[-1] or (np.diff(level) != 1).any():
             texts = pc.binary_join(
-                pa.ListArray.from_arrays(pa.array(level, pa.int32()), texts), "]" * depth + "," + "[" * depth
+                pa.ListArray.from_arrays(pa.array(level, pa.int32()), texts),
+                "]" * depth + "," + "[" * depth,
+                memory_pool=KEPT_MEMORY,
             )
     return [f'{{"type":"{kind.name}","coordinates":' + "[" * brackets, texts, "]" * brackets + "}"]
 

@@ -7,6 +7,10 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+# Of the C library, which was told to keep what is freed (features.py); Arrow's own gives much of it back to the system,
+# and each page that is new takes as long as writing it.
+KEPT_MEMORY = pa.system_memory_pool()
+
 # A text that stands in every row, or an array of one text a row.
 Pieces: TypeAlias = "list[pa.Array | str]"
 
@@ -24,7 +28,7 @@ def joined(pieces: Pieces) -> pa.Array:
             merged[-1] += piece
         else:
             merged.append(piece)
-    return pc.binary_join_element_wise(*merged, "")
+    return pc.binary_join_element_wise(*merged, "", memory_pool=KEPT_MEMORY)
 
 
 def taken(pieces: Pieces, rows: pa.Array) -> Pieces:

@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_mapbox.export.pieces import KEPT_MEMORY
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -46,7 +48,8 @@ def position_texts(
         [
             _number_texts([ordinate[at : at + _BLOCK] for ordinate in ordinates], decimals, begins[at : at + _BLOCK])
             for at in range(0, count, _BLOCK)
-        ]
+        ],
+        memory_pool=KEPT_MEMORY,
     )
     _, offsets, text = numbers.buffers()
     places = np.frombuffer(offsets, np.int32)[: len(numbers) + 1 : len(ordinates)]
@@ -76,7 +79,7 @@ def _number_texts(ordinates: list[NDArray[np.float64]], decimals: int, begins: N
     for place, end in enumerate(ends):
         offsets[1 + place :: len(ends)] = starts + np.int32(end)
     wide = pa.Array.from_buffers(pa.string(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(cells)])
-    return pc.ascii_trim(wide, characters=" ")
+    return pc.ascii_trim(wide, characters=" ", memory_pool=KEPT_MEMORY)
 
 
 def _parted(
