@@ -103,7 +103,7 @@ def stages(source: Path, target: Path) -> dict[str, float]:
 
 def formatter_speeds() -> dict[str, float]:
     """Give the bytes a second that a core writes of coordinates by itself, in arrays of a megabyte, by formatter."""
-    from airflow_mapbox.export.features import keep_freed_memory
+    from airflow_mapbox.export.memory import keep_freed_memory
     from airflow_mapbox.export.positions import position_texts
 
     keep_freed_memory()

@@ -15,9 +15,10 @@ from airflow_mapbox.export.crs84 import given_in_vain, known_crs
 from airflow_mapbox.export.errors import CoordinatesError, InvalidGeometryError, UnreadableSourceError
 from airflow_mapbox.export.geometry_columns import Geometries, GeometryError, read_geometries
 from airflow_mapbox.export.locate import Located, ProblemError, locate
+from airflow_mapbox.export.memory import KEPT_MEMORY
 from airflow_mapbox.export.numerals import number_texts
 from airflow_mapbox.export.options import Options
-from airflow_mapbox.export.pieces import KEPT_MEMORY, Pieces, joined, taken
+from airflow_mapbox.export.pieces import Pieces, joined, taken
 from airflow_mapbox.export.positions import position_texts
 from airflow_mapbox.export.shapes import Shapes
 from airflow_mapbox.export.tally import Tally
@@ -126,12 +127,12 @@ def _shape_texts(shapes: Shapes, decimals: int) -> Pieces:
 
 
 def _bounds(located: Located) -> tuple[float, float, float, float]:
-    return (
-        degrees(min(float(shapes.x.min()) for shapes in located.shapes), located.decimals),
-        degrees(min(float(shapes.y.min()) for shapes in located.shapes), located.decimals),
-        degrees(max(float(shapes.x.max()) for shapes in located.shapes), located.decimals),
-        degrees(max(float(shapes.y.max()) for shapes in located.shapes), located.decimals),
-    )
+    west = min(float(shapes.x.min()) for shapes in located.shapes)
+    south = min(float(shapes.y.min()) for shapes in located.shapes)
+    east = max(float(shapes.x.max()) for shapes in located.shapes)
+    north = max(float(shapes.y.max()) for shapes in located.shapes)
+    west, south, east, north = (degrees(side, located.decimals) for side in (west, south, east, north))
+    return west, south, east, north
 
 
 def _heights(located: Located) -> tuple[float, float]:
@@ -210,4 +211,5 @@ def _height_texts(found: Geometries, located: Located, rows: NDArray[np.int64]) 
 def _refused(error: ProblemError, found: Geometries, batch: Batch, in_vain: str | None) -> CoordinatesError:
     row = error.problem.row if found.owners is None else int(found.owners[error.problem.row])
     kind = InvalidGeometryError if error.problem.clause.startswith("is not valid") else CoordinatesError
-    return kind(" ".join([f"Feature {batch.first + row} {error.problem.clause}", *([in_vain] if in_vain else [])]))
+    clause = error.problem.clause if in_vain is None else f"{error.problem.clause} {in_vain}"
+    return kind(f"Feature {batch.first + row} {clause}")

@@ -8,13 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from os import PathLike
 
 import geopandas
-import numpy as np
 import pyarrow as pa
 from pyproj import CRS
 
 from airflow_mapbox.export.batch import Batch
 from airflow_mapbox.export.encoder import encode
 from airflow_mapbox.export.errors import AttributeNameError
+from airflow_mapbox.export.memory import keep_freed_memory
 from airflow_mapbox.export.options import Options
 from airflow_mapbox.export.sources import ExportSource, read_source
 from airflow_mapbox.export.sources.files import OpenablePath
@@ -26,7 +26,6 @@ from airflow_mapbox.export.tally import Tally
 # a task's process may be one that is not allowed to have any.
 THREADS = 2
 _AHEAD = 4  # slices that are written or wait to be
-_LARGEST_MAPPED = (32 << 20) - (64 << 10)  # with its header just below glibc's DEFAULT_MMAP_THRESHOLD_MAX
 # What frames that come one by one are not: all of it has the same columns.
 _ONE_TABLE = (geopandas.GeoDataFrame, PostGISQuery, str, PathLike, OpenablePath)
 
@@ -97,18 +96,6 @@ class _Columns:
                 f"as_text= names {', '.join(missing)}, which is no column: those to write are "
                 f"{', '.join(self._known) or 'none'}."
             )
-
-
-def keep_freed_memory() -> None:
-    """
-    Have the C library keep what is freed for the next slice.
-
-    glibc gives the memory of a slice's arrays back to the system when the slice is done, and each page of the next
-    one's is then new: of long lines that took a third of the time. Once a mapped block of up to 32 MiB has been freed,
-    it keeps twice as much (mallopt(3), "dynamic mmap threshold"); untouched, this one costs nothing. Other C libraries
-    take no notice.
-    """
-    np.empty(_LARGEST_MAPPED, np.uint8)
 
 
 def _in_order(

@@ -7,9 +7,7 @@ from typing import TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Of the C library, which was told to keep what is freed (features.py); Arrow's own gives much of it back to the system,
-# and each page that is new takes as long as writing it.
-KEPT_MEMORY = pa.system_memory_pool()
+from airflow_mapbox.export.memory import KEPT_MEMORY
 
 # A text that stands in every row, or an array of one text a row.
 Pieces: TypeAlias = "list[pa.Array | str]"

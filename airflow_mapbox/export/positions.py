@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from airflow_mapbox.export.pieces import KEPT_MEMORY
+from airflow_mapbox.export.memory import KEPT_MEMORY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
