@@ -91,18 +91,18 @@ def given_in_vain(own: CRS | None, given: CRS | None, origin: str) -> str | None
 @dataclass(frozen=True)
 class Transformation:
     """
-    The way from one reference system to longitude, latitude, for one thread.
+    The way from one reference system to longitude, latitude, for all threads: pyproj keeps what PROJ has for each.
 
-    :param crs: of the source.
     :param name: of the source's system.
+    :param geocentric: whether its third coordinate is none of a height.
     :param projected: whether straight edges there are curves in longitude, latitude.
     :param metre: units of the source in a metre.
     :param transformer: None where the source is in longitude, latitude on WGS 84 already.
     :param uncertainties: how far off it may be, or None where there is nothing to transform.
     """
 
-    crs: CRS
     name: str
+    geocentric: bool
     projected: bool
     metre: float
     transformer: Transformer | None
@@ -116,7 +116,7 @@ class Transformation:
         """Transform coordinates; what fails becomes infinite."""
         if self.transformer is None:
             return shapes
-        if self.crs.is_geocentric:
+        if self.geocentric:
             x, y, z = self.points(shapes.x, shapes.y, shapes.z)
             return replace(shapes, x=x, y=y, z=z)
         x, y, _ = self.points(shapes.x, shapes.y)
@@ -139,15 +139,10 @@ class Transformation:
 _KEPT = 16  # of each: a source of frames may come with a new object for each of them
 
 
-class _Known(threading.local):
-    """Transformations of one thread, to which PROJ's objects belong; they take tens of milliseconds to make."""
-
-    def __init__(self) -> None:
-        self.by_object: dict[int, tuple[CRS, Transformation]] = {}
-        self.by_text: dict[str, Transformation] = {}
-
-
-_known = _Known()
+# PROJ takes tens of milliseconds for one, in which it holds Python's lock: one thread finds it for all.
+_finding = threading.Lock()
+_by_object: dict[int, tuple[CRS, Transformation]] = {}
+_by_text: dict[str, Transformation] = {}
 
 
 def transformation(crs: CRS) -> Transformation:
@@ -157,10 +152,11 @@ def transformation(crs: CRS) -> Transformation:
     :param crs: of the source.
     :raises UnknownCrsError: where PROJ knows none.
     """
-    of, found = _known.by_object.get(id(crs), (None, None))
-    if found is None or of is not crs:
-        found = _known.by_text.get(crs.srs) or _kept(_known.by_text, crs.srs, _find(crs))
-        _kept(_known.by_object, id(crs), (crs, found))
+    with _finding:
+        of, found = _by_object.get(id(crs), (None, None))
+        if found is None or of is not crs:
+            found = _by_text.get(crs.srs) or _kept(_by_text, crs.srs, _find(crs))
+            _kept(_by_object, id(crs), (crs, found))
     return found
 
 
@@ -176,7 +172,7 @@ def _find(crs: CRS) -> Transformation:
     unit = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
     flat = crs.to_2d() if crs.is_geographic else crs
     if flat.equals(_CRS84, ignore_axis_order=True):
-        return Transformation(crs, crs_name(crs), False, unit, None, None)
+        return Transformation(crs_name(crs), False, False, unit, None, None)
     target = _WGS84_3D if crs.is_geocentric else CRS84
     try:
         transformer = Transformer.from_crs(crs, target, always_xy=True)
@@ -189,4 +185,4 @@ def _find(crs: CRS) -> Transformation:
         )
     projected = not crs.is_geographic
     uncertainties = Uncertainties(transformer, group, projected=projected)
-    return Transformation(crs, crs_name(crs), projected, unit, transformer, uncertainties)
+    return Transformation(crs_name(crs), crs.is_geocentric, projected, unit, transformer, uncertainties)

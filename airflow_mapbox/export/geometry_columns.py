@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 # WKB as binary, the nested lists of GeoArrow, or an array of shapely geometries.
 GeometryColumn: TypeAlias = "pa.Array | NDArray[Any]"
 
-_COLLECTION = 7
+_POINT, _COLLECTION = 1, 7
+_HEAD = 5  # bytes of WKB: the order of bytes, and the type
+_LEAST = _HEAD + 4  # bytes of a geometry
+_HAS_SRID = 0x20  # in the highest byte of the type, as PostGIS writes it
 _LINEARISE = (
     "which GeoJSON has not: linearise it first (ST_CurveToLine in PostGIS, ogr2ogr -nlt CONVERT_TO_LINEAR elsewhere)"
 )
@@ -203,7 +206,8 @@ def _from_wkb(column: pa.Array) -> Geometries:
     rows = np.flatnonzero(np.asarray(column.is_valid()))
     if len(missing):
         column = column.drop_null()
-    codes = _codes(column, rows)
+    uniform = _uniform(column)
+    codes = _codes(column, uniform, rows)
     kinds = _distinct(codes)
     if (kinds % 10 == _COLLECTION).any():
         parsed = np.full(len(missing) + len(rows), None)
@@ -211,9 +215,13 @@ def _from_wkb(column: pa.Array) -> Geometries:
         return _from_shapely(parsed)
     found, empty = [], [np.empty(0, np.int64)]
     for code in kinds:
-        chosen = codes == code
-        alike = column if len(kinds) == 1 else column.filter(pa.array(chosen))
-        shapes = _native(alike, int(code), rows[chosen])
+        shapes = None
+        if uniform is not None and code % 10 == _POINT:
+            shapes = _points(uniform, int(code), rows)
+        if shapes is None:
+            chosen = codes == code
+            alike = column if len(kinds) == 1 else column.filter(pa.array(chosen))
+            shapes = _native(alike, int(code), rows[chosen])
         full = shapes.without_empty()
         found.append(full)
         empty.append(_gone(shapes, full))
@@ -227,24 +235,44 @@ def _from_wkb(column: pa.Array) -> Geometries:
     )
 
 
-def _codes(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give ten times the dimensions (XY, XYZ, XYM, XYZM) plus the type of each, of ISO WKB as well as PostGIS's."""
-    _, offsets, data = column.buffers()
+def _starts(column: pa.Array) -> NDArray[np.int64]:
+    """Give where each text of bytes begins in its memory, and where the last one ends."""
     wide = np.int64 if pa.types.is_large_binary(column.type) else np.int32
-    starts = np.frombuffer(offsets, wide)[column.offset : column.offset + len(column) + 1].astype(np.int64)
-    short = np.flatnonzero(np.diff(starts) < 9)
-    if len(short):
-        raise GeometryError("its geometry has too few bytes for WKB", int(rows[short[0]]))
+    offsets = np.frombuffer(column.buffers()[1], wide)
+    return offsets[column.offset : column.offset + len(column) + 1].astype(np.int64)
+
+
+def _octets(column: pa.Array) -> NDArray[np.uint8]:
+    return np.frombuffer(column.buffers()[2], np.uint8)
+
+
+def _uniform(column: pa.Array) -> NDArray[np.uint8] | None:
+    """Give WKB as an array of bytes, shape (n, length), where all of it has the same length, byte order and type."""
+    if not len(column):
+        return None
+    starts = _starts(column)
+    length = int(starts[1] - starts[0])
+    if length < _LEAST or (np.diff(starts) != length).any():
+        return None
+    records = _octets(column)[starts[0] : starts[-1]].reshape(-1, length)
+    types = np.ndarray(len(records), np.uint32, records, offset=1, strides=(length,))
+    return records if (records[:, 0] == records[0, 0]).all() and (types == types[0]).all() else None
+
+
+def _codes(column: pa.Array, uniform: NDArray[np.uint8] | None, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give ten times the dimensions (XY, XYZ, XYM, XYZM) plus the type of each, of ISO WKB as well as PostGIS's."""
     if not len(column):
         return np.empty(0, np.int64)
-    bytes_ = np.frombuffer(data, np.uint8)
-    length = int(starts[1] - starts[0])
-    if (np.diff(starts) == length).all():  # of points
-        head = bytes_[starts[0] : starts[-1]].reshape(-1, length)[:, :5]
+    if uniform is not None:  # one is read for all
+        head = uniform[:1, :_HEAD]
     else:
-        head = bytes_[starts[:-1, None] + np.arange(5)]
-    if (head == head[0]).all():  # as most columns are: one is read for all
-        head = head[:1]
+        starts = _starts(column)
+        short = np.flatnonzero(np.diff(starts) < _LEAST)
+        if len(short):
+            raise GeometryError("its geometry has too few bytes for WKB", int(rows[short[0]]))
+        head = _octets(column)[starts[:-1, None] + np.arange(_HEAD)]
+        if (head == head[0]).all():
+            head = head[:1]
     head = head.astype(np.int64)
     little = head[:, :1] == 1
     octets = np.where(little, head[:, 4:0:-1], head[:, 1:])
@@ -256,6 +284,28 @@ def _codes(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     if len(odd):
         raise GeometryError(_unlike_geojson(int(numbers[odd[0]])) or "its geometry is no WKB", int(rows[odd[0]]))
     return np.broadcast_to(dimensions * 10 + numbers, len(column))
+
+
+def _points(records: NDArray[np.uint8], code: int, rows: NDArray[np.int64]) -> Shapes | None:
+    """
+    Take the coordinates out of WKB of points, in a tenth of the time that reading one by one takes.
+
+    :param records: uniform ones.
+    :param code: of their type and dimensions.
+    :return: None for what is longer or shorter than points are.
+    """
+    names = _DIMENSIONS[code // 10].name.lower()
+    little = records[0, 0] == 1
+    head = _HEAD + 4 * bool(records[0, 4 if little else 1] & _HAS_SRID)
+    if records.shape[1] != head + 8 * len(names):
+        return None
+    ordinates = {
+        name: np.ndarray(
+            len(records), "<f8" if little else ">f8", records, offset=head + 8 * place, strides=records.strides[:1]
+        ).astype(np.float64)
+        for place, name in enumerate(names)
+    }
+    return Shapes(KINDS[_POINT], rows, (), ordinates["x"], ordinates["y"], ordinates.get("z"))
 
 
 def _unlike_geojson(number: int) -> str | None:

@@ -108,7 +108,7 @@ class _Locator:
         self._uncertainty = EXACT
 
     def locate(self, shapes: Shapes) -> Iterator[Shapes]:
-        if self._options.z == "drop" and not self._way.crs.is_geocentric:
+        if self._options.z == "drop" and not self._way.geocentric:
             shapes = Shapes(shapes.kind, shapes.rows, shapes.offsets, shapes.x, shapes.y)
         _raise(bounds.not_finite(shapes))
         source = without_short(close_rings(shapes))

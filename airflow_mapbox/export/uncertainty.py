@@ -67,7 +67,7 @@ def _worse(one: float | None, other: float | None) -> float | None:
 
 class Uncertainties:
     """
-    What PROJ knows of a transformation, by place; for the thread of its transformer.
+    What PROJ knows of a transformation, by place.
 
     The sides of all operations' areas of use cut the world into cells. Within a cell the same operation is taken, so
     that one look each is enough, and neither the order of features nor the slices make a difference.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -239,3 +240,12 @@ def test_a_system_that_comes_as_a_new_object_with_each_frame_is_looked_up_once()
     found = {id(transformation(crs)) for crs in systems}
 
     assert len(found) == 2
+
+
+def test_threads_share_what_proj_takes_long_to_find() -> None:
+    crs = CRS.from_epsg(31467)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: transformation(crs), range(8)))
+
+    assert all(one is found[0] for one in found)

@@ -281,6 +281,8 @@ class TestSources:
             b'{"primary_column":"x","columns":{"x":{"encoding":"WKB"}}}',
             b'{"primary_column":"geometry","columns":{"geometry":{"encoding":"WKT"}}}',
             b'{"primary_column":"geometry","columns":{"geometry":{"encoding":"WKB","crs":"nonsense"}}}',
+            b'{"primary_column":"geometry","columns":{"geometry":{"encoding":"WKB","crs":{"id":"EPSG:4326"}}}}',
+            b'{"primary_column":"geometry","columns":{"geometry":{"encoding":"WKB","crs":{"id":{"authority":[]}}}}}',
             b'{"primary_column":"geometry","columns":{"geometry":{"encoding":"WKB","edges":"spherical"}}}',
         ],
     )

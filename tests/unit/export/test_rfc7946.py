@@ -381,6 +381,42 @@ class TestMembers:
         dropped = [feature["geometry"]["coordinates"] for feature in features(path, z="drop")]
         assert dropped == [[1, 2]] * 7
 
+    @pytest.mark.parametrize(
+        ("shape", "kind", "srid"),
+        [
+            ("<2d", 1, b""),
+            (">2d", 1, b""),
+            ("<3d", 1001, b""),
+            ("<3d", 0x80000001, b""),
+            (">3d", 2001, b""),
+            (">4d", 3001, b""),
+            ("<2d", 0x20000001, struct.pack("<I", 4326)),
+            (">2d", 0x20000001, struct.pack(">I", 4326)),
+            ("<4d", 0xE0000001, struct.pack("<I", 4326)),
+        ],
+    )
+    def test_points_are_read_from_every_form_of_wkb(self, tmp_path: Path, shape: str, kind: int, srid: bytes) -> None:
+        order, size = shape[0], int(shape[1])
+        head = struct.pack(f"{order}BI", order == "<", kind) + srid
+        points = [[n + 0.5, -n, 100.25 + n, 9][:size] for n in range(50)]
+        wkb: list[bytes | None] = [head + struct.pack(shape, *point) for point in points]
+        wkb[7] = None
+        wkb[9] = head + struct.pack(shape, *[math.nan] * size)
+
+        document, report = streamed(geoparquet(tmp_path / "in.parquet", wkb))
+
+        high = bool(shapely.has_z(shapely.from_wkb(wkb[0])))
+        written = {feature["properties"]["n"]: feature["geometry"]["coordinates"] for feature in document["features"]}
+        assert written == {n: point[: 3 if high else 2] for n, point in enumerate(points) if n not in (7, 9)}
+        assert report.dropped == {"no geometry": 1, "empty geometry": 1}
+
+    @pytest.mark.parametrize("cut", [9, 13, 20])
+    def test_points_that_are_cut_off_are_an_error(self, tmp_path: Path, cut: int) -> None:
+        wkb: list[bytes | None] = [shapely.to_wkb(Point(1, 2))[:cut]] * 3
+
+        with pytest.raises(UnreadableSourceError, match="feature 0: its geometry is no WKB"):
+            features(geoparquet(tmp_path / "in.parquet", wkb))
+
     def test_measures_of_frames_are_dropped_too(self) -> None:
         measured = shapely.from_wkt(["POINT M (1 2 9)", "LINESTRING ZM (0 0 5 9, 1 1 6 9)"])
 
