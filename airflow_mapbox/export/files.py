@@ -33,18 +33,18 @@ class WholeFile:
         self._since = 0
         self.discarded = False
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """
         Append bytes; what goes wrong may be told by a later call.
 
-        :param data: as many as fit in memory; large pieces are faster than small ones.
+        :param data: that nobody changes any more; large pieces are faster than small ones.
         :raises OSError: as the file system has it.
         """
         if len(self._pending) >= _PENDING:
             self._pending.popleft().result()
         self._pending.append(self._writing.submit(self._append, data))
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]

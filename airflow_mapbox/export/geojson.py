@@ -55,9 +55,9 @@ class GeoJSONStream:
     another one is asked for: who sends them on has to take back what was sent.
     """
 
-    def __init__(self, pieces: Callable[[bytes | None], Iterator[bytes | ExportReport]]) -> None:
+    def __init__(self, pieces: Callable[[bytes | None], Iterator[memoryview | ExportReport]]) -> None:
         self._begin = pieces
-        self._pieces: Iterator[bytes | ExportReport] | None = None
+        self._pieces: Iterator[memoryview | ExportReport] | None = None
         self._report: ExportReport | None = None
         self._closed = self._failed = False
 
@@ -65,11 +65,23 @@ class GeoJSONStream:
         return self
 
     def __next__(self) -> bytes:
+        piece = self._next()
+        if piece is None:
+            raise StopIteration
+        return bytes(piece)
+
+    def views(self) -> Iterator[memoryview]:
+        """Give the pieces as they stand in memory, to be written on without a copy; each keeps its slice of features."""
+        while (piece := self._next()) is not None:
+            yield piece
+
+    def _next(self) -> memoryview | None:
+        """Give the next piece, or None at the end."""
         if self._pieces is None and not self._closed:
             self._pieces = self._begin(None)
         try:
             for piece in self._pieces or ():
-                if isinstance(piece, bytes):
+                if isinstance(piece, memoryview):
                     return piece
                 self._report = piece
         except BaseException:
@@ -78,7 +90,7 @@ class GeoJSONStream:
         if self._report is None:
             # An iterator at its end would look as if all had been given.
             raise ExportClosedError(self._why_not())
-        raise StopIteration
+        return None
 
     def _why_not(self) -> str:
         if self._failed:
@@ -203,7 +215,7 @@ def stream_geojson(
     given = None if crs is None else parse_crs(crs)
     selection = Selection(layer, where, columns, bbox, x, y)
 
-    def pieces(extra: bytes | None) -> Iterator[bytes | ExportReport]:
+    def pieces(extra: bytes | None) -> Iterator[memoryview | ExportReport]:
         frame = _COLLECTION if extra is None else _Frame(b"", "\n" + '{"type":"Feature",' + extra.decode(), b"\n")
         features = encoded_features(
             source, crs=given, options=options, selection=selection, batch_rows=batch_rows, opening=frame.opening
@@ -228,7 +240,7 @@ def write_geojson(source: ExportSource, path: str | PathLike[str], **keywords: U
     target = Path(path)
     with stream_geojson(source, **keywords) as stream:
         with whole_file(target) as file:
-            for piece in stream:
+            for piece in stream.views():
                 file.write(piece)
         report = replace(stream.report, path=target)
     log.info("Exported %s", report)
@@ -237,10 +249,10 @@ def write_geojson(source: ExportSource, path: str | PathLike[str], **keywords: U
 
 def _pieces(
     features: Iterator[Encoded], frame: _Frame, options: Options, selection: Selection, limit: int | None
-) -> Iterator[bytes | ExportReport]:
+) -> Iterator[memoryview | ExportReport]:
     tally, digest, size = Tally(), hashlib.sha256(), 0
 
-    def counted(piece: bytes) -> bytes:
+    def counted(piece: bytes | memoryview) -> memoryview:
         nonlocal size
         size += len(piece)
         if limit is not None and size > limit:
@@ -251,7 +263,7 @@ def _pieces(
                 "upload), or write fewer features, attributes or decimals."
             )
         digest.update(piece)
-        return piece
+        return memoryview(piece)
 
     with closing(features):  # type: ignore[type-var]
         if frame.head:
@@ -260,7 +272,7 @@ def _pieces(
             text = text_bytes(texts)[0 if tally.written or not added.written else 1 :]
             tally.add(added)
             for start in range(0, len(text), CHUNK_BYTES):
-                yield counted(bytes(text[start : start + CHUNK_BYTES]))
+                yield counted(text[start : start + CHUNK_BYTES])
     if not tally.written:
         dropped = ", ".join(f"{count} ({reason})" for reason, count in tally.dropped.items())
         raise EmptyExportError(
