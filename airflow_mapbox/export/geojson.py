@@ -71,7 +71,7 @@ class GeoJSONStream:
         return bytes(piece)
 
     def views(self) -> Iterator[memoryview]:
-        """Give the pieces as they stand in memory, to be written on without a copy; each keeps its slice of features."""
+        """Give the pieces as they stand in memory, to be written on without a copy; each keeps its slice there."""
         while (piece := self._next()) is not None:
             yield piece
 
