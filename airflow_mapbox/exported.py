@@ -69,11 +69,11 @@ def exported(
     def streamed() -> ByteStream:
         return IteratorStream(pieces())
 
-    def pieces() -> Iterator[bytes]:
+    def pieces() -> Iterator[memoryview]:
         from airflow_mapbox.export import stream_geojson
 
         with stream_geojson(given(), **chosen) as stream:
-            yield from stream
+            yield from stream.views()
             log.info("Exported %s", stream.report)
             tell(stream.report)
 

@@ -296,7 +296,7 @@ def text_bytes(texts: pa.Array) -> memoryview:
     if data is None:
         return memoryview(b"")
     places = memoryview(offsets).cast("i")
-    return memoryview(data)[places[texts.offset] : places[texts.offset + len(texts)]]
+    return memoryview(data).cast("B")[places[texts.offset] : places[texts.offset + len(texts)]]
 
 
 def _closing(tally: Tally, options: Options) -> bytes:

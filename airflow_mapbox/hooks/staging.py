@@ -32,7 +32,11 @@ def staging_s3_client(credentials: StagingCredentials, endpoint_url: str | None,
     :param endpoint_url: another S3 than Amazon's, or None.
     :param region: of the bucket.
     """
+    # S3 compares what arrives with the CRC-32 that comes with it, and the connection is encrypted: to sign each body's
+    # SHA-256 as well would take longer than to send it (Amazon S3 API, "Signature calculations", unsigned payload).
+    s3: dict[str, object] = {"payload_signing_enabled": False}
     config: dict[str, object] = {
+        "s3": s3,
         "retries": {"mode": "standard", "max_attempts": 5},
         "connect_timeout": 10,
         "read_timeout": 60,
@@ -44,7 +48,7 @@ def staging_s3_client(credentials: StagingCredentials, endpoint_url: str | None,
     }
     if endpoint_url is not None:
         # A bucket's own host name exists at Amazon only.
-        config["s3"] = {"addressing_style": "path"}
+        s3["addressing_style"] = "path"
         if endpoint_url.startswith("http://"):
             config["proxies"] = {}  # what is for the loopback is for no proxy that the environment names
         extra["endpoint_url"] = endpoint_url

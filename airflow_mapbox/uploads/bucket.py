@@ -63,9 +63,10 @@ class Bucket:
         :param data: all of it.
         :raises StagingError: where S3 refuses it, or has received something else.
         """
+        crc32 = _crc32(data)
         for left in reversed(range(_TRIES_AT_A_PART)):
-            answer = self._call("put_object", lambda: self._s3.put_object(**self._at, Body=data))
-            if self._same(answer, data, what="the file", tries_left=left):
+            answer = self._call("put_object", lambda: self._s3.put_object(**self._at, Body=data, ChecksumCRC32=crc32))
+            if self._same(answer, data, crc32, what="the file", tries_left=left):
                 return
 
     def begin(self) -> None:
@@ -85,10 +86,11 @@ class Bucket:
         :param data: the part.
         :raises StagingError: where S3 refuses it, or goes on receiving something else.
         """
-        at = {**self._at, "UploadId": self._upload_id, "PartNumber": number}
+        crc32 = _crc32(data)
+        part = {**self._at, "UploadId": self._upload_id, "PartNumber": number, "ChecksumCRC32": crc32}
         for left in reversed(range(_TRIES_AT_A_PART)):
-            answer = self._call("upload_part", lambda: self._s3.upload_part(**at, Body=data))
-            if self._same(answer, data, what=f"part {number}", tries_left=left):
+            answer = self._call("upload_part", lambda: self._s3.upload_part(**part, Body=data))
+            if self._same(answer, data, crc32, what=f"part {number}", tries_left=left):
                 return PartReceipt(number, answer["ETag"])
         raise AssertionError("the last try returns or raises")
 
@@ -177,12 +179,12 @@ class Bucket:
             raise _GoneError(f"{what} Nothing was created; try again.")
         raise StagingError(f"{what} Nothing was created; try again.")
 
-    def _same(self, answer: Mapping[str, Any], data: bytes, *, what: str, tries_left: int) -> bool:
+    def _same(self, answer: Mapping[str, Any], data: bytes, crc32: str, *, what: str, tries_left: int) -> bool:
         """Say whether S3 has received what was sent, as far as its answer tells."""
-        etag, crc32 = _etag(answer), answer.get("ChecksumCRC32")
-        if crc32 is not None:
-            # boto3 asks for it since 1.36. An MD5 beside it would be six times as dear, and tell no more.
-            same = crc32 == _crc32(data)
+        etag, received = _etag(answer), answer.get("ChecksumCRC32")
+        if received is not None:
+            # An MD5 beside it would be six times as dear, and tell no more.
+            same = received == crc32
         else:
             same = not (_digest_is_md5(answer) and _MD5.fullmatch(etag)) or etag == _md5(data)
         if same:

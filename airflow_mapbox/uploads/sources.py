@@ -28,6 +28,10 @@ _HTTP_TIMEOUT = (10.0, 60.0)  # to connect, and between bytes: a file may take a
 _VALIDATORS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "updated", "mtime")
 
 
+# What exports give is still in the memory that it was made in.
+Octets: TypeAlias = "bytes | bytearray | memoryview"
+
+
 @runtime_checkable
 class ReadablePath(Protocol):
     """What is needed of an object-storage path; Airflow's ``ObjectStoragePath`` is one."""
@@ -45,7 +49,7 @@ class ReadablePath(Protocol):
 class ReadableStream(Protocol):
     """What is needed of an open stream of bytes."""
 
-    def read(self, size: int = ..., /) -> bytes:
+    def read(self, size: int = ..., /) -> Octets:
         """Give at most so many bytes; none at the end."""
         ...
 
@@ -184,7 +188,7 @@ class _Wrapped(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int = -1, /) -> Octets:
         return self._stream.read(size)
 
     def close(self) -> None:
@@ -201,7 +205,7 @@ class _Guarded(_Wrapped):
         self._description = description
         self._count = 0
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int = -1, /) -> Octets:
         try:
             data = self._stream.read(size)
         except Exception as error:
@@ -227,7 +231,7 @@ class _ReadAhead(_Wrapped):
             self._looked_at += more
         return self._looked_at[:size]
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int = -1, /) -> Octets:
         if not self._looked_at:
             return self._stream.read(size)
         if size < 0:
@@ -244,16 +248,16 @@ class IteratorStream(io.RawIOBase):
     :param chunks: gives bytes; where it has a ``close``, that is called at the end.
     """
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks: Iterator[bytes] = iter(chunks)
-        self._chunk = b""
+    def __init__(self, chunks: Iterable[Octets]) -> None:
+        self._chunks: Iterator[Octets] = iter(chunks)
+        self._chunk: Octets = b""
         self._taken = 0
 
     def readable(self) -> bool:
         """Say that it is for reading."""
         return True
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int = -1, /) -> Octets:
         """Give at most so many bytes; none at the end."""
         while self._taken == len(self._chunk):
             chunk = next(self._chunks, None)
@@ -261,10 +265,10 @@ class IteratorStream(io.RawIOBase):
                 return b""
             self._chunk, self._taken = chunk, 0
         if size < 0:
-            data = b"".join((self._chunk[self._taken :], *self._chunks))
+            rest = b"".join((self._chunk[self._taken :], *self._chunks))
             self._taken = len(self._chunk)
-            return data
-        # A whole chunk is handed on as it is: bytes[0:] copies nothing.
+            return rest
+        # A whole chunk is handed on as it is: bytes[0:] copies nothing, nor does a view.
         data = self._chunk[self._taken : self._taken + size]
         self._taken += len(data)
         return data

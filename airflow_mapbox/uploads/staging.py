@@ -21,7 +21,7 @@ from airflow_mapbox.uploads.errors import (
 )
 from airflow_mapbox.uploads.models import StagingCredentials
 from airflow_mapbox.uploads.redaction import guard_loggers
-from airflow_mapbox.uploads.sources import ByteStream, Source
+from airflow_mapbox.uploads.sources import ByteStream, Octets, Source
 
 log = logging.getLogger(__name__)
 
@@ -245,7 +245,7 @@ class Staging:
     def _next_part(self, stream: ByteStream, size: int) -> bytes:
         """Read a whole part, or what is left."""
         part = stream.read(size)
-        if 0 < len(part) < size:
+        if 0 < len(part) < size or not isinstance(part, bytes):  # boto3 takes no views
             part = _filled(part, stream, size)
         self._hash(part)
         self._read += len(part)
@@ -272,12 +272,12 @@ class Staging:
             )
 
 
-def _filled(begun: bytes, stream: ByteStream, size: int) -> bytes:
+def _filled(begun: Octets, stream: ByteStream, size: int) -> bytes:
     """
     Read on until there are so many bytes, or the stream ends.
 
-    There is one buffer, whatever the pieces, and it becomes the result as it is; joining them would take the part's
-    size twice, and so would a bytearray, which boto3 copies where it speaks https.
+    There is one buffer, whatever the pieces, and it becomes the result as it is: joining them would take the part's
+    size twice.
     """
     buffer = io.BytesIO()
     buffer.seek(size - 1)

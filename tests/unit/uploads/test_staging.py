@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
+import itertools
 import threading
 import tracemalloc
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +65,10 @@ class FakeS3:
 
     def _asked(self, name: str, arguments: dict[str, Any]) -> None:
         assert (arguments["Bucket"], arguments["Key"]) == ("tilestream", "43/_pending/abc/orion")
+        if "Body" in arguments:
+            # S3 takes a checksum in big-endian order, in base64 (Amazon S3 API, "UploadPart").
+            digest = zlib.crc32(arguments["Body"]).to_bytes(4, "big")
+            assert arguments["ChecksumCRC32"] == base64.b64encode(digest).decode()
         with self._lock:
             self.calls.append((name, arguments.get("PartNumber", 0)))
         self.before(name, arguments)
@@ -415,6 +422,17 @@ class TestParts:
             tracemalloc.stop()
 
         assert peak < 3 * PART + 2 * MIB, f"{peak:,}"
+
+    def test_views_of_what_is_still_in_memory_are_sent_as_they_are(self, stage: Stage) -> None:
+        whole = _bytes(2 * PART + 17)
+        cuts = [0, PART, PART + 5, len(whole)]
+        views = [memoryview(whole)[start:stop] for start, stop in itertools.pairwise(cuts)]
+        s3 = FakeS3()
+
+        stage(Source("stream", None, lambda: IteratorStream(iter(views))), s3)
+
+        assert s3.stored == whole
+        assert [len(s3.parts[number]) for number in sorted(s3.parts)] == [PART, PART, 17]
 
     def test_that_s3_received_otherwise_are_sent_again_alone(self, stage: Stage) -> None:
         spoiled: list[int] = []
