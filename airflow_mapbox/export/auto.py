@@ -56,7 +56,7 @@ def write_auto(
     target = base.with_name(base.name + ".geojson")
     with stream_geojson(source, **(keywords | {"limit_bytes": None})) as stream, whole_file(target) as file:
         size = 0
-        for piece in stream:
+        for piece in stream.views():
             size += len(piece)
             file.write(piece)
             if limit is not None and size > limit:
