@@ -33,10 +33,12 @@ class PartReceipt:
 
     :param number: from 1.
     :param etag: as it came, which completion gives back.
+    :param crc32: of what was sent, which completion gives as well.
     """
 
     number: int
     etag: str
+    crc32: str
 
 
 class Bucket:
@@ -75,7 +77,11 @@ class Bucket:
 
         :raises StagingError: where S3 refuses.
         """
-        answer = self._call("create_multipart_upload", lambda: self._s3.create_multipart_upload(**self._at))
+        # The checksum of each part is compared only where it was announced (Amazon S3 API, "CreateMultipartUpload").
+        answer = self._call(
+            "create_multipart_upload",
+            lambda: self._s3.create_multipart_upload(**self._at, ChecksumAlgorithm="CRC32"),
+        )
         self._upload_id = answer["UploadId"]
 
     def put_part(self, number: int, data: bytes) -> PartReceipt:
@@ -91,7 +97,7 @@ class Bucket:
         for left in reversed(range(_TRIES_AT_A_PART)):
             answer = self._call("upload_part", lambda: self._s3.upload_part(**part, Body=data))
             if self._same(answer, data, crc32, what=f"part {number}", tries_left=left):
-                return PartReceipt(number, answer["ETag"])
+                return PartReceipt(number, answer["ETag"], crc32)
         raise AssertionError("the last try returns or raises")
 
     def complete(self, parts: list[PartReceipt]) -> None:
@@ -101,7 +107,7 @@ class Bucket:
         :param parts: all of them, in order.
         :raises StagingError: where S3 refuses.
         """
-        listed = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
+        listed = [{"PartNumber": part.number, "ETag": part.etag, "ChecksumCRC32": part.crc32} for part in parts]
         at = {**self._at, "UploadId": self._upload_id}
         try:
             answer = self._call(

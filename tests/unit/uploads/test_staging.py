@@ -67,8 +67,7 @@ class FakeS3:
         assert (arguments["Bucket"], arguments["Key"]) == ("tilestream", "43/_pending/abc/orion")
         if "Body" in arguments:
             # S3 takes a checksum in big-endian order, in base64 (Amazon S3 API, "UploadPart").
-            digest = zlib.crc32(arguments["Body"]).to_bytes(4, "big")
-            assert arguments["ChecksumCRC32"] == base64.b64encode(digest).decode()
+            assert arguments["ChecksumCRC32"] == crc32(arguments["Body"])
         with self._lock:
             self.calls.append((name, arguments.get("PartNumber", 0)))
         self.before(name, arguments)
@@ -80,6 +79,9 @@ class FakeS3:
 
     def create_multipart_upload(self, **arguments: Any) -> dict[str, Any]:
         self._asked("begin", arguments)
+        # Else S3 refuses the checksums of parts, and with it those of all are given at the end (Amazon S3 API,
+        # "CreateMultipartUpload", "CompleteMultipartUpload").
+        assert arguments["ChecksumAlgorithm"] == "CRC32"
         return {"UploadId": "u1"}
 
     def upload_part(self, **arguments: Any) -> dict[str, Any]:
@@ -93,6 +95,7 @@ class FakeS3:
         self._asked("complete", arguments)
         listed = arguments["MultipartUpload"]["Parts"]
         assert [part["PartNumber"] for part in listed] == list(range(1, len(self.parts) + 1))
+        assert [part["ChecksumCRC32"] for part in listed] == [crc32(self.parts[part["PartNumber"]]) for part in listed]
         self.stored = b"".join(self.parts[number] for number in sorted(self.parts))
         digests = b"".join(hashlib.md5(self.parts[number]).digest() for number in sorted(self.parts))
         return {"ETag": f'"{hashlib.md5(digests).hexdigest()}-{len(listed)}"'} | self.changed
@@ -109,6 +112,10 @@ class FakeS3:
 
     def count(self, name: str) -> int:
         return sum(called == name for called, _ in self.calls)
+
+
+def crc32(data: bytes) -> str:
+    return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
 
 
 def refused(code: str) -> ClientError:
