@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -139,10 +140,22 @@ class Transformation:
 _KEPT = 16  # of each: a source of frames may come with a new object for each of them
 
 
-# PROJ takes tens of milliseconds for one, in which it holds Python's lock: one thread finds it for all.
-_finding = threading.Lock()
-_by_object: dict[int, tuple[CRS, Transformation]] = {}
-_by_text: dict[str, Transformation] = {}
+class _Known:
+    """Transformations; PROJ takes tens of milliseconds for one, with Python's lock: one thread finds it for all."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.finding = threading.Lock()
+        self.by_object: dict[int, tuple[CRS, Transformation]] = {}
+        self.by_text: dict[str, Transformation] = {}
+
+
+_known = _Known()
+# A fork while a thread is finding one would leave the lock taken for ever.
+os.register_at_fork(after_in_child=_known.forget)
 
 
 def transformation(crs: CRS) -> Transformation:
@@ -152,11 +165,11 @@ def transformation(crs: CRS) -> Transformation:
     :param crs: of the source.
     :raises UnknownCrsError: where PROJ knows none.
     """
-    with _finding:
-        of, found = _by_object.get(id(crs), (None, None))
+    with _known.finding:
+        of, found = _known.by_object.get(id(crs), (None, None))
         if found is None or of is not crs:
-            found = _by_text.get(crs.srs) or _kept(_by_text, crs.srs, _find(crs))
-            _kept(_by_object, id(crs), (crs, found))
+            found = _known.by_text.get(crs.srs) or _kept(_known.by_text, crs.srs, _find(crs))
+            _kept(_known.by_object, id(crs), (crs, found))
     return found
 
 

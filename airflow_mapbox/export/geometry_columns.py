@@ -23,7 +23,7 @@ GeometryColumn: TypeAlias = "pa.Array | NDArray[Any]"
 _POINT, _COLLECTION = 1, 7
 _HEAD = 5  # bytes of WKB: the order of bytes, and the type
 _LEAST = _HEAD + 4  # bytes of a geometry
-_HAS_SRID = 0x20  # in the highest byte of the type, as PostGIS writes it
+_HAS_SRID, _HAS_Z_OR_M = 0x20000000, 0xC0000000  # of a type, as PostGIS writes it
 _LINEARISE = (
     "which GeoJSON has not: linearise it first (ST_CurveToLine in PostGIS, ogr2ogr -nlt CONVERT_TO_LINEAR elsewhere)"
 )
@@ -292,12 +292,14 @@ def _points(records: NDArray[np.uint8], code: int, rows: NDArray[np.int64]) -> S
 
     :param records: uniform ones.
     :param code: of their type and dimensions.
-    :return: None for what is longer or shorter than points are.
+    :return: None for what is not just as points are, which others judge.
     """
     names = _DIMENSIONS[code // 10].name.lower()
     little = records[0, 0] == 1
-    head = _HEAD + 4 * bool(records[0, 4 if little else 1] & _HAS_SRID)
-    if records.shape[1] != head + 8 * len(names):
+    kind = int.from_bytes(records[0, 1:_HEAD].tobytes(), "little" if little else "big")
+    head = _HEAD + 4 * bool(kind & _HAS_SRID)
+    both = kind & _HAS_Z_OR_M and kind & 0xFFFF >= 1000  # ways to say which dimensions there are
+    if both or records.shape[1] != head + 8 * len(names):
         return None
     ordinates = {
         name: np.ndarray(

@@ -32,8 +32,9 @@ def staging_s3_client(credentials: StagingCredentials, endpoint_url: str | None,
     :param endpoint_url: another S3 than Amazon's, or None.
     :param region: of the bucket.
     """
-    # S3 compares what arrives with the CRC-32 that comes with it, and the connection is encrypted: to sign each body's
-    # SHA-256 as well would take longer than to send it (Amazon S3 API, "Signature calculations", unsigned payload).
+    # S3 compares what arrives with the CRC-32 that comes with it, over a connection that is encrypted, or goes to the
+    # loopback: to sign each body's SHA-256 as well would take longer than to send it (Amazon S3 API, "Authenticating
+    # Requests: Using the Authorization Header", unsigned payload).
     s3: dict[str, object] = {"payload_signing_enabled": False}
     config: dict[str, object] = {
         "s3": s3,

@@ -22,6 +22,7 @@ _Answer = TypeVar("_Answer")
 # What S3 says of credentials whose time is over (Amazon S3, "Error responses").
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_SPOILED = "BadDigest"  # of bytes that do not have the checksum which came with them
 # boto3 tries a request again by itself; these are for answers that say that other bytes arrived than were sent.
 _TRIES_AT_A_PART = 3
 
@@ -66,10 +67,7 @@ class Bucket:
         :raises StagingError: where S3 refuses it, or has received something else.
         """
         crc32 = _crc32(data)
-        for left in reversed(range(_TRIES_AT_A_PART)):
-            answer = self._call("put_object", lambda: self._s3.put_object(**self._at, Body=data, ChecksumCRC32=crc32))
-            if self._same(answer, data, crc32, what="the file", tries_left=left):
-                return
+        self._send("put_object", "the file", data, crc32, Body=data, ChecksumCRC32=crc32)
 
     def begin(self) -> None:
         """
@@ -93,12 +91,9 @@ class Bucket:
         :raises StagingError: where S3 refuses it, or goes on receiving something else.
         """
         crc32 = _crc32(data)
-        part = {**self._at, "UploadId": self._upload_id, "PartNumber": number, "ChecksumCRC32": crc32}
-        for left in reversed(range(_TRIES_AT_A_PART)):
-            answer = self._call("upload_part", lambda: self._s3.upload_part(**part, Body=data))
-            if self._same(answer, data, crc32, what=f"part {number}", tries_left=left):
-                return PartReceipt(number, answer["ETag"], crc32)
-        raise AssertionError("the last try returns or raises")
+        part = {"UploadId": self._upload_id, "PartNumber": number, "Body": data, "ChecksumCRC32": crc32}
+        answer = self._send("upload_part", f"part {number}", data, crc32, **part)
+        return PartReceipt(number, answer["ETag"], crc32)
 
     def complete(self, parts: list[PartReceipt]) -> None:
         """
@@ -181,27 +176,32 @@ class Bucket:
         what = f"Staging {self._description} failed at {name} ({said})."
         if code in _EXPIRED:
             raise StagingCredentialsExpiredError(f"{what} Mapbox's credentials did not last. Nothing was created.")
+        if code == _SPOILED:
+            raise _SpoiledError(what)
         if code == "NoSuchUpload":
             raise _GoneError(f"{what} Nothing was created; try again.")
         raise StagingError(f"{what} Nothing was created; try again.")
 
-    def _same(self, answer: Mapping[str, Any], data: bytes, crc32: str, *, what: str, tries_left: int) -> bool:
-        """Say whether S3 has received what was sent, as far as its answer tells."""
-        etag, received = _etag(answer), answer.get("ChecksumCRC32")
-        if received is not None:
-            # An MD5 beside it would be six times as dear, and tell no more.
-            same = received == crc32
-        else:
-            same = not (_digest_is_md5(answer) and _MD5.fullmatch(etag)) or etag == _md5(data)
-        if same:
-            return True
-        if not tries_left:
-            raise StagingError(
-                f"The staging bucket received other bytes for {what} of {self._description} than were sent, "
-                f"{_TRIES_AT_A_PART} times. Nothing was created; try again from another worker."
-            )
-        log.info("The staging bucket received other bytes for %s than were sent; sending it again", what)
-        return False
+    def _send(self, name: str, what: str, data: bytes, crc32: str, **arguments: Any) -> Mapping[str, Any]:
+        """Send bytes, and again where others arrived."""
+        call = getattr(self._s3, name)
+        for left in reversed(range(_TRIES_AT_A_PART)):
+            try:
+                answer: Mapping[str, Any] = self._call(name, lambda: call(**self._at, **arguments))
+                if _same(answer, data, crc32):
+                    return answer
+            except _SpoiledError:
+                pass
+            if left:
+                log.info("The staging bucket received other bytes for %s than were sent; sending it again", what)
+        raise StagingError(
+            f"The staging bucket received other bytes for {what} of {self._description} than were sent, "
+            f"{_TRIES_AT_A_PART} times. Nothing was created; try again from another worker."
+        )
+
+
+class _SpoiledError(StagingError):
+    """Other bytes arrived than were sent."""
 
 
 class _GoneError(StagingError):
@@ -211,6 +211,15 @@ class _GoneError(StagingError):
 def _error_code(error: Exception) -> str:
     response = getattr(error, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, Mapping) else ""
+
+
+def _same(answer: Mapping[str, Any], data: bytes, crc32: str) -> bool:
+    """Say whether S3 has received what was sent, as far as its answer tells."""
+    etag, received = _etag(answer), answer.get("ChecksumCRC32")
+    if received is not None:
+        # An MD5 beside it would be six times as dear, and tell no more.
+        return bool(received == crc32)
+    return not (_digest_is_md5(answer) and _MD5.fullmatch(etag)) or etag == _md5(data)
 
 
 def _etag(answer: Mapping[str, Any]) -> str:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -249,3 +251,24 @@ def test_threads_share_what_proj_takes_long_to_find() -> None:
         found = list(pool.map(lambda _: transformation(crs), range(8)))
 
     assert all(one is found[0] for one in found)
+
+
+def test_a_fork_while_a_transformation_is_found_does_not_keep_the_child_from_finding_one() -> None:
+    """Python has a program for it, since pytest's process has threads that a fork would not survive."""
+    program = """
+import os, signal
+from pyproj import CRS
+from airflow_mapbox.export import crs84
+
+with crs84._known.finding:
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        crs84.transformation(CRS.from_epsg(25832))
+        os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["7"]

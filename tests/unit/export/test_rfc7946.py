@@ -410,9 +410,17 @@ class TestMembers:
         assert written == {n: point[: 3 if high else 2] for n, point in enumerate(points) if n not in (7, 9)}
         assert report.dropped == {"no geometry": 1, "empty geometry": 1}
 
-    @pytest.mark.parametrize("cut", [9, 13, 20])
-    def test_points_that_are_cut_off_are_an_error(self, tmp_path: Path, cut: int) -> None:
-        wkb: list[bytes | None] = [shapely.to_wkb(Point(1, 2))[:cut]] * 3
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            *(shapely.to_wkb(Point(1, 2))[:cut] for cut in (9, 13, 20)),
+            struct.pack("<BI3d", 1, 0x800007D1, 1, 2, 3),  # both ways to say that there is a Z or M
+            struct.pack(">BI3d", 0, 0x400003E9, 1, 2, 3),
+        ],
+        ids=bytes.hex,
+    )
+    def test_points_that_are_cut_off_are_an_error(self, tmp_path: Path, wrong: bytes) -> None:
+        wkb: list[bytes | None] = [wrong] * 3
 
         with pytest.raises(UnreadableSourceError, match="feature 0: its geometry is no WKB"):
             features(geoparquet(tmp_path / "in.parquet", wkb))

@@ -459,6 +459,26 @@ class TestParts:
         assert s3.count("part") == 4
         assert s3.stored == _bytes(3 * PART)
 
+    @pytest.mark.parametrize("times", [1, 2, 3])
+    @pytest.mark.parametrize("size", [100, 2 * PART])
+    def test_that_s3_refuses_for_their_checksum_are_sent_again_alone(self, stage: Stage, times: int, size: int) -> None:
+        """S3 compares a checksum itself, and answers so (Amazon S3 API, "Error responses")."""
+        left = [times]
+
+        def spoil(name: str, arguments: dict[str, Any]) -> None:
+            if arguments.get("PartNumber", 1) == 1 and name in ("put", "part") and left[0]:
+                left[0] -= 1
+                raise refused("BadDigest")
+
+        s3 = FakeS3(spoil)
+        if times == 3:
+            with pytest.raises(StagingError, match=r"received other bytes for (the file|part 1) .* 3 times"):
+                stage(_source(_bytes(size)), s3)
+        else:
+            stage(_source(_bytes(size)), s3)
+            assert s3.stored == _bytes(size)
+            assert s3.count("put") + s3.count("part") == times + -(-size // PART)
+
     @pytest.mark.parametrize("said", [{"ETag": '"00000000000000000000000000000000"'}, {"ChecksumCRC32": "AAAAAA=="}])
     @pytest.mark.parametrize("size", [100, 2 * PART])
     def test_that_s3_goes_on_receiving_otherwise_are_an_error(
