@@ -215,9 +215,7 @@ def _from_wkb(column: pa.Array) -> Geometries:
         return _from_shapely(parsed)
     found, empty = [], [np.empty(0, np.int64)]
     for code in kinds:
-        shapes = None
-        if uniform is not None and code % 10 == _POINT:
-            shapes = _points(uniform, int(code), rows)
+        shapes = None if uniform is None else _points(uniform, int(code), rows)
         if shapes is None:
             chosen = codes == code
             alike = column if len(kinds) == 1 else column.filter(pa.array(chosen))
@@ -292,8 +290,10 @@ def _points(records: NDArray[np.uint8], code: int, rows: NDArray[np.int64]) -> S
 
     :param records: uniform ones.
     :param code: of their type and dimensions.
-    :return: None for what is not just as points are, which others judge.
+    :return: None for other kinds, and for what is not just as points are, which others judge.
     """
+    if code % 10 != _POINT:
+        return None
     names = _DIMENSIONS[code // 10].name.lower()
     little = records[0, 0] == 1
     kind = int.from_bytes(records[0, 1:_HEAD].tobytes(), "little" if little else "big")

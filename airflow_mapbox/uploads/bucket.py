@@ -66,8 +66,7 @@ class Bucket:
         :param data: all of it.
         :raises StagingError: where S3 refuses it, or has received something else.
         """
-        crc32 = _crc32(data)
-        self._send("put_object", "the file", data, crc32, Body=data, ChecksumCRC32=crc32)
+        self._send("put_object", "the file", data)
 
     def begin(self) -> None:
         """
@@ -90,9 +89,7 @@ class Bucket:
         :param data: the part.
         :raises StagingError: where S3 refuses it, or goes on receiving something else.
         """
-        crc32 = _crc32(data)
-        part = {"UploadId": self._upload_id, "PartNumber": number, "Body": data, "ChecksumCRC32": crc32}
-        answer = self._send("upload_part", f"part {number}", data, crc32, **part)
+        answer, crc32 = self._send("upload_part", f"part {number}", data, UploadId=self._upload_id, PartNumber=number)
         return PartReceipt(number, answer["ETag"], crc32)
 
     def complete(self, parts: list[PartReceipt]) -> None:
@@ -182,14 +179,15 @@ class Bucket:
             raise _GoneError(f"{what} Nothing was created; try again.")
         raise StagingError(f"{what} Nothing was created; try again.")
 
-    def _send(self, name: str, what: str, data: bytes, crc32: str, **arguments: Any) -> Mapping[str, Any]:
-        """Send bytes, and again where others arrived."""
-        call = getattr(self._s3, name)
+    def _send(self, name: str, what: str, data: bytes, **where: Any) -> tuple[Mapping[str, Any], str]:
+        """Send bytes, and again where others arrived; give the answer, and the CRC-32 that went with them."""
+        crc32 = _crc32(data)
+        send = getattr(self._s3, name)
         for left in reversed(range(_TRIES_AT_A_PART)):
             try:
-                answer: Mapping[str, Any] = self._call(name, lambda: call(**self._at, **arguments))
+                answer = self._call(name, lambda: send(**self._at, **where, Body=data, ChecksumCRC32=crc32))
                 if _same(answer, data, crc32):
-                    return answer
+                    return answer, crc32
             except _SpoiledError:
                 pass
             if left:

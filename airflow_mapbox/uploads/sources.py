@@ -28,7 +28,7 @@ _HTTP_TIMEOUT = (10.0, 60.0)  # to connect, and between bytes: a file may take a
 _VALIDATORS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "updated", "mtime")
 
 
-# What exports give is still in the memory that it was made in.
+# Views are of what an export has just made, and are sent from where it stands.
 Octets: TypeAlias = "bytes | bytearray | memoryview"
 
 
