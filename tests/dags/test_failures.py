@@ -149,14 +149,14 @@ def test_a_source_that_carries_a_secret_is_refused_before_airflow_stores_it(
 ) -> None:
     from airflow_mapbox.exceptions import MapboxFailError
 
-    with pytest.raises(MapboxFailError, match="carries a password or a signature") as literal:
+    with pytest.raises(MapboxFailError, match="contains a password, a key or a signature") as literal:
         upload(source)
     assert "s3cr3t-canary" not in str(literal.value)
 
     rendered = run_dag(lambda: upload("{{ dag_run.conf['source'] }}"), run_conf={"source": source})
 
     assert rendered.states == {"upload": "failed"}
-    assert "carries a password or a signature" in rendered.written
+    assert "contains a password, a key or a signature" in rendered.written
     # The run's own conf is stored by Airflow before any task runs; what the task adds to the database is looked at.
     kept = [line for line in rendered.written.splitlines() if "INSERT INTO" in line and "dag_run" not in line]
     assert not [line for line in kept if "rendered_task_instance_fields" in line and "s3cr3t-canary" in line]
