@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.models import Upload
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+def without_frames(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """
+    Let errors leave a function without the frames below it, their causes and their contexts.
+
+    For functions that handle a token or a credential: a traceback that shows local variables (rich, Sentry) would show
+    it. Interrupts and timeouts of a task, which can come at any line, lose their frames too.
+
+    :param function: whose arguments and local variables must not be shown.
+    """
+
+    @wraps(function)
+    def guarded(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            bare = error
+        del args, kwargs
+        bare.__cause__ = bare.__context__ = None
+        try:
+            raise bare.with_traceback(None)
+        finally:
+            del bare
+
+    return guarded
 
 
 class MapboxError(Exception):
@@ -18,11 +49,13 @@ class MapboxError(Exception):
         person: another token, another name, other data.
     :ivar may_have_happened: whether the call may have taken effect all the same, because an answer to it was lost.
     :ivar new_upload_may_help: whether the same data may do better in another upload.
+    :ivar retry_after: seconds until another try makes sense, if that is known.
     """
 
     retryable: bool = False
     may_have_happened: bool = False
     new_upload_may_help: bool = False
+    retry_after: float | None = None
 
 
 class ConfigurationError(MapboxError):
@@ -152,6 +185,7 @@ class ThrottledError(ApiError):
     """
 
     retryable = True
+    retry_after: float
 
     def __init__(self, text: str, *, status: int, message: str, retry_after: float) -> None:
         super().__init__(text, status=status, message=message)
@@ -180,6 +214,7 @@ class CreationUnknownError(MapboxError):
 
     retryable = True
     may_have_happened = True
+    retry_after: float
 
     def __init__(self, text: str, *, retry_after: float) -> None:
         super().__init__(text)
