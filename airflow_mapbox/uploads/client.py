@@ -233,13 +233,10 @@ class UploadsClient:
         call = _Call("POST", f"/uploads/v1/{self.username}", "uploads:write", repeatable=not is_dataset_url(url))
         answer = self._request(call, body=body, before_sending=before_sending)
         try:
-            upload = Upload.from_json(self._json(call, answer))
-            if upload.tileset.lower() != body["tileset"].lower():
-                raise InvalidAnswerError(f"{call} answered with an upload of tileset {upload.tileset!r}.")
+            return self._upload(call, answer, "tileset", body["tileset"])
         except InvalidAnswerError as error:
             error.may_have_happened = True  # what cannot be read may be the news of a success
             raise
-        return upload
 
     def get_upload(self, upload_id: str) -> Upload:
         """
@@ -250,10 +247,7 @@ class UploadsClient:
         :raises MapboxError: as the API or the network has it.
         """
         call = _Call("GET", self._upload_path(upload_id), "uploads:read")
-        upload = Upload.from_json(self._json(call, self._request(call)))
-        if upload.id != upload_id:
-            raise InvalidAnswerError(f"{call} answered with another upload, {upload.id!r}.")
-        return upload
+        return self._upload(call, self._request(call), "id", upload_id)
 
     def list_uploads(self, *, limit: int | None = None, reverse: bool = False) -> Iterator[Upload]:
         """
@@ -435,6 +429,15 @@ class UploadsClient:
             f"{call} at {self.base_url}: {error}.\nCheck the connection's host, and whether that server can be reached "
             "from here."
         )
+
+    def _upload(self, call: _Call, answer: Answer, field: str, value: str) -> Upload:
+        """Read an upload, and check that it is the one that the call was about."""
+        upload = Upload.from_json(self._json(call, answer))
+        if (answered := getattr(upload, field)).lower() != value.lower():
+            raise InvalidAnswerError(
+                f"{call} was about an upload with the {field} {value}, and the answer is about {answered}."
+            )
+        return upload
 
     def _json(self, call: _Call, answer: Answer) -> object:
         # A UnicodeDecodeError is a ValueError too. Raised outside of the handler, so that nothing hangs on the error.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import requests
-from requests.certs import where
-from requests.utils import select_proxy
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 
 
 @dataclass(frozen=True)
@@ -37,5 +36,5 @@ def route_to(url: str) -> Route:
     verify = settings["verify"]
     return Route(
         f"http://{proxy}" if proxy and "://" not in proxy else proxy or None,
-        verify if isinstance(verify, str) else where(),
+        verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH,
     )

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.models import Upload
@@ -25,20 +26,33 @@ def without_frames(function: Callable[_Parameters, _Result]) -> Callable[_Parame
     :param function: whose arguments and local variables must not be shown.
     """
 
+    def bare(error: BaseException) -> BaseException:
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
+
+    if iscoroutinefunction(function):
+
+        @wraps(function)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await function(*args, **kwargs)
+            except BaseException as error:
+                failure = bare(error)
+            del args, kwargs
+            raise failure
+
+        return awaited  # type: ignore[return-value]
+
     @wraps(function)
-    def guarded(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+    def called(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
         except BaseException as error:
-            bare = error
+            failure = bare(error)
         del args, kwargs
-        bare.__cause__ = bare.__context__ = None
-        try:
-            raise bare.with_traceback(None)
-        finally:
-            del bare
+        raise failure
 
-    return guarded
+    return called
 
 
 class MapboxError(Exception):
@@ -60,6 +74,17 @@ class MapboxError(Exception):
 
 class ConfigurationError(MapboxError):
     """The token, account or address that the client was given cannot be used."""
+
+
+class ConnectionNotFoundError(ConfigurationError):
+    """
+    Airflow gives no such connection.
+
+    It answers alike for one that does not exist and while a secrets backend or its own API server is away, so another
+    try may find it.
+    """
+
+    retryable = True
 
 
 class InvalidTilesetError(MapboxError, ValueError):
@@ -257,6 +282,12 @@ class UploadStalledError(MapboxError):
 
 class UploadGoneError(MapboxError):
     """Mapbox does not know the upload, and it is not so fresh that this may change."""
+
+
+class UnexpectedError(MapboxError):
+    """An error of another library that this package did not foresee; it may pass."""
+
+    retryable = True
 
 
 class InvalidEventError(MapboxError):

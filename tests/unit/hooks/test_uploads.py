@@ -56,7 +56,7 @@ def geojson(tmp_path: Path) -> Path:
 
 def test_a_missing_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_OTHER", "{}")
-    with pytest.raises(ConfigurationError, match="There is no connection 'mapbox_elsewhere'"):
+    with pytest.raises(ConfigurationError, match="Airflow finds no connection 'mapbox_elsewhere'"):
         MapboxUploadsHook("mapbox_elsewhere").get_conn()
 
 
@@ -192,7 +192,7 @@ def test_a_wait_that_takes_too_long_says_that_processing_goes_on(
         hook = MapboxUploadsHook()
         upload = hook.upload(geojson, "points")
 
-        with pytest.raises(WaitTimeoutError, match="goes on at Mapbox"):
+        with pytest.raises(WaitTimeoutError, match="Mapbox is still processing it"):
             hook.wait(upload.id, timeout=0, poll_interval=0)
 
 
