@@ -18,7 +18,11 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (rb"SQLite format 3\x00.{52}GPKG", "is a GeoPackage", EXPORT),
     (rb"PAR1\x15", "is a Parquet file", EXPORT),
     (rb"fgb.fgb", "is a FlatGeobuf file", EXPORT),
-    (rb"\x00\x00\x27\x0a", "is one file of a shapefile", f"Send one .zip of its .shp, .dbf, .shx and .prj. {EXPORT}"),
+    (
+        rb"\x00\x00\x27\x0a",
+        "is one file of a shapefile",
+        f"Send one .zip of its .shp, .dbf, .shx and .prj, or export it. {EXPORT}",
+    ),
     (rb"ARROW1\x00", "is an Arrow (Feather) file", EXPORT),
     (rb"\x1e\s*\{", "is line-delimited GeoJSON", EXPORT),
     (

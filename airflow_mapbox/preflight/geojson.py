@@ -43,11 +43,9 @@ def check_whole(data: bytes) -> Iterator[Problem]:
     if not isinstance(wanted, list):
         yield _NO_ARRAY
         return
-    for feature in wanted:
-        if problem := features.add(feature):
-            yield problem
-            break
-    yield from features.problems(is_whole=True)
+    problem = next((found for found in map(features.add, wanted) if found), None)
+    yield from _some(problem)
+    yield from features.problems(is_whole=problem is None)
 
 
 def check_beginning(head: bytes) -> Iterator[Problem]:

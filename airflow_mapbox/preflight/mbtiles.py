@@ -33,9 +33,16 @@ def check_mbtiles(path: Path, head: bytes, size: int) -> Iterator[Problem]:
     if head[24:28] == head[92:96] and pages * page > size:
         yield Problem(f"has {size:,} bytes of the {pages * page:,} that its header promises: it is cut off.", WRITER)
         return
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        yield Problem(
+            f"has changes in {log.name} that are not in the file itself.",
+            'Close it in the program that writes it, or run sqlite3 with "PRAGMA wal_checkpoint(TRUNCATE)".',
+        )
+        return
     try:
         tables = _tables(path)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite's own words may have a broken name in them
         yield Problem(f"is a database that cannot be read ({error}).", WRITER)
         return
     if not tables & {"tiles", "grids"}:
@@ -51,6 +58,7 @@ def check_mbtiles(path: Path, head: bytes, size: int) -> Iterator[Problem]:
 def _tables(path: Path) -> set[str]:
     """Return the names of tables and views. The schema is read and nothing of it is run."""
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as db:
+        db.text_factory = lambda text: text.decode("utf-8", "replace")
         db.execute("PRAGMA query_only = ON")
         db.execute("PRAGMA trusted_schema = OFF")
         names = db.execute("SELECT lower(name) FROM sqlite_schema WHERE type IN ('table', 'view')")

@@ -22,6 +22,8 @@ _FILE_CODE, _VERSION = 9994, 1000
 
 _ZIP_AGAIN = "Send one .zip that holds the .shp, .dbf, .shx and .prj of one shapefile."
 _WRITE_PRJ = f"Write the shapefile with its reference system, such as with frame.set_crs(…).to_file(…). {EXPORT}"
+# Absolute, on a drive, or in the folder above.
+_OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")
 # Older than WKT, and read by GDAL: "Projection GEOGRAPHIC", one setting a line.
 _OLD_PROJECTION = re.compile(r"\s*Projection\s+\w+", re.IGNORECASE)
 
@@ -35,28 +37,32 @@ def check_archive(path: Path) -> Iterator[Problem]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield from _check_members(archive)
-    except (zipfile.BadZipFile, OSError):
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError):
         yield Problem("is no zip archive that can be read: it is cut off, or something else.", WRITER)
 
 
 def _check_members(archive: zipfile.ZipFile) -> Iterator[Problem]:
-    members = {PurePosixPath(info.filename): info for info in archive.infolist() if not info.is_dir()}
-    shapefiles = [member for member in members if member.suffix.lower() == ".shp" and not member.name.startswith(".")]
+    parts_of: dict[PurePosixPath, dict[str, zipfile.ZipInfo]] = {}
+    for info in archive.infolist():
+        member = PurePosixPath(info.filename)
+        if not info.filename.endswith("/") and not member.name.startswith("."):
+            parts_of.setdefault(member.parent / member.stem, {})[member.suffix.lower()] = info
+        if _OUTSIDE.search(info.filename):
+            yield Problem(f"holds {info.filename}, which would be unpacked outside of its folder.", "Zip it again.")
+            return
+    shapefiles = [parts for parts in parts_of.values() if ".shp" in parts]
     if not shapefiles:
         yield Problem("holds no shapefile.", _ZIP_AGAIN)
-    for shapefile in shapefiles:
-        parts = {
-            member.suffix.lower(): info
-            for member, info in members.items()
-            if member.with_suffix("") == shapefile.with_suffix("")
-        }
+    for parts in shapefiles:
+        shapefile = parts[".shp"].filename
         missing = [part for part in _PARTS if part not in parts]
         if missing:
             yield Problem(f"lacks {', '.join(missing)} beside {shapefile}.", "Add what the shapefile was written with.")
         unzipped = sum(parts[part].file_size for part in _COUNTED if part in parts)
-        if unzipped > _LIMIT:
+        # An index and a projection are smaller than what they belong to; others take long to unpack.
+        if max(unzipped, *(info.file_size for info in parts.values())) > _LIMIT:
             yield Problem(
-                f"holds {unzipped:,} bytes of .shp and .dbf unzipped; Mapbox takes at most {_LIMIT:,}.",
+                f"holds more than {_LIMIT:,} bytes of {shapefile} unzipped, which is what Mapbox takes at most.",
                 f"Split it. {EXPORT}",
             )
             continue
@@ -70,16 +76,16 @@ def _check_part(archive: zipfile.ZipFile, info: zipfile.ZipInfo, part: str) -> I
     if info.flag_bits & 1:
         yield Problem(f"holds {name} behind a password.", "Zip it without one.")
         return
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        yield Problem(f"holds {name} packed in a way that few programs read.", "Zip it with Deflate, the usual way.")
+        return
     try:
         # Without a look at all bytes no checksum is compared, and it alone finds a bit that fell over.
         with archive.open(info) as stream:
             content = _check_content(stream, info, part, name)
             while stream.read(_BLOCK):
                 pass
-    except NotImplementedError:
-        yield Problem(f"holds {name} packed in a way that few programs read.", "Zip it with Deflate, the usual way.")
-        return
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError):
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError):
         yield Problem(f"holds {name} with a broken checksum or packing.", f"Zip it again. {WRITER}")
         return
     if content is not None:

@@ -68,7 +68,7 @@ def _check_places(rows: list[tuple[int, list[str]]], columns: list[str]) -> Iter
     if unreadable:
         number, cells = unreadable[0]
         if len(unreadable) == len(rows):
-            what = f"has no coordinates that Mapbox can read in its first {len(rows):,} rows; row {number} has {cells}."
+            what = f"has no coordinates that Mapbox can read in any row looked at; row {number} has {cells}."
             yield Problem(what, _NUMBERS)
         else:
             what = f"has no coordinates that Mapbox can read in {len(unreadable):,} {of}; row {number} has {cells}."
@@ -100,6 +100,7 @@ def _pair(x: str, y: str) -> tuple[float, float] | None:
 
 def _outermost(cell: str) -> tuple[float, float] | None:
     """Return the position of WKT or GeoJSON that is furthest from the origin."""
+    import numpy as np
     import shapely
 
     if cell.startswith("{"):
@@ -107,7 +108,9 @@ def _outermost(cell: str) -> tuple[float, float] | None:
             return None
         geometry = shapely.from_geojson(cell, on_invalid="ignore")
     else:
-        geometry = None if cell.upper().startswith("SRID") else shapely.from_wkt(cell, on_invalid="ignore")
+        # Numbers may be larger than any; that they are beyond the map is said below.
+        with np.errstate(over="ignore"):
+            geometry = None if cell.upper().startswith("SRID") else shapely.from_wkt(cell, on_invalid="ignore")
     if geometry is None or geometry.is_empty:
         return None
     west, south, east, north = geometry.bounds

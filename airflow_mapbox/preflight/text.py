@@ -27,7 +27,7 @@ def check_text(data: bytes, *, is_whole: bool) -> Problem | None:
         byte = data[at]
         return Problem(
             f"is not UTF-8: byte {at:,} is 0x{byte:02x}.",
-            'Write it in UTF-8, such as with frame.to_csv(…, encoding="utf-8"); a binary file is no text at all.',
+            'Write it with encoding="utf-8", whatever its extension says; a binary file is no text at all.',
         )
     if "\x00" in text:
         return Problem("has NUL bytes in it, which no text has.", WRITER)

@@ -66,6 +66,23 @@ class TestZips:
 
         assert why in problem
 
+    @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+    def test_packed_in_an_unusual_way_are_a_problem(self, write: Write, method: int) -> None:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", method) as opened:
+            for name, content in ROADS.items():
+                opened.writestr(name, content)
+
+        assert "Deflate" in check_source(write(packed.getvalue(), "roads.zip")).problems[0]
+
+    @pytest.mark.parametrize("folder", ["../", "/", "a/../../", "C:\\"])
+    def test_with_names_that_lead_elsewhere_are_a_problem(self, write: Write, folder: str) -> None:
+        members = {f"{folder}{name}": data for name, data in ROADS.items()}
+
+        (problem,) = check_source(write(archive(members), "roads.zip")).problems
+
+        assert "outside of its folder" in problem
+
     def test_behind_a_password_are_a_problem(self, write: Write) -> None:
         problems = check_source(write(_with_flag(ZIP, 1), "roads.zip")).problems
 
@@ -84,11 +101,21 @@ class TestZips:
     def test_with_any_projection_file_that_gdal_reads_pass(self, write: Write, prj: str) -> None:
         assert check_source(write(archive(ROADS | {"roads.prj": prj}), "roads.zip")).problems == ()
 
-    @pytest.mark.parametrize("folder", ["", "data/", "a/b c/", "__MACOSX/../x/"])
+    @pytest.mark.parametrize("folder", ["", "data/", "a/b c/", "a..b/"])
     def test_in_a_folder_pass(self, write: Write, folder: str) -> None:
         members = {f"{folder}{name.upper()}": data for name, data in ROADS.items()} | {"__MACOSX/._ROADS.SHP": b"x"}
 
         assert check_source(write(archive(members), "roads.zip")).problems == ()
+
+    def test_with_a_part_larger_than_any_shapefile_are_not_unpacked(self, write: Write) -> None:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as opened:
+            for name, content in (ROADS | {"roads.shx": bytes(272_629_761)}).items():
+                opened.writestr(name, content)
+
+        (problem,) = check_source(write(packed.getvalue(), "roads.zip")).problems
+
+        assert "272,629,760" in problem
 
     def test_that_gdal_writes_pass(self, write: Write, tmp_path: Any) -> None:
         frame = geopandas.GeoDataFrame({"n": [1]}, geometry=[shapely.Point(7, 50)], crs=25832)
@@ -129,6 +156,16 @@ class TestMbtiles:
     )
     def test_of_grids_or_views_pass(self, write: Write, statements: list[str]) -> None:
         assert check_source(write(database(*statements), "a.mbtiles")).problems == ()
+
+    def test_with_changes_beside_them_are_a_problem(self, write: Write) -> None:
+        path = write(MBTILES, "a.mbtiles")
+        (path.parent / "a.mbtiles-wal").write_bytes(b"")
+        assert check_source(path).ok
+
+        (path.parent / "a.mbtiles-wal").write_bytes(b"changes")
+
+        (problem,) = check_source(path).problems
+        assert "a.mbtiles-wal" in problem
 
     def test_without_metadata_are_a_warning(self, write: Write) -> None:
         report = check_source(write(database("CREATE TABLE tiles (zoom_level)"), "a.mbtiles"))

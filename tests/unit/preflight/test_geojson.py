@@ -229,8 +229,10 @@ class TestDepth:
     )
     def test_a_geometry_of_another_shape_than_its_type_is_a_problem(self, write: Write, geometry: Any) -> None:
         (problem,) = check_source(write(collection(POINT, with_geometry(**geometry)))).problems
+        (alone,) = check_source(write(collection(with_geometry(**geometry)))).problems
 
         assert "in feature 1" in problem
+        assert "in feature 0" in alone
 
     @pytest.mark.parametrize(
         "geometry",

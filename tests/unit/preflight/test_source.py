@@ -232,6 +232,27 @@ class TestStreams:
 
         assert "<html>" in problem
 
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"message": "Not Found"},
+            {"error": {"code": 498, "message": "Invalid token"}, "type": "error"},
+            {"type": "FeatureCollection", "error": "quota"},
+            [{"errorCode": "INVALID_SESSION_ID"}],
+        ],
+    )
+    @pytest.mark.parametrize("name", ["x.geojson", "x.csv", "x"])
+    def test_from_the_web_that_turn_out_to_be_an_error_are_a_problem(
+        self, server: ScriptedServer, body: Any, name: str
+    ) -> None:
+        for _ in range(2):
+            server.script(Reply(body=json.dumps(body).encode()))
+
+        problems = check_source(f"{server.url}/{name}").problems
+
+        assert problems
+        assert all(problem.startswith(f"{name} ") for problem in problems)
+
     @pytest.mark.parametrize("fault", ["drop", "half"])
     def test_from_the_web_that_break_off_are_an_error_that_names_them(self, server: ScriptedServer, fault: str) -> None:
         server.script(Reply(body=CSV, fault=fault))
