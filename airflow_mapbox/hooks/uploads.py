@@ -309,6 +309,8 @@ class MapboxUploadsHook(BaseHook):
     def _checked_and_staged(self, source: Source) -> StagedFile:
         report = check_source(source)
         report.raise_for_problems()
+        for warning in report.warnings:
+            self.log.warning("%s", warning)
         size = "unknown size" if source.size is None else f"{source.size:,} bytes"
         self.log.info("Source %s: %s, %s", source.description, report.format, size)
         return self._stager.stage(source, report.limit)

@@ -263,9 +263,11 @@ class UploadFailedError(MapboxError):
         self.upload = upload
         self.cause = explain_failure(upload.error or "")
         self.new_upload_may_help = not self.cause.data_at_fault
+        # Mapbox's own words are quoted, so that they end before ours begin: most of them have no stop.
+        stop = "" if (upload.error or "").endswith((".", "!", "?")) else "."
+        said = f'Mapbox says: "{upload.error}"{stop}' if upload.error else "Mapbox gave no message."
         super().__init__(
-            f"Upload {upload.id} of tileset {upload.tileset} failed in processing: "
-            f"{upload.error or 'Mapbox gave no message'} {self.cause.hint}"
+            f"Upload {upload.id} of tileset {upload.tileset} failed in processing.\n{said}\n{self.cause.hint}"
         )
 
     @property
@@ -321,7 +323,10 @@ _NEW_UPLOAD = FailureCause(
 
 _SMALLER = "Simplify or split the data, or upload it as MBTiles."
 _MBTILES = "Repair the MBTiles file with the tool that made it; its metadata and tiles must agree."
-_COLUMNS = "The CSV needs a header row with lon and lat columns (or wkt, geom, geojson), UTF-8, separated by commas."
+_COLUMNS = (
+    "The CSV needs UTF-8 and a header row with columns lon and lat (or wkt, geom, geometry, geojson), separated by "
+    "commas, tabs, semicolons or pipes."
+)
 _GEOJSON = "Send a FeatureCollection; airflow_mapbox.export.write_geojson writes one that Mapbox takes."
 _RANGE = "Coordinates must be longitude, latitude (CRS84) within ±180 and ±85.0511; write_geojson reprojects the data."
 _ZIP = "Send one .zip that holds the .shp, .dbf, .shx and .prj of one shapefile."

@@ -567,7 +567,7 @@ class TestTheSameErrors:
     def test_data_at_fault_is_told_with_a_hint_and_no_task_to_clear(
         self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
     ) -> None:
-        with pytest.raises(MapboxUploadFailedError, match=r"Tileset is empty\. Check the query") as failure:
+        with pytest.raises(MapboxUploadFailedError, match=r"(?s)Tileset is empty\..*Check the query") as failure:
             self.outcome(make_task(deferrable=deferrable), server, FAILED, deferrable)
 
         assert isinstance(failure.value, AirflowFailException)
