@@ -146,7 +146,8 @@ def id_of(upload: object) -> str:
         return upload_id
     if isinstance(upload_id, Sequence) and not isinstance(upload_id, str):
         raise InvalidUploadIdError(
-            f"`upload_id` is a list of {len(upload_id)} results, as a mapped task leaves them; a sensor waits for one.\n"
+            f"`upload_id` is a list of {len(upload_id)} results, as a mapped task leaves them; a sensor waits for "
+            "one.\n"
             "Map the sensor too: UploadCompleteSensor.partial(task_id=…).expand(upload_id=upload.output)."
         )
     found = "a mapping without an id" if isinstance(upload, Mapping) else repr(upload)

@@ -266,8 +266,8 @@ def timed_out(watch: Watch, now: float, problem: Exception | None = None) -> Wai
     why = "" if problem is None else f"\nThe last status request failed: {redact(str(problem))}"
     if watch.progress is None:
         return WaitTimeoutError(
-            f"{watch} had not been seen {after}: no status request was answered.{why}\nCheck the upload's id, and in the "
-            "log why; then wait again, or with a longer timeout."
+            f"{watch} had not been seen {after}: no status request was answered.{why}\nCheck the upload's id, and in "
+            "the log why; then wait again, or with a longer timeout."
         )
     return WaitTimeoutError(
         f"{watch} was at {watch.progress:.0%} {after}.{why}\nMapbox is still processing it: wait again with the same "
@@ -288,6 +288,6 @@ def _gone(watch: Watch, error: NotFoundError) -> UploadGoneError:
     if watch.moved is None:
         return UploadGoneError(f"{watch} is not known. {error}")
     return UploadGoneError(
-        f"{watch} was at {watch.progress:.0%} and is missing now: {error}\nIts status may have been deleted; look whether "
-        "the tileset was made, and clear the task that created the upload to upload again."
+        f"{watch} was at {watch.progress:.0%} and is missing now: {error}\nIts status may have been deleted; look "
+        "whether the tileset was made, and clear the task that created the upload to upload again."
     )
