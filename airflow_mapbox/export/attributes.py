@@ -6,7 +6,8 @@ import datetime
 import decimal
 import math
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -47,6 +48,22 @@ def columns_by_name(columns: Iterable[tuple[object, Column]]) -> dict[str, Colum
             raise AttributeNameError(f"The column name {text!r} cannot be written as UTF-8: rename it.") from None
         named[text] = column
     return named
+
+
+def index_attributes(names: Sequence[object], columns: Iterable[str]) -> list[str | None]:
+    """
+    Say under which names the levels of a pandas index are attributes, as geopandas writes them to a file.
+
+    A named index is one, and every level of several; a single one without a name only counts rows. A level that is a
+    column as well (``set_index(…, drop=False)``) is written once.
+
+    :param names: of the levels, None for a level without a name.
+    :param columns: names of the columns beside the index.
+    :return: a name for each level, or None for one that is not an attribute.
+    """
+    taken = set(columns)
+    named = [f"level_{n}" if name is None and len(names) > 1 else name for n, name in enumerate(names)]
+    return [None if name is None or str(name) in taken else str(name) for name in named]
 
 
 def encode_properties(columns: Mapping[str, Column], as_text: frozenset[str]) -> Pieces:
