@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError
+from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError, ExportError
 from airflow_mapbox.export.numerals import number_texts
 from airflow_mapbox.export.pieces import Pieces, joined
 
@@ -66,6 +66,23 @@ def index_attributes(names: Sequence[object], columns: Iterable[str]) -> list[st
     return [None if name is None or str(name) in taken else str(name) for name in named]
 
 
+@contextmanager
+def named_column(name: str) -> Iterator[None]:
+    """Say which column it is that cannot be written: pandas and Arrow raise errors of many kinds for their types."""
+    problem = None
+    try:
+        yield
+    except (ExportError, MemoryError):
+        raise
+    except RecursionError:
+        problem = "lists or records that are nested too deep"
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        problem = f"a value or a type that has no form in JSON ({type(error).__name__}: {reason})"
+    if problem is not None:
+        raise AttributeValueError(f"Column {name!r} has {problem}.\nConvert it to text or a number, or drop the column.")
+
+
 def encode_properties(columns: Mapping[str, Column], as_text: frozenset[str]) -> Pieces:
     """
     Write the properties of features, as the pieces of text that make them up.
@@ -78,7 +95,9 @@ def encode_properties(columns: Mapping[str, Column], as_text: frozenset[str]) ->
     pieces: Pieces = []
     for name, column in columns.items():
         key = orjson.dumps(name).decode()
-        pieces += [f"{',' if pieces else '{'}{key}:", *_Encoder(name, as_text=name in as_text).encode(column)]
+        with named_column(name):
+            encoded = _Encoder(name, as_text=name in as_text).encode(column)
+        pieces += [f"{',' if pieces else '{'}{key}:", *encoded]
     return [*pieces, "}"] if pieces else ["{}"]
 
 
@@ -425,7 +444,9 @@ def _plain(value: Any) -> Any:
         return _plain(pd.Timestamp(value))
     if isinstance(value, np.timedelta64):
         return _plain(pd.Timedelta(value))
-    if isinstance(value, np.generic):
+    if isinstance(value, np.longdouble):
+        return _plain(_narrowed(value))  # whose own item is itself
+    if isinstance(value, np.generic) and not isinstance(value, np.clongdouble):
         return _plain(value.item())
     if isinstance(value, datetime.datetime):
         return _whole_minutes(value).isoformat()
@@ -442,6 +463,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, pd.Period | pd.Interval | uuid.UUID):
         return str(value)
     return value
+
+
+def _narrowed(value: np.longdouble) -> float:
+    number = float(value)
+    if math.isinf(number) and np.isfinite(value):
+        raise OverflowError(f"{value} is beyond 64-bit floats")
+    return number
 
 
 def _default(value: Any) -> Any:

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from pyproj import CRS
 
-from airflow_mapbox.export.attributes import Column
+from airflow_mapbox.export.attributes import Column, named_column
 from airflow_mapbox.export.geometry_columns import GeometryColumn, sizes
 from airflow_mapbox.export.shapes import Kind
 
@@ -55,7 +55,11 @@ class Batch:
 
         :param rows: features a piece, at most.
         """
-        ends = np.cumsum(sum(map(row_bytes, self.columns.values()), start=sizes(self.geometry)))
+        widths = sizes(self.geometry)
+        for name, column in self.columns.items():
+            with named_column(name):
+                widths = widths + row_bytes(column)
+        ends = np.cumsum(widths)
         start, before = 0, 0
         while start < len(self):
             stop = max(int(np.searchsorted(ends, before + SLICE_BYTES, side="right")), start + 1)

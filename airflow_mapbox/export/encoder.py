@@ -96,9 +96,12 @@ def _geometry_texts(found: Geometries, located: Located, tally: Tally) -> tuple[
         return members, [texts]
     owners = found.owners[members]
     rows, starts, counts = np.unique(owners, return_index=True, return_counts=True)
+    # A collection whose members were lost for several reasons is one feature: the first reason counts it.
+    left = rows
     for reason, lost in located.lost.items():
-        gone = np.setdiff1d(found.owners[lost], rows)
+        gone = np.setdiff1d(found.owners[lost], left)
         tally.drop(reason, len(gone))
+        left = np.union1d(left, gone)
     if not len(rows):
         return rows, [texts]
     lists = pa.ListArray.from_arrays(pa.array(np.append(starts, starts[-1:] + counts[-1:]), pa.int32()), texts)

@@ -35,6 +35,7 @@ REPAIRED = "repaired"
 BEYOND = "beyond ±85.0511 degrees"
 COLLAPSED = "smaller than the precision"
 INVALID = "invalid geometry"
+_REASONS = (INVALID, BEYOND, COLLAPSED)  # the first one that applies counts a feature
 
 
 class ProblemError(ValueError):
@@ -57,7 +58,7 @@ class Located:
     :param shapes: in whole numbers of the last decimal.
     :param decimals: kept, of degrees as well as of heights.
     :param crossing: rows that were cut at the antimeridian.
-    :param lost: by reason, rows of which nothing is left.
+    :param lost: by reason, the weightiest first, rows of which nothing is left.
     """
 
     shapes: tuple[Shapes, ...]
@@ -91,7 +92,7 @@ def locate(groups: tuple[Shapes, ...], crs: CRS, options: Options, tally: Tally)
         tuple(shapes for shapes in written if len(shapes)),
         options.decimals,
         np.concatenate([np.empty(0, np.int64), *locator.crossing]),
-        {reason: np.concatenate(rows) for reason, rows in locator.lost.items()},
+        {reason: np.concatenate(locator.lost[reason]) for reason in _REASONS if reason in locator.lost},
     )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from pyproj import CRS
 
-from airflow_mapbox.export.attributes import Column, columns_by_name, index_attributes, large_integers
+from airflow_mapbox.export.attributes import Column, columns_by_name, index_attributes, large_integers, named_column
 from airflow_mapbox.export.batch import Batch
 from airflow_mapbox.export.errors import UnreadableSourceError
 from airflow_mapbox.export.sources.selection import Selection
@@ -24,19 +24,25 @@ def read_frames(frames: Iterable[geopandas.GeoDataFrame], selection: Selection) 
     :param selection: of their columns.
     :raises UnreadableSourceError: for an item that is not a GeoDataFrame, or has no geometry.
     """
-    first = 0
+    index = first = 0
     as_text: frozenset[str] = frozenset()
     numbers: frozenset[str] = frozenset()
-    for index, frame in enumerate(frames):
+    for frame in frames:  # not enumerate, which holds what it gave last
         batch = _batch(frame, index, first, selection)
         # A column that was text in one frame is text in all that follow; one that was not cannot become it.
-        as_text |= {name for name, column in batch.columns.items() if large_integers(column)} - numbers
+        as_text |= {name for name, column in batch.columns.items() if _is_large(name, column)} - numbers
         numbers |= batch.columns.keys() - as_text
         rows = len(batch)
         del frame
         yield iter((_with_text(batch, as_text),))
         del batch
         first += rows
+        index += 1
+
+
+def _is_large(name: str, column: Column) -> bool:
+    with named_column(name):
+        return large_integers(column)
 
 
 def _with_text(batch: Batch, as_text: frozenset[str]) -> Batch:

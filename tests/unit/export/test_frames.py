@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import geopandas
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from shapely.geometry import Point
+import shapely
+from shapely.geometry import GeometryCollection, Point, Polygon, box
 
 from airflow_mapbox.export import stream_geojson
-from airflow_mapbox.export.errors import AttributeNameError, UnreadableSourceError
+from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError, UnreadableSourceError
 
-from .support import features, frame
+from .support import features, frame, streamed
 
 
 def points(count: int = 3, **columns: Any) -> geopandas.GeoDataFrame:
@@ -147,3 +151,91 @@ def test_a_column_of_the_name_of_another_is_an_error_in_parquet_too(tmp_path: Pa
         features(tmp_path / "y.parquet")
 
 
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = [1]
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def of_arrow(values: list[Any], kind: pa.DataType) -> pd.Series:
+    return pd.Series(pd.arrays.ArrowExtensionArray(pa.array(values, kind)))
+
+
+class TestTypes:
+    """What pandas knows of its own types ends somewhere; what it raises there tells no reader which column it is."""
+
+    @pytest.mark.parametrize(
+        ("column", "expected"),
+        [
+            (pd.Series(np.array([1.5, np.nan], np.longdouble)), [1.5, None]),
+            (pd.Series([np.longdouble(1.5), "a"]), [1.5, "a"]),
+            (pd.Series([[np.longdouble(1.5)]]), ["[1.5]"]),
+            (of_arrow(["a", None], pa.string_view()), ["a", None]),
+            (of_arrow([["a"], None], pa.list_view(pa.string_view())), ['["a"]', None]),
+            (of_arrow([["a"]], pa.large_list(pa.large_string())), ['["a"]']),
+            (of_arrow([Decimal("1.5")], pa.decimal32(5, 1)), [1.5]),
+            (of_arrow([1.5], pa.float16()), [1.5]),
+            (pd.Series([Decimal("NaN"), Decimal("-Infinity")]), [None, None]),
+        ],
+        ids=lambda value: str(value.dtype) if isinstance(value, pd.Series) else "",
+    )
+    def test_are_written(self, column: pd.Series, expected: list[Any]) -> None:
+        found = features(points(len(column), v=column))
+
+        assert [feature["properties"]["v"] for feature in found] == expected
+
+    @pytest.mark.parametrize("as_text", [(), ("v",)], ids=["", "as text"])
+    @pytest.mark.parametrize(
+        "column",
+        [
+            pd.Series(np.array([1.5 + 1j], np.clongdouble)),
+            pd.Series(np.array([np.longdouble("1e4000")])),
+            of_arrow([b"a"], pa.binary_view()),
+            of_arrow([(1, 2, 3)], pa.month_day_nano_interval()),
+            pd.Series([Decimal("sNaN"), Decimal(1)]),
+            pd.Series([nested(300)]),
+            pd.Series([nested(2000)]),
+            pd.Series([{"a": nested(2000)}]),
+            pd.Series([10**5000]),
+            pd.Series([object()]),
+        ],
+        ids=lambda value: str(value.dtype) if isinstance(value, pd.Series) else "",
+    )
+    def test_without_a_form_in_json_are_an_error_that_names_the_column(
+        self, column: pd.Series, as_text: tuple[str, ...]
+    ) -> None:
+        with pytest.raises(AttributeValueError, match=r"^Column 'v' .*(?s:.)*drop the\s+column"):
+            features(points(len(column), v=column), as_text=as_text)
+
+    def test_without_a_form_in_json_are_no_obstacle_to_the_other_columns(self) -> None:
+        (written,) = features(points(1, v=pd.Series([nested(2000)]), n=[1]), columns=["n"])
+
+        assert written["properties"] == {"n": 1}
+
+
+@pytest.mark.parametrize("crs", [4326, 3857])
+@pytest.mark.parametrize("wrapped", [False, True], ids=["alone", "in a collection"])
+@pytest.mark.parametrize("high", [False, True], ids=["2D", "3D"])
+def test_a_ring_becomes_a_line(wrapped: bool, high: bool, crs: int) -> None:
+    ring = shapely.force_3d(box(0, 0, 2, 1).exterior, 5) if high else box(0, 0, 2, 1).exterior
+    source = frame([GeometryCollection([ring, Point(0, 0)]) if wrapped else ring], crs=crs)
+
+    written = features(source, decimals=15)[0]["geometry"]
+    line = written["geometries"][0] if wrapped else written
+
+    assert line["type"] == "LineString"
+    assert len(line["coordinates"]) == 5
+    assert line["coordinates"][0] == line["coordinates"][-1]
+    assert {len(position) for position in line["coordinates"]} == {3 if high else 2}
+
+
+def test_the_outlines_of_polygons_are_written_beside_features_without_one() -> None:
+    polygons = frame([box(0, 0, 1, 1), None, Polygon()])
+
+    document, report = streamed(polygons.set_geometry(polygons.exterior))
+
+    assert [feature["geometry"]["type"] for feature in document["features"]] == ["LineString"]
+    assert report.dropped == {"no geometry": 1, "empty geometry": 1}
