@@ -80,7 +80,9 @@ def named_column(name: str) -> Iterator[None]:
         reason = (str(error).splitlines() or [""])[0]
         problem = f"a value or a type that has no form in JSON ({type(error).__name__}: {reason})"
     if problem is not None:
-        raise AttributeValueError(f"Column {name!r} has {problem}.\nConvert it to text or a number, or drop the column.")
+        raise AttributeValueError(
+            f"Column {name!r} has {problem}.\nConvert it to text or a number, or drop the column."
+        )
 
 
 def encode_properties(columns: Mapping[str, Column], as_text: frozenset[str]) -> Pieces:

@@ -36,6 +36,8 @@ class Batch:
     :param first: the index of the first feature in the source.
     :param kind: of all geometries, where they are nested lists.
     :param as_text: columns of numbers to write as text, because some cannot be written exactly otherwise.
+    :param unreadable: what the source has for coordinates in a row whose geometry cannot be read from them; null for
+        other rows. None if the source tells them apart by an error.
     """
 
     geometry: GeometryColumn
@@ -45,6 +47,7 @@ class Batch:
     first: int = 0
     kind: Kind | None = None
     as_text: frozenset[str] = field(default=frozenset())
+    unreadable: pa.Array | None = None
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -73,7 +76,13 @@ class Batch:
             name: column.iloc[start:stop] if isinstance(column, pd.Series) else column.slice(start, stop - start)
             for name, column in self.columns.items()
         }
-        return replace(self, geometry=self.geometry[start:stop], columns=columns, first=self.first + start)
+        return replace(
+            self,
+            geometry=self.geometry[start:stop],
+            columns=columns,
+            first=self.first + start,
+            unreadable=None if self.unreadable is None else self.unreadable.slice(start, stop - start),
+        )
 
 
 def row_bytes(column: Column) -> Any:

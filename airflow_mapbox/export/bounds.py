@@ -93,7 +93,7 @@ def refused_latitude(shapes: Shapes) -> Problem:
     return Problem(
         _row(shapes, first),
         f"has ({float(shapes.x[first])}, {float(shapes.y[first])}) in longitude, latitude, beyond ±85.0511 degrees, "
-        'where Mapbox\'s map ends. Cut such features there with beyond_mercator="clip", or filter them first.',
+        'where Mapbox\'s map ends. Have such features cut there with beyond_mercator="clip", or filter them first.',
     )
 
 

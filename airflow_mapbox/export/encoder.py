@@ -21,7 +21,7 @@ from airflow_mapbox.export.options import Options
 from airflow_mapbox.export.pieces import Pieces, joined, taken
 from airflow_mapbox.export.positions import position_texts
 from airflow_mapbox.export.shapes import Shapes
-from airflow_mapbox.export.tally import Tally
+from airflow_mapbox.export.tally import UNREADABLE, Tally
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +48,8 @@ def encode(batch: Batch, given: CRS | None, options: Options, opening: str) -> t
         raise UnreadableSourceError(
             f"{batch.origin} cannot be read: feature {batch.first + error.row}: {error}."
         ) from None
-    tally.drop(_NO_GEOMETRY, len(found.missing))
+    unreadable = _note_unreadable(batch, tally)
+    tally.drop(_NO_GEOMETRY, len(found.missing) - unreadable)
     tally.drop(_EMPTY, len(found.empty))
     if not found.shapes:
         return pa.array([], pa.string()), tally
@@ -77,6 +78,17 @@ def encode(batch: Batch, given: CRS | None, options: Options, opening: str) -> t
     if len(rows) < len(batch):
         properties = taken(properties, pa.array(rows))
     return joined([opening, *boxes, '"geometry":', *texts, ',"properties":', *properties, "}"]), tally
+
+
+def _note_unreadable(batch: Batch, tally: Tally) -> int:
+    """Count rows whose coordinates are no numbers or no WKT, and keep the first one for the report."""
+    if batch.unreadable is None:
+        return 0
+    rows = np.flatnonzero(np.asarray(batch.unreadable.is_valid()))
+    if len(rows):
+        tally.drop(UNREADABLE, len(rows))
+        tally.unreadable = batch.first + int(rows[0]), batch.unreadable[int(rows[0])].as_py()
+    return len(rows)
 
 
 def _geometry_texts(found: Geometries, located: Located, tally: Tally) -> tuple[NDArray[np.int64], Pieces]:

@@ -23,16 +23,14 @@ from airflow_mapbox.export.lines import simplest
 from airflow_mapbox.export.options import Options
 from airflow_mapbox.export.rings import close_rings, lasting, wind_rings, without_repeats, without_short
 from airflow_mapbox.export.shapes import Shapes, from_shapely
-from airflow_mapbox.export.tally import Tally
+from airflow_mapbox.export.tally import BEYOND, CLIPPED, Tally
 from airflow_mapbox.export.uncertainty import EXACT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CUT = "cut at the antimeridian"
-CLIPPED = "clipped at ±85.0511 degrees"
 REPAIRED = "repaired"
-BEYOND = "beyond ±85.0511 degrees"
 COLLAPSED = "smaller than the precision"
 INVALID = "invalid geometry"
 _REASONS = (INVALID, BEYOND, COLLAPSED)  # the first one that applies counts a feature

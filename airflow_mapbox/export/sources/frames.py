@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import count
 
 import geopandas
 import numpy as np
@@ -24,11 +25,12 @@ def read_frames(frames: Iterable[geopandas.GeoDataFrame], selection: Selection) 
     :param selection: of their columns.
     :raises UnreadableSourceError: for an item that is not a GeoDataFrame, or has no geometry.
     """
-    index = first = 0
+    first = 0
     as_text: frozenset[str] = frozenset()
     numbers: frozenset[str] = frozenset()
-    for frame in frames:  # not enumerate, which holds what it gave last
-        batch = _batch(frame, index, first, selection)
+    places = count()
+    for frame in frames:  # enumerate would hold the last one
+        batch = _batch(frame, next(places), first, selection)
         # A column that was text in one frame is text in all that follow; one that was not cannot become it.
         as_text |= {name for name, column in batch.columns.items() if _is_large(name, column)} - numbers
         numbers |= batch.columns.keys() - as_text
@@ -37,7 +39,6 @@ def read_frames(frames: Iterable[geopandas.GeoDataFrame], selection: Selection) 
         yield iter((_with_text(batch, as_text),))
         del batch
         first += rows
-        index += 1
 
 
 def _is_large(name: str, column: Column) -> bool:

@@ -77,9 +77,7 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) ->
     attributes = [(name, place) for name, place in attributes if name in chosen]
     fields = [place for _, place in attributes if isinstance(place, str)]
     with _named(file):
-        as_text = frozenset(
-            name for name, place in attributes if isinstance(place, str) and _is_large(parquet, place)
-        )
+        as_text = frozenset(name for name, place in attributes if isinstance(place, str) and _is_large(parquet, place))
     read = _record_batches(parquet, [*fields, geometry.name])
     first = 0
     while True:

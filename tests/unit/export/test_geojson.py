@@ -466,7 +466,7 @@ class TestGeometries:
             exported(source, tmp_path)
             return
         with pytest.raises(CoordinatesError, match=r"Feature 2 .*85\.0511"):
-            exported(source, tmp_path, batch_rows=1)
+            exported(source, tmp_path, batch_rows=1, beyond_mercator="error")
         _assert_no_output(tmp_path)
 
     @pytest.mark.parametrize("wkb", [struct.pack("<BII6d", 1, 8, 3, 0, 0, 1, 1, 2, 0), b"nonsense", b""])

@@ -17,7 +17,7 @@ from pyproj import Transformer
 from shapely.geometry import GeometryCollection, LineString, MultiPoint, MultiPolygon, Point, Polygon, box
 
 from airflow_mapbox.export import write_geojson
-from airflow_mapbox.export.errors import CoordinatesError, InvalidGeometryError, UnreadableSourceError
+from airflow_mapbox.export.errors import CoordinatesError, EmptyExportError, InvalidGeometryError, UnreadableSourceError
 
 from .support import PRECISION, WGS84, features, frame, geometries, geometry, streamed
 
@@ -213,8 +213,8 @@ class TestAntimeridian:
         disc = circle(100_000, -50_000, 1_500_000, clockwise=clockwise)
 
         with pytest.raises(CoordinatesError, match="beyond_mercator"):
-            features(frame([disc], crs))
-        written = geometry(frame([disc], crs), beyond_mercator="clip")
+            features(frame([disc], crs), beyond_mercator="error")
+        written = geometry(frame([disc], crs))
 
         assert written.is_valid
         south, north = (EDGE, 75) if pole > 0 else (-75, -EDGE)
@@ -705,8 +705,8 @@ class TestGeometry:
         )
 
         with pytest.raises(CoordinatesError, match=r"Feature 0 .*85\.0511.*beyond_mercator"):
-            features(source)
-        document, report = streamed(source, beyond_mercator="clip")
+            features(source, beyond_mercator="error")
+        document, report = streamed(source)
 
         written = [shapely.from_geojson(json.dumps(feature["geometry"])) for feature in document["features"]]
         assert written[0].equals(box(0, 80, 10, EDGE))
@@ -714,6 +714,21 @@ class TestGeometry:
         assert [one.wkt for one in written[2:]] == ["POINT (0 0)", "POINT (0 -85.0511287)"]
         assert report.dropped == {"beyond ±85.0511 degrees": 2}
         assert report.changed == {"clipped at ±85.0511 degrees": 3}
+        assert any("3 clipped there, 2 left out" in note for note in report.notes)
+
+    def test_a_continent_that_reaches_the_pole_is_clipped_and_noted(self) -> None:
+        antarctica = Polygon([(-180, -90), (-180, -84), (-120, -74), (0, -70), (120, -66), (180, -84), (180, -90)])
+
+        document, report = streamed(frame([antarctica, box(0, 0, 1, 1)]))
+
+        assert document["features"][0]["geometry"]["type"] == "Polygon"
+        assert report.bounds[1] == -85.0511287
+        assert report.changed == {"clipped at ±85.0511 degrees": 1}
+        assert [note for note in report.notes if "85.0511" in note and "1 clipped there" in note]
+
+    def test_data_beyond_the_map_alone_says_why_nothing_is_left(self) -> None:
+        with pytest.raises(EmptyExportError, match=r"(?s)1 \(beyond ±85\.0511 degrees\).*map ends at"):
+            features(frame([Point(0, 89)]))
 
     def test_latitudes_beyond_90_are_an_error_in_any_case(self) -> None:
         with pytest.raises(CoordinatesError, match="Feature 1 has"):
