@@ -41,7 +41,7 @@ def columns_by_name(columns: Iterable[tuple[object, Column]]) -> dict[str, Colum
     for name, column in columns:
         text = str(name)
         if text in named:
-            raise AttributeNameError(f"More than one column is called {text}: rename them, or keep one.")
+            raise AttributeNameError(f"More than one column is called {text}.\nRename them, or keep one.")
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -213,7 +213,7 @@ class _Encoder:
             if test(kind):
                 return write(column)
         raise AttributeValueError(
-            f"Column {self._name!r} is of type {kind}, which has no form in JSON. Convert it to text or a number, or "
+            f"Column {self._name!r} is of type {kind}, which has no form in JSON.\nConvert it to text or a number, or "
             "drop the column."
         )
 
@@ -248,7 +248,7 @@ class _Encoder:
         if not self._as_text and large_integers(column):
             raise AttributeValueError(
                 f"Column {self._name!r} has whole numbers beyond 2^53, which maps read inexactly, after others of it "
-                f"were written as numbers. Write the whole column as text: as_text=[{self._name!r}]."
+                f"were written as numbers.\nWrite the whole column as text: as_text=[{self._name!r}]."
             )
         return _Texts(column.cast(pa.string()), quotes=self._as_text)
 
@@ -270,7 +270,7 @@ class _Encoder:
             column.validate(full=True)
         except pa.ArrowInvalid:
             raise AttributeValueError(
-                f"Column {self._name!r} has text that is not UTF-8. Decode it with the encoding that it is in."
+                f"Column {self._name!r} has text that is not UTF-8.\nDecode it with the encoding that it is in."
             ) from None
         return _Texts(_escaped(column), quotes=True)
 
@@ -298,7 +298,7 @@ class _Encoder:
         """Give dates and times, where Arrow has a text for all of them."""
         if pc.any(pc.starts_with(texts, "<")).as_py():  # <value out of range: 86400>
             raise AttributeValueError(
-                f"Column {self._name!r} has dates beyond the year 32767, or times of day past 23:59:59. Convert it to "
+                f"Column {self._name!r} has dates beyond the year 32767, or times of day past 23:59:59.\nConvert it to "
                 "text, in SQL with ::text, or drop the column."
             )
         return _Texts(texts, quotes=True)
@@ -336,7 +336,7 @@ class _Encoder:
         else:
             return text.decode()
         raise AttributeValueError(
-            f"Column {self._name!r} has a {type(value).__name__}, which has no form in JSON ({problem}). Convert it "
+            f"Column {self._name!r} has a {type(value).__name__}, which has no form in JSON ({problem}).\nConvert it "
             "to text or a number, or drop the column."
         )
 
@@ -345,7 +345,7 @@ class _Encoder:
             return f'"{number}"'
         if abs(number) > EXACT:
             raise AttributeValueError(
-                f"Column {self._name!r} has whole numbers beyond 2^53, which maps read inexactly. Write the whole "
+                f"Column {self._name!r} has whole numbers beyond 2^53, which maps read inexactly.\nWrite the whole "
                 f"column as text: as_text=[{self._name!r}]."
             )
         return str(number)

@@ -261,7 +261,7 @@ def _pieces(
             whose = "the most that Mapbox takes" if limit == GEOJSON.limit else "the limit given"
             raise TooLargeError(
                 f"The GeoJSON is over {limit:,} bytes, {whose}, after {tally.written:,} features of {tally.read:,} "
-                'read. Make vector tiles of the data (airflow_mapbox.export.write_mbtiles, or format="mbtiles" of an '
+                'read.\nMake vector tiles of the data (airflow_mapbox.export.write_mbtiles, or format="mbtiles" of an '
                 "upload), or write fewer features, attributes or decimals."
             )
         digest.update(piece)

@@ -248,7 +248,7 @@ class _Locator:
             _raise(
                 Problem(
                     int(shapes.rows[first]),
-                    f'is not valid ({reason}, in longitude, latitude). Repair such features with on_invalid="fix", or '
+                    f'is not valid ({reason}, in longitude, latitude).\nRepair such features with on_invalid="fix", or '
                     'leave them out with on_invalid="drop".',
                 )
             )

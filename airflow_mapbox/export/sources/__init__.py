@@ -57,7 +57,7 @@ def read_source(source: ExportSource, selection: Selection) -> Iterator[Iterator
         yield from read_frames(source, selection)
     else:
         advice = next((advice for kind, advice in _NEARLY.items() if isinstance(source, kind)), _SOURCES)
-        raise UnreadableSourceError(f"A {type(source).__name__} cannot be exported: {advice}.")
+        raise UnreadableSourceError(f"A {type(source).__name__} cannot be exported.\n{advice[0].upper()}{advice[1:]}.")
 
 
 def _read_file(file: SourceFile, selection: Selection) -> Iterator[Batch]:

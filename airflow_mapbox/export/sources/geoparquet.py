@@ -211,7 +211,7 @@ def _named(file: SourceFile) -> Iterator[None]:
         problem = (str(error).splitlines() or [type(error).__name__])[0]
     if problem is not None:
         raise UnreadableSourceError(
-            f"{file.name} cannot be read as GeoParquet: {problem.rstrip('.')}. Look at the task that wrote it."
+            f"{file.name} cannot be read as GeoParquet: {problem.rstrip('.')}.\nLook at the task that wrote it."
         )
 
 
@@ -229,7 +229,7 @@ def _geometry_column(file: SourceFile, names: list[str], metadata: dict[bytes, b
     """Read what GeoParquet says of the geometry column (GeoParquet 1.1, "File metadata")."""
     if b"geo" not in metadata:
         raise UnreadableSourceError(
-            f"{file.name} is Parquet but not GeoParquet: it does not say which column is the geometry. Write it with "
+            f"{file.name} is Parquet but not GeoParquet: it does not say which column is the geometry.\nWrite it with "
             "GeoDataFrame.to_parquet."
         )
     try:
@@ -254,12 +254,12 @@ def _geometry_column(file: SourceFile, names: list[str], metadata: dict[bytes, b
         found = None
     if found is None or found.name not in names:
         raise UnreadableSourceError(
-            f"{file.name} has GeoParquet metadata that make no sense: rewrite it with GeoDataFrame.to_parquet."
+            f"{file.name} has GeoParquet metadata that make no sense.\nRewrite it with GeoDataFrame.to_parquet."
         )
     if column.get("edges", "planar") != "planar":
         raise UnreadableSourceError(
-            f"{file.name} has {column['edges']} edges: GeoJSON's edges are straight in longitude and latitude. Densify "
-            "them first."
+            f"{file.name} has {column['edges']} edges: GeoJSON's edges are straight in longitude and latitude.\n"
+            "Densify them first."
         )
     return found
 

@@ -70,7 +70,7 @@ def test_curves_in_a_collection_are_an_error_that_says_what_to_do(tmp_path: Path
     path = geopackage(tmp_path / "x.gpkg", several(7, several(7, several(10, DISC)), LINE), declared, before=3)
 
     with pytest.raises(
-        UnreadableSourceError, match=r"x\.gpkg .*feature 3: its collection has a curve.*linearise it first"
+        UnreadableSourceError, match=r"(?s)x\.gpkg .*feature 3: its collection has a curve.*linearise it first"
     ):
         features(path)
     straight = geopackage(tmp_path / "y.gpkg", several(7, LINE, LINE), declared, before=3)

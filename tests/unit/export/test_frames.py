@@ -205,7 +205,7 @@ class TestTypes:
     def test_without_a_form_in_json_are_an_error_that_names_the_column(
         self, column: pd.Series, as_text: tuple[str, ...]
     ) -> None:
-        with pytest.raises(AttributeValueError, match=r"^Column 'v' .*(?s:.)*drop the\s+column"):
+        with pytest.raises(AttributeValueError, match=r"(?s)^Column 'v' .*(?s:.)*drop the\s+column"):
             features(points(len(column), v=column), as_text=as_text)
 
     def test_without_a_form_in_json_are_no_obstacle_to_the_other_columns(self) -> None:

@@ -181,5 +181,5 @@ class TestIds:
     def test_are_for_geojson(self, tmp_path: Path) -> None:
         frame([Point(1, 2)], a=[1]).to_file(tmp_path / "x.gpkg")
 
-        with pytest.raises(ValueError, match=r"id_attribute= cannot be used with .*: it is for GeoJSON"):
+        with pytest.raises(ValueError, match=r"(?s)id_attribute= cannot be used with .*: it is for GeoJSON"):
             features(tmp_path / "x.gpkg", id_attribute="id")

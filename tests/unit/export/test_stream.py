@@ -177,7 +177,7 @@ def test_more_than_mapbox_takes_stops_at_once_and_names_the_way(tmp_path: Path) 
             yield many(10_000)
 
     with pytest.raises(
-        TooLargeError, match=r"over 3,000,000 bytes, the limit given, after \d+,000 features of .*write_mbtiles"
+        TooLargeError, match=r"(?s)over 3,000,000 bytes, the limit given, after \d+,000 features of .*write_mbtiles"
     ):
         write_geojson(frames(), tmp_path / "x.geojson", limit_bytes=3_000_000)
 

@@ -39,7 +39,7 @@ def test_a_wait_ends_at_its_timeout_with_a_last_look(
 ) -> None:
     server.script(*(Reply(json=upload_json(progress=0.25)) for _ in range(4)))
 
-    with pytest.raises(WaitTimeoutError, match=r"25% after 40 s.*wait again"):
+    with pytest.raises(WaitTimeoutError, match=r"(?s)25% after 40 s.*wait again"):
         wait_for_upload(client, "u1", timeout=40, poll_interval=15, sleep=fake_time.sleep, clock=fake_time.clock)
 
     assert fake_time.slept == [15, 15, 10]
