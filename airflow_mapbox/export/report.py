@@ -122,7 +122,8 @@ def data_notes(tally: Tally) -> Iterator[str]:
     """
     if tally.unreadable is not None:
         row, coordinates = tally.unreadable
-        yield f"Row {row + 1} (the header not counted) is the first whose coordinates cannot be read: {coordinates}."
+        place = f"Row {row + 1} (from 1 on, without a header)"
+        yield f"{place} is the first whose coordinates cannot be read: {coordinates}."
     clipped, beyond = tally.changed[CLIPPED], tally.dropped[BEYOND]
     if clipped or beyond:
         counts = [f"{clipped:,} clipped there"] * bool(clipped) + [f"{beyond:,} left out"] * bool(beyond)

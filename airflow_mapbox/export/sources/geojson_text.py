@@ -23,6 +23,7 @@ _BLOCK = 1 << 20
 _VALUE = 1 << 16  # bytes that a `crs` or an id takes, at most
 # A string with the colon that makes it a key; one that the block cuts; a brace.
 _TOKEN = re.compile(rb'"(?P<text>(?:[^"\\]++|\\.)*+)"\s*+(?P<key>:?)|(?P<cut>")|(?P<brace>[{}])', re.DOTALL)
+_SHOWN = 60  # bytes of a geometry that a message shows
 _DECODER = json.JSONDecoder()
 _RECORD = b"\x1e"  # before each text of a sequence
 _ROOT: tuple[bytes, ...] = ()
@@ -117,9 +118,9 @@ class Ids:
     def __init__(self, name: str, opener: Callable[[], IO[bytes]]) -> None:
         self._name = name
         # Of one type in all the file, which has to be read for that.
-        numbers = all(found is None or _is_exact(found) for found in _feature_ids(opener))
+        numbers = all(found is None or _is_exact(found) for found in _ids(opener))
         self._kind = pa.int64() if numbers else pa.string()
-        self._ids = _feature_ids(opener)
+        self._ids = _ids(opener)
 
     def take(self, count: int) -> pa.Array:
         """Give the next ones, None for a feature without one: numbers if all of the file are, else strings."""
@@ -133,10 +134,26 @@ class Ids:
         return pa.array(ids, self._kind)
 
 
-def _feature_ids(opener: Callable[[], IO[bytes]]) -> Iterator[Any]:
+def geometry_texts(opener: Callable[[], IO[bytes]]) -> Iterator[str | None]:
+    """
+    Give the beginning of each feature's geometry as it is written, or None for a feature without one.
+
+    :param opener: of the document's bytes.
+    """
+    for found in _members(opener, b"geometry"):
+        text = "" if found is None else found[:_SHOWN].decode("utf-8", "replace").strip()
+        yield None if text in ("", "null") or text.startswith(("null,", "null}")) else f"geometry={text} …"
+
+
+def _ids(opener: Callable[[], IO[bytes]]) -> Iterator[Any]:
+    return (None if found is None else _value(found) for found in _members(opener, b"id"))
+
+
+def _members(opener: Callable[[], IO[bytes]], key: bytes) -> Iterator[bytes | None]:
+    """Give the first bytes of a member of each feature, or None for a feature without it."""
     found, collection = None, False
     with opener() as stream:
-        for token in _walk(stream, b"id", b"features"):
+        for token in _walk(stream, key, b"features"):
             if isinstance(token, _End):
                 if token.path == _FEATURES or (token.path == _ROOT and not collection):
                     yield found
@@ -144,7 +161,7 @@ def _feature_ids(opener: Callable[[], IO[bytes]]) -> Iterator[Any]:
             elif token.path == _FEATURES:
                 found, collection = None, True
             elif token.path[:-1] in (_ROOT, _FEATURES):
-                found = _value(token.value)
+                found = token.value
 
 
 def _is_exact(found: Any) -> bool:

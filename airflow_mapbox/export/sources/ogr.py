@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -25,7 +26,7 @@ from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError
 from airflow_mapbox.export.geometry_columns import has_curves, stored
 from airflow_mapbox.export.sources.files import SourceFile
 from airflow_mapbox.export.sources.gdal_path import GdalPath, gdal_path
-from airflow_mapbox.export.sources.geojson_text import Ids, has_member_ids, named_crs, write_collection
+from airflow_mapbox.export.sources.geojson_text import Ids, geometry_texts, has_member_ids, named_crs, write_collection
 from airflow_mapbox.export.sources.selection import Selection
 
 _BATCH_BYTES = 8 << 20
@@ -259,6 +260,8 @@ class _Reader:
         # In FlatGeobuf's own stream, a condition on a field of this name is about the geometry.
         self._linear = bool(layer.selection.where) and _called(info, "wkb_geometry")
         self._with_coordinates = False
+        self._geojson = info["driver"] in _GEOJSON
+        self._texts: Iterator[str | None] | None = None
 
     def batches(self, stack: ExitStack) -> Iterator[Batch]:
         first, reader = 0, self._open(stack, 0)
@@ -277,7 +280,7 @@ class _Reader:
             )
             if self._ids is not None:
                 attributes = self._ids.added(attributes, len(found))
-            unreadable = None
+            unreadable = self._written_geometries(column, first)
             if self._with_coordinates:
                 unreadable = _unreadable(column, {name: found.column(fields[name]) for name in self._coordinates})
             yield Batch(
@@ -290,6 +293,18 @@ class _Reader:
                 unreadable=unreadable,
             )
             first += len(found)
+
+    def _written_geometries(self, column: pa.Array, first: int) -> pa.Array | None:
+        """Give what GeoJSON has for geometries that GDAL cannot read, from the first batch on that lacks some."""
+        if self._texts is None:
+            opener, selection = self._layer.place.open, self._layer.selection
+            if not (self._geojson and column.null_count) or opener is None or selection.where or selection.bbox:
+                return None
+            self._texts = islice(geometry_texts(opener), first, None)
+        texts = list(islice(self._texts, len(column)))
+        if len(texts) < len(column):
+            return None  # not the features that GDAL reads
+        return pc.if_else(column.is_null(), pa.array(texts, pa.string()), None)
 
     def _prepare(self, column: pa.Array) -> bool:
         """Say whether the layer is to be opened anew, for curves or for coordinates that cannot be read."""

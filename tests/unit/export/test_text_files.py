@@ -130,7 +130,7 @@ class TestCoordinatesThatCannotBeRead:
         assert [feature["properties"] for feature in document["features"]] == [{"n": "a"}]
         assert report.dropped == {"coordinates that cannot be read": 3, "no geometry": 2}
         assert report.notes == (
-            "Row 3 (the header not counted) is the first whose coordinates cannot be read: lon='N/A', lat='52'.",
+            "Row 3 (from 1 on, without a header) is the first whose coordinates cannot be read: lon='N/A', lat='52'.",
         )
 
     def test_of_wkt_are_counted_too(self, tmp_path: Path) -> None:
@@ -144,6 +144,27 @@ class TestCoordinatesThatCannotBeRead:
         assert report.dropped == {"coordinates that cannot be read": 2, "no geometry": 1}
         assert "Row 3 " in report.notes[0]
         assert "WKT='PONT(1 2)'" in report.notes[0]
+
+    @pytest.mark.parametrize("lines", [False, True], ids=["collection", "lines"])
+    @pytest.mark.parametrize("wrong", ['["1", "2"]', "[1]", "null", '[1, "a"]', "{}"])
+    def test_of_geojson_are_counted_too(self, tmp_path: Path, wrong: str, lines: bool) -> None:
+        texts = ["[1, 2]", wrong, "[3, 4]", wrong]
+        rows = [
+            f'{{"type": "Feature", "geometry": {{"type": "Point", "coordinates": {text}}}, "properties": {{}}}}'
+            for text in texts
+        ]
+        rows.insert(1, '{"type": "Feature", "geometry": null, "properties": {"geometry": "mine"}}')
+        path = tmp_path / ("x.geojsonl" if lines else "x.geojson")
+        path.write_text(
+            "\n".join(rows) if lines else f'{{"type": "FeatureCollection", "features": [{", ".join(rows)}]}}'
+        )
+
+        document, report = streamed(path)
+
+        assert len(document["features"]) == 2
+        assert report.dropped == {"coordinates that cannot be read": 2, "no geometry": 1}
+        assert "Row 3 " in report.notes[0]
+        assert f'"coordinates": {wrong}' in report.notes[0]
 
     def test_are_numbered_through_all_of_a_file(self, tmp_path: Path) -> None:
         rows = [f"{n},{n % 90},0,{2**60 + n},2020-01-01" for n in range(100_000)]
@@ -167,7 +188,7 @@ class TestCoordinatesThatCannotBeRead:
         assert str(failed.value).splitlines() == [
             "There is no feature to write: 2 were read, of which were dropped: 1 (coordinates that cannot be read), "
             "1 (no geometry).",
-            "Row 1 (the header not counted) is the first whose coordinates cannot be read: lon='N/A', lat='N/A'.",
+            "Row 1 (from 1 on, without a header) is the first whose coordinates cannot be read: lon='N/A', lat='N/A'.",
             "Mapbox refuses an empty file: check the query or filter that chose the data.",
         ]
 
