@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from airflow_mapbox.uploads.address import API_URL
+from airflow_mapbox.uploads.address import API_URL, check_endpoint
 from airflow_mapbox.uploads.client import TIMEOUT, UploadsClient
-from airflow_mapbox.uploads.errors import ConfigurationError
+from airflow_mapbox.uploads.errors import ConfigurationError, ConnectionNotFoundError, without_frames
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -20,20 +21,44 @@ if TYPE_CHECKING:
 CONN_TYPE = "mapbox"
 
 
-def no_connection(conn_id: str) -> ConfigurationError:
+def no_connection(conn_id: str, conn_type: str = CONN_TYPE) -> ConnectionNotFoundError:
     """
-    Make the error of a connection that is not there.
+    Return the error for a connection that Airflow does not give.
 
     :param conn_id: its id.
+    :param conn_type: that it should have.
     """
-    return ConfigurationError(
-        f"There is no connection {conn_id!r}. Make one of type mapbox with the secret token as its password, in the UI "
-        "under Admin, Connections or with `airflow connections add`, or name another (`mapbox_conn_id`, on the command "
-        f"line -c). A Python script outside of a task finds connections in AIRFLOW_CONN_{conn_id.upper()} and the "
-        "secrets backends only."
+    if conn_type != CONN_TYPE:
+        return ConnectionNotFoundError(
+            f"Airflow finds no connection {conn_id!r}. It says the same while a secrets backend or its API server is "
+            f"away.\nIf there is none, make one of type {conn_type}, or name another one (`{conn_type}_conn_id`)."
+        )
+    return ConnectionNotFoundError(
+        f"Airflow finds no connection {conn_id!r}. It says the same while a secrets backend or its API server is "
+        "away.\n"
+        "If there is none, make one of type mapbox with the secret token as its password: in the UI under Admin, "
+        "Connections, or with `airflow connections add`. Or name another one (`mapbox_conn_id`, on the command line "
+        "-c).\n"
+        f"A Python script outside of a task finds connections in AIRFLOW_CONN_{conn_id.upper()} and the secrets "
+        "backends only."
     )
 
 
+@without_frames
+def get_connection(conn_id: str, conn_type: str = CONN_TYPE) -> Connection:
+    """
+    Ask Airflow for a connection.
+
+    :param conn_id: its id.
+    :param conn_type: that it should have, for the error's text.
+    :raises ConnectionNotFoundError: if Airflow does not give it.
+    """
+    with suppress(AirflowNotFoundException):
+        return BaseHook.get_connection(conn_id)
+    raise no_connection(conn_id, conn_type)
+
+
+@without_frames
 def check_connection(connection: Connection) -> Connection:
     """
     Refuse a connection of another type.
@@ -50,6 +75,7 @@ def check_connection(connection: Connection) -> Connection:
     return connection
 
 
+@without_frames
 def client_of(
     connection: Connection, retry: RetryPolicy | None, *, timeout: tuple[float, float, float] | None = None
 ) -> UploadsClient:
@@ -76,6 +102,7 @@ def client_of(
     )
 
 
+@without_frames
 def client_for(conn_id: str, retry: RetryPolicy | None) -> UploadsClient:
     """
     Make a client in a task, without the rest of the hook, which a look does not need and which takes time to import.
@@ -84,9 +111,19 @@ def client_for(conn_id: str, retry: RetryPolicy | None) -> UploadsClient:
     :param retry: how long one call may go on.
     :raises ConfigurationError: where the connection is missing or cannot be used.
     """
-    with suppress(AirflowNotFoundException):
-        return client_of(BaseHook.get_connection(conn_id), retry)
-    raise no_connection(conn_id)
+    return client_of(get_connection(conn_id), retry)
+
+
+@without_frames
+def s3_endpoint_of(connection: Connection) -> str | None:
+    """
+    Return the S3 endpoint that a connection names in its extra, or None for Amazon's.
+
+    :param connection: of type ``mapbox``.
+    :raises ConfigurationError: if it cannot be used.
+    """
+    endpoint = connection.extra_dejson.get("s3_endpoint_url")
+    return check_endpoint(str(endpoint), "the connection's extra s3_endpoint_url") if endpoint else None
 
 
 def _base_url(connection: Connection) -> str:
@@ -95,4 +132,16 @@ def _base_url(connection: Connection) -> str:
         return API_URL
     if "://" not in host:
         host = f"{connection.schema or 'https'}://{host}"
-    return f"{host}:{connection.port}" if connection.port else host
+    try:
+        parts = urlsplit(host)
+        port = parts.port
+    except ValueError:
+        return host  # the client says what is wrong with it
+    if not connection.port or connection.port == port:
+        return host
+    if port is not None:
+        raise ConfigurationError(
+            f"Connection {connection.conn_id!r} names two ports, {port} in its host and {connection.port} as its port: "
+            "leave one of them out."
+        )
+    return parts._replace(netloc=f"{parts.netloc}:{connection.port}").geturl()

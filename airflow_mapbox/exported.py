@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -78,11 +77,11 @@ def exported(
             tell(stream.report)
 
     def written() -> ByteStream:
+        from airflow_mapbox.export.files import scratch_folder
         from airflow_mapbox.export.mbtiles import temporary_folder
 
-        space = temporary_folder(chosen.get("temporary_directory"))
-        with tempfile.TemporaryDirectory(prefix="mapbox-export-", dir=space) as folder:
-            report = _write(given(), Path(folder) / name, format, chosen)
+        with scratch_folder(temporary_folder(chosen.get("temporary_directory"))) as folder:
+            report = _write(given(), folder / name, format, chosen)
             assert report.path is not None  # noqa: S101 - it was written to one
             tell(report)
             source.size = report.bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -116,29 +116,48 @@ def timeouts_told(which: Callable[[], object]) -> Iterator[None]:
         raise
     except (AirflowSensorTimeout, TaskDeferralTimeout) as error:
         raise MapboxUploadTimeoutError(
-            f"{which()}. {error}. It goes on at Mapbox: wait again with the same upload id, or with a longer timeout."
+            f"{which()}. {error}.\nMapbox is still processing it: wait again with the same upload id, or with a longer "
+            "timeout."
         ) from None
 
 
-def id_of(upload: str | Mapping[str, Any]) -> str:
+def is_nothing(upload: object) -> bool:
     """
-    Give the id of what a task was given to wait for.
+    Tell whether a task was given nothing to wait for: the task that creates the upload has left no result.
+
+    :param upload: what the task was given, after templating: of a missing result a template makes ``"None"`` or ``""``.
+    """
+    if isinstance(upload, str | Mapping):
+        return upload in ("", "None", {})
+    return upload is None or (isinstance(upload, Sequence) and not len(upload))
+
+
+def id_of(upload: object) -> str:
+    """
+    Return the id of the upload that a task was given to wait for.
 
     :param upload: an id, or the whole result of the task that created the upload.
-    :raises InvalidUploadIdError: where there is none in it.
+    :raises InvalidUploadIdError: if it contains no id.
     """
     from airflow_mapbox.uploads.errors import InvalidUploadIdError
 
     upload_id = upload.get("id") if isinstance(upload, Mapping) else upload
-    if not isinstance(upload_id, str) or not upload_id or upload_id == "None":
+    if isinstance(upload_id, str) and not is_nothing(upload_id):
+        return upload_id
+    if isinstance(upload_id, Sequence) and not isinstance(upload_id, str):
         raise InvalidUploadIdError(
-            f"There is no upload id: `upload_id` is {type(upload).__name__} without one. Give it the output of "
-            'StageAndCreateUploadOperator, as `upload.output["id"]` or `upload.output`.'
+            f"`upload_id` is a list of {len(upload_id)} results, as a mapped task leaves them; a sensor waits for "
+            "one.\n"
+            "Map the sensor too: UploadCompleteSensor.partial(task_id=…).expand(upload_id=upload.output)."
         )
-    return upload_id
+    found = "a mapping without an id" if isinstance(upload, Mapping) else repr(upload)
+    raise InvalidUploadIdError(
+        f"`upload_id` is {found}.\nGive it the id of an upload, or the whole result of the task that creates it: "
+        "`upload.output` of a StageAndCreateUploadOperator."
+    )
 
 
-def source_of(upload: str | Mapping[str, Any]) -> Mapping[str, Any]:
+def source_of(upload: object) -> Mapping[str, Any]:
     """
     Give what the creating task's result tells of the source, where all of it was given.
 
@@ -158,5 +177,5 @@ def seconds(span: timedelta | float | None) -> float | None:
     if isinstance(span, timedelta):
         span = span.total_seconds()
     if span is not None and not span > 0:
-        raise ValueError(f"a time to wait is above 0 seconds, not {span:g}")
+        raise ValueError(f"a time to wait must be greater than 0 seconds, got {span:g}")
     return span

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
 
+from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
 from airflow_mapbox.export.formats import FORMATS
 
 _CONNECTION = Arg(("-c", "--conn-id"), help="The mapbox connection (default: mapbox_default)", default="mapbox_default")
@@ -12,7 +13,10 @@ _VERBOSE = Arg(("-v", "--verbose"), help="Show what is logged", action="store_tr
 _COMMON = (_CONNECTION, _JSON, _VERBOSE)
 _ID = Arg(("upload_id",), help="The id of the upload")
 _TIMEOUT = Arg(
-    ("--timeout",), help="Seconds to wait for processing at most (default: 9000)", type=float, default=9000.0
+    ("--timeout",),
+    help=f"Seconds to wait for processing at most (default: {WAIT_TIMEOUT_SECONDS:g})",
+    type=float,
+    default=WAIT_TIMEOUT_SECONDS,
 )
 
 _UPLOADS = (

@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             s3_port=given.s3_port,
             allow_public=given.public,
             tls=given.tls,
+            allowed_hosts=given.allow_host,
         ).start()
     except (ValueError, RuntimeError, OSError) as error:
         print(f"mapbox-emulator: {error.strerror if isinstance(error, OSError) else error}", file=sys.stderr)
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "--s3-port", type=int, default=8788, metavar="N", help="port of the bucket (default %(default)s; 0: a free one)"
     )
     add("--public", action="store_true", help="allow a --host that other machines can reach")
+    add("--allow-host", action="append", default=[], metavar="NAME", help="a name that others ask it by; repeatable")
     add("--tls", action="store_true", help="speak https, with a certificate made in the folder")
     add("--account", default=defaults.account, metavar="NAME", help="the account (default %(default)s)")
     add(

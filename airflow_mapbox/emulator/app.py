@@ -14,10 +14,12 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 
 from airflow_mapbox.emulator import assets
 from airflow_mapbox.emulator.api import UploadsApi, refused
+from airflow_mapbox.emulator.control import PREFIX as CONTROL_PREFIX
 from airflow_mapbox.emulator.control import Control
 from airflow_mapbox.emulator.errors import RefusedError, Said
 from airflow_mapbox.emulator.faults import Faults
 from airflow_mapbox.emulator.faulty_api import Connections, with_faults
+from airflow_mapbox.emulator.guard import Guard, guarded
 from airflow_mapbox.emulator.requests_seen import RequestLog, SeenRequest
 from airflow_mapbox.emulator.tiles import TilesetPages
 
@@ -32,6 +34,7 @@ def build_app(
     *,
     faults: Faults,
     connections: Connections,
+    guard: Guard,
     clock: Callable[[], float],
     seen: RequestLog,
 ) -> ASGIApp:
@@ -43,6 +46,7 @@ def build_app(
     :param faults: what is to go wrong with the API's answers; the emulator's own pages and its control are spared.
     :param connections: of the server, so that one can be cut.
     :param seen: where requests are noted that a fault keeps from the API.
+    :param guard: who is answered at all; outermost, so that others meet no fault and leave no trace.
     :param clock: Unix time in seconds; what ``Date`` says, so that a client can hold a reset against it.
     """
     handlers: dict[int | type[Exception], ExceptionHandler] = {HTTPException: _not_found, Exception: _internal}
@@ -55,7 +59,12 @@ def build_app(
     def noted(method: str, path: str, status: int) -> None:
         seen.add(SeenRequest(method, path, status, clock()))
 
-    return _dated(with_faults(app, faults, connections, spared=_is_our_own, noted=noted), clock)
+    faulty = with_faults(app, faults, connections, spared=_is_our_own, noted=noted)
+    return _dated(guarded(faulty, guard, is_page=_is_page), clock)
+
+
+def _is_page(path: str) -> bool:
+    return _is_our_own(path) and not path.startswith(CONTROL_PREFIX)
 
 
 def _is_our_own(path: str) -> bool:

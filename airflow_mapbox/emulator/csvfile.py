@@ -15,10 +15,11 @@ import shapely
 
 from airflow_mapbox.emulator.errors import DataError, Failed
 from airflow_mapbox.emulator.features import Extent, Feature
+from airflow_mapbox.emulator.sniff import SEPARATORS
 
 LONGITUDE = frozenset({"longitude", "lon", "lng", "long", "x"})
 LATITUDE = frozenset({"latitude", "lat", "y"})
-WKT = frozenset({"wkt", "geom"})
+WKT = frozenset({"wkt", "geom", "geometry"})
 GEOJSON = frozenset({"geojson"})
 INTEGER = re.compile(r"[+-]?\d{1,15}\Z")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
@@ -29,11 +30,13 @@ csv.field_size_limit(1 << 26)
 def read_csv(path: Path) -> Iterator[Feature]:
     """Yield a feature for every row with a geometry.
 
-    :param path: the file, in UTF-8, with commas.
+    :param path: the file, in UTF-8, separated by whichever of comma, tab, semicolon and pipe the header has most of.
     :raises DataError: where no column is one of coordinates.
     """
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        rows = csv.reader(stream)
+        # Empty lines may stand before the header.
+        first = next((line for line in stream if line.strip("\r\n")), "")
+        rows = csv.reader(itertools.chain([first], stream), delimiter=max(SEPARATORS, key=first.count))
         try:
             header = next(rows, [])
             geometry_of, used = _geometry_columns([name.strip().lower() for name in header])
@@ -54,7 +57,10 @@ def _geometry_columns(names: list[str]) -> tuple[Callable[[list[str]], dict[str,
         return (lambda row: dict(json.loads(row[at]))), {at}
     if (at := find(WKT)) is not None:
         return (lambda row: dict(json.loads(shapely.to_geojson(shapely.from_wkt(row[at]))))), {at}
-    x, y = find(LONGITUDE), find(LATITUDE)
+    x, y = (
+        next((at for at, name in enumerate(names) if name in wanted or part in name), None)
+        for wanted, part in ((LONGITUDE, "longitude"), (LATITUDE, "latitude"))
+    )
     if x is None or y is None:
         raise DataError(Failed.CSV_COLUMNS)
     return (lambda row: {"type": "Point", "coordinates": [_number(row[x]), _number(row[y])]}), {x, y}

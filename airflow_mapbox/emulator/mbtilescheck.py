@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mapbox.emulator.errors import DataError, Failed
-from airflow_mapbox.emulator.mbtiles import opened
+from airflow_mapbox.emulator.mbtiles import EndlessError, MBTiles, MetadataTooLargeError
 from airflow_mapbox.emulator.vectortile import SpecError, check_vector_tile
 
-METADATA_BYTES = 60 * 1024
 TILE_BYTES = 512_000
 # Tiles in all (mapbox/mapbox-upload-limits).
 TILES = 30_000_000
@@ -22,7 +21,6 @@ TILES = 30_000_000
 MADE_TILE_BYTES = 5_000_000
 # No tile that small unpacks to more unless it was made to.
 UNPACKED_BYTES = 64 << 20
-RASTER = ("png", "jpg", "jpeg", "webp")
 BOUNDS = (("west", 360), ("south", 90), ("east", 360), ("north", 90))
 
 
@@ -34,31 +32,44 @@ def check_mbtiles(path: Path, *, tick: Callable[[], None]) -> None:
     :raises DataError: with Mapbox's message.
     """
     try:
-        with opened(path) as db:
-            metadata = {str(name): str(value) for name, value in db.execute("SELECT name, value FROM metadata")}
-            vector = _check_metadata(metadata)
-            _check_zooms(db, metadata)
-            _check_count(db)
-            tiles = db.execute("SELECT zoom_level, tile_data FROM tiles")
-            for number, (zoom, data) in enumerate(tiles):
+        with MBTiles(path, tick=tick) as mbtiles:
+            metadata = {name: str(value) for name, value in mbtiles.metadata().items()}
+            _check_count(mbtiles)
+            is_vector = _check_kind(mbtiles, metadata)
+            _check_zooms(mbtiles, metadata)
+            for number, (zoom, data) in enumerate(mbtiles.rows("SELECT zoom_level, tile_data FROM tiles")):
                 if number % 100 == 0:
                     tick()
-                _check_tile(int(zoom), data, vector=vector)
+                # A view need not give as many rows as it was counted to have.
+                if number >= TILES:
+                    raise DataError(Failed.TOO_MUCH)
+                _check_tile(int(zoom), data, vector=is_vector)
+    except MetadataTooLargeError:
+        raise DataError(Failed.METADATA_TOO_LARGE) from None
+    except EndlessError:
+        raise DataError(Failed.TIMED_OUT) from None
     except (sqlite3.Error, ValueError, TypeError):
         raise DataError(Failed.UNKNOWN_FORMAT) from None
 
 
-def _check_metadata(metadata: dict[str, str]) -> bool:
+def _check_kind(mbtiles: MBTiles, metadata: dict[str, str]) -> bool:
     """Return whether the tiles are vector tiles."""
-    if sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items()) > METADATA_BYTES:
-        raise DataError(Failed.METADATA_TOO_LARGE)
     if "bounds" in metadata:
         _check_bounds(metadata["bounds"])
-    kind = metadata.get("format")
-    if kind in RASTER:
+    first = mbtiles.row("SELECT tile_data FROM tiles LIMIT 1")
+    if first is None:
         return False
-    if kind != "pbf":
+    if not first[0]:
+        raise DataError(Failed.TILE_INVALID)
+    kind = mbtiles.kind()
+    if kind is None:
         raise DataError(Failed.UNKNOWN_FORMAT)
+    if kind == "pbf":
+        _check_layers(metadata)
+    return kind == "pbf"
+
+
+def _check_layers(metadata: dict[str, str]) -> None:
     details: Any = None
     with contextlib.suppress(ValueError):
         details = json.loads(metadata.get("json", ""))
@@ -73,7 +84,6 @@ def _check_metadata(metadata: dict[str, str]) -> bool:
         if name in seen:
             raise DataError(Failed.VECTOR_LAYERS_DUPLICATE.format(name))
         seen.add(name)
-    return True
 
 
 def _check_bounds(text: str) -> None:
@@ -83,19 +93,31 @@ def _check_bounds(text: str) -> None:
             raise DataError(Failed.BOUNDS.format(name, -limit, limit))
 
 
-def _check_zooms(db: sqlite3.Connection, metadata: dict[str, str]) -> None:
-    lowest, highest = db.execute("SELECT min(zoom_level), max(zoom_level) FROM tiles").fetchone()
+def _check_zooms(mbtiles: MBTiles, metadata: dict[str, str]) -> None:
+    lowest, highest = mbtiles.row("SELECT min(zoom_level), max(zoom_level) FROM tiles") or (None, None)
     if lowest is None:
+        return  # of grids alone
+    told = {name: int(metadata[name]) for name in ("fillzoom", "maxzoom") if name in metadata}
+    for name, zoom in told.items():
+        if zoom < lowest:
+            raise DataError(Failed.ZOOM_MISMATCH.format(name, zoom, "lower", "minzoom", lowest))
+        if zoom < highest and name == "maxzoom":
+            raise DataError(Failed.ZOOM_MISMATCH.format(name, zoom, "lower", "maxzoom", highest))
+        # Where there is a fillzoom, the zooms above it are made of its tiles.
+        if zoom > highest and not (name == "maxzoom" and "fillzoom" in told):
+            raise DataError(Failed.ZOOM_MISMATCH.format(name, zoom, "higher", "maxzoom", highest))
+
+
+def _check_count(mbtiles: MBTiles) -> None:
+    # Counting ends where the answer is known: a view may have rows without end.
+    counted = (
+        mbtiles.row(f"SELECT count(*) FROM (SELECT 1 FROM {table} LIMIT ?)", (TILES + 1,))  # noqa: S608 - two constants
+        for table in ("tiles", "grids")
+    )
+    total = sum(row[0] for row in counted if row is not None)
+    if total == 0:
         raise DataError(Failed.TILESET_EMPTY)
-    for name, actual in (("minzoom", lowest), ("maxzoom", highest)):
-        if name in metadata and (told := int(metadata[name])) != actual:
-            relation = "higher" if told > actual else "lower"
-            raise DataError(Failed.ZOOM_MISMATCH.format(name, told, relation, name, actual))
-
-
-def _check_count(db: sqlite3.Connection) -> None:
-    (count,) = db.execute("SELECT count(*) FROM tiles").fetchone()
-    if count > TILES:
+    if total > TILES:
         raise DataError(Failed.TOO_MUCH)
 
 
@@ -105,9 +127,9 @@ def check_made(path: Path) -> None:
     :param path: what the tiler made.
     :raises DataError: with Mapbox's message.
     """
-    with opened(path) as db:
-        (largest,) = db.execute("SELECT max(length(tile_data)) FROM tiles").fetchone()
-    if largest is not None and largest > MADE_TILE_BYTES:
+    with MBTiles(path) as mbtiles:
+        largest = mbtiles.row("SELECT max(length(tile_data)) FROM tiles")
+    if largest is not None and (largest[0] or 0) > MADE_TILE_BYTES:
         raise DataError(Failed.TILE_MADE_TOO_LARGE)
 
 

@@ -27,6 +27,7 @@ from airflow_mapbox.emulator.control import Control
 from airflow_mapbox.emulator.faults import Faults
 from airflow_mapbox.emulator.faulty_api import Connections
 from airflow_mapbox.emulator.faulty_s3 import with_s3_faults
+from airflow_mapbox.emulator.guard import Guard, guarded_s3
 from airflow_mapbox.emulator.processing import Processing
 from airflow_mapbox.emulator.requests_seen import RequestLog, SeenRequest
 from airflow_mapbox.emulator.s3 import StagingGate
@@ -58,6 +59,7 @@ class Emulator:
     :param clock: Unix time in seconds; by default the machine's, which :attr:`clock` can move on and speed up.
     :param allow_public: listen on an address that others can reach, too.
     :param tls: speak https on both ports, with a certificate made here that :attr:`ca_file` vouches for.
+    :param allowed_hosts: names by which it may be asked besides ``localhost`` and addresses in numbers.
     :raises ValueError: for a host that others can reach.
     """
 
@@ -72,6 +74,7 @@ class Emulator:
         clock: Callable[[], float] | None = None,
         allow_public: bool = False,
         tls: bool = False,
+        allowed_hosts: Iterable[str] = (),
     ) -> None:
         if not allow_public and not _is_loopback(host):
             raise ValueError(f"{host} can be reached from other machines; allow that with allow_public or --public")
@@ -81,6 +84,7 @@ class Emulator:
         self.port = port
         self.s3_port = s3_port
         self.tls = tls
+        self.allowed_hosts = tuple(allowed_hosts)
         self.faults = Faults()
         self._clock: Callable[[], float] = clock or AdjustableClock()
         self._seen = RequestLog()
@@ -226,7 +230,9 @@ class _Running:
             stack.callback(processing.stop)
             processing.start()
             stopping = threading.Event()
-            s3 = _S3Server(with_s3_faults(self._gate, faults, sleep=stopping.wait), s3_socket, emulator.host, self.tls)
+            guard = Guard((emulator.host, *emulator.allowed_hosts))
+            faulty = with_s3_faults(self._gate, faults, sleep=stopping.wait)
+            s3 = _S3Server(guarded_s3(faulty, guard, bucket=settings.bucket), s3_socket, emulator.host, self.tls)
             s3.start()
             stack.callback(s3.stop)
             stack.callback(stopping.set)
@@ -236,7 +242,14 @@ class _Running:
             pages = TilesetPages(self.store, settings=settings)
             connections = Connections()
             app = build_app(
-                api, pages, control, faults=faults, connections=connections, clock=clock, seen=emulator._seen
+                api,
+                pages,
+                control,
+                faults=faults,
+                connections=connections,
+                guard=guard,
+                clock=clock,
+                seen=emulator._seen,
             )
             server = _ApiServer(app, api_socket, connections, self.tls)
             stack.callback(server.stop)
@@ -364,7 +377,7 @@ def _is_loopback(host: str) -> bool:
 
 def _prepare_tls(emulator: Emulator) -> Tls:
     # boto3 addresses a bucket by name before a host that is no number.
-    names: tuple[str, ...] = (f"{emulator.settings.bucket}.localhost",)
+    names: tuple[str, ...] = (f"{emulator.settings.bucket}.localhost", *emulator.allowed_hosts)
     if emulator.host not in ("", "0.0.0.0", "::"):  # noqa: S104 - not listened on here
         names = (*names, emulator.host)
     return prepare_tls(emulator.folder / "tls", names=names)

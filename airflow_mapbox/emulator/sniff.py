@@ -45,6 +45,9 @@ class Formats(Enum):
 TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 # The first element and no other: GDAL would follow the references of some of the formats it knows.
 XML_ROOT = re.compile(r"(?:\s|<\?[^>]*\?>|<!--.*?-->)*<(?:\w+:)?(\w+)", re.DOTALL)
+# Of CSV; the most frequent in the header wins.
+SEPARATORS = (",", "\t", "|", ";")
+WHOLE_GEOMETRY = frozenset({"wkt", "geom", "geometry", "geojson"})
 GEOJSON_MEMBER = re.compile(r'"(type|features|geometry|geometries|coordinates|properties)"\s*:')
 
 
@@ -100,7 +103,9 @@ def _of_head(head: bytes, path: Path) -> Formats | None:
         root = XML_ROOT.match(text)
         return {"kml": Formats.KML, "gpx": Formats.GPX}.get(root[1]) if root else None
     first = text.splitlines()[0] if text else ""
-    return Formats.CSV if "," in first and first.isprintable() and "\ufffd" not in first[:-1] else None
+    is_table = any(separator in first for separator in SEPARATORS) or first.strip('"').lower() in WHOLE_GEOMETRY
+    is_readable = first.replace("\t", " ").isprintable() and "\ufffd" not in first[:-1]
+    return Formats.CSV if is_table and is_readable else None
 
 
 def _of_json(text: str) -> Formats | None:

@@ -14,7 +14,14 @@ from airflow_mapbox.emulator import pages
 from airflow_mapbox.emulator.access import authorize
 from airflow_mapbox.emulator.api import TILESET, refused
 from airflow_mapbox.emulator.errors import RefusedError, Said
-from airflow_mapbox.emulator.mbtiles import TilesetFacts, read_facts, read_tile
+from airflow_mapbox.emulator.mbtiles import (
+    EndlessError,
+    MetadataTooLargeError,
+    TilesetFacts,
+    kind_of,
+    read_facts,
+    read_tile,
+)
 from airflow_mapbox.emulator.settings import EmulatorSettings
 from airflow_mapbox.emulator.store import Store, Tileset, timestamp
 
@@ -28,6 +35,8 @@ SUFFIX = {
 }
 NUMBER = re.compile(r"[0-9]{1,10}\Z")
 LISTED = 100
+# A tileset's file was good when it was published, but views in it may be different each time.
+UNREADABLE = (sqlite3.Error, EndlessError, MetadataTooLargeError, ValueError, TypeError)
 
 
 class TilesetPages:
@@ -126,7 +135,7 @@ class TilesetPages:
     def _facts(self, found: Tileset) -> TilesetFacts:
         try:
             return read_facts(self._store.tiles_file(found.id))
-        except sqlite3.Error:
+        except UNREADABLE:
             raise RefusedError(500, Said.INTERNAL) from None
 
     def _tile_of(self, request: Request, found: Tileset) -> Response:
@@ -137,9 +146,9 @@ class TilesetPages:
         zoom, column, row = map(int, numbers)
         try:
             data = read_tile(self._store.tiles_file(found.id), zoom, column, row)
-        except sqlite3.Error:
+        except UNREADABLE:
             raise RefusedError(500, Said.INTERNAL) from None
-        kind = _kind(data or b"")
+        kind = kind_of(data or b"") or "pbf"
         if data is None or wanted not in SUFFIX[kind]:
             raise RefusedError(404, Said.TILE_MISSING)
         headers = {"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
@@ -148,14 +157,6 @@ class TilesetPages:
         elif data[:1] == b"\x78" and kind == "pbf":
             headers["Content-Encoding"] = "deflate"
         return Response(data, media_type=MEDIA_TYPES[kind], headers=headers)
-
-
-def _kind(data: bytes) -> str:
-    if data.startswith(b"\x89PNG"):
-        return "png"
-    if data.startswith(b"\xff\xd8"):
-        return "jpg"
-    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else "pbf"
 
 
 def _tilejson(found: Tileset, facts: TilesetFacts, tiles: str) -> dict[str, Any]:

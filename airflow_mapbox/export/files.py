@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import secrets
+import shutil
+import stat
+import tempfile
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+_LOCK, _PART = ".lock", ".part"
+# As a pattern, narrow enough to match nothing that is not ours: everything of it that is not locked is deleted.
+_NAME = "." + "[0-9a-f]" * 16 + "-" + "[0-9a-f]" * 16
 
 _PIECE = 1 << 20
 _PENDING = 4  # pieces that wait to be written
@@ -22,8 +29,8 @@ class WholeFile:
     """A file being written to the side of its name."""
 
     def __init__(self, path: Path) -> None:
-        # Exclusive, and with the permissions that the process gives to every new file.
-        self._file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666), "wb", buffering=0)
+        # Exclusive, and nobody else's: who may read the file in the end is not known to the part.
+        self._file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb", buffering=0)
         self._path = path
         # Bytes are written, and go on to the disk, while further ones are made: little is left to wait for at the end.
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="export-write")
@@ -94,7 +101,9 @@ def whole_file(path: Path) -> Iterator[WholeFile]:
 
     :param path: the file; folders above it are made.
     :raises IsADirectoryError: where there is a folder of that name; nothing is begun.
+    :raises FileExistsError: where there is something else that is no file; nothing is begun.
     """
+    path = target_of(path)
     with part_of(path) as part:
         file = WholeFile(part)
         try:
@@ -103,7 +112,7 @@ def whole_file(path: Path) -> Iterator[WholeFile]:
                 file.abandon()
                 return
             file.close()
-            part.replace(path)
+            publish(part, path)
         except BaseException:
             file.abandon()
             raise
@@ -114,33 +123,84 @@ def part_of(path: Path) -> Iterator[Path]:
     """
     Give the name to write a file under until it is whole; what is left of that name at the end is deleted.
 
-    Parts that killed processes left of the same file are deleted first: whoever writes one holds a lock, which ends
-    with the process. Beside the part, since SQLite has locks of its own on what it writes.
-
-    :param path: the file; folders above it are made.
+    :param path: the file, as :func:`target_of` gives it; folders above it are made.
     :raises IsADirectoryError: where there is a folder of that name; nothing is begun.
+    :raises FileExistsError: where there is something else that is no file; nothing is begun.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file in it.")
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"{path} is a device, a pipe or a socket, which a file would replace: name a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Of a name that may be as long as a name can be.
-    key = hashlib.sha256(path.name.encode()).hexdigest()[:16]
-    for lock in path.parent.glob(f".{key}-*.lock"):
-        with contextlib.suppress(OSError), lock.open("rb") as stream:
+    with _part_in(path.parent) as part:
+        yield part
+
+
+@contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """
+    Make a folder for temporary files, and delete it at the end.
+
+    :param parent: the folder to make it in, or None for the system's.
+    """
+    with _part_in((parent or Path(tempfile.gettempdir())).absolute()) as part:
+        part.mkdir(mode=0o700)
+        yield part
+
+
+def target_of(path: Path) -> Path:
+    """Return the file that is written under a name: the one that a link leads to, as with any other program."""
+    return path.resolve() if path.is_symlink() else path
+
+
+def publish(part: Path, path: Path) -> None:
+    """
+    Have a part appear under its file's name, for whoever could read the file that was there.
+
+    :param part: as :func:`part_of` gives it.
+    :param path: the file. One that was not there is for everybody whom the umask lets read.
+    """
+    given = path if path.exists() else part.with_suffix(_LOCK)
+    part.chmod(stat.S_IMODE(given.stat().st_mode) & 0o777)
+    part.replace(path)
+
+
+@contextmanager
+def _part_in(folder: Path) -> Iterator[Path]:
+    """
+    Give a name in a folder for what is not whole, and delete what is left of it at the end.
+
+    What killed processes left in the folder is deleted first: whoever writes a part holds a lock, which ends with the
+    process. Beside the part, since SQLite has locks of its own on what it writes.
+    """
+    for lock in folder.glob(f"{_NAME}{_LOCK}"):
+        with contextlib.suppress(OSError), _opened_lock(lock, os.O_RDONLY | os.O_NONBLOCK) as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _remove(lock)
-    lock = path.with_name(f".{key}-{secrets.token_hex(8)}.lock")
-    try:
-        with lock.open("xb") as stream:
+    while True:
+        lock = folder / f".{secrets.token_hex(8)}-{secrets.token_hex(8)}{_LOCK}"
+        with _opened_lock(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL) as stream:
             # Where a file system has no locks, nobody can take one either, and what is left stays.
             with contextlib.suppress(OSError):
                 fcntl.flock(stream, fcntl.LOCK_EX)
-            yield lock.with_suffix(".part")
-    finally:
-        _remove(lock)
+            if os.fstat(stream.fileno()).st_nlink == 0:
+                continue  # another process took it for one that was left, before it was locked
+            try:
+                yield lock.with_suffix(_PART)
+            finally:
+                _remove(lock)  # while it is held, so that nobody else does
+            return
+
+
+def _opened_lock(lock: Path, flags: int) -> IO[bytes]:
+    # The system's temporary folder is everybody's: a link there could lead anywhere.
+    return os.fdopen(os.open(lock, flags | os.O_NOFOLLOW, 0o666), "rb")
 
 
 def _remove(lock: Path) -> None:
     """Delete a part, what SQLite keeps beside it, and the lock."""
-    for left in (*lock.parent.glob(f"{lock.stem}.part*"), lock):
-        left.unlink(missing_ok=True)
+    for left in (*lock.parent.glob(f"{lock.stem}{_PART}*"), lock):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        else:
+            left.unlink(missing_ok=True)

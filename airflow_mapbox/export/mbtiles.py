@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, Unpack
 
 from airflow_mapbox.export.errors import EmptyExportError, ExportError, NoSpaceError, TilerError, TooLargeError
-from airflow_mapbox.export.files import part_of
+from airflow_mapbox.export.files import part_of, publish, scratch_folder, target_of
 from airflow_mapbox.export.formats import GeoJSONKeywords
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.report import ExportReport
@@ -258,12 +257,9 @@ def tile_features(
     :param size: bytes of the sources, as far as they are known.
     :param selected: whether only some of that is read.
     """
-    place = target.absolute()
-    with (
-        part_of(place) as part,
-        tempfile.TemporaryDirectory(prefix="tiles-", dir=temporary) as folder,
-    ):
-        space = _Space(Path(folder))
+    place = target_of(target.absolute())
+    with part_of(place) as part, scratch_folder(temporary) as folder:
+        space = _Space(folder)
         space.begin(size, selected=selected)
         read = tile(
             space.watched(features),
@@ -271,15 +267,20 @@ def tile_features(
             layer=next(iter(features.layers)),
             minzoom=zooms[0],
             maxzoom=zooms[1],
-            temporary=Path(folder),
+            temporary=folder,
         )
         # tippecanoe makes a feature of each member of a collection.
         written = sum(report.geometries for report in features.reports())
         if read != written:
             raise TilerError(f"tippecanoe read {read:,} of {written:,} geometries: its output was deleted.")
-        report = _report(features, part, target, name, guessed=zooms[1] is None)
+        try:
+            report = _report(features, part, target, name, guessed=zooms[1] is None)
+        except sqlite3.OperationalError as error:
+            if "disk is full" not in str(error):
+                raise
+            raise NoSpaceError(f"There was no space left in {place.parent} for the tileset ({error}).") from None
         _sync(part)
-        part.replace(place)
+        publish(part, place)
     log.info("Exported %s", report)
     return report
 

@@ -25,6 +25,8 @@ _TILE_BYTES = 500_000
 _EVERY = 10.0  # percent of progress between two lines of the log
 # Only without --json-progress does it say how many features it read.
 _READ = re.compile(r"([0-9]+) features, ")
+# The system's words for it and SQLite's, which come of the same; a quota is a disk's end too.
+_NO_SPACE = re.compile(r"no space left|database or disk is full|disk quota exceeded", re.IGNORECASE)
 _PROGRESS = re.compile(r"\s*([0-9.]+)%")
 _LINES = 50
 
@@ -100,7 +102,12 @@ def tile(
         "--generate-ids",
     ]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=temporary
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=temporary,
+        umask=0o077,  # who may read the output in the end is the caller's to say
     ) as process:
         listener = _Listener(process)
         listener.start()
@@ -143,7 +150,7 @@ def _failure(code: int, text: str) -> TilerError:
     said = " ".join(text.split("\n")[-4:]).strip()[:1000]
     if "guess maxzoom" in text:
         return TilerError("tippecanoe cannot guess a maxzoom from so few places. Say it with maxzoom= or tier=.")
-    if "No space left" in text:
+    if _NO_SPACE.search(text):
         return NoSpaceError(
             f"There was no space left for tippecanoe. Name a folder with more of it with temporary_directory=. {said}"
         )

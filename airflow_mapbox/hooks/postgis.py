@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook
+from airflow_mapbox.connections import get_connection
+from airflow_mapbox.uploads.errors import without_frames
 
 if TYPE_CHECKING:
     import psycopg
@@ -36,10 +37,11 @@ def postgis_query(
     return PostGISQuery(sql, lambda: _connect(postgres_conn_id), geometry=geometry, parameters=parameters)
 
 
+@without_frames
 def _connect(conn_id: str) -> psycopg.Connection[Any]:
     import psycopg
 
-    connection = BaseHook.get_connection(conn_id)
+    connection = get_connection(conn_id, "postgres")
     extra = {name: value for name, value in connection.extra_dejson.items() if name in _EXTRA}
     return psycopg.connect(
         host=connection.host,

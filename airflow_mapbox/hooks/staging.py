@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 
+from airflow_mapbox.uploads.errors import without_frames
+
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.models import StagingCredentials
 
@@ -24,6 +26,7 @@ class _StagingS3Hook(S3Hook):
         return self._staging_connection
 
 
+@without_frames
 def staging_s3_client(credentials: StagingCredentials, endpoint_url: str | None, *, region: str) -> Any:
     """
     Make a boto3 S3 client for one staged file, with the provider's retries, proxies and user agent.

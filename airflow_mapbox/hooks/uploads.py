@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, ObjectStoragePath
-from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from airflow_mapbox.connections import CONN_TYPE, check_connection, client_of, no_connection
+from airflow_mapbox.connections import CONN_TYPE, check_connection, client_of, get_connection, s3_endpoint_of
+from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
 from airflow_mapbox.export.formats import ExportFormat, check_format
 from airflow_mapbox.exported import exported
 from airflow_mapbox.preflight import check_source
-from airflow_mapbox.uploads.address import API_URL, check_endpoint, refuse_secrets
+from airflow_mapbox.uploads.address import API_URL, refuse_secrets
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import (
     MapboxError,
@@ -25,6 +24,7 @@ from airflow_mapbox.uploads.errors import (
     SourceError,
     TokenRejectedError,
     UploadActiveError,
+    without_frames,
 )
 from airflow_mapbox.uploads.ledger import Ledger, MemoryLedger, Published
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name, is_dataset_url
@@ -76,9 +76,7 @@ class MapboxUploadsHook(BaseHook):
 
     @cached_property
     def _connection(self) -> Connection:
-        with suppress(AirflowNotFoundException):
-            return check_connection(self.get_connection(self.mapbox_conn_id))
-        raise no_connection(self.mapbox_conn_id)
+        return check_connection(get_connection(self.mapbox_conn_id))
 
     @cached_property
     def _client(self) -> UploadsClient:
@@ -96,8 +94,7 @@ class MapboxUploadsHook(BaseHook):
 
     @cached_property
     def _s3_endpoint(self) -> str | None:
-        endpoint = self._connection.extra_dejson.get("s3_endpoint_url")
-        return check_endpoint(str(endpoint), "the connection's extra s3_endpoint_url") if endpoint else None
+        return s3_endpoint_of(self._connection)
 
     def get_conn(self) -> UploadsClient:
         """
@@ -133,8 +130,7 @@ class MapboxUploadsHook(BaseHook):
         :raises MapboxError: as the API or the network has it.
         """
         credentials = self.get_conn().create_credentials()
-        for secret in credentials.secrets:
-            mask_secret(secret)
+        _mask(credentials)
         return credentials
 
     def create_upload(self, tileset: str, url: str, name: str | None = None) -> Upload:
@@ -207,7 +203,7 @@ class MapboxUploadsHook(BaseHook):
         format: ExportFormat | None = None,
         export: Mapping[str, Any] | None = None,
         if_active: str = "wait",
-        active_timeout: float = 2.5 * 3600,
+        active_timeout: float = WAIT_TIMEOUT_SECONDS,
         ledger: Ledger | None = None,
         published: Published | None = None,
     ) -> Upload:
@@ -282,7 +278,7 @@ class MapboxUploadsHook(BaseHook):
         self,
         upload_id: str | Upload,
         *,
-        timeout: float = 3600.0,
+        timeout: float = WAIT_TIMEOUT_SECONDS,
         poll_interval: float = 15.0,
         stall_timeout: float | None = None,
         progress: Callable[[Upload], None] | None = None,
@@ -313,6 +309,8 @@ class MapboxUploadsHook(BaseHook):
     def _checked_and_staged(self, source: Source) -> StagedFile:
         report = check_source(source)
         report.raise_for_problems()
+        for warning in report.warnings:
+            self.log.warning("%s", warning)
         size = "unknown size" if source.size is None else f"{source.size:,} bytes"
         self.log.info("Source %s: %s, %s", source.description, report.format, size)
         return self._stager.stage(source, report.limit)
@@ -322,6 +320,12 @@ class MapboxUploadsHook(BaseHook):
         from airflow_mapbox.hooks.staging import staging_s3_client
 
         return staging_s3_client(credentials, self._s3_endpoint, region=STAGING_REGION)
+
+
+@without_frames
+def _mask(credentials: StagingCredentials) -> None:
+    for secret in credentials.secrets:
+        mask_secret(secret)
 
 
 def _object_storage(source: Any) -> Any:

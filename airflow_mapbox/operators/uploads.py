@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mapbox.assets import announce, last_published, remember, tilesets_of
+from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
 from airflow_mapbox.exceptions import airflow_errors
 from airflow_mapbox.export.formats import check_format
 from airflow_mapbox.rescheduling import come_again, seconds_until_exit_is_noticed
@@ -18,7 +19,7 @@ from airflow_mapbox.state import task_ledger, task_note
 from airflow_mapbox.uploads.address import refuse_secrets
 from airflow_mapbox.uploads.ledger import Published
 from airflow_mapbox.uploads.models import check_display_name, check_tileset_part
-from airflow_mapbox.uploads.pacing import seconds_to_next_try
+from airflow_mapbox.uploads.pacing import fit, seconds_to_next_try
 from airflow_mapbox.waits import KEY, TaskWait, seconds, timeouts_told
 
 if TYPE_CHECKING:
@@ -98,13 +99,13 @@ class StageAndCreateUploadOperator(BaseOperator):
         format: ExportFormat | None = None,
         export: Mapping[str, Any] | None = None,
         if_active: str = "wait",
-        active_timeout: timedelta | float = 2.5 * 3600,
+        active_timeout: timedelta | float = WAIT_TIMEOUT_SECONDS,
         skip_unchanged: bool = False,
         part_size: int | None = None,
         parts_in_flight: int = 4,
         wait_for_completion: bool = False,
         deferrable: bool | None = None,
-        wait_timeout: timedelta | float = 2.5 * 3600,
+        wait_timeout: timedelta | float = WAIT_TIMEOUT_SECONDS,
         stall_timeout: timedelta | float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -223,8 +224,9 @@ class StageAndCreateUploadOperator(BaseOperator):
             following = wait.look(client_for(self.mapbox_conn_id, ONE_TRY), terms)
         if following.upload is not None:
             return self._finished(context, following.upload)
-        self.log.info("%s. Looking again in %.0f s; no worker slot is held until then.", following, following.pause)
-        raise come_again(max(following.pause, following.least))
+        pause = fit(max(following.pause, following.least), following.most, least=terms.floor)
+        self.log.info("%s. Looking again in %.0f s; no worker slot is held until then.", following, pause)
+        raise come_again(pause)
 
     def _terms(self, wait: TaskWait) -> Terms:
         from airflow_mapbox.uploads.watch import Terms

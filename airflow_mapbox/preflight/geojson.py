@@ -1,127 +1,218 @@
-"""What Mapbox would refuse in a GeoJSON document."""
+"""What Mapbox would refuse in a GeoJSON document: the whole of a small one, the beginning and the end of any other."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from airflow_mapbox.preflight.formats import SNIFFED_CHARACTERS, WEB_MERCATOR_LATITUDE
+from airflow_mapbox.preflight.crs import check_crs
+from airflow_mapbox.preflight.features import Features
+from airflow_mapbox.preflight.formats import SNIFFED_CHARACTERS
+from airflow_mapbox.preflight.jsonprefix import BrokenJSONError, EndOfPart, JSONPart
+from airflow_mapbox.preflight.problems import EXPORT, WRITER, Problem
+from airflow_mapbox.preflight.sniff import GEOJSON_TYPES, GEOMETRIES, mistaken_for, sniff
 
-# What these start with is read as TopoJSON or TileJSON (uploads-api.md, "Names and limits").
-_MISTAKEN = {'"arcs":': "TopoJSON", '"objects":': "TopoJSON", '"tilejson":': "TileJSON"}
-
-# A `crs` member that says what GeoJSON says without one. 4326 is written by tools that mean longitude, latitude.
-_LONGITUDE_LATITUDE = re.compile(r"(CRS:?84|EPSG:+4326|EPSG:[0-9.]*:4326)$", re.IGNORECASE)
-_CRS_NAME = re.compile(rb'"crs"\s*:\s*\{.{0,120}?"name"\s*:\s*"([^"]{1,120})"', re.DOTALL)
-
-_GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
-_WRITE = "Write it with airflow_mapbox.export.write_geojson, which reprojects to longitude, latitude."
+_FEATURE = re.compile(r'\{\s*"type"\s*:\s*"Feature"')
+_BOM = b"\xef\xbb\xbf"
 
 
-def check_head(head: bytes) -> Iterator[str]:
+def check_whole(data: bytes) -> Iterator[Problem]:
     """
-    Look at the start of a document, which is all there is to see of a stream.
-
-    :param head: its first bytes.
-    :return: problems, each a clause that follows the file's name.
-    """
-    squeezed = re.sub(r"\s", "", head.decode("utf-8", "replace")[:SNIFFED_CHARACTERS])
-    for token, mistaken_for in _MISTAKEN.items():
-        if token in squeezed:
-            yield (
-                f"has {token} in its first {SNIFFED_CHARACTERS} characters, which Mapbox reads as {mistaken_for}: "
-                "rename the attribute, or put spaces before the first feature."
-            )
-    if named := _CRS_NAME.search(head):
-        yield from _check_crs(named.group(1).decode("utf-8", "replace"))
-
-
-def check_document(data: bytes) -> Iterator[str]:
-    """
-    Look at a whole document.
+    Check a whole document.
 
     :param data: the file's bytes.
-    :return: problems, each a clause that follows the file's name; a document with one is not looked at further.
     """
+    plain = data.removeprefix(_BOM)
     try:
-        document = orjson.loads(data.removeprefix(b"\xef\xbb\xbf"))
+        document = orjson.loads(plain)
     except orjson.JSONDecodeError as error:
-        yield f"is not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        yield _not_json(plain, f"{error.msg} at line {error.lineno}, column {error.colno}")
         return
-    if not isinstance(document, dict) or document.get("type") not in ("FeatureCollection", "Feature", *_GEOMETRIES):
-        yield "is JSON but not GeoJSON: it has no `type` of FeatureCollection, Feature or a geometry."
+    kind = document.get("type") if isinstance(document, dict) else None
+    if kind not in GEOJSON_TYPES:
+        yield _not_geojson(kind)
         return
-    yield from _check_crs(_crs_name(document.get("crs")))
-    if document["type"] == "FeatureCollection":
-        features = document.get("features")
+    yield from _check_recognised(data)
+    yield from _some(check_crs(document.get("crs")))
+    features = Features()
+    wanted = document.get("features") if kind == "FeatureCollection" else [_as_feature(document)]
+    if not isinstance(wanted, list):
+        yield _NO_ARRAY
+        return
+    problem = next((found for found in map(features.add, wanted) if found), None)
+    yield from _some(problem)
+    yield from features.problems(is_whole=problem is None)
+
+
+def check_beginning(head: bytes) -> Iterator[Problem]:
+    """
+    Check the beginning of a document, as far as whole features are in it.
+
+    :param head: the first bytes.
+    """
+    text = head.removeprefix(_BOM).decode("utf-8", "ignore")
+    features = Features()
+    members: dict[str, Any] = {}
+    problem: Problem | None = None
+    try:
+        problem = _read_members(JSONPart(text), members, features)
+    except EndOfPart:
+        pass
+    except BrokenJSONError as error:
+        problem = Problem(f"is not JSON: {error}.", WRITER)
+    kind = members.get("type", GEOJSON_TYPES[0])
+    if kind not in GEOJSON_TYPES:
+        yield _not_geojson(kind)
+        return
+    yield from _check_recognised(head)
+    yield from _some(check_crs(members.get("crs")))
+    yield from _some(problem)
+    yield from features.problems(is_whole=False)
+
+
+def check_end(tail: bytes) -> Iterator[Problem]:
+    """
+    Check the end of a document: that its last features close it.
+
+    :param tail: the last bytes, from the beginning of a character on.
+    """
+    text = tail.decode("utf-8", "ignore").rstrip(" \t\r\n")
+    if not text.endswith("}"):
+        yield Problem(f"ends with {text[-20:]!r} and not with }}: it is cut off.", WRITER)
+        return
+    starts = [found.start() for found in _FEATURE.finditer(text)]
+    for start in starts:
+        features = Features()
+        members: dict[str, Any] = {}
+        try:
+            problem = _read_continued(JSONPart(text, start), members, features)
+        except (EndOfPart, BrokenJSONError):
+            continue  # that was no feature of the collection, but a value inside of one
+        yield from _some(check_crs(members.get("crs")))
+        yield from (_near_end(found) for found in (*_some(problem), *features.problems(is_whole=False)))
+        return
+    if starts and text[: starts[-1]].rstrip(" \t\r\n\x1e").endswith("}"):
+        yield _line_delimited()
+    elif starts:
+        yield Problem("does not end as a FeatureCollection does: it is cut off, or broken near its end.", WRITER)
+
+
+def describe_unknown(head: bytes) -> Problem:
+    """
+    Return why JSON is not recognised as GeoJSON.
+
+    :param head: the first bytes.
+    """
+    members: dict[str, Any] = {}
+    try:
+        _read_members(JSONPart(head.removeprefix(_BOM).decode("utf-8", "ignore")), members, Features())
+    except EndOfPart:
+        pass
+    except BrokenJSONError as error:
+        return Problem(f"is not JSON: {error}.", WRITER)
+    if members.get("type") in GEOJSON_TYPES:
+        return next(_check_recognised(head), _not_geojson(members["type"]))
+    return _not_geojson(members.get("type"), head)
+
+
+def _read_members(part: JSONPart, members: dict[str, Any], features: Features) -> Problem | None:
+    part.take("{")
+    if part.peek() == "}":
+        part.take("}")
     else:
-        features = [document if document["type"] == "Feature" else {"type": "Feature", "geometry": document}]
-    if not isinstance(features, list):
-        yield "is a FeatureCollection whose `features` is no array."
-    elif not features:
-        yield "has no features: check the query or filter that chose the data."
-    else:
-        yield from _check_features(features)
+        while True:
+            name = part.key()
+            if name == "features" and part.peek() == "[":
+                part.take("[")
+                if part.peek() == "]":
+                    part.take("]")
+                    members[name] = []
+                elif problem := _read_features(part, features):
+                    return problem
+            else:
+                members[name] = part.value()
+            if part.take(",}") == "}":
+                break
+    return None if part.is_at_end else _line_delimited()
 
 
-def _check_features(features: list[Any]) -> Iterator[str]:
-    positions = 0
-    for index, feature in enumerate(features):
-        if not isinstance(feature, dict):
-            yield f"has a {type(feature).__name__} as feature {index}."
-            return
-        if feature.get("type") != "Feature":
-            yield f"has no `type` of Feature in feature {index}."
-            return
-        geometry = feature.get("geometry")
-        if geometry is None:
-            continue
-        if not isinstance(geometry, dict) or geometry.get("type") not in _GEOMETRIES:
-            yield f"has no geometry that GeoJSON knows in feature {index}."
-            return
-        for longitude, latitude in _positions(geometry):
-            positions += 1
-            if not (_is_number(longitude) and _is_number(latitude)):
-                yield f"has a position that is no pair of numbers in feature {index}."
-                return
-            if abs(longitude) > 180 or abs(latitude) > WEB_MERCATOR_LATITUDE:
-                yield (
-                    f"has ({longitude:g}, {latitude:g}) in feature {index}, beyond ±180 and ±85.0511 degrees: the "
-                    f"coordinates are in another reference system, or latitude comes first. {_WRITE}"
-                )
-                return
-    if not positions:
-        yield "has features and no geometry in any of them: check the data's geometry column."
+def _read_features(part: JSONPart, features: Features) -> Problem | None:
+    while True:
+        if problem := features.add(part.value()):
+            return problem
+        if part.take(",]") == "]":
+            return None
 
 
-def _positions(geometry: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """Walk the positions of a geometry, however deep they are nested."""
-    stack: list[Any] = [geometry]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            stack.append(item.get("geometries" if item.get("type") == "GeometryCollection" else "coordinates"))
-        elif not isinstance(item, list):
-            yield None, None
-        elif item and isinstance(item[0], list | dict):
-            stack.extend(item)
-        elif item:
-            yield item[0], item[1] if len(item) > 1 else None
+def _read_continued(part: JSONPart, members: dict[str, Any], features: Features) -> Problem | None:
+    """Read from a feature on to the end of its collection."""
+    problem = _read_features(part, features)
+    if problem is not None:
+        return problem
+    while part.take(",}") == ",":
+        name = part.key()
+        members[name] = part.value()
+    if not part.is_at_end:
+        raise BrokenJSONError("more follows the end of the document")
+    return None
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _check_recognised(head: bytes) -> Iterator[Problem]:
+    """Check that Mapbox would recognise a GeoJSON document as one."""
+    if mistaken := mistaken_for(head):
+        token, name = mistaken
+        yield Problem(
+            f"has {token} in its first {SNIFFED_CHARACTERS} characters, which Mapbox reads as {name}.",
+            "Rename the attribute, or put spaces before the first feature.",
+        )
+    elif sniff(head) is None:
+        yield Problem(
+            f'has neither "type" nor "features" in its first {SNIFFED_CHARACTERS} characters, where Mapbox looks for '
+            "them.",
+            "Write `type` first, then `features`; other members after them.",
+        )
 
 
-def _crs_name(crs: object) -> str | None:
-    properties = crs.get("properties") if isinstance(crs, dict) else None
-    name = properties.get("name") if isinstance(properties, dict) else None
-    return name if isinstance(name, str) else None
+def _as_feature(document: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Feature", "geometry": document} if document["type"] in GEOMETRIES else document
 
 
-def _check_crs(name: str | None) -> Iterator[str]:
-    if name is not None and not _LONGITUDE_LATITUDE.search(name):
-        yield f"says that its coordinates are in {name}; Mapbox ignores that and reads longitude, latitude. {_WRITE}"
+_NO_ARRAY = Problem("is a FeatureCollection whose `features` is no array.", WRITER)
+
+
+def _not_json(data: bytes, why: str) -> Problem:
+    first, _, rest = data.lstrip().partition(b"\n")
+    if rest.strip():
+        try:
+            orjson.loads(first)
+        except orjson.JSONDecodeError:
+            pass
+        else:
+            return _line_delimited()
+    return Problem(f"is not JSON: {why}.", WRITER)
+
+
+def _line_delimited() -> Problem:
+    return Problem("is not JSON but one document a line (line-delimited GeoJSON), which Mapbox does not read.", EXPORT)
+
+
+def _not_geojson(kind: object, head: bytes = b"") -> Problem:
+    has = "no `type`" if kind is None else f"{str(kind)[:40]!r} as its `type`,"
+    begins = f" It begins with {head[:60].decode('utf-8', 'replace')!r}." if head else ""
+    return Problem(
+        f"is JSON but not GeoJSON: it has {has} and none of FeatureCollection, Feature or a geometry.{begins}",
+        "Look at what wrote it, or at the URL: a server may answer with an error as JSON.",
+    )
+
+
+def _near_end(problem: Problem) -> Problem:
+    """Name no number of a feature: near the end nobody has counted them."""
+    return replace(problem, what=re.sub(r" in feature \d+", " in a feature near its end", problem.what))
+
+
+def _some(*problems: Problem | None) -> Iterator[Problem]:
+    yield from (problem for problem in problems if problem is not None)

@@ -8,15 +8,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
 from airflow_mapbox.assets import announce, tilesets_of
+from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
 from airflow_mapbox.exceptions import MapboxTaskError, airflow_errors
 from airflow_mapbox.rescheduling import seconds_until_exit_is_noticed
-from airflow_mapbox.waits import KEY, TaskWait, id_of, seconds, source_of, timeouts_told
+from airflow_mapbox.uploads.pacing import fit
+from airflow_mapbox.waits import KEY, TaskWait, id_of, is_nothing, seconds, source_of, timeouts_told
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -72,9 +74,9 @@ class UploadCompleteSensor(BaseSensorOperator):
         mapbox_conn_id: str = "mapbox_default",
         deferrable: bool | None = None,
         mode: str = "reschedule",
-        poke_interval: datetime.timedelta | float = 5,
+        poke_interval: datetime.timedelta | float = 10,
         max_wait: datetime.timedelta | float = 120,
-        timeout: datetime.timedelta | float = 2.5 * 3600,
+        timeout: datetime.timedelta | float = WAIT_TIMEOUT_SECONDS,
         total_timeout: datetime.timedelta | float | None = None,
         stall_timeout: datetime.timedelta | float | None = None,
         **kwargs: Any,
@@ -105,9 +107,25 @@ class UploadCompleteSensor(BaseSensorOperator):
         Look once, or hand the wait to the triggerer.
 
         :return: the finished upload object.
+        :raises AirflowSkipException: if the upstream tasks have left no upload to wait for.
         """
+        if is_nothing(self.upload_id) and self.upstream_task_ids:
+            self._skip(
+                "There is no upload to wait for: the upstream tasks have left no result. "
+                f"See whether {' or '.join(sorted(self.upstream_task_ids))} was skipped, or was marked as a success."
+            )
         with timeouts_told(self._which):
-            return super().execute(context)
+            try:
+                return super().execute(context)
+            except AirflowSkipException as skip:
+                # Airflow skips at a timeout with soft_fail, and its log does not say why.
+                if self.soft_fail and skip.__cause__ is None:
+                    self._skip(f"{self._which()}. {skip}")
+                raise
+
+    def _skip(self, reason: str) -> NoReturn:
+        self.log.warning("%s", reason)  # Airflow shows a skip's own text in a group that is folded away
+        raise AirflowSkipException(reason)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the triggerer has waited, as :meth:`execute_complete` says, or fail as Airflow does."""
@@ -186,8 +204,11 @@ class UploadCompleteSensor(BaseSensorOperator):
 
     @property
     def _floor(self) -> float:
-        safe = seconds_until_exit_is_noticed() if self.reschedule or self.deferrable else 1.0
-        return max(self.poke_interval, safe)
+        return max(self.poke_interval, self._shortest_pause)
+
+    @property
+    def _shortest_pause(self) -> float:
+        return seconds_until_exit_is_noticed() if self.reschedule or self.deferrable else 1.0
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -205,12 +226,13 @@ class UploadCompleteSensor(BaseSensorOperator):
     def _get_next_poke_interval(
         self, started_at: datetime.datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
-        """Give the seconds to the next look: by progress, after a rate limit's reset, and never sooner than safe."""
+        """Return the seconds to the next look: by progress, after a rate limit's reset, and at the timeout the last."""
         if self._next is None or self.exponential_backoff:
             pause = super()._get_next_poke_interval(started_at, run_duration, poke_count)
         else:
             pause = self._next.pause
         least, most = (self._floor, math.inf) if self._next is None else (self._next.least, self._next.most)
-        pause = max(least, min(pause, most))
+        left = min(most, self.timeout - run_duration())
+        pause = fit(max(least, pause), left, least=self._shortest_pause)
         self.log.info("Looking again in %.0f s", pause)
         return pause

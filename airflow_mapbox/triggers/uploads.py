@@ -19,11 +19,11 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_mapbox.connections import client_of, no_connection
 from airflow_mapbox.events import told
-from airflow_mapbox.uploads.errors import MapboxError
+from airflow_mapbox.uploads.errors import MapboxError, without_frames
 from airflow_mapbox.uploads.poller import Account, AccountChangedError, Poller
 from airflow_mapbox.uploads.redaction import redact
 from airflow_mapbox.uploads.throttle import ONE_TRY
-from airflow_mapbox.uploads.watch import Terms, Watch
+from airflow_mapbox.uploads.watch import Terms, Watch, timed_out
 
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.client import UploadsClient
@@ -37,6 +37,8 @@ _TIMEOUT = (5.0, 15.0, 45.0)
 _FIELDS = ("conn_type", "schema", "host", "port", "login", "password")
 
 _SECONDS_AFTER_FAULT = 10.0
+# Seconds for which a connection is asked for where a wait has no deadline.
+_LONGEST_CONNECTING = 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +138,7 @@ class _Shared:
         connector = self._connectors.setdefault(conn_id, _Connector(conn_id))
         self._users[conn_id] += 1
         try:
-            account = Account.of(await self._client(connector))
+            account = Account.of(await self._client(connector, watch, terms))
             poller = self.pollers.setdefault(account, Poller(account, _EXECUTOR))
             try:
                 return await poller.wait(watch, terms, connector.client)
@@ -149,16 +151,25 @@ class _Shared:
             if not self._users[conn_id]:
                 del self._users[conn_id], self._connectors[conn_id]
 
-    async def _client(self, connector: _Connector) -> UploadsClient:
-        while True:
-            try:
-                return await connector.client()
-            except MapboxError:
-                raise
-            except Exception as error:
-                # Airflow's API server may be away for a moment, as where all of Airflow is started again.
-                log.warning("%s: %s; trying again in %g s", connector, redact(str(error))[:300], _SECONDS_AFTER_FAULT)
-                await asyncio.sleep(_SECONDS_AFTER_FAULT)
+    async def _client(self, connector: _Connector, watch: Watch, terms: Terms) -> UploadsClient:
+        """Ask for the client until it comes, as where all of Airflow is started again, or the deadline does."""
+        problem: Exception | None = None
+        deadline = time.time() + _LONGEST_CONNECTING if terms.deadline is None else terms.deadline
+        try:
+            async with asyncio.timeout(deadline - time.time()):
+                while True:
+                    try:
+                        return await connector.client()
+                    except Exception as error:
+                        if isinstance(error, MapboxError) and not error.retryable:
+                            raise
+                        problem = error
+                    said = redact(str(problem))[:300]
+                    log.warning("%s: %s\nTrying again in %g s", connector, said, _SECONDS_AFTER_FAULT)
+                    await asyncio.sleep(_SECONDS_AFTER_FAULT)
+        except TimeoutError:
+            pass
+        raise timed_out(watch, time.time(), problem)
 
 
 _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDictionary()
@@ -179,22 +190,31 @@ class _Connector:
         self._conn_id = conn_id
         self._made_of: tuple[Any, ...] | None = None
         self._client: UploadsClient | None = None
+        self._missing = False
         self._making = asyncio.Lock()
 
     def __str__(self) -> str:
         return f"Connection {self._conn_id}"
 
+    @without_frames
     async def client(self) -> UploadsClient:
         """
-        Give the client.
+        Return the client of the connection as it is now, or as it was if Airflow does not give it just now.
 
-        :raises ConfigurationError: where the connection is missing or cannot be used.
+        :raises ConnectionNotFoundError: if Airflow has not given it yet.
+        :raises ConfigurationError: if it cannot be used.
         """
         connection = None
         with suppress(AirflowNotFoundException):
             connection = await BaseHook.aget_connection(self._conn_id)
         if connection is None:
-            raise no_connection(self._conn_id)
+            if self._client is None:
+                raise no_connection(self._conn_id)
+            if not self._missing:
+                log.warning("%s is not found just now; the waits continue with what it was before", self)
+            self._missing = True
+            return self._client
+        self._missing = False
         # What the client is made of, and no extra: reading that would call the supervisor from the event loop.
         made_of = tuple(getattr(connection, name) for name in _FIELDS)
         async with self._making:  # once, however many triggers begin together

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_mapbox.uploads.errors import ConfigurationError
-from airflow_mapbox.uploads.redaction import SECRET_PARAMETER
+from airflow_mapbox.uploads.redaction import has_secret
 
 API_URL = "https://api.mapbox.com"
-
-# A password may have a slash in it, as AWS keys do; digits before the first slash are a port. A `Path` of a URL has
-# lost one of the two slashes. In a web address even a user alone is a secret, as GitHub's tokens are.
-_PASSWORD = re.compile(
-    r"https?:/+[^/?#@\s]+@|[A-Za-z][A-Za-z0-9+.-]+:/+[^/?#@:]*:(?!/|\d{1,5}[/?#])[^@]*@", re.IGNORECASE
-)
 
 
 def check_endpoint(url: str, where: str) -> str:
@@ -55,11 +48,12 @@ def refuse_secrets(source: object) -> None:
     if isinstance(source, Mapping):
         source = source.get("path")  # of an export's report
     text = str(source) if isinstance(source, str) or hasattr(source, "open") else ""
-    if _PASSWORD.search(text) or SECRET_PARAMETER.search(text):
+    if has_secret(text):
         raise ConfigurationError(
-            "The source carries a password or a signature, which would be shown in the UI and stored in the database. "
-            "Put the credentials into an Airflow connection and name it in the URL (s3://my_conn@bucket/key), or "
-            "fetch the file in a task before this one."
+            "The source contains a password, a key or a signature, which would be shown in the UI and stored in the "
+            "database.\n"
+            "Put the credentials into an Airflow connection and name it: s3://my_conn@bucket/key for object storage, "
+            "postgis_query(…, postgres_conn_id=…) for PostGIS. Or fetch the data in a task before this one."
         )
 
 

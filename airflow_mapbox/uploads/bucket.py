@@ -12,7 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from airflow_mapbox.uploads.errors import MapboxError, StagingCredentialsExpiredError, StagingError
+from airflow_mapbox.uploads.errors import (
+    MapboxError,
+    StagingCredentialsExpiredError,
+    StagingError,
+    without_frames,
+)
 from airflow_mapbox.uploads.redaction import redact
 
 log = logging.getLogger(__name__)
@@ -153,6 +158,7 @@ class Bucket:
                 type(error).__name__,
             )
 
+    @without_frames
     def _head(self) -> int | None:
         """Give the object's size, or None where it is not to be had."""
         try:
@@ -161,6 +167,7 @@ class Bucket:
             log.debug("The staged object cannot be looked at (%s)", type(error).__name__)
             return None
 
+    @without_frames
     def _call(self, name: str, call: Callable[[], _Answer]) -> _Answer:
         """Make one call; its errors carry nothing of boto3, which may hold headers with the session token."""
         try:

@@ -1,23 +1,18 @@
-"""The Uploads API over HTTP, one method per endpoint, with patience and without ever showing the token."""
+"""The Uploads API, one method an endpoint. Retries faults, waits out rate limits, never logs the token."""
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import math
 import random
 import re
-import ssl
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
-
-import httpcore
-import httpx
 
 from airflow_mapbox import __version__
 from airflow_mapbox.uploads.address import API_URL, check_endpoint, origin
@@ -38,6 +33,7 @@ from airflow_mapbox.uploads.errors import (
     TokenRejectedError,
     UploadActiveError,
     UploadIncompleteError,
+    without_frames,
 )
 from airflow_mapbox.uploads.models import (
     StagingCredentials,
@@ -50,8 +46,8 @@ from airflow_mapbox.uploads.models import (
     is_dataset_url,
 )
 from airflow_mapbox.uploads.redaction import guard_loggers, redact, register_secret
-from airflow_mapbox.uploads.throttle import RetryPolicy, server_time, throttle_delay
-from airflow_mapbox.uploads.transport import Transport, body_of
+from airflow_mapbox.uploads.throttle import ONE_TRY, RetryPolicy, retry_after, server_time, throttle_delay
+from airflow_mapbox.uploads.transport import Answer, Transport
 
 log = logging.getLogger(__name__)
 
@@ -79,29 +75,8 @@ class _Call:
     scope: str
     repeatable: bool = True
 
-
-@dataclass(frozen=True)
-class _Answer:
-    """An answer that was read to its end: every header by its name in any case, and the body."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    next_link: str | None
-
-    @property
-    def message(self) -> str:
-        """The API's own words, redacted and short enough for a log line."""
-        try:
-            document = json.loads(self.body)
-            text = document["message"] if isinstance(document, dict) else None
-        except (ValueError, KeyError, RecursionError):
-            text = None
-        # Redacted before it is cut: half a secret is no longer recognised as one.
-        if isinstance(text, str):
-            return redact(text.strip())[:_SHOWN_OF_MESSAGE]
-        kind = redact(self.headers.get("Content-Type", "no content type"))
-        return f"{kind}: {redact(self.body.decode('utf-8', 'replace'))[:_SHOWN_OF_FOREIGN_ANSWER]}".strip()
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
 
 
 @dataclass(frozen=True)
@@ -132,10 +107,12 @@ class UploadsClient:
     :param retry: how long a call may go on.
     :param sleep: called with the seconds to wait.
     :param clock: gives the unix time.
+    :param monotonic: gives seconds by a clock that nobody sets.
     :param rng: the source of the jitter.
     :raises ConfigurationError: where there is no token, it names no account, or the address cannot be used.
     """
 
+    @without_frames
     def __init__(
         self,
         access_token: str,
@@ -146,6 +123,7 @@ class UploadsClient:
         retry: RetryPolicy | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
         token = access_token.strip()
@@ -161,12 +139,14 @@ class UploadsClient:
         self.base_url = check_endpoint(base_url, "the connection's host")
         self.username = check_account(username) if username else account_of_token(token)
         self.retry = retry or RetryPolicy()
-        self._timeout = timeout
         self._sleep = sleep
         self._clock = clock
+        self._monotonic = monotonic
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
-        self._clock_offset: float | None = None
-        self._transport = Transport(self.base_url, token, whole_answer=timeout[2])
+        # The server's unix time in its last answer, and our own monotonic time then.
+        self._server_time: tuple[float, float] | None = None
+        self._longest_try = math.inf
+        self._transport = Transport(self.base_url, token, timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -175,20 +155,38 @@ class UploadsClient:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(username={self.username!r}, base_url={self.base_url!r})"
+        known = vars(self)  # a traceback may show a client that is still being made
+        return f"{type(self).__name__}(username={known.get('username')!r}, base_url={known.get('base_url')!r})"
 
     def close(self) -> None:
         """Close the connections that are kept open between calls."""
         self._transport.close()
 
+    def with_one_try(self, seconds: float = math.inf) -> Self:
+        """
+        Return a client for the same account, over the same connections, that neither retries nor waits.
+
+        :param seconds: that a call may take at most for each of connecting, the next bytes, and the whole answer.
+        """
+        other = copy.copy(self)
+        other.retry, other._longest_try = ONE_TRY, seconds
+        return other
+
     @property
     def knows_server_time(self) -> bool:
         """Whether an answer has told the server's clock yet."""
-        return self._clock_offset is not None
+        return self._server_time is not None
 
     def server_now(self) -> float:
-        """Give the unix time by the server's clock, as the last answer told it; by this one's where none has."""
-        return self._clock() + (self._clock_offset or 0.0)
+        """
+        Return the unix time by the server's clock; by this machine's clock before the first answer.
+
+        It is kept by a monotonic clock: setting this machine's clock does not change it.
+        """
+        if self._server_time is None:
+            return self._clock()
+        told, then = self._server_time
+        return told + self._monotonic() - then
 
     def tileset_id(self, tileset: str) -> TilesetId:
         """
@@ -235,7 +233,7 @@ class UploadsClient:
         call = _Call("POST", f"/uploads/v1/{self.username}", "uploads:write", repeatable=not is_dataset_url(url))
         answer = self._request(call, body=body, before_sending=before_sending)
         try:
-            return Upload.from_json(self._json(call, answer))
+            return self._upload(call, answer, "tileset", body["tileset"])
         except InvalidAnswerError as error:
             error.may_have_happened = True  # what cannot be read may be the news of a success
             raise
@@ -249,7 +247,7 @@ class UploadsClient:
         :raises MapboxError: as the API or the network has it.
         """
         call = _Call("GET", self._upload_path(upload_id), "uploads:read")
-        return Upload.from_json(self._json(call, self._request(call)))
+        return self._upload(call, self._request(call), "id", upload_id)
 
     def list_uploads(self, *, limit: int | None = None, reverse: bool = False) -> Iterator[Upload]:
         """
@@ -265,7 +263,12 @@ class UploadsClient:
         while left > 0:
             page = self.list_page(url, size=int(min(left, _PAGE)), reverse=reverse)
             for item in page.items[: None if limit is None else int(left)]:
-                yield Upload.from_json(item)
+                try:
+                    upload = Upload.from_json(item)
+                except InvalidAnswerError as error:
+                    log.warning("Passing over an item of the account's list that cannot be read. %s", error)
+                else:
+                    yield upload
             left -= len(page.items)
             url = page.next
             if url is None:
@@ -291,7 +294,7 @@ class UploadsClient:
         answer = self._request(call, url=url)
         document = self._json(call, answer)
         if not isinstance(document, list):
-            raise InvalidAnswerError(f"{call.method} {call.path} should answer an array of uploads.")
+            raise InvalidAnswerError(f"{call} should answer an array of uploads.")
         return ListPage(document, self._next_page(call, url, answer.next_link))
 
     def delete_upload(self, upload_id: str) -> None:
@@ -313,7 +316,7 @@ class UploadsClient:
         :raises MapboxError: as the API or the network has it.
         """
         call = _Call("GET", "/tokens/v2", "")
-        answer = self._request(call, expected=(200, 401))
+        answer = self._request(call, expected=(401,))
         document = self._json(call, answer)
         if answer.status == 401 and not (isinstance(document, dict) and "code" in document):
             raise self._error(call, answer)
@@ -333,14 +336,13 @@ class UploadsClient:
         try:
             target = urljoin(url, link)
             parts, target_origin = urlsplit(target), origin(target)
-            httpx.URL(target)
-        except (ValueError, httpx.InvalidURL):
+        except ValueError:
             target_origin = None
         if target_origin is None:
-            raise InvalidAnswerError(f"{call.method} {call.path} links to a next page with something that is no URL.")
+            raise InvalidAnswerError(f"{call} links to a next page with something that is no URL.")
         if target_origin != origin(self.base_url):
             raise InvalidAnswerError(
-                f"The next page of {call.method} {call.path} is on another host, {redact(parts.hostname or 'none')}; "
+                f"The next page of {call} is on another host, {redact(parts.hostname or 'none')}; "
                 "the token is not sent there."
             )
         # One client's `reverse` has no value, and the server may give it back so.
@@ -354,20 +356,20 @@ class UploadsClient:
         *,
         url: str | None = None,
         body: Mapping[str, str] | None = None,
-        expected: tuple[int, ...] = (200, 201, 204),
+        expected: tuple[int, ...] = (),
         gone_is_done: bool = False,
         before_sending: Callable[[], None] | None = None,
-    ) -> _Answer:
-        """Go through the tries of one call, until an answer is expected or cannot be helped by another try."""
+    ) -> Answer:
+        """Try a call until it succeeds, is answered with a status of ``expected``, or another try cannot help."""
         attempt, throttled_for, maybe_done = 1, 0.0, False
         while True:
             error: MapboxError
             if before_sending is not None:
                 before_sending()
             outcome = self._attempt(call, url or f"{self.base_url}{call.path}", body)
-            if isinstance(outcome, _Answer):
-                log.info("%s %s answered %s", call.method, call.path, outcome.status)
-                if outcome.status in expected:
+            if isinstance(outcome, Answer):
+                log.info("%s answered %s", call, outcome.status)
+                if 200 <= outcome.status < 300 or outcome.status in expected:
                     return outcome
                 if outcome.status == 404 and gone_is_done and maybe_done:
                     return outcome  # an earlier try, whose answer was lost, has deleted it
@@ -382,9 +384,9 @@ class UploadsClient:
                     raise error
                 pause = error.retry_after
                 throttled_for += pause
-                log.info("%s %s was rate limited; trying again in %.1f s", call.method, call.path, pause)
+                log.info("%s was rate limited; trying again in %.1f s", call, pause)
             elif self._worth_another_try(call, error) and attempt < self.retry.attempts:
-                pause = self.retry.backoff(attempt, self._rng)
+                pause = max(self.retry.backoff(attempt, self._rng), error.retry_after or 0.0)
                 attempt += 1
                 log.info("%s Trying again in %.1f s (try %d of %d).", error, pause, attempt, self.retry.attempts)
             else:
@@ -397,93 +399,75 @@ class UploadsClient:
             return error.retryable
         return call.repeatable and isinstance(error, NoAnswerError | ServerError)
 
-    def _attempt(self, call: _Call, url: str, body: Mapping[str, str] | None) -> _Answer | MapboxError:
-        """
-        Send one request and read its answer.
-
-        What goes wrong is returned rather than raised, so that the error finally raised has nothing of httpcore, which
-        holds the URL with the token, in its ``__cause__`` or ``__context__``.
-        """
-        connect, read, whole = self._timeout
-        request = httpx.Request(
-            call.method,
-            url,
-            content=None if body is None else json.dumps(body),
-            headers=_HEADERS | ({} if body is None else {"Content-Type": "application/json"}),
-            extensions={"timeout": {"connect": connect, "read": read, "write": read}},
-        )
-        started = time.monotonic()
-        broken = "the connection broke"
+    def _attempt(self, call: _Call, url: str, body: Mapping[str, str] | None) -> Answer | MapboxError:
+        """Send one request and return its answer, or what went wrong."""
+        content = None if body is None else json.dumps(body).encode()
+        headers = _HEADERS | ({} if body is None else {"Content-Type": "application/json"})
         try:
-            with closing(self._transport.send(request)) as response:
-                broken = "the answer broke off"
-                headers = httpx.Headers(response.headers)
-                content = body_of(response, headers.get("Content-Encoding", ""), _LARGEST_ANSWER)
-        except httpcore.ConnectTimeout as error:
-            return NotSentError(self._no_answer(call, f"no connection within {connect:g} s", error))
-        except httpcore.ConnectError as error:
-            if isinstance(error.args[0], ssl.SSLError):
-                what = "the certificate could not be verified"
-                return NotSentError(self._no_answer(call, what, error), retryable=False)
-            proxied = self._transport.through_proxy
-            what = "the proxy refused the connection" if proxied else "no connection could be made"
-            return NotSentError(self._no_answer(call, what, error))
-        except httpcore.ProxyError as error:
-            return NotSentError(self._no_answer(call, "the proxy refused the connection", error))
-        except httpcore.TimeoutException as error:
-            late = time.monotonic() - started >= whole
-            what = f"no whole answer within {whole:g} s" if late else f"no answer within {read:g} s"
-            return NoAnswerError(self._no_answer(call, what, error))
-        except (httpcore.NetworkError, httpcore.ProtocolError, zlib.error) as error:
-            return NoAnswerError(self._no_answer(call, broken, error))
-        if content is None:
-            return InvalidAnswerError(f"{call.method} {call.path} answered more than the API ever sends.")
-        self._keep_server_time(headers)
-        if 300 <= response.status < 400:
-            target = _host_of(headers.get("Location", "")) or "another path"
-            return InvalidAnswerError(
-                f"{call.method} {call.path} was redirected to {redact(target)}, and the Uploads API never "
-                "redirects: check the connection's host. The token was not sent on."
+            answer = self._transport.exchange(
+                call.method, url, headers, content, largest=_LARGEST_ANSWER, seconds=self._longest_try
             )
-        link = httpx.Response(response.status, headers=headers).links.get("next", {}).get("url")
-        return _Answer(response.status, headers, content, link)
-
-    def _keep_server_time(self, headers: Mapping[str, str]) -> None:
-        told = server_time(headers)
+        except NotSentError as error:
+            return NotSentError(self._no_answer(call, error), retryable=error.retryable)
+        except NoAnswerError as error:
+            return NoAnswerError(self._no_answer(call, error))
+        told = server_time(answer.headers)
         if told is not None:
-            self._clock_offset = told - self._clock()
+            self._server_time = told, self._monotonic()
+        if answer.body is None:
+            return InvalidAnswerError(f"{call} answered more than the API ever sends.")
+        if 300 <= answer.status < 400:
+            target = _host_of(answer.headers.get("Location", "")) or "another path"
+            return InvalidAnswerError(
+                f"{call} was redirected to {redact(target)}, and the Uploads API never redirects. The token was not "
+                "sent on.\nCheck the connection's host."
+            )
+        return answer
 
-    def _no_answer(self, call: _Call, what: str, error: Exception) -> str:
+    def _no_answer(self, call: _Call, error: NoAnswerError) -> str:
         return (
-            f"{call.method} {call.path} at {self.base_url}: {what} ({type(error).__name__}). Check the connection's "
-            "host, and whether that server can be reached from here."
+            f"{call} at {self.base_url}: {error}.\nCheck the connection's host, and whether that server can be reached "
+            "from here."
         )
 
-    def _json(self, call: _Call, answer: _Answer) -> object:
+    def _upload(self, call: _Call, answer: Answer, field: str, value: str) -> Upload:
+        """Read an upload, and check that it is the one that the call was about."""
+        upload = Upload.from_json(self._json(call, answer))
+        if (answered := getattr(upload, field)).lower() != value.lower():
+            raise InvalidAnswerError(
+                f"{call} was about an upload with the {field} {value}, and the answer is about {answered}."
+            )
+        return upload
+
+    def _json(self, call: _Call, answer: Answer) -> object:
         # A UnicodeDecodeError is a ValueError too. Raised outside of the handler, so that nothing hangs on the error.
         try:
-            return json.loads(answer.body)
+            return json.loads(answer.body or b"")
         except (ValueError, RecursionError):
             pass
         raise InvalidAnswerError(
-            f"{call.method} {call.path} at {self.base_url} answered {answer.status} with no JSON ({answer.message}). "
-            "Check that the connection's host is the Mapbox API and that no proxy answers in its place."
+            f"{call} at {self.base_url} answered {answer.status} with no JSON ({_message(answer)}).\nCheck that the "
+            "connection's host is the Mapbox API and that no proxy answers in its place."
         )
 
-    def _error(self, call: _Call, answer: _Answer) -> ApiError:
-        """Turn an answer that is no success into the error that means it (uploads-api.md, "Errors at the API")."""
-        status, message = answer.status, answer.message
-        said = f"{call.method} {call.path} answered {status} ({message})."
+    def _error(self, call: _Call, answer: Answer) -> ApiError:
+        """Turn an answer that is no success into the error that means it (Uploads API, "Upload errors")."""
+        status, message = answer.status, _message(answer)
+        said = f"{call} answered {status} ({message})."
+        now = self.server_now()
         if status == 429:
-            delay = throttle_delay(answer.headers, self.server_now(), self._rng)
+            delay = throttle_delay(answer.headers, now, self._rng)
             return ThrottledError(
-                f"{said} The account's rate limit is spent; another request makes sense in {delay:.0f} s.",
+                f"{said}\nThe account's rate limit is spent; another request makes sense in {delay:.0f} s.",
                 status=status,
                 message=message,
                 retry_after=delay,
             )
         kind, advice = _refusal(call, status, message)
-        return kind(f"{said} {advice}", status=status, message=message)
+        error = kind(f"{said}\n{advice}", status=status, message=message)
+        if error.retryable:
+            error.retry_after = retry_after(answer.headers, now)
+        return error
 
 
 # What the API says in words decides before the status, which nobody outside Mapbox has shown for some of them.
@@ -510,6 +494,11 @@ _REFUSALS_BY_MESSAGE: tuple[tuple[str, str, type[ApiError], str], ...] = (
 )
 
 
+# What gateways answer in the place of a server that may have done what it was asked: Request Timeout, Too Early, and
+# nginx's Client Closed Request. A Misdirected Request has reached a server that knows nothing of it.
+_LOST_ON_THE_WAY = frozenset({408, 421, 425, 499})
+
+
 def _refusal(call: _Call, status: int, message: str) -> tuple[type[ApiError], str]:
     """Give the class and the advice for an answer that is no success and no rate limit."""
     for method, words, kind, advice in _REFUSALS_BY_MESSAGE:
@@ -517,6 +506,8 @@ def _refusal(call: _Call, status: int, message: str) -> tuple[type[ApiError], st
             return kind, advice
     if status >= 500:
         return ServerError, "The fault is on Mapbox's side; try later."
+    if status in _LOST_ON_THE_WAY:
+        return ServerError, "A gateway on the way to Mapbox gave the request up; try later."
     if status == 401:
         return TokenRejectedError, "Check the token in the connection's password: it is missing, mistyped or revoked."
     if status == 404:
@@ -529,6 +520,21 @@ def _refusal(call: _Call, status: int, message: str) -> tuple[type[ApiError], st
     if status == 409:
         return StagedUrlUsedError, "A staged file makes one upload only: look for it in the list, or stage again."
     return InvalidRequestError, "Mapbox does not accept this request: change what the message names."
+
+
+def _message(answer: Answer) -> str:
+    """Return the API's own words, redacted and short enough for a log line."""
+    body = answer.body or b""
+    try:
+        document = json.loads(body)
+        text = document["message"] if isinstance(document, dict) else None
+    except (ValueError, KeyError, RecursionError):
+        text = None
+    # Redacted before it is cut: half a secret is no longer recognised as one.
+    if isinstance(text, str):
+        return redact(text.strip())[:_SHOWN_OF_MESSAGE]
+    kind = redact(answer.headers.get("Content-Type", "no content type"))
+    return f"{kind}: {redact(body.decode('utf-8', 'replace'))[:_SHOWN_OF_FOREIGN_ANSWER]}".strip()
 
 
 def _host_of(url: str) -> str | None:

@@ -3,11 +3,56 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.models import Upload
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+def without_frames(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """
+    Let errors leave a function without the frames below it, their causes and their contexts.
+
+    For functions that handle a token or a credential: a traceback that shows local variables (rich, Sentry) would show
+    it. Interrupts and timeouts of a task, which can come at any line, lose their frames too.
+
+    :param function: whose arguments and local variables must not be shown.
+    """
+
+    def bare(error: BaseException) -> BaseException:
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
+
+    if iscoroutinefunction(function):
+
+        @wraps(function)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await function(*args, **kwargs)
+            except BaseException as error:
+                failure = bare(error)
+            del args, kwargs
+            raise failure
+
+        return awaited  # type: ignore[return-value]
+
+    @wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except BaseException as error:
+            failure = bare(error)
+        del args, kwargs
+        raise failure
+
+    return called
 
 
 class MapboxError(Exception):
@@ -18,15 +63,28 @@ class MapboxError(Exception):
         person: another token, another name, other data.
     :ivar may_have_happened: whether the call may have taken effect all the same, because an answer to it was lost.
     :ivar new_upload_may_help: whether the same data may do better in another upload.
+    :ivar retry_after: seconds until another try makes sense, if that is known.
     """
 
     retryable: bool = False
     may_have_happened: bool = False
     new_upload_may_help: bool = False
+    retry_after: float | None = None
 
 
 class ConfigurationError(MapboxError):
     """The token, account or address that the client was given cannot be used."""
+
+
+class ConnectionNotFoundError(ConfigurationError):
+    """
+    Airflow gives no such connection.
+
+    It answers alike for one that does not exist and while a secrets backend or its own API server is away, so another
+    try may find it.
+    """
+
+    retryable = True
 
 
 class InvalidTilesetError(MapboxError, ValueError):
@@ -152,6 +210,7 @@ class ThrottledError(ApiError):
     """
 
     retryable = True
+    retry_after: float
 
     def __init__(self, text: str, *, status: int, message: str, retry_after: float) -> None:
         super().__init__(text, status=status, message=message)
@@ -180,6 +239,7 @@ class CreationUnknownError(MapboxError):
 
     retryable = True
     may_have_happened = True
+    retry_after: float
 
     def __init__(self, text: str, *, retry_after: float) -> None:
         super().__init__(text)
@@ -203,9 +263,11 @@ class UploadFailedError(MapboxError):
         self.upload = upload
         self.cause = explain_failure(upload.error or "")
         self.new_upload_may_help = not self.cause.data_at_fault
+        # Mapbox's own words are quoted, so that they end before ours begin: most of them have no stop.
+        stop = "" if (upload.error or "").endswith((".", "!", "?")) else "."
+        said = f'Mapbox says: "{upload.error}"{stop}' if upload.error else "Mapbox gave no message."
         super().__init__(
-            f"Upload {upload.id} of tileset {upload.tileset} failed in processing: "
-            f"{upload.error or 'Mapbox gave no message'} {self.cause.hint}"
+            f"Upload {upload.id} of tileset {upload.tileset} failed in processing.\n{said}\n{self.cause.hint}"
         )
 
     @property
@@ -222,6 +284,12 @@ class UploadStalledError(MapboxError):
 
 class UploadGoneError(MapboxError):
     """Mapbox does not know the upload, and it is not so fresh that this may change."""
+
+
+class UnexpectedError(MapboxError):
+    """An error of another library that this package did not foresee; it may pass."""
+
+    retryable = True
 
 
 class InvalidEventError(MapboxError):
@@ -255,7 +323,10 @@ _NEW_UPLOAD = FailureCause(
 
 _SMALLER = "Simplify or split the data, or upload it as MBTiles."
 _MBTILES = "Repair the MBTiles file with the tool that made it; its metadata and tiles must agree."
-_COLUMNS = "The CSV needs a header row with lon and lat columns (or wkt, geom, geojson), UTF-8, separated by commas."
+_COLUMNS = (
+    "The CSV needs UTF-8 and a header row with columns lon and lat (or wkt, geom, geometry, geojson), separated by "
+    "commas, tabs, semicolons or pipes."
+)
 _GEOJSON = "Send a FeatureCollection; airflow_mapbox.export.write_geojson writes one that Mapbox takes."
 _RANGE = "Coordinates must be longitude, latitude (CRS84) within ±180 and ±85.0511; write_geojson reprojects the data."
 _ZIP = "Send one .zip that holds the .shp, .dbf, .shx and .prj of one shapefile."

@@ -34,6 +34,18 @@ def seconds_to_next_look(upload: Upload, now: float, *, floor: float, ceiling: f
     return max(floor, min(left / 2, ceiling))
 
 
+def fit(pause: float, left: float, *, least: float) -> float:
+    """
+    Move a pause so that the last look comes when the time is over: not later, and with no other one shortly before it.
+
+    :param pause: seconds.
+    :param left: seconds until the time is over.
+    :param least: seconds between two looks, at least.
+    :return: seconds.
+    """
+    return pause if left - pause >= least else max(left, least)
+
+
 def spread(pause: float, rng: random.Random, *, floor: float, ceiling: float) -> float:
     """
     Move a pause at random by up to a fifth, within its bounds.

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from airflow_mapbox.uploads.errors import MapboxError, NotFoundError, ThrottledError
+from airflow_mapbox.uploads.errors import MapboxError, NotFoundError, ThrottledError, UnexpectedError
 from airflow_mapbox.uploads.models import Upload
 from airflow_mapbox.uploads.redaction import redact
-from airflow_mapbox.uploads.watch import Terms, Watch, judge, timed_out
+from airflow_mapbox.uploads.watch import Terms, Watch, explain_refusal, judge, timed_out
 
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.client import UploadsClient
+    from airflow_mapbox.uploads.models import TokenState
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ _SECONDS_AFTER_CRASH = 10.0
 # An upload that is done is done however late it is looked at: what a look at the deadline may take, the pause
 # after a round and a rate limit's window before it included.
 LAST_LOOK = 120.0
+_SECONDS_TO_CONNECT = 2.0
 # Between these the loop is let go, which other triggers need too.
 _JUDGED_AT_ONCE = 50
 
@@ -104,6 +106,7 @@ class Poller:
     :param gathering: seconds before the first round.
     :param after_crash: seconds before a crashed loop is started again.
     :param last_look: seconds that a wait's last look may take beyond the deadline.
+    :param connecting: seconds that a round waits for connections; slower ones take part in a later round.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class Poller:
         gathering: float = _GATHERING,
         after_crash: float = _SECONDS_AFTER_CRASH,
         last_look: float = LAST_LOOK,
+        connecting: float = _SECONDS_TO_CONNECT,
     ) -> None:
         self._account = account
         self._executor = executor
@@ -126,6 +130,9 @@ class Poller:
         self._gathering = gathering
         self._after_crash = after_crash
         self._last_look = last_look
+        self._connecting_seconds = connecting
+        self._tokens: dict[UploadsClient, TokenState | MapboxError] = {}
+        self._connecting: dict[Connect, asyncio.Future[UploadsClient]] = {}
         self._waiting: dict[_Waiting, None] = {}  # in the order of their coming
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -231,6 +238,7 @@ class Poller:
     async def _round(self) -> None:
         """Look at every upload that is waited for, those that no list shows only where they are due."""
         began = self._clock()
+        self._tokens = {}
         clients = await self._clients()
         judged = await self._list(clients)
         by_itself: dict[tuple[UploadsClient, str], list[_Waiting]] = {}
@@ -240,30 +248,47 @@ class Poller:
                     by_itself.setdefault((client, one.watch.upload_id), []).append(one)
         longest = sorted(by_itself.items(), key=lambda item: min(one.due for one in item[1]))
         for (client, upload_id), waiting in longest[:_SINGLE_LOOKS]:
-            seen: Upload | MapboxError
-            try:
-                seen = await self._ask(partial(client.get_upload, upload_id))
-            except MapboxError as error:
-                seen = error
+            seen = await _outcome(self._ask(partial(client.get_upload, upload_id)))
+            if isinstance(seen, MapboxError):
+                seen = await self._explained(seen, client, waiting)
             for one in waiting:
                 self._judge(one, seen, client.server_now())
 
+    async def _explained(self, error: MapboxError, client: UploadsClient, waiting: Collection[_Waiting]) -> MapboxError:
+        """Return what explains an error: of a refusal that ends a wait the token is asked first, once a round."""
+        if not any(one.watch.is_refused_again(error, self._clock()) for one in waiting):
+            return error
+        if client not in self._tokens:
+            self._tokens[client] = await _outcome(self._ask(client.check_token))
+        return explain_refusal(error, partial(_result, self._tokens[client]))
+
     async def _clients(self) -> dict[UploadsClient, list[_Waiting]]:
-        """Give the waits by client: one for all unless they came with several connections to the account."""
+        """
+        Return the waits by client: one for all unless they came with several connections to the account.
+
+        A connection that cannot be had just now is a failed look of its own waits. One that takes long is asked for on,
+        while the other waits are looked at.
+        """
+        own: dict[Connect, list[_Waiting]] = {}
+        for one in self._waiting:
+            own.setdefault(one.connect, []).append(one)
+        for connect in [connect for connect in self._connecting if connect not in own]:
+            self._connecting.pop(connect).cancel()
+        for connect in own:
+            self._connecting.setdefault(connect, asyncio.ensure_future(connect()))
+        await asyncio.wait([self._connecting[connect] for connect in own], timeout=self._connecting_seconds)
         clients: dict[UploadsClient, list[_Waiting]] = {}
-        for connect in {one.connect: None for one in self._waiting}:
-            own = [one for one in self._waiting if one.connect == connect]
-            try:
-                client = await connect()
-            except MapboxError as error:
-                for one in own:
-                    self._judge(one, error, self._clock())
+        for connect, waits in own.items():
+            if not self._connecting[connect].done():
                 continue
-            if Account.of(client) == self._account:
-                clients.setdefault(client, []).extend(own)
-                continue
-            for one in own:
-                self._end(one, AccountChangedError(one.watch))
+            outcome = await _outcome(self._connecting.pop(connect))
+            for one in waits:
+                if isinstance(outcome, MapboxError):
+                    self._judge(one, outcome, self._clock())
+                elif Account.of(outcome) == self._account:
+                    clients.setdefault(outcome, []).append(one)
+                else:
+                    self._end(one, AccountChangedError(one.watch))
         return clients
 
     async def _list(self, clients: dict[UploadsClient, list[_Waiting]]) -> set[_Waiting]:
@@ -279,7 +304,9 @@ class Poller:
             search, url = Search(waiting.keys() - {one.watch.upload_id for one in judged}), None
             try:
                 while search.goes_on:
-                    page = await self._ask(partial(client.list_page, url))
+                    page = await _outcome(self._ask(partial(client.list_page, url)))
+                    if isinstance(page, MapboxError):
+                        raise page
                     for number, (upload_id, seen) in enumerate(search.take(page.items).items(), start=1):
                         if number % _JUDGED_AT_ONCE == 0:
                             await asyncio.sleep(0)
@@ -293,6 +320,7 @@ class Poller:
                 self._note_refused_list(error)
             except MapboxError as error:
                 # Of what the pages before have shown it says nothing.
+                error = await self._explained(error, client, own)
                 for one in own:
                     if one not in judged:
                         self._judge(one, error, client.server_now())
@@ -312,6 +340,9 @@ class Poller:
                 log.info("%s", error)
                 self._throttled = True
                 self._next_request = max(self._next_request, self._clock() + error.retry_after)
+            except MapboxError as error:
+                self._next_request = max(self._next_request, self._clock() + (error.retry_after or 0.0))
+                raise
 
     def _judge(self, waiting: _Waiting, seen: Upload | MapboxError, server_now: float) -> None:
         if waiting.ended.done():
@@ -340,6 +371,24 @@ class Poller:
         if not self._list_refused:
             log.warning("%s Without it each upload is asked for by itself, which takes a request each.", error)
         self._list_refused = True
+
+
+async def _outcome(work: Awaitable[T]) -> T | MapboxError:
+    """Return the result, or the error; one that is not this package's may pass too, and must end no other wait."""
+    try:
+        return await work
+    except MapboxError as error:
+        return error
+    except Exception as error:
+        problem = f"{type(error).__name__}: {redact(str(error))[:300]}"
+    log.warning("A look failed with an error that was not foreseen (%s)", problem)
+    return UnexpectedError(f"The look failed with an error that was not foreseen ({problem}).")
+
+
+def _result(outcome: T | MapboxError) -> T:
+    if isinstance(outcome, MapboxError):
+        raise outcome
+    return outcome
 
 
 class Search:

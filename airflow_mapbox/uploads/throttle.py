@@ -54,8 +54,8 @@ def throttle_delay(headers: Mapping[str, str], now: float, rng: random.Random) -
     a worker whose clock is off by a minute waits no minute too long. A window cannot reset later than it is long,
     which bounds a reset that makes no sense.
 
-    :param headers: of the answer: ``X-Rate-Limit-Interval`` in seconds, ``X-Rate-Limit-Reset`` in unix time
-        (uploads-api.md, "Errors at the API"); ``Retry-After`` in seconds, not seen so far, is a lower bound.
+    :param headers: of the answer: ``X-Rate-Limit-Interval`` in seconds, ``X-Rate-Limit-Reset`` in unix time (Uploads
+        API, "Restrictions and limits"); ``Retry-After``, not seen so far, is a lower bound.
     :param now: the unix time, for an answer without a ``Date``.
     :param rng: the source of the jitter, up to a tenth of the window and five seconds.
     :return: seconds.
@@ -64,8 +64,24 @@ def throttle_delay(headers: Mapping[str, str], now: float, rng: random.Random) -
     reset = _positive(headers.get("X-Rate-Limit-Reset"))
     delay = interval if reset is None else reset - (server_time(headers) or now)
     delay = min(max(delay, 0.0), interval)
-    delay = max(delay, min(_positive(headers.get("Retry-After")) or 0.0, _LONGEST_INTERVAL))
+    delay = max(delay, retry_after(headers, now) or 0.0)
     return delay + rng.uniform(0, min(5.0, interval / 10))
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """
+    Return the seconds that a ``Retry-After`` header asks for, at most an hour.
+
+    :param headers: of the answer. The header is a number of seconds or a date (RFC 9110, section 10.2.3).
+    :param now: the unix time, for an answer without a ``Date``.
+    :return: None if there is no such header, or it makes no sense.
+    """
+    told = headers.get("Retry-After")
+    seconds = _positive(told)
+    if seconds is None and told:
+        date = _unix_time(told)
+        seconds = None if date is None else max(0.0, date - (server_time(headers) or now))
+    return None if seconds is None else min(seconds, _LONGEST_INTERVAL)
 
 
 def server_time(headers: Mapping[str, str]) -> float | None:
@@ -75,9 +91,13 @@ def server_time(headers: Mapping[str, str]) -> float | None:
     :param headers: of the answer.
     :return: unix time, whole seconds, or None where the answer has no readable ``Date``.
     """
+    return _unix_time(headers.get("Date", ""))
+
+
+def _unix_time(date: str) -> float | None:
     try:
-        return parsedate_to_datetime(headers["Date"]).timestamp()
-    except (KeyError, ValueError, TypeError, OverflowError):
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

@@ -1,188 +1,322 @@
-"""The way to one server: proxy and trust from the environment, the token added last, answers bounded."""
+"""A ``requests`` session for one server: the token is added last, answers are bounded, nothing leaks with an error."""
 
 from __future__ import annotations
 
-import os
+import http.client
+import io
+import socket
 import ssl
+import threading
 import time
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urlencode, urlsplit
 
-import httpcore
-import httpx
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import parse_header_links
+from urllib3.exceptions import HTTPError, NewConnectionError
+from urllib3.util.ssl_ import create_urllib3_context
 
-from airflow_mapbox.uploads.errors import ConfigurationError
+from airflow_mapbox.uploads.address import origin
+from airflow_mapbox.uploads.environment import Route, route_to
+from airflow_mapbox.uploads.errors import ConfigurationError, NoAnswerError, NotSentError, without_frames
 
-# Seconds after which an idle connection is not used again. Load balancers drop one after a minute or more, and some
-# without a word, which a request would learn by waiting in vain.
-_IDLE = 30.0
+# Close an idle connection after so many seconds. Load balancers drop one after a minute or more, some of them silently,
+# and the next request would wait for an answer in vain.
+_IDLE_SECONDS = 30.0
+_BLOCK_BYTES = 2**16
 _GZIP = 16 + zlib.MAX_WBITS
+
+
+@dataclass(frozen=True)
+class Answer:
+    """
+    An answer that was read to its end.
+
+    :param status: the HTTP status.
+    :param headers: by their names in any case; of several with one name the values, separated by commas.
+    :param body: unpacked; None if it is larger than was allowed.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | None
+
+    @property
+    def next_link(self) -> str | None:
+        """The target of the ``Link`` header whose relation types include ``next`` (RFC 8288), or None."""
+        for link in parse_header_links(self.headers.get("Link", "")):
+            parameters = {name.strip().lower(): value for name, value in link.items()}
+            if "next" in parameters.get("rel", "").lower().split():
+                return parameters["url"]
+        return None
 
 
 class Transport:
     """
     Sends requests to one server, from any thread.
 
-    The wire is httpcore's, which is httpx's own: every task process has it loaded. An ``httpx.Client`` is not used,
-    since it logs each URL, keeps cookies, and reads a redirect's target even where it must not follow. The token is
-    added at the last moment, so no URL that the caller or httpx holds, logs or puts into an exception has it.
+    The token is added when a request is written to its connection, so that no URL of a request, answer, log line or
+    exception contains it. No redirect is followed, no cookie is kept, no password is read from a ``.netrc``.
 
-    :param base_url: of the server; nothing is sent to another.
-    :param access_token: added to each request's query.
-    :param whole_answer: seconds from the end of a request to the last byte of its answer, status line and headers
-        included, however steadily the bytes trickle in.
-    :raises ConfigurationError: where the address is none, or the environment names a proxy or certificates that cannot
-        be used.
+    :param base_url: of the server; nothing is sent to another one.
+    :param access_token: added to the query of each request.
+    :param timeout: seconds to wait for a connection, for the next bytes, and from the end of a request to the last byte
+        of its answer, headers included, however steadily the bytes trickle in.
+    :raises ConfigurationError: if the address, or a proxy or certificate bundle of the environment, cannot be used.
     """
 
-    def __init__(self, base_url: str, access_token: str, *, whole_answer: float) -> None:
-        address = _address(base_url)
-        self._server = address.raw_scheme, address.netloc
-        self._parameter = urlencode({"access_token": access_token}).encode()
-        # Plain http goes to the loopback only, which is for no proxy that the environment names.
-        trust = _trust() if address.scheme == "https" else None
-        proxy = None if trust is None else _proxy(address, trust)
-        self.through_proxy = proxy is not None
-        self._pool = httpcore.ConnectionPool(
-            trust,
-            proxy,
-            max_connections=None,
-            keepalive_expiry=_IDLE,
-            network_backend=_BoundedBackend(whole_answer),
-        )
+    @without_frames
+    def __init__(self, base_url: str, access_token: str, timeout: tuple[float, float, float]) -> None:
+        self._base_url = base_url
+        self._timeout = timeout
+        self._progress = _Progress()
+        try:
+            probe = requests.Request("GET", base_url).prepare()
+            str(urlsplit(base_url).hostname).encode("idna")  # as the socket will
+        except ValueError:  # requests' own errors are ValueErrors, and so are those of a host's encoding
+            raise ConfigurationError(
+                "The address in the connection's host has a host or path that cannot be used."
+            ) from None
+        route = route_to(base_url)
+        trust = _trust(route) if base_url.startswith("https:") else None
+        adapter = _Adapter(urlencode({"access_token": access_token}), self._progress, trust)
+        self._through_proxy = route.proxy is not None
+        self._session = _session(adapter, route.proxy)
+        try:
+            adapter.get_connection_with_tls_context(probe, True, proxies=self._session.proxies)
+        except (ValueError, HTTPError) as error:
+            socks = isinstance(error, requests.exceptions.InvalidSchema)
+            raise ConfigurationError(
+                "The proxy that the environment names for https (HTTPS_PROXY or ALL_PROXY) cannot be used.\n"
+                + ("For SOCKS install airflow-provider-mapbox[socks]." if socks else "Check its scheme, host and port.")
+            ) from None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
-    def send(self, request: httpx.Request) -> httpcore.Response:
+    @without_frames
+    def exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, *, largest: int, seconds: float
+    ) -> Answer:
         """
-        Send a request and read the head of its answer; whoever gets the answer closes it.
+        Send a request and read its answer.
 
-        :param request: without the token.
-        :raises ConfigurationError: where it is for another server; nothing is sent.
-        :raises httpcore.ConnectError: and others of httpcore's, as the network has it.
+        :param method: of the request.
+        :param url: without the token.
+        :param headers: of the request.
+        :param body: of the request, or None.
+        :param largest: bytes that the answer may have, packed or unpacked.
+        :param seconds: bound for each of the three timeouts.
+        :raises ConfigurationError: if the URL is of another server; nothing is sent.
+        :raises NotSentError: if no connection was made.
+        :raises NoAnswerError: if the answer did not come, or not whole.
         """
-        url = request.url
-        if (url.raw_scheme, url.netloc) != self._server:
+        if origin(url) != origin(self._base_url):
             raise ConfigurationError("The token is not sent to another server than the one it is for.")
-        target = b"%b%b%b" % (url.raw_path, b"&" if url.query else b"?", self._parameter)
-        return self._pool.handle_request(
-            httpcore.Request(
-                request.method,
-                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=target),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
+        connect, read, whole = (min(timeout, seconds) for timeout in self._timeout)
+        self._progress.begin(whole)
+        started = time.monotonic()
+        try:
+            request = requests.Request(method, url, headers=dict(headers), data=body).prepare()
+            with self._session.send(request, stream=True, allow_redirects=False, timeout=(connect, read)) as response:
+                self._progress.answered = True
+                return Answer(response.status_code, response.headers, _body(response, largest))
+        except Exception as error:
+            problem: NoAnswerError
+            if self._progress.sent:
+                problem = NoAnswerError(self._why_no_answer(error, read, whole, time.monotonic() - started))
+            else:
+                what, retryable = self._why_not_sent(error, connect)
+                problem = NotSentError(what, retryable=retryable)
+        raise problem
 
     def close(self) -> None:
         """Close the connections that are kept open."""
-        self._pool.close()
+        self._session.close()
+
+    def _why_not_sent(self, error: Exception, connect: float) -> tuple[str, bool]:
+        """Return what happened, and whether another try can help."""
+        causes = _causes(error)
+        tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
+        if isinstance(tls, ssl.SSLCertVerificationError):
+            return f"the certificate could not be verified ({tls.verify_message})", False
+        if tls is not None:
+            passing = isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+            return f"the server and this client agree on no TLS ({tls.reason})", passing
+        if isinstance(error, requests.exceptions.ProxyError) or (
+            self._through_proxy and any(isinstance(cause, NewConnectionError) for cause in causes)
+        ):
+            return "the proxy refused the connection", True
+        if isinstance(error, requests.exceptions.ConnectTimeout):
+            return f"no connection within {connect:g} s", True
+        return f"no connection could be made ({type(error).__name__})", True
+
+    def _why_no_answer(self, error: Exception, read: float, whole: float, took: float) -> str:
+        if any(isinstance(cause, TimeoutError) for cause in (error, *_causes(error))):
+            return f"no whole answer within {whole:g} s" if took >= whole else f"no answer within {read:g} s"
+        what = "the answer broke off" if self._progress.answered else "the connection broke"
+        return f"{what} ({type(error).__name__})"
 
 
-def body_of(answer: httpcore.Response, encoding: str, most: int) -> bytes | None:
-    """
-    Read an answer's body to its end.
+class _Progress(threading.local):
+    """How far the request of this thread has got."""
 
-    :param answer: as :meth:`Transport.send` gave it.
-    :param encoding: its ``Content-Encoding``; gzip is unpacked.
-    :param most: bytes, packed or unpacked.
-    :return: the body; None where it is larger.
-    :raises zlib.error: where it cannot be unpacked.
-    """
-    gunzip = zlib.decompressobj(_GZIP) if encoding.lower() in ("gzip", "x-gzip") else None
+    whole = 0.0
+    sent = False
+    answered = False
+
+    def begin(self, whole: float) -> None:
+        self.whole, self.sent, self.answered = whole, False, False
+
+
+class _Adapter(HTTPAdapter):
+    """Adds the token to what is written to a connection, and watches the connections."""
+
+    def __init__(self, parameter: str, progress: _Progress, trust: ssl.SSLContext | None) -> None:
+        self._parameter = parameter
+        self._progress = progress
+        self._trust = trust
+        self._last_sent = time.monotonic()
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._trust)
+        _watch(self.poolmanager, self._progress)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        known = proxy in self.proxy_manager
+        to_proxy = {} if proxy.lower().startswith("socks") else {"proxy_ssl_context": self._trust}
+        manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._trust, **to_proxy)
+        if not known:
+            _watch(manager, self._progress)
+        return manager
+
+    def cert_verify(self, conn: Any, *args: Any, **kwargs: Any) -> None:
+        # The context that all connections share has the authorities; requests would read them for each one again.
+        conn.cert_reqs = "CERT_REQUIRED"
+
+    def request_url(self, request: Any, proxies: Any) -> str:
+        target = super().request_url(request, proxies)
+        return f"{target}{'&' if '?' in target else '?'}{self._parameter}"
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        now, last_sent = time.monotonic(), self._last_sent
+        self._last_sent = now
+        if now - last_sent > _IDLE_SECONDS:
+            self.close()  # only the connections: the adapter makes new ones
+        return super().send(*args, **kwargs)
+
+
+class _Connection:
+    """What a connection does beside urllib3's own: it notes when a request is sent, and bounds the answer."""
+
+    progress: _Progress
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.is_closed:  # type: ignore[attr-defined]
+            self.connect()  # type: ignore[attr-defined]
+        self.progress.sent = True
+        super().request(*args, **kwargs)  # type: ignore[misc]
+
+    def response_class(self, sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
+        response = http.client.HTTPResponse(sock, *args, **kwargs)
+        deadline = time.monotonic() + self.progress.whole
+        response.fp = io.BufferedReader(_BoundedReader(response.fp.detach(), sock, deadline))
+        return response
+
+
+class _BoundedReader(io.RawIOBase):
+    """The bytes of one answer until a deadline; a timeout of the socket begins anew with every byte."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
+        self._raw = raw
+        self._socket = sock
+        self._timeout = sock.gettimeout()
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left if self._timeout is None else min(left, self._timeout))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _watch(manager: Any, progress: _Progress) -> None:
+    """Have a pool manager make connections of :class:`_Connection`, whatever it goes through."""
+    manager.pool_classes_by_scheme = {
+        scheme: type(
+            pool.__name__,
+            (pool,),
+            {"ConnectionCls": type("Connection", (_Connection, pool.ConnectionCls), {"progress": progress})},
+        )
+        for scheme, pool in manager.pool_classes_by_scheme.items()
+    }
+
+
+def _session(adapter: HTTPAdapter, proxy: str | None) -> requests.Session:
+    session = _Session()
+    session.trust_env = False  # the route says what the environment names
+    session.proxies = {"https": proxy} if proxy else {}
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return no target: requests would read the answer's whole body to prepare the next request."""
+        return None
+
+
+def _trust(route: Route) -> ssl.SSLContext:
+    context = create_urllib3_context()
+    folder = Path(route.authorities).is_dir()
+    try:
+        context.load_verify_locations(**{"capath" if folder else "cafile": route.authorities})
+    except OSError:  # ssl's own is one
+        raise ConfigurationError(
+            "The certificates that the environment names in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE cannot be read: check "
+            "the path, and that they are PEM."
+        ) from None
+    return context
+
+
+def _body(response: requests.Response, largest: int) -> bytes | None:
+    packed = response.headers.get("Content-Encoding", "").lower() in ("gzip", "x-gzip")
+    gunzip = zlib.decompressobj(_GZIP) if packed else None
     received, body = 0, bytearray()
-    for chunk in answer.iter_stream():
-        received += len(chunk)
-        body += chunk if gunzip is None else gunzip.decompress(chunk, most + 1)
-        if received > most or len(body) > most:
+    for block in response.raw.stream(_BLOCK_BYTES, decode_content=False):
+        received += len(block)
+        body += block if gunzip is None else gunzip.decompress(block, largest + 1)
+        if max(received, len(body)) > largest:
             return None
+    if gunzip is not None and received and not gunzip.eof:
+        raise zlib.error("cut off")
     return bytes(body)
 
 
-class _BoundedBackend(httpcore.SyncBackend):
-    """Opens connections whose answers are given up in time."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
-        return _BoundedStream(super().connect_tcp(*args, **kwargs), self._seconds)
-
-
-class _BoundedStream(httpcore.NetworkStream):
-    """A connection that is read for so long after what was last written: a timeout begins anew with every byte."""
-
-    def __init__(self, stream: httpcore.NetworkStream, seconds: float) -> None:
-        self._stream = stream
-        self._seconds = seconds
-        self._deadline = time.monotonic() + seconds
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout("the answer took too long")
-        return self._stream.read(max_bytes, left if timeout is None else min(left, timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        try:
-            self._stream.write(buffer, timeout)
-        finally:
-            self._deadline = time.monotonic() + self._seconds
-
-    def start_tls(self, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
-        return _BoundedStream(self._stream.start_tls(*args, **kwargs), self._seconds)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def _address(base_url: str) -> httpx.URL:
-    try:
-        address = httpx.URL(base_url)
-        address.raw_host.decode("ascii").encode("idna")  # as the socket will, which has no error of httpcore's for it
-    except (httpx.InvalidURL, UnicodeError):
-        pass
-    else:
-        return address
-    raise ConfigurationError("The address in the connection's host has a host or path that cannot be used.")
-
-
-def _trust() -> ssl.SSLContext:
-    """Make what servers are verified with: what requests and boto3 are told first, then what httpx is told."""
-    path = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    try:
-        if not path:
-            return httpx.create_ssl_context()
-        folder = Path(path).is_dir()
-        return ssl.create_default_context(capath=path) if folder else ssl.create_default_context(cafile=path)
-    except OSError:
-        pass
-    raise ConfigurationError(
-        "The certificates that the environment names in REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE or SSL_CERT_FILE cannot be "
-        "read: check the path, and that they are PEM."
-    )
-
-
-def _proxy(address: httpx.URL, trust: ssl.SSLContext) -> httpcore.Proxy | None:
-    """Make the proxy that the environment names for an https address (HTTPS_PROXY, ALL_PROXY), save by NO_PROXY."""
-    named = getproxies()
-    url = named.get("https") or named.get("all")
-    if not url or proxy_bypass(address.host) or proxy_bypass(address.netloc.decode("ascii")):
-        return None
-    try:
-        proxy = httpx.Proxy(url if "://" in url else f"http://{url}")
-    except (httpx.InvalidURL, ValueError):
-        pass
-    else:
-        if proxy.url.scheme in ("http", "https"):
-            trusted = trust if proxy.url.scheme == "https" else None
-            return httpcore.Proxy(str(proxy.url), proxy.raw_auth, ssl_context=trusted)
-    raise ConfigurationError("The proxy that the environment names for https (HTTPS_PROXY) is no http(s) address.")
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return the errors inside an error of requests: its arguments, causes and contexts."""
+    found: list[BaseException] = []
+    left: list[object] = [error]
+    while left:
+        item = left.pop()
+        if isinstance(item, BaseException) and not any(item is other for other in found):
+            found.append(item)
+            left += [*item.args, item.__cause__, item.__context__, getattr(item, "reason", None)]
+    return found

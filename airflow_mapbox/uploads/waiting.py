@@ -13,6 +13,9 @@ from airflow_mapbox.uploads.watch import Terms, Watch, look
 
 log = logging.getLogger(__name__)
 
+# What the last look, at the end of the time, may take.
+_LAST_LOOK_SECONDS = 5.0
+
 
 def wait_for_upload(
     client: UploadsClient,
@@ -44,9 +47,12 @@ def wait_for_upload(
     """
     rng = random.Random()  # noqa: S311 - jitter, no secret
     watch = Watch(upload_id, since=clock())
-    terms = Terms(poll_interval, poll_interval, stall_timeout, deadline=clock() + timeout)
+    deadline = clock() + timeout
+    terms = Terms(poll_interval, poll_interval, stall_timeout, deadline)
     while True:
-        seen, following = look(client, watch, terms, rng=rng, clock=clock)
+        # The client must neither wait out a rate limit nor hang for longer than the wait may take.
+        impatient = client.with_one_try(max(deadline - clock(), _LAST_LOOK_SECONDS))
+        seen, following = look(impatient, watch, terms, rng=rng, clock=clock)
         watch = following.watch
         log.info("%s", following)
         if progress is not None and seen is not None:

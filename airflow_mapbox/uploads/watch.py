@@ -11,9 +11,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from airflow_mapbox.uploads.errors import (
+    ApiError,
     MapboxError,
     NotFoundError,
     ThrottledError,
+    TokenRejectedError,
     UploadFailedError,
     UploadGoneError,
     UploadStalledError,
@@ -21,12 +23,15 @@ from airflow_mapbox.uploads.errors import (
 )
 from airflow_mapbox.uploads.models import Upload
 from airflow_mapbox.uploads.pacing import seconds_to_next_look, spread, spread_after_throttles
+from airflow_mapbox.uploads.redaction import redact
 
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.client import UploadsClient
+    from airflow_mapbox.uploads.models import TokenState
 
-# An upload that has just been created may be unknown for a moment, as where a replica lags behind.
-FRESH_SECONDS = 60.0
+# A refusal counts once it is repeated after so many seconds. A new upload may be unknown for a moment while a replica
+# lags behind, and a gateway or a deployment can answer a single 401 or 404 for an upload that is there.
+REFUSAL_SECONDS = 60.0
 # Seconds before a server that failed is asked again.
 _SECONDS_AFTER_FAULT = 30.0
 
@@ -61,6 +66,7 @@ class Watch:
     :param moved: when the progress was first seen to be what it is.
     :param tileset: of the upload, once it has been seen.
     :param throttled: looks in a row that met a rate limit.
+    :param refused_since: when the first of the refusals (401, 404) in a row was; None if the last look was answered.
     """
 
     upload_id: str
@@ -69,6 +75,7 @@ class Watch:
     moved: float | None = None
     tileset: str | None = None
     throttled: int = 0
+    refused_since: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON."""
@@ -89,6 +96,15 @@ class Watch:
             return cls(**document)
         except TypeError:
             return None
+
+    def is_refused_again(self, seen: Upload | MapboxError, now: float) -> bool:
+        """
+        Tell whether a look is refused that was refused before, some time ago.
+
+        :param seen: what the look has led to.
+        :param now: unix time.
+        """
+        return is_refusal(seen) and self.refused_since is not None and now - self.refused_since >= REFUSAL_SECONDS
 
     def __str__(self) -> str:
         return f"Upload {self.upload_id} of tileset {self.tileset}" if self.tileset else f"Upload {self.upload_id}"
@@ -124,7 +140,7 @@ def judge(
     """
     Say what follows from a look.
 
-    A rate limit, a server's fault, a lost answer and a fresh upload that is not known yet leave the wait as it was.
+    A rate limit, a server's fault, a lost answer and a first refusal leave the wait as it was.
 
     :param seen: the upload, or the error in its place.
     :param watch: what was known before.
@@ -135,13 +151,14 @@ def judge(
     :return: what to do next.
     :raises UploadFailedError: where processing failed.
     :raises UploadStalledError: where the progress has not moved for as long as the terms allow.
-    :raises UploadGoneError: where the upload is not known, or no longer.
+    :raises UploadGoneError: if the upload is missing, and was :data:`REFUSAL_SECONDS` ago.
     :raises WaitTimeoutError: where the deadline has passed.
     :raises MapboxError: what no further look would mend.
     """
     ceiling = math.inf if terms.ceiling is None else max(terms.floor, terms.ceiling)
-    least, most, error, throttled = terms.floor, math.inf, None, 0
+    least, most, error, throttled, refused_since = terms.floor, math.inf, None, 0, watch.refused_since
     if isinstance(seen, Upload):
+        refused_since = None
         if seen.is_failed:
             raise UploadFailedError(seen)
         if watch.moved is None:
@@ -162,20 +179,56 @@ def judge(
         if isinstance(seen, ThrottledError):
             pause = least = max(terms.floor, seen.retry_after + spread_after_throttles(watch.throttled, rng))
             throttled = watch.throttled + 1
-        elif isinstance(seen, NotFoundError):
-            if watch.moved is not None or now - watch.since >= FRESH_SECONDS:
-                raise _gone(watch, seen)
+        elif is_refusal(seen):
+            if watch.is_refused_again(seen, now):
+                raise _gone(watch, seen) if isinstance(seen, NotFoundError) else seen
+            refused_since = now if refused_since is None else refused_since
             pause = spread(terms.floor, rng, floor=terms.floor, ceiling=ceiling)
         elif seen.retryable:
             pause = spread(max(terms.floor, _SECONDS_AFTER_FAULT), rng, floor=terms.floor, ceiling=ceiling)
+            if seen.retry_after is not None:
+                pause = least = max(pause, seen.retry_after)
         else:
             raise seen
     if terms.deadline is not None:
         if now >= terms.deadline:
-            raise timed_out(watch, now)
+            raise timed_out(watch, now, error)
         most = min(most, terms.deadline - now)
-    watch = replace(watch, throttled=throttled)
+    watch = replace(watch, throttled=throttled, refused_since=refused_since)
+    # A rate limit does not move the last look beyond the time that the wait may take.
+    least = min(least, max(terms.floor, most))
     return Next(watch, pause=min(pause, most), least=least, most=most, error=error)
+
+
+def is_refusal(seen: Upload | MapboxError) -> bool:
+    """
+    Tell whether a look was answered with an error that a person has to mend: 401, 403, 404 and their like.
+
+    :param seen: what the look has led to.
+    """
+    return isinstance(seen, ApiError) and not seen.retryable
+
+
+def explain_refusal(seen: MapboxError, check_token: Callable[[], TokenState]) -> MapboxError:
+    """
+    Ask for the state of the token before a refusal is believed, since Mapbox answers 404 for a revoked token as well.
+
+    :param seen: the refusal.
+    :param check_token: asks Mapbox.
+    :return: the refusal, or the error that explains it.
+    """
+    try:
+        state = check_token()
+    except MapboxError as error:
+        return error if error.retryable else seen
+    if state.is_valid:
+        return seen
+    return TokenRejectedError(
+        f"Mapbox answers {state.code} for the connection's token, so it tells nothing about the upload.\nPut a valid "
+        "secret token into the connection's password, then clear this task: the upload itself is not affected.",
+        status=401,
+        message=state.code,
+    )
 
 
 def look(
@@ -196,27 +249,29 @@ def look(
     try:
         seen = client.get_upload(watch.upload_id)
     except MapboxError as error:
-        seen = error
+        seen = explain_refusal(error, client.check_token) if watch.is_refused_again(error, clock()) else error
     following = judge(seen, watch, terms, now=clock(), server_now=client.server_now(), rng=rng)
     return (seen if isinstance(seen, Upload) else None), following
 
 
-def timed_out(watch: Watch, now: float) -> WaitTimeoutError:
+def timed_out(watch: Watch, now: float, problem: Exception | None = None) -> WaitTimeoutError:
     """
-    Make the error of a wait that has come to its deadline.
+    Return the error for a wait that has come to its deadline.
 
     :param watch: as last known.
     :param now: unix time of the side that waits.
+    :param problem: of the last look, if it met one.
     """
     after = f"after {now - watch.since:.0f} s"
+    why = "" if problem is None else f"\nThe last status request failed: {redact(str(problem))}"
     if watch.progress is None:
         return WaitTimeoutError(
-            f"{watch} had not been seen {after}: no look at it was answered with its state. Check the upload's id, "
-            "and in the log why; then wait again, or with a longer timeout."
+            f"{watch} had not been seen {after}: no status request was answered.{why}\nCheck the upload's id, and in "
+            "the log why; then wait again, or with a longer timeout."
         )
     return WaitTimeoutError(
-        f"{watch} was at {watch.progress:.0%} {after}. It goes on at Mapbox: wait again with the same upload id, or "
-        "with a longer timeout."
+        f"{watch} was at {watch.progress:.0%} {after}.{why}\nMapbox is still processing it: wait again with the same "
+        "upload id, or with a longer timeout."
     )
 
 
@@ -233,6 +288,6 @@ def _gone(watch: Watch, error: NotFoundError) -> UploadGoneError:
     if watch.moved is None:
         return UploadGoneError(f"{watch} is not known. {error}")
     return UploadGoneError(
-        f"{watch} was there at {watch.progress:.0%} and is gone: {error} Somebody may have deleted its status; look "
+        f"{watch} was at {watch.progress:.0%} and is missing now: {error}\nIts status may have been deleted; look "
         "whether the tileset was made, and clear the task that created the upload to upload again."
     )

@@ -78,4 +78,4 @@ def test_a_deferred_sensor_that_takes_too_long_times_out(
     outcome = run_dag(make_tasks)
 
     assert outcome.states == {"upload": "success", "wait": state}
-    assert "It goes on at Mapbox" in outcome.written
+    assert "Mapbox is still processing it" in outcome.written

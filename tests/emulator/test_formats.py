@@ -16,7 +16,7 @@ import geopandas
 import pytest
 import shapely
 
-from airflow_mapbox.emulator import mbtilescheck, sniff
+from airflow_mapbox.emulator import mbtiles, mbtilescheck, sniff
 from airflow_mapbox.emulator.errors import DataError
 from airflow_mapbox.emulator.jsonstream import JsonError, JsonReader
 from airflow_mapbox.emulator.vectortile import check_vector_tile
@@ -199,6 +199,14 @@ def changed(shared: Account, tmp_path: Path) -> Callable[..., bytes]:
     return change
 
 
+@pytest.mark.parametrize("separator", [",", "\t", ";", "|"])
+def test_csv_may_be_separated_by_each_of_four(acme: Account, separator: str) -> None:
+    table = "\nname,start_longitude,start_latitude\nBerlin,13.4,52.5\n".replace(",", separator)
+
+    assert acme.upload(table.encode())["error"] is None
+    assert set(acme.tileset().json()["vector_layers"][0]["fields"]) == {"name"}
+
+
 class TestMbtiles:
     def test_is_published_as_it_is(self, shared: Account, changed: Callable[..., bytes]) -> None:
         data = changed()
@@ -233,15 +241,24 @@ class TestMbtiles:
                 "bounds east value must be between -360 and 360",
             ),
             ("DELETE FROM map", "Tileset is empty."),
-            ("UPDATE metadata SET value = 'gif' WHERE name = 'format'", "Unknown format."),
-            ("DROP TABLE metadata", "Unknown format."),
+            (
+                "UPDATE metadata SET value = -1 WHERE name = 'maxzoom'",
+                "In mbtiles file, metadata.maxzoom (-1) is lower than actual tiles minzoom (0)",
+            ),
+            (
+                "INSERT INTO metadata VALUES ('fillzoom', 1)",
+                "In mbtiles file, metadata.fillzoom (1) is higher than actual tiles maxzoom (0)",
+            ),
+            ("DROP TABLE metadata", 'Vector source must include "vector_layers" key'),
+            ("DROP VIEW tiles", "Tileset is empty."),
             (("INSERT INTO metadata VALUES ('more', ?)", ("x" * 62_000,)), "Metadata exceeds limit of 60kb"),
-            (("UPDATE images SET tile_data = ?", (b"nonsense",)), "Tile is invalid"),
+            (("UPDATE images SET tile_data = ?", (b"nonsense",)), "Unknown format."),
+            (("UPDATE images SET tile_data = ?", (b"\x78\x9cnonsense",)), "Tile is invalid"),
             (("UPDATE images SET tile_data = ?", (gzip.compress(b"nonsense"),)), "Tile is invalid"),
             (("UPDATE images SET tile_data = ?", (gzip.compress(b"x")[:-4],)), "Tile is invalid"),
             (("UPDATE images SET tile_data = ?", (b"",)), "Tile is invalid"),
             (
-                ("UPDATE images SET tile_data = zeroblob(?)", (512_001,)),
+                ("UPDATE images SET tile_data = ?", (b"\x1f\x8b" + bytes(511_999),)),
                 "Tile exceeds maximum size of 500k at z0. Reduce the detail or increase the zoom.",
             ),
         ],
@@ -253,6 +270,126 @@ class TestMbtiles:
 
         assert failed["error"] == message
         assert shared.tileset("refused").status_code == 404
+
+    @pytest.mark.parametrize(
+        "statements",
+        [
+            ["DELETE FROM metadata WHERE name = 'format'"],
+            ["UPDATE metadata SET value = 'gif' WHERE name = 'format'"],
+            ["UPDATE metadata SET value = 'png' WHERE name = 'format'"],
+            ["DELETE FROM metadata WHERE name IN ('format', 'minzoom', 'maxzoom', 'bounds', 'center')"],
+            ["UPDATE metadata SET value = 9 WHERE name = 'maxzoom'", "INSERT INTO metadata VALUES ('fillzoom', 0)"],
+            ["UPDATE metadata SET value = 5 WHERE name = 'minzoom'"],
+        ],
+    )
+    def test_what_mapbox_does_not_ask_of_the_metadata_is_no_fault(
+        self, shared: Account, changed: Callable[..., bytes], statements: list[str]
+    ) -> None:
+        done = shared.upload(changed(*statements), "taken")
+
+        assert done["error"] is None
+        assert shared.tileset("taken").json()["format"] == "pbf"
+
+    @pytest.mark.parametrize(
+        ("tile", "kind"),
+        [(b"\x89PNG\r\n", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF\x8e\xf4\x00\x00WEBP", "webp")],
+    )
+    def test_images_are_known_by_their_first_bytes(
+        self, shared: Account, changed: Callable[..., bytes], tile: bytes, kind: str
+    ) -> None:
+        data = changed(("UPDATE images SET tile_data = ?", (tile,)), "DELETE FROM metadata WHERE name <> 'name'")
+
+        assert shared.upload(data, "images")["error"] is None
+        assert shared.tileset("images").json()["format"] == kind
+
+    def test_grids_alone_are_a_tileset(self, shared: Account, changed: Callable[..., bytes]) -> None:
+        data = changed(
+            "DROP VIEW tiles",
+            "CREATE TABLE grids (zoom_level, tile_column, tile_row, grid)",
+            "INSERT INTO grids VALUES (0, 0, 0, x'00')",
+        )
+
+        assert shared.upload(data, "grids")["error"] is None
+        assert shared.session.get(f"{shared.emulator.url}/tilesets/acme.grids", timeout=10).status_code == 200
+
+
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+TILES_OF = "SELECT 0 AS zoom_level, i AS tile_column, 0 AS tile_row, x'1f8b' AS tile_data FROM n"
+
+
+class TestEndlessViews:
+    """A table of MBTiles may be a view, and a view may never come to its end."""
+
+    @pytest.fixture(autouse=True)
+    def short(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(mbtiles, "QUERY_SECONDS", 0.3)
+
+    @pytest.mark.parametrize(
+        ("statements", "message"),
+        [
+            # Rows without end, and no row without end.
+            (["DROP VIEW tiles", f"CREATE VIEW tiles AS {ENDLESS} {TILES_OF}"], None),
+            (["DROP VIEW tiles", f"CREATE VIEW tiles AS {ENDLESS} {TILES_OF} WHERE i < 0"], "Processing timed out."),
+            (["DROP VIEW tiles", f"CREATE VIEW tiles AS {ENDLESS} {TILES_OF} ORDER BY 1"], "Processing timed out."),
+            (["DROP VIEW tiles", f"CREATE VIEW tiles AS {ENDLESS} {TILES_OF} WHERE i = 1"], "Processing timed out."),
+            ([f"CREATE VIEW grids AS {ENDLESS} SELECT i AS zoom_level FROM n"], None),
+            (
+                ["DROP TABLE metadata", f"CREATE VIEW metadata AS {ENDLESS} SELECT i AS name, i AS value FROM n"],
+                "Metadata exceeds limit of 60kb",
+            ),
+            (
+                ["DROP TABLE metadata", f"CREATE VIEW metadata AS {ENDLESS} SELECT '' AS name, '' AS value FROM n"],
+                "Metadata exceeds limit of 60kb",
+            ),
+            (
+                [
+                    "DROP TABLE metadata",
+                    f"CREATE VIEW metadata AS {ENDLESS} SELECT 1 AS name, 2 AS value FROM n WHERE i < 0",
+                ],
+                "Processing timed out.",
+            ),
+            (
+                ["DROP VIEW tiles", "CREATE VIEW tiles AS SELECT 0 AS zoom_level, zeroblob(900000000) AS tile_data"],
+                "Unknown format.",
+            ),
+        ],
+    )
+    def test_hold_up_no_worker(
+        self, shared: Account, changed: Callable[..., bytes], statements: list[str], message: str | None
+    ) -> None:
+        # One more than there are workers.
+        uploads = [shared.create(shared.stage(changed(*statements))["url"], f"endless{n}").json() for n in range(3)]
+
+        for upload in uploads:
+            error = shared.wait(upload["id"])["error"]
+            assert (
+                error == message if message else error in ("Processing timed out.", "Tileset exceeds processing limit.")
+            )
+        assert shared.upload(TOWNS, "after")["error"] is None
+
+    def test_that_begin_to_be_endless_once_published_hold_up_no_page(
+        self, shared: Account, changed: Callable[..., bytes]
+    ) -> None:
+        shared.upload(TOWNS, "later")
+        published = shared.emulator.folder / "tilesets" / "acme.later.mbtiles"
+        published.write_bytes(changed("DROP VIEW tiles", f"CREATE VIEW tiles AS {ENDLESS} {TILES_OF} WHERE i < 0"))
+
+        for path in ("acme.later", "acme.later.json", "acme.later/0/0/0.pbf"):
+            answer = shared.session.get(f"{shared.emulator.url}/tilesets/{path}", timeout=10)
+            assert answer.status_code in (404, 500)
+
+    def test_a_stop_ends_a_query(self, changed: Callable[..., bytes], tmp_path: Path) -> None:
+        class StoppedError(Exception):
+            pass
+
+        def tick() -> None:
+            raise StoppedError
+
+        file = tmp_path / "endless.mbtiles"
+        file.write_bytes(changed("DROP VIEW tiles", f"CREATE VIEW tiles AS {ENDLESS} {TILES_OF} WHERE i < 0"))
+
+        with pytest.raises(StoppedError):
+            mbtilescheck.check_mbtiles(file, tick=tick)
 
 
 def tile_of(commands: list[int], kind: int) -> bytes:

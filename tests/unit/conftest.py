@@ -55,6 +55,7 @@ def make_client(server: ScriptedServer, fake_time: FakeTime, token: str) -> Iter
             "retry": RetryPolicy(**policy),
             "sleep": fake_time.sleep,
             "clock": fake_time.clock,
+            "monotonic": fake_time.clock,
             "rng": random.Random(7),
         }
         client = UploadsClient(**(options | changed))

@@ -6,7 +6,6 @@ import io
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import IO, Any, Protocol, cast, runtime_checkable
 from urllib.parse import unquote, urlsplit
 
 from airflow_mapbox.export.errors import UnavailableSourceError, UnreadableSourceError
+from airflow_mapbox.export.files import scratch_folder
 from airflow_mapbox.uploads.address import refuse_secrets
 from airflow_mapbox.uploads.redaction import redact
 
@@ -65,8 +65,8 @@ class SourceFile:
         if self.path is not None:
             yield self.path
             return
-        with tempfile.TemporaryDirectory(prefix="export-") as folder:
-            copy = Path(folder) / Path(self.name).name
+        with scratch_folder() as folder:
+            copy = folder / Path(self.name).name
             with self.open() as stream, copy.open("wb") as target:
                 shutil.copyfileobj(stream, target, 1 << 23)
             yield copy

@@ -310,7 +310,12 @@ def test_features_that_tippecanoe_did_not_read_are_missed(tmp_path: Path, monkey
 
 @pytest.mark.parametrize(
     ("script", "match", "retryable"),
-    [("exit 3", "ended with 3", False), ("echo No space left on device >&2; exit 1", "temporary_directory=", True)],
+    [
+        ("exit 3", "ended with 3", False),
+        ("echo No space left on device >&2; exit 1", "temporary_directory=", True),
+        ("echo sqlite3 insert failed: database or disk is full >&2; exit 1", "temporary_directory=", True),
+        ("echo write: Disk quota exceeded >&2; exit 1", "temporary_directory=", True),
+    ],
 )
 def test_a_tiler_that_fails_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, match: str, retryable: bool

@@ -70,7 +70,8 @@ from airflow_mapbox.uploads.staging import StagingOptions
 part, in_flight = int(sys.argv[1]), int(sys.argv[2])
 hook = MapboxUploadsHook(staging=StagingOptions(part, in_flight))
 head = b'{"type":"FeatureCollection","features":[' + b" " * 600
-hook.stage(iter([head + b"]}"]))  # what is loaded and made once is not what is measured
+feature = b'{"type":"Feature","properties":{},"geometry":{"type":"Point","coordinates":[1,2]}}'
+hook.stage(iter([head + feature + b"]}"]))  # what is loaded and made once is not what is measured
 piece = b" " * 100_003
 
 def pieces():

@@ -89,7 +89,7 @@ def test_the_report_of_an_export_is_its_file_and_tells_counts_and_bounds(tmp_pat
         ({"path": None}, {}, "names no file"),
         ({"path": "/nowhere/x.geojson"}, {}, "does not exist"),
         ({"path": "x.geojson"}, {"format": "geojson"}, "leave the format"),
-        ({"path": "https://user:c4n4ry@files.example/x.geojson"}, {}, "carries a password"),
+        ({"path": "https://user:c4n4ry@files.example/x.geojson"}, {}, "contains a password"),
     ],
 )
 def test_a_report_that_cannot_be_uploaded_says_why(report: Any, options: Any, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -10,7 +11,8 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from airflow.sdk import timezone
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, timezone
 from airflow.sdk.exceptions import (
     AirflowFailException,
     AirflowRescheduleException,
@@ -34,6 +36,7 @@ from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
 from airflow_mapbox.uploads.errors import UploadFailedError, UploadGoneError, UploadStalledError, WaitTimeoutError
 from airflow_mapbox.uploads.models import Upload
 from airflow_mapbox.uploads.poller import LAST_LOOK
+from airflow_mapbox.uploads.watch import REFUSAL_SECONDS
 
 from ..support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
 
@@ -41,10 +44,14 @@ ID = upload_json()["id"]
 UNDER_WAY = Reply(json=upload_json(progress=0.3))
 DONE = Reply(json=upload_json(progress=1, complete=True))
 NOT_FOUND = Reply(404, {"message": "Not Found"})
+VALID_TOKEN = Reply(json={"code": "TokenValid"})
 THROTTLED = Reply(429, {"message": "Too Many Requests"}, headers={"X-Rate-Limit-Interval": "60"})
 FAILED = Reply(json=upload_json(error="Tileset is empty."))
 MISBEHAVED = Reply(json=upload_json(error="Processing timed out."))
 STALLED = {"error": "UploadStalledError", "retryable": False, "message": "It stands."}
+
+
+NEW_CONTEXT: Any = {"ti": SimpleNamespace(max_tries=1, get_first_reschedule_date=lambda _: None)}
 
 
 class ReadOnlyStore(FakeStore):
@@ -117,15 +124,15 @@ class TestTimeout:
 
         assert issubclass(MapboxUploadTimeoutError, AirflowSensorTimeout)  # which Airflow does not retry
 
-    def test_it_is_not_reached_by_rate_limits_and_faults_sooner_than_by_looks(
+    def test_a_rate_limit_or_a_fault_does_not_move_the_last_look_beyond_it(
         self, make_task: MakeTask, server: ScriptedServer
     ) -> None:
         task = make_task(timeout=60)
         task.first_reschedule = timezone.utcnow() - timedelta(seconds=59)
         server.script(THROTTLED, Reply(503, {"message": "Service Unavailable"}))
 
-        assert task.run() >= 54  # until the window's reset
-        assert task.run() >= 6
+        assert task.run() == pytest.approx(6, abs=1)
+        assert task.run() == pytest.approx(6, abs=1)
 
     def test_a_look_that_finds_the_upload_done_is_a_success_however_late(
         self, make_task: MakeTask, server: ScriptedServer
@@ -170,6 +177,73 @@ class TestTimeout:
         assert task.run() >= 6
 
 
+@pytest.mark.parametrize(("gone", "pause"), [(0, 20), (4, 16), (11, 9), (16, 6), (1000, 6)])
+def test_the_last_look_comes_at_the_timeout(
+    make_task: MakeTask, server: ScriptedServer, gone: float, pause: float
+) -> None:
+    task = make_task(timeout=20 if gone < 1000 else 1000.5)
+    task.first_reschedule = timezone.utcnow() - timedelta(seconds=gone) if gone else None
+    server.script(Reply(json=upload_json(progress=0.001)))
+
+    # A look that would leave less than the safe pause of 6 s before the timeout is made at the timeout.
+    assert task.run() == pytest.approx(pause, abs=0.5)
+
+
+def test_a_timeout_that_is_softened_says_in_the_log_which_upload_it_was(
+    make_task: MakeTask, server: ScriptedServer
+) -> None:
+    task = make_task(timeout=60, soft_fail=True)
+    server.script(UNDER_WAY)
+    task.first_reschedule = timezone.utcnow() - timedelta(seconds=61)
+
+    sensor = task.sensor()
+    with mock.patch.object(sensor.log, "warning") as said, pytest.raises(AirflowSkipException, match="timed out"):
+        sensor.execute(task.context)
+
+    assert re.search(rf"Upload {ID} .*30%.*timed out", str(said.call_args))
+
+
+class TestNothingToWaitFor:
+    @staticmethod
+    def sensor(upload_id: Any, *, upstream: bool = True) -> UploadCompleteSensor:
+        with DAG("published", start_date=datetime(2026, 1, 1, tzinfo=UTC), schedule=None):
+            waiting = UploadCompleteSensor(task_id="wait", upload_id=upload_id, trigger_rule="none_failed")
+            if upstream:
+                EmptyOperator(task_id="upload") >> waiting
+        return waiting
+
+    @pytest.mark.parametrize("upload_id", [None, "", "None", [], {}])
+    def test_an_upload_task_that_left_no_result_is_a_skip_that_says_so(self, upload_id: Any) -> None:
+        waiting = self.sensor(upload_id)
+        with (
+            mock.patch.object(waiting.log, "warning") as said,
+            pytest.raises(AirflowSkipException, match="was skipped"),
+        ):
+            waiting.execute({})
+
+        assert "There is no upload to wait for" in str(said.call_args)
+
+    @pytest.mark.parametrize("upload_id", [None, "", "None", [], {}])
+    def test_without_an_upstream_task_it_is_an_error(self, upload_id: Any) -> None:
+        with pytest.raises(MapboxFailError, match=r"Give it the id of an upload|list of 0 results"):
+            self.sensor(upload_id, upstream=False).execute(
+                {"ti": SimpleNamespace(max_tries=1, get_first_reschedule_date=lambda _: None)}
+            )
+
+    @pytest.mark.parametrize("upload_id", [[upload_json()], [ID, ID], (upload_json(), upload_json())])
+    def test_a_sensor_that_is_not_mapped_after_a_mapped_upload_is_told_how_to_map_it(self, upload_id: Any) -> None:
+        with pytest.raises(MapboxFailError, match=r"\.partial\(task_id=…\)\.expand\(upload_id=upload\.output\)"):
+            self.sensor(upload_id).execute(
+                {"ti": SimpleNamespace(max_tries=1, get_first_reschedule_date=lambda _: None)}
+            )
+
+    def test_a_result_without_an_id_is_called_that(self) -> None:
+        with pytest.raises(MapboxFailError, match="a mapping without an id"):
+            self.sensor({"path": "/x.geojson"}).execute(
+                {"ti": SimpleNamespace(max_tries=1, get_first_reschedule_date=lambda _: None)}
+            )
+
+
 @pytest.mark.parametrize("deferrable", [False, True])
 class TestSoftFail:
     ENDS = (
@@ -194,6 +268,10 @@ class TestSoftFail:
             # Stalled and timed out come of what the first look has left behind.
             server.script(UNDER_WAY, reply or UNDER_WAY)
             task.run()
+            if reply is not None and reply.status >= 400:  # a refusal counts once it is repeated
+                task.run()
+                task.fake_time.now += REFUSAL_SECONDS
+                server.script(reply, VALID_TOKEN)
             task.fake_time.now += 60 if event == STALLED else 600 if reply is None else 1
 
         with pytest.raises(AirflowSkipException):
@@ -362,21 +440,48 @@ class TestState:
         self, make_task: MakeTask, server: ScriptedServer
     ) -> None:
         task = make_task()
-        server.script(NOT_FOUND, NOT_FOUND)
+        server.script(NOT_FOUND, NOT_FOUND, VALID_TOKEN)
         task.run()
         task.fake_time.now += 61
 
         with pytest.raises(MapboxUploadGoneError, match="without the scope uploads:read"):
             task.run()
 
-    def test_one_that_was_there_is_not_forgiven(self, make_task: MakeTask, server: ScriptedServer) -> None:
+    def test_one_that_was_there_is_gone_once_it_stays_missing(
+        self, make_task: MakeTask, server: ScriptedServer
+    ) -> None:
         task = make_task()
-        server.script(UNDER_WAY, NOT_FOUND)
+        server.script(UNDER_WAY, NOT_FOUND, NOT_FOUND, VALID_TOKEN)
         task.run()
-        task.fake_time.now += 10
+        task.run()
+        task.fake_time.now += REFUSAL_SECONDS
 
-        with pytest.raises(MapboxUploadGoneError, match="was there at 30% and is gone"):
+        with pytest.raises(MapboxUploadGoneError, match="was at 30% and is missing now"):
             task.run()
+
+    @pytest.mark.parametrize("refusal", [NOT_FOUND, Reply(401, {"message": "Unauthorized"})])
+    def test_one_refusal_between_two_answers_is_no_end(
+        self, make_task: MakeTask, server: ScriptedServer, refusal: Reply
+    ) -> None:
+        task = make_task()
+        server.script(UNDER_WAY, refusal, UNDER_WAY, refusal, DONE)
+        for _ in range(4):
+            assert task.run() >= 6
+            task.fake_time.now += 100
+
+        assert task.run()["complete"] is True
+
+    def test_a_revoked_token_is_named_in_place_of_the_upload(self, make_task: MakeTask, server: ScriptedServer) -> None:
+        task = make_task()
+        server.script(UNDER_WAY, NOT_FOUND, NOT_FOUND, Reply(json={"code": "TokenRevoked"}))
+        task.run()
+        task.run()
+        task.fake_time.now += REFUSAL_SECONDS
+
+        with pytest.raises(MapboxFailError, match="TokenRevoked") as failure:
+            task.run()
+
+        assert "created the upload" not in str(failure.value)
 
     def test_a_look_that_shows_nothing_new_writes_nothing(self, make_task: MakeTask, server: ScriptedServer) -> None:
         task = make_task()
@@ -464,7 +569,7 @@ class TestTheSameErrors:
     def test_data_at_fault_is_told_with_a_hint_and_no_task_to_clear(
         self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
     ) -> None:
-        with pytest.raises(MapboxUploadFailedError, match=r"Tileset is empty\. Check the query") as failure:
+        with pytest.raises(MapboxUploadFailedError, match=r"(?s)Tileset is empty\..*Check the query") as failure:
             self.outcome(make_task(deferrable=deferrable), server, FAILED, deferrable)
 
         assert isinstance(failure.value, AirflowFailException)
@@ -505,7 +610,7 @@ class TestTheSameErrors:
     def test_a_missing_id_is_said_before_anything_else(
         self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
     ) -> None:
-        with pytest.raises(MapboxFailError, match="There is no upload id"):
+        with pytest.raises(MapboxFailError, match="Give it the id of an upload"):
             make_task(deferrable=deferrable, upload_id={"id": None}).run()
 
 
@@ -520,5 +625,5 @@ def test_a_poke_is_at_most_one_request_also_where_the_server_fails(make_task: Ma
 @pytest.mark.parametrize("name", ["total_timeout", "stall_timeout"])
 @pytest.mark.parametrize("value", [0, -1, timedelta(0)])
 def test_no_time_to_wait_is_refused_while_the_dag_is_parsed(make_task: MakeTask, name: str, value: Any) -> None:
-    with pytest.raises(ValueError, match="above 0 seconds"):
+    with pytest.raises(ValueError, match="greater than 0 seconds"):
         make_task(**{name: value}).sensor()

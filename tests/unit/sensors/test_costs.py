@@ -20,7 +20,7 @@ from tests.connections import connection
 
 from ..support import ACCOUNT, Reply, ScriptedServer, make_token, upload_json
 
-HEAVY = {"geopandas", "pyproj", "boto3", "botocore", "requests", "urllib3", "pandas", "numpy", "shapely", "pyarrow"}
+HEAVY = {"geopandas", "pyproj", "boto3", "botocore", "pandas", "numpy", "shapely", "pyarrow"}
 # A machine with other work may take longer; the figures are on the docs' page.
 SLACK = 1.2
 
@@ -104,7 +104,7 @@ def test_what_a_dag_file_imports_is_light_and_quick(bytecode: dict[str, str]) ->
     runs = measured(IMPORT, environment=bytecode)
 
     assert "airflow_mapbox.sensors.uploads" in runs[0]["modules"]
-    assert not imported(runs) & HEAVY
+    assert not imported(runs) & (HEAVY | {"requests", "urllib3"})
     print(f"import: {least(runs, 'cpu') * 1000:.0f} ms")
     assert least(runs, "cpu") < 0.05 * SLACK
 
@@ -150,6 +150,6 @@ class TestPoke:
             f"first poke {[round(run['first'] * 1000) for run in runs]} ms with its imports, a further one "
             f"{least(runs, 'again') * 1000:.1f} ms, {least(runs, 'memory') / 2**20:.0f} MB"
         )
-        assert least(runs, "first") < 0.05 * SLACK
+        assert least(runs, "first") < 0.125 * SLACK
         assert least(runs, "again") < 0.01 * SLACK
         assert least(runs, "memory") < 60e6

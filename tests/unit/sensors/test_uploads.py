@@ -138,7 +138,7 @@ def test_in_poke_mode_the_floor_is_the_users(upload: dict[str, Any]) -> None:
 def test_the_next_look_is_seldom_when_the_upload_has_far_to_go_and_soon_when_it_is_nearly_done(
     upload: dict[str, Any], clock: Clock
 ) -> None:
-    waiting = sensor(upload["id"], max_wait=timedelta(seconds=40))
+    waiting = sensor(upload["id"], max_wait=timedelta(seconds=40), poke_interval=5)
     looks = []
     for share in (0.1, 0.5, 0.9):
 
@@ -177,13 +177,13 @@ def test_exponential_backoff_of_nothing_is_refused() -> None:
 
 @pytest.mark.parametrize("upload_id", [None, "", "None", {}, {"id": None}, 7])
 def test_a_missing_id_is_a_clear_error(upload_id: Any) -> None:
-    with pytest.raises(MapboxFailError, match="There is no upload id"):
+    with pytest.raises(MapboxFailError, match="Give it the id of an upload"):
         poke(sensor(upload_id))
 
 
 def test_a_failed_upload_is_not_retried(tmp_path: Path, clock: Clock) -> None:
     empty = tmp_path / "empty.kml"
-    empty.write_text('<kml xmlns="http://www.opengis.net/kml/2.2"><Document></Document></kml>')
+    empty.write_text('<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document></Document></kml>')
     upload = MapboxUploadsHook().upload(empty, "places")
     waiting = sensor(upload.id)
 

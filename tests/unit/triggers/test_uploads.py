@@ -7,7 +7,6 @@ import contextvars
 import gc
 import json
 import logging
-import socket
 import threading
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3.util.connection
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.triggers import uploads as module
@@ -161,9 +161,11 @@ def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that
     threads: set[str] = set()
     connections: list[Any] = []
     known = {thread.name for thread in threading.enumerate()}
-    connect = socket.create_connection
+    connect = urllib3.util.connection.create_connection
     monkeypatch.setattr(
-        socket, "create_connection", lambda *args, **options: connections.append(args) or connect(*args, **options)
+        urllib3.util.connection,
+        "create_connection",
+        lambda *args, **options: connections.append(args) or connect(*args, **options),
     )
     whole_round = Poller._round
 
@@ -364,7 +366,8 @@ def test_an_unknown_upload_is_forgiven_for_a_moment_and_gone_after_it(account: A
 
     async def story() -> None:
         fresh = asyncio.create_task(event_of(trigger("cfresh")))
-        late = trigger("clate", watch={"upload_id": "clate", "since": time.time() - 61})
+        began = time.time() - 61
+        late = trigger("clate", watch={"upload_id": "clate", "since": began, "refused_since": began})
         tasks = await begun(account, known)
         event = await event_of(late)
         assert (event["error"], event["retryable"]) == ("UploadGoneError", False)
@@ -415,9 +418,12 @@ class TestFaults:
 
         run(story())
 
-    def test_a_token_that_mapbox_refuses_ends_every_wait_with_advice_and_shows_no_token(self, account: Account) -> None:
+    def test_a_token_that_mapbox_refuses_ends_every_wait_with_advice_and_shows_no_token(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         ids = account.create(3)
         account.emulator.faults.add("status", status=401, message=f"Bad {account.emulator.token}", times=0)
+        monkeypatch.setattr("airflow_mapbox.uploads.watch.REFUSAL_SECONDS", 0.5)
 
         async def story() -> None:
             for event in await asyncio.gather(*(event_of(trigger(upload_id)) for upload_id in ids)):
@@ -522,11 +528,55 @@ class TestFaults:
         assert "Connection mapbox_default: " in caplog.text
         assert account.emulator.token not in caplog.text
 
-    def test_a_missing_connection_is_named(self, account: Account) -> None:
+    def test_a_connection_that_is_missing_to_the_deadline_is_named(self, account: Account) -> None:
         async def story() -> None:
-            event = await event_of(trigger("cany", mapbox_conn_id="mapbox_nowhere"))
-            assert event["error"] == "ConfigurationError"
-            assert "There is no connection 'mapbox_nowhere'" in event["message"]
+            event = await event_of(trigger("cany", mapbox_conn_id="mapbox_nowhere", deadline=time.time() + 0.5))
+            assert event["error"] == "WaitTimeoutError"
+            assert "Airflow finds no connection 'mapbox_nowhere'" in event["message"]
+
+        run(story())
+
+    def test_a_connection_that_is_missing_for_a_moment_is_asked_for_again(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("airflow_mapbox.triggers.uploads._SECONDS_AFTER_FAULT", 0.1)
+        (upload,) = account.create()
+        account.finish(upload)
+
+        async def story() -> None:
+            task = asyncio.create_task(event_of(trigger(upload, mapbox_conn_id="mapbox_late")))
+            await asyncio.sleep(0.3)
+            monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_LATE", connection(account.emulator))
+            assert (await task)["upload"]["id"] == upload
+
+        run(story())
+
+    def test_a_wait_continues_with_its_client_while_its_connection_is_missing(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (upload,) = account.create()
+
+        async def story() -> None:
+            (task,) = await begun(account, upload)
+            monkeypatch.delenv("AIRFLOW_CONN_MAPBOX_DEFAULT")
+            account.finish(upload)
+            assert (await task)["upload"]["id"] == upload
+
+        run(story())
+
+    def test_a_deadline_holds_while_airflow_does_not_answer_for_the_connection(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def never(*_: Any) -> Any:
+            await asyncio.sleep(1000)
+
+        monkeypatch.setattr("airflow.sdk.BaseHook.aget_connection", never)
+
+        async def story() -> None:
+            began = time.monotonic()
+            event = await event_of(trigger("cany", deadline=time.time() + 0.5))
+            assert event["error"] == "WaitTimeoutError"
+            assert time.monotonic() - began < 5
 
         run(story())
 

@@ -86,6 +86,23 @@ def test_a_failed_upload_tells_its_id_tileset_message_and_hint() -> None:
         assert part in str(error)
 
 
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("Failed to parse geojson feature", 'Mapbox says: "Failed to parse geojson feature".'),
+        ("Tileset is empty.", 'Mapbox says: "Tileset is empty."'),
+    ],
+)
+def test_the_words_of_mapbox_end_before_ours_begin(message: str, line: str) -> None:
+    error = UploadFailedError(Upload.from_json(upload_json(error=message)))
+
+    first, said, hint = str(error).splitlines()
+
+    assert first.endswith("failed in processing.")
+    assert said == line
+    assert hint == error.cause.hint
+
+
 def test_a_failure_without_words_is_still_a_sentence() -> None:
     error = UploadFailedError(Upload.from_json(upload_json(error="")))
 

@@ -13,6 +13,7 @@ import pytest
 
 from airflow_mapbox.uploads.client import ListPage
 from airflow_mapbox.uploads.errors import (
+    ConfigurationError,
     MapboxError,
     NotFoundError,
     ServerError,
@@ -21,7 +22,7 @@ from airflow_mapbox.uploads.errors import (
     UploadGoneError,
     WaitTimeoutError,
 )
-from airflow_mapbox.uploads.models import Upload
+from airflow_mapbox.uploads.models import TokenState, Upload
 from airflow_mapbox.uploads.poller import SECONDS_PER_REQUEST, Account, AccountChangedError, Poller
 from airflow_mapbox.uploads.watch import Terms, Watch
 from benchmarks import virtual_time
@@ -43,6 +44,7 @@ class FakeClient:
         self.page, self.limit, self.lists, self.spent_after = page, limit, lists, spent_after
         self.asked: list[tuple[float, str]] = []
         self.refused = 0
+        self.token = "TokenValid"
         self.faults: list[MapboxError | None] = []
         self._opened, self._count = -math.inf, 0
 
@@ -78,6 +80,10 @@ class FakeClient:
         if upload_id not in self.uploads:
             raise NotFoundError("Not Found.", status=404, message="Not Found")
         return Upload.from_json(self.uploads[upload_id])
+
+    def check_token(self) -> TokenState:
+        self._count_request("token")
+        return TokenState(self.token)
 
     def _count_request(self, what: str) -> None:
         now = self.clock()
@@ -254,10 +260,42 @@ def test_an_upload_that_was_there_and_is_not_is_gone() -> None:
         waits = Story(client).waits(["c0", "c1"])
         await asyncio.sleep(5)
         del client.uploads["c0"]
-        with pytest.raises(UploadGoneError, match="was there at 50% and is gone"):
+        with pytest.raises(UploadGoneError, match="was at 50% and is missing now"):
             await waits[0]
         assert not waits[1].done()
         await end(waits)
+
+    virtual_time.run(story())
+
+
+def test_an_upload_that_is_missing_for_a_moment_is_waited_for() -> None:
+    async def story() -> None:
+        client = FakeClient()
+        client.create("c0")
+        (wait,) = Story(client).waits(["c0"])
+        await asyncio.sleep(5)
+        upload = client.uploads.pop("c0")
+        await asyncio.sleep(30)
+        client.uploads["c0"] = upload
+        await asyncio.sleep(300)
+        client.uploads.pop("c0")
+        await asyncio.sleep(30)
+        client.uploads["c0"] = upload
+        client.finish("c0")
+        assert (await wait).is_successful
+        assert "token" not in client.what
+
+    virtual_time.run(story())
+
+
+def test_a_revoked_token_is_named_in_place_of_the_upload() -> None:
+    async def story() -> None:
+        client = FakeClient()
+        client.token = "TokenRevoked"
+        waits = Story(client).waits(named(20))
+        outcomes = await asyncio.gather(*waits, return_exceptions=True)
+        assert all(isinstance(one, TokenRejectedError) and "TokenRevoked" in str(one) for one in outcomes)
+        assert client.what.count("token") < 20, "asked once a round, not once a wait"
 
     virtual_time.run(story())
 
@@ -317,11 +355,11 @@ class TestFaults:
             client = FakeClient()
             client.create(*ids)
             client.finish(*ids)
-            client.faults = [None, TokenRejectedError("401.", status=401, message="")]
+            client.faults = [None, ConfigurationError("The token is not for this server.")]
             waits = Story(client).waits(ids)
             outcomes = await asyncio.gather(*waits, return_exceptions=True)
             assert sum(isinstance(outcome, Upload) for outcome in outcomes) == 100
-            assert sum(isinstance(outcome, TokenRejectedError) for outcome in outcomes) == 50
+            assert sum(isinstance(outcome, ConfigurationError) for outcome in outcomes) == 50
 
         virtual_time.run(story())
 
@@ -386,13 +424,56 @@ class TestConnectionsOfOneAccount:
             client, other = FakeClient(), FakeClient()
             client.create("c0", "c1")
             other.uploads = client.uploads
-            client.faults = [TokenRejectedError("401.", status=401, message="")]
+            client.faults = [TokenRejectedError("401.", status=401, message="")] * 100
             together = Story(client)
             waits = [together.wait("c0"), together.wait("c1", client=other)]
-            client.finish("c0", "c1")
             with pytest.raises(TokenRejectedError):
                 await waits[0]
+            client.finish("c0", "c1")
             assert (await waits[1]).id == "c1"
+
+        virtual_time.run(story())
+
+    @pytest.mark.parametrize("fault", ["raises", "hangs", "hangs and comes back"])
+    def test_one_that_cannot_be_had_is_a_failed_look_of_its_own_waits_alone(self, fault: str) -> None:
+        async def story() -> None:
+            client, other = FakeClient(), FakeClient()
+            client.create("c0", "c1")
+            other.uploads = client.uploads
+            together = Story(client)
+            waits = [together.wait("c0"), together.wait("c1", Terms(10, deadline=START + 1000), other)]
+            await asyncio.sleep(5)
+
+            async def broken() -> Any:
+                if fault == "raises":
+                    raise RuntimeError("the supervisor sent something else")
+                await asyncio.sleep(1e6 if fault == "hangs" else 100)
+                return other
+
+            for one in together.poller._waiting:
+                if one.watch.upload_id == "c1":
+                    one.connect = broken
+            client.finish("c0", "c1")
+            assert (await waits[0]).id == "c0"
+            assert client.clock() < START + 60
+            if fault == "hangs and comes back":
+                assert (await waits[1]).id == "c1"
+            else:
+                with pytest.raises(WaitTimeoutError):
+                    await waits[1]
+                assert client.clock() <= START + 1000 + 120
+
+        virtual_time.run(story())
+
+    def test_an_error_that_is_no_mapbox_error_is_a_failed_look(self) -> None:
+        async def story() -> None:
+            client = FakeClient()
+            client.create("c0", "c1")
+            client.faults = [None, RuntimeError("a bug"), None]  # type: ignore[list-item]
+            waits = Story(client).waits(["c0", "c1"])
+            await asyncio.sleep(60)
+            client.finish("c0", "c1")
+            assert {upload.id for upload in await asyncio.gather(*waits)} == {"c0", "c1"}
 
         virtual_time.run(story())
 

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
 import pytest
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
@@ -27,7 +26,7 @@ from ..support import ACCOUNT, Reply, ScriptedServer, all_text_of, closed_port, 
 
 UPLOAD_ID = upload_json()["id"]
 DATASET = f"mapbox://datasets/{ACCOUNT}/cjz0harbours"
-BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 PROXY_USER = "carrier:proxy%2Fcanary"
 
 
@@ -66,11 +65,11 @@ class TestConnections:
 
     def test_another_server_is_sent_nothing(self, server: ScriptedServer, token: str) -> None:
         other = ScriptedServer()
-        transport = Transport(server.url, token, whole_answer=5)
+        transport = Transport(server.url, token, (5, 5, 5))
         try:
             for url in (other.url, server.url.replace("http", "https"), server.url.replace("127.0.0.1", "localhost")):
                 with pytest.raises(ConfigurationError, match="another server"):
-                    transport.send(httpx.Request("GET", f"{url}/uploads"))
+                    transport.exchange("GET", f"{url}/uploads", {}, None, largest=100, seconds=5)
         finally:
             other.stop()
         assert not other.requests
@@ -189,12 +188,9 @@ class TestTrust:
         with client_of(secure) as client:
             assert client.check_token().is_valid
 
-    @pytest.mark.parametrize(("first", "second"), [BUNDLES[:2], BUNDLES[1:]])
-    def test_is_what_goes_first(
-        self, secure: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: str, second: str
-    ) -> None:
-        monkeypatch.setenv(first, str(secure.ca_file))
-        monkeypatch.setenv(second, str(tmp_path / "none"))
+    def test_is_what_goes_first(self, secure: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(secure.ca_file))
+        monkeypatch.setenv("CURL_CA_BUNDLE", str(tmp_path / "none"))
 
         with client_of(secure) as client:
             assert client.check_token().is_valid
@@ -249,9 +245,8 @@ class TestProxies:
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(secure.ca_file))
         monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.address}")
-        host = secure.url.removeprefix("https://")
 
-        for named in (f"elsewhere.example,{host}", f"{host.partition(':')[0]}, elsewhere.example", "*"):
+        for named in ("elsewhere.example,127.0.0.1", "127.0.0.0/8, elsewhere.example", "*"):
             monkeypatch.setenv("NO_PROXY", named)
             with client_of(secure) as client:
                 assert client.check_token().is_valid
@@ -280,7 +275,7 @@ class TestProxies:
             refusing.stop()
         assert all(head.startswith("CONNECT api.mapbox.com:443 ") for head in refusing.heads)
 
-    @pytest.mark.parametrize("url", ["socks5://h:1080", f"ftp://{PROXY_USER}@h", f"http://{PROXY_USER}@h:port"])
+    @pytest.mark.parametrize("url", [f"ftp://{PROXY_USER}@h", f"http://{PROXY_USER}@h:port", "http://:8080"])
     def test_that_cannot_be_one_are_said(self, token: str, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
         monkeypatch.setenv("HTTPS_PROXY", url)
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from airflow_mapbox.uploads.errors import (
+    ApiError,
+    InvalidRequestError,
     MapboxError,
     NoAnswerError,
     NotFoundError,
@@ -20,8 +22,8 @@ from airflow_mapbox.uploads.errors import (
     UploadStalledError,
     WaitTimeoutError,
 )
-from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.watch import FRESH_SECONDS, Next, Terms, Watch, judge
+from airflow_mapbox.uploads.models import TokenState, Upload
+from airflow_mapbox.uploads.watch import REFUSAL_SECONDS, Next, Terms, Watch, explain_refusal, judge
 
 from ..support import upload_json
 
@@ -112,9 +114,69 @@ def test_a_fault_that_may_pass_leaves_the_wait_as_it_was(error: MapboxError) -> 
     assert following.watch == Watch(ID, since=CREATED)
 
 
-def test_a_fault_that_needs_a_person_ends_the_wait() -> None:
-    with pytest.raises(TokenRejectedError):
-        after(TokenRejectedError("401.", status=401, message=""))
+REFUSALS = [
+    TokenRejectedError("401.", status=401, message=""),
+    InvalidRequestError("403.", status=403, message=""),
+    InvalidRequestError("400.", status=400, message=""),
+]
+
+
+@pytest.mark.parametrize("refusal", [NOT_FOUND, *REFUSALS], ids=lambda error: str(error.status))
+def test_one_refusal_between_two_answers_leaves_the_wait_as_it_was(refusal: ApiError) -> None:
+    first = after(seen(0.3), at=0)
+
+    refused = after(refusal, first.watch, at=1000)
+    answered = after(seen(0.4), refused.watch, at=1010)
+    refused_later = after(refusal, answered.watch, at=2000)
+
+    assert refused.error is refusal
+    assert answered.watch.refused_since is None
+    assert refused_later.upload is None
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda error: str(error.status))
+def test_a_refusal_that_is_repeated_some_time_later_ends_the_wait(refusal: ApiError) -> None:
+    first = after(refusal, at=0)
+    soon = after(refusal, first.watch, at=REFUSAL_SECONDS - 1)
+
+    with pytest.raises(type(refusal)) as caught:
+        after(refusal, soon.watch, at=REFUSAL_SECONDS)
+    assert caught.value is refusal
+
+
+def test_a_fault_between_two_refusals_does_not_make_them_one() -> None:
+    first = after(NOT_FOUND, at=0)
+    fault = after(NoAnswerError("The connection broke."), first.watch, at=30)
+
+    with pytest.raises(UploadGoneError):
+        after(NOT_FOUND, fault.watch, at=REFUSAL_SECONDS)
+
+
+class TestExplainRefusal:
+    def test_a_token_that_is_no_longer_valid_is_named_and_the_upload_is_left_alone(self) -> None:
+        explained = explain_refusal(NOT_FOUND, lambda: TokenState("TokenRevoked"))
+
+        assert isinstance(explained, TokenRejectedError)
+        assert "TokenRevoked" in str(explained)
+        assert "clear this task" in str(explained)
+
+    def test_a_refusal_of_a_valid_token_stays_what_it_is(self) -> None:
+        assert explain_refusal(NOT_FOUND, lambda: TokenState("TokenValid")) is NOT_FOUND
+
+    def test_the_wait_goes_on_while_mapbox_does_not_tell_the_state_of_the_token(self) -> None:
+        def broken() -> TokenState:
+            raise NoAnswerError("The connection broke.")
+
+        assert explain_refusal(NOT_FOUND, broken).retryable
+
+
+def test_a_server_that_asks_for_time_is_given_it() -> None:
+    busy = ServerError("503.", status=503, message="")
+    busy.retry_after = 300
+
+    following = after(busy)
+
+    assert (following.pause, following.least) == (300, 300)
 
 
 class TestStall:
@@ -158,17 +220,20 @@ class TestNotFound:
         following = after(NOT_FOUND, at=0)
 
         assert 10 <= following.pause <= 12
-        assert after(NOT_FOUND, following.watch, at=FRESH_SECONDS - 1).upload is None
+        assert after(NOT_FOUND, following.watch, at=REFUSAL_SECONDS - 1).upload is None
 
     def test_one_that_stays_unknown_is_gone(self) -> None:
+        first = after(NOT_FOUND, at=0)
+
         with pytest.raises(UploadGoneError, match="is not known"):
-            after(NOT_FOUND, at=FRESH_SECONDS)
+            after(NOT_FOUND, first.watch, at=REFUSAL_SECONDS)
 
-    def test_one_that_was_there_and_is_not_is_gone_at_once(self) -> None:
+    def test_one_that_was_there_and_stays_missing_is_gone(self) -> None:
         first = after(seen(0.3), at=0)
+        missing = after(NOT_FOUND, first.watch, at=100)
 
-        with pytest.raises(UploadGoneError, match="was there at 30% and is gone"):
-            after(NOT_FOUND, first.watch, at=1)
+        with pytest.raises(UploadGoneError, match="was at 30% and is missing now"):
+            after(NOT_FOUND, missing.watch, at=100 + REFUSAL_SECONDS)
 
 
 class TestDeadline:
@@ -182,6 +247,18 @@ class TestDeadline:
 
     def test_an_upload_that_is_done_is_done_however_late(self) -> None:
         assert after(seen(1, complete=True), deadline=CREATED).upload is not None
+
+    def test_it_ends_it_with_the_problem_of_the_last_look(self) -> None:
+        with pytest.raises(WaitTimeoutError, match="status request failed: The connection broke"):
+            after(NoAnswerError("The connection broke."), deadline=CREATED + 99)
+
+    @pytest.mark.parametrize("retry_after", [50, 5000])
+    def test_a_rate_limit_does_not_move_the_last_look_beyond_it(self, retry_after: float) -> None:
+        throttled = ThrottledError("429.", status=429, message="", retry_after=retry_after)
+
+        following = after(throttled, deadline=CREATED + 130)
+
+        assert (following.pause, following.least) == (30, 30)
 
     def test_no_pause_goes_beyond_it(self) -> None:
         assert after(seen(0.5), deadline=CREATED + 103).pause == 3

@@ -1,0 +1,141 @@
+"""Web pages of other sites kept away: a browser on the developer's machine would carry their requests to the emulator.
+
+Two headers that no page can choose tell them. ``Host`` is the name that the browser looked up, which stays the
+attacker's own when he has it lead to this machine (DNS rebinding). ``Origin``, and ``Sec-Fetch-Site`` where there is no
+origin, say where the page came from (cross-site requests). Programs that are no browsers send neither of the last two.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping
+from urllib.parse import urlsplit
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+FOREIGN = "A web page of another site must not use the emulator."
+UNKNOWN_HOST = (
+    "The emulator is not asked by this name: use 127.0.0.1 or localhost, or allow the name with --allow-host."
+)
+_XML = '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>{}</Message></Error>'
+
+
+class Guard:
+    """
+    Decides whom to answer.
+
+    :param names: hosts by which the emulator may be asked besides ``localhost`` and any address in numbers.
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names = frozenset(name.lower().rstrip(".") for name in names)
+
+    def refusal(self, headers: Mapping[str, str], *, is_page: bool = False) -> str | None:
+        """
+        Return why a request is refused, or None.
+
+        :param headers: by names in lower case.
+        :param is_page: whether it is for a page that a link on any site may lead to.
+        """
+        host = headers.get("host")
+        # No browser leaves it out.
+        if host is not None and not self._is_ours(_name(host)):
+            return UNKNOWN_HOST
+        origin = headers.get("origin")
+        if origin is not None:
+            return None if self._is_our_origin(origin, host) else FOREIGN
+        if headers.get("sec-fetch-site") == "cross-site":
+            is_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+            return None if is_page and is_link else FOREIGN
+        return None
+
+    def _is_ours(self, name: str | None) -> bool:
+        # An address in numbers is not looked up, so nobody can have it lead elsewhere.
+        return name is not None and (self._is_local_name(name) or _address(name) is not None)
+
+    def _is_local_name(self, name: str) -> bool:
+        return name == "localhost" or name.endswith(".localhost") or name in self._names
+
+    def _is_our_origin(self, origin: str, host: str | None) -> bool:
+        name = _name(origin.partition("://")[2])
+        if name is None:
+            return False  # "null" is that of a page in a sandbox, which may be anybody's
+        address = _address(name)
+        return self._is_local_name(name) or (
+            address is not None and (address.is_loopback or (host is not None and name == _name(host)))
+        )
+
+
+def guarded(app: ASGIApp, guard: Guard, *, is_page: Callable[[str], bool]) -> ASGIApp:
+    """
+    Put a guard before an ASGI application.
+
+    :param app: what answers those that are let through.
+    :param guard: decides.
+    :param is_page: whether a path is that of a page which links may lead to.
+    """
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await app(scope, receive, send)
+            return
+        headers = dict(Headers(scope=scope))
+        refusal = guard.refusal(headers, is_page=scope.get("method") == "GET" and is_page(scope["path"]))
+        if refusal is None:
+            await app(scope, receive, send)
+        else:
+            await JSONResponse({"message": refusal}, status_code=403)(scope, receive, send)
+
+    return answer
+
+
+def guarded_s3(app: WSGIApplication, guard: Guard, *, bucket: str) -> WSGIApplication:
+    """
+    Put a guard before the staging bucket.
+
+    :param app: what answers those that are let through.
+    :param guard: decides.
+    :param bucket: whose name may stand before the host's, as clients address it.
+    """
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        headers = {
+            name.removeprefix("HTTP_").replace("_", "-").lower(): str(value)
+            for name, value in environ.items()
+            if name.startswith("HTTP_")
+        }
+        if "host" in headers:
+            headers["host"] = headers["host"].removeprefix(f"{bucket}.")
+        refusal = guard.refusal(headers)
+        if refusal is None:
+            return app(environ, start_response)
+        body = _XML.format(refusal).encode()
+        start_response(
+            "403 Forbidden",
+            [("Content-Type", "application/xml"), ("Content-Length", str(len(body))), ("Connection", "close")],
+        )
+        return [body]
+
+    return answer
+
+
+def _name(authority: str) -> str | None:
+    """Return the host of ``host:port`` in lower case, or None for what is none."""
+    try:
+        parts = urlsplit(f"//{authority}")
+        name, _ = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if not name or parts.path or parts.query or parts.username is not None:
+        return None
+    return name.rstrip(".")
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None

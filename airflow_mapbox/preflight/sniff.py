@@ -1,0 +1,130 @@
+"""Which format Mapbox recognises in a file's first bytes, by the rules of mapbox-file-sniff and detect-geocsv.
+
+They are restated as they are, with their gaps: Mapbox would answer "Unknown filetype" only after all bytes were sent.
+"""
+
+from __future__ import annotations
+
+import re
+
+from airflow_mapbox.preflight.formats import (
+    CSV,
+    GEOJSON,
+    GPX,
+    KML,
+    MBTILES,
+    SHAPEFILE,
+    SNIFFED_CHARACTERS,
+    TIFF,
+    Format,
+)
+
+BYTES = 512
+LEAST_BYTES = 3
+_CHARACTERS = 100  # of everything but JSON
+_BOM = "\ufeff"
+
+# JavaScript's \s without the control characters, which JSON.stringify has escaped by the time that spaces are removed.
+_SPACES = re.compile("[ \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]")
+_GEOJSON_MEMBERS = ('"features":', '"geometries":', '"coordinates":')
+_TYPE = re.compile(r'"type":\s?"(.+?)"')
+GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
+GEOJSON_TYPES = ("FeatureCollection", "Feature", *GEOMETRIES)
+
+SEPARATORS = (",", "\t", "|", ";")
+GEOMETRY_COLUMNS = frozenset({"wkt", "geom", "geometry", "geojson"})
+_X = frozenset({"x", "lon", "lng", "long"})
+_Y = frozenset({"y", "lat"})
+
+
+def sniff(head: bytes) -> Format | None:
+    """
+    Return the format that Mapbox recognises, or None for what it calls unknown.
+
+    TopoJSON and TileJSON are None; :func:`mistaken_for` tells them apart.
+
+    :param head: the first bytes, 512 where the file has as many.
+    """
+    head = head[:BYTES]
+    text = _text(head)
+    if is_json(head):
+        return GEOJSON if mistaken_for(head) is None and _is_geojson(_squeezed(text)) else None
+    start = text[:_CHARACTERS]
+    if start.startswith("SQLite format 3"):
+        return MBTILES
+    if start.startswith("PK"):
+        return SHAPEFILE
+    if start[:2] in ("II", "MM") and (head[2:3] in (b"*", b"+") or head[3:4] == b"*"):
+        return TIFF
+    if start.startswith("<?xml") or start[1:].startswith("<?xml"):
+        if "<kml" in start:
+            return KML
+        if "<gpx" in start:
+            return GPX
+    columns = columns_of(head)
+    has_both = bool(x_columns(columns) and y_columns(columns))
+    return CSV if has_both or geometry_columns(columns) else None
+
+
+def is_json(head: bytes) -> bool:
+    """Return whether Mapbox takes a file for JSON of some kind."""
+    return _text(head[:BYTES]).strip(_BOM + " \t\r\n\f\v").startswith("{")
+
+
+def mistaken_for(head: bytes) -> tuple[str, str] | None:
+    """
+    Return what makes Mapbox read JSON as another format, and that format's name.
+
+    :param head: the first bytes.
+    """
+    text = _squeezed(_text(head[:BYTES]))
+    for token, name in (('"tilejson":', "TileJSON"), ('"arcs":', "TopoJSON"), ('"objects":', "TopoJSON")):
+        if token in text:
+            return token, name
+    kind = _TYPE.search(text)
+    if kind and kind[1] == "Topology" and not any(member in text for member in _GEOJSON_MEMBERS):
+        return '"type":"Topology"', "TopoJSON"
+    return None
+
+
+def separator_of(line: str) -> str:
+    """Return the separator of a CSV header: the most frequent of the four, the first of them where none is more so."""
+    return max(SEPARATORS, key=line.count)
+
+
+def columns_of(head: bytes) -> list[str]:
+    """Return the columns of a CSV header as Mapbox names them: lower case, without quotes, with spaces."""
+    lines = [line for line in re.split(r"\r\n|\r|\n", head[:BYTES].decode("utf-8", "replace")) if line]
+    return [name.replace('"', "").lower() for name in lines[0].split(separator_of(lines[0]))] if lines else []
+
+
+def geometry_columns(columns: list[str]) -> list[int]:
+    """Return the places of columns that hold whole geometries."""
+    return [at for at, name in enumerate(columns) if name in GEOMETRY_COLUMNS]
+
+
+def x_columns(columns: list[str]) -> list[int]:
+    """Return the places of columns that hold longitudes."""
+    return [at for at, name in enumerate(columns) if name in _X or "longitude" in name]
+
+
+def y_columns(columns: list[str]) -> list[int]:
+    """Return the places of columns that hold latitudes."""
+    return [at for at, name in enumerate(columns) if name in _Y or "latitude" in name]
+
+
+def _text(head: bytes) -> str:
+    """Decode as JavaScript does: a byte order mark stays, and 400 are units of UTF-16."""
+    units = head.decode("utf-8", "replace").encode("utf-16-le")
+    return units[: 2 * SNIFFED_CHARACTERS].decode("utf-16-le", "replace")
+
+
+def _squeezed(text: str) -> str:
+    return _SPACES.sub("", text)
+
+
+def _is_geojson(text: str) -> bool:
+    if any(member in text for member in _GEOJSON_MEMBERS):
+        return True
+    kind = _TYPE.search(text)
+    return kind is not None and kind[1] in GEOJSON_TYPES

@@ -1,0 +1,89 @@
+"""Small files of every format that Mapbox takes."""
+
+from __future__ import annotations
+
+import io
+import json
+import sqlite3
+import zipfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any
+
+POINT = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [13.4, 52.5]}, "properties": {"n": 1}}
+CSV = b"lon,lat,name\n13.4,52.5,Berlin\n"
+KML = b'<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document/></kml>'
+GPX = b'<?xml version="1.0"?><gpx version="1.1"></gpx>'
+TIFF = b"II*\x00" + (8).to_bytes(4, "little") + bytes(8)
+WGS84 = (
+    'GEOGCS["GCS_WGS_1984",DATUM["D_WGS_1984",SPHEROID["WGS_1984",6378137.0,298.257223563]],'
+    'PRIMEM["Greenwich",0.0],UNIT["Degree",0.0174532925199433]]'
+)
+SHP = (9994).to_bytes(4, "big") + bytes(20) + (50).to_bytes(4, "big") + (1000).to_bytes(4, "little") + bytes(68)
+ROADS = {"roads.shp": SHP, "roads.dbf": b"dbf", "roads.shx": SHP, "roads.prj": WGS84}
+
+Write = Callable[..., Path]
+
+
+def archive(members: dict[str, Any]) -> bytes:
+    """Give a zip of files by name."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, content in members.items():
+            opened.writestr(name, content)
+    return packed.getvalue()
+
+
+ZIP = archive(ROADS)
+
+
+def database(*statements: str) -> bytes:
+    """Give an SQLite database that the statements have made."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        for statement in statements:
+            db.execute(statement)
+        db.commit()
+        return db.serialize()
+
+
+MBTILES = database(
+    "CREATE TABLE metadata (name text, value text)",
+    "CREATE TABLE tiles (zoom_level integer, tile_column integer, tile_row integer, tile_data blob)",
+)
+
+
+def collection(*features: Any, **members: Any) -> dict[str, Any]:
+    return {"type": "FeatureCollection", **members, "features": list(features)}
+
+
+def with_geometry(**geometry: Any) -> dict[str, Any]:
+    return POINT | {"geometry": geometry}
+
+
+def as_bytes(content: Any) -> bytes:
+    return content if isinstance(content, bytes) else json.dumps(content).encode()
+
+
+class Stream:
+    """An object of which only the start may be read."""
+
+    def __init__(self, data: bytes, name: str, size: int | None = None, failure: Exception | None = None) -> None:
+        self.data, self.name, self.size, self.failure = data, name, size, failure
+
+    def __str__(self) -> str:
+        return self.name
+
+    def stat(self) -> Any:
+        return SimpleNamespace(st_size=len(self.data) if self.size is None else self.size)
+
+    def open(self, mode: str = "r") -> IO[bytes]:
+        if self.failure is None:
+            return io.BytesIO(self.data)
+
+        class Broken(io.BytesIO):
+            def read(stream, size: int | None = -1) -> bytes:  # noqa: N805
+                raise self.failure  # type: ignore[misc]
+
+        return Broken()

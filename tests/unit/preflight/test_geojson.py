@@ -1,0 +1,456 @@
+"""What is said of GeoJSON: small documents whole, of large ones the beginning and the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_mapbox.preflight import check_source, formats
+from airflow_mapbox.uploads.errors import SourceError
+
+from .support import KML, POINT, Stream, Write, collection, with_geometry
+
+RING = [[0, 0], [1, 0], [1, 1], [0, 0]]
+
+
+class TestSmallDocuments:
+    @pytest.mark.parametrize(
+        ("content", "why"),
+        [
+            (b'{"type": "FeatureCollection", "features": [', "not JSON"),
+            (b'{"type":"FeatureCollection","features":[]}\n{"type":"Feature"}', "not JSON"),
+            (b'{"type": "FeatureCollection", "a": NaN}', "not JSON"),
+            (b'{"type": "FeatureCollection", ' + b'"a":{' * 3000, "not JSON"),
+            (b'{"type": "FeatureCollection", "a": "\xff"}', "not UTF-8"),
+            (b'{"type": "FeatureCollection", "a": "\x00"}', "NUL"),
+            ({"type": "Topology", "data": 1}, "not GeoJSON"),
+            ({"features": []}, "not GeoJSON"),
+            ({"type": ["Feature"]}, "not GeoJSON"),
+            ({"message": "Not Found"}, "not GeoJSON"),
+            ({"error": {"code": 498, "message": "Invalid token."}}, "not GeoJSON"),
+            ({"type": "https://example.com/probs/gone", "title": "gone", "coordinates": []}, "not GeoJSON"),
+            ({"objectIdFieldName": "FID", "geometryType": "x", "features": [{"attributes": {}}]}, "not GeoJSON"),
+            (collection(), "no features"),
+            ({"type": "FeatureCollection"}, "`features` is no array"),
+            ({"type": "FeatureCollection", "features": {}}, "`features` is no array"),
+            (collection(POINT, 7), "int in place of an object in feature 1"),
+            (collection(POINT, None), "NoneType in place of an object in feature 1"),
+            (collection(POINT, POINT["geometry"]), "feature 1"),
+            (collection(POINT, {"type": "FeatureCollection", "features": []}), "feature 1"),
+            (collection(POINT, with_geometry(type="Circle", coordinates=[0, 0])), "feature 1"),
+            (collection(POINT, POINT | {"geometry": [1, 2]}), "feature 1"),
+            (collection(POINT, with_geometry(type="Point")), "feature 1"),
+            (collection(POINT, with_geometry(type="Point", coordinates="1,2")), "feature 1"),
+            (collection(POINT, with_geometry(type="Point", coordinates=7)), "feature 1"),
+            (collection(POINT, with_geometry(type="Point", coordinates=[1])), "feature 1"),
+            (collection(POINT, with_geometry(type="Point", coordinates=["1", "2"])), "feature 1"),
+            (collection(POINT, with_geometry(type="Point", coordinates=[1, None])), "feature 1"),
+            (collection(POINT, with_geometry(type="LineString", coordinates=[[1, 2], 3])), "feature 1"),
+            (collection(POINT, with_geometry(type="LineString", coordinates=[[1, 2], None])), "feature 1"),
+        ],
+    )
+    def test_that_is_unsound_is_a_problem_that_names_the_file_and_the_place(
+        self, write: Write, content: Any, why: str
+    ) -> None:
+        (problem,) = check_source(write(content)).problems
+
+        assert problem.startswith("data.geojson ")
+        assert why in problem
+
+    @pytest.mark.parametrize(
+        "geometry",
+        [
+            {"type": "Point", "coordinates": [180, 85.0511]},
+            {"type": "Point", "coordinates": [-180.0, -85.0511, 8848]},
+            {"type": "Point", "coordinates": []},
+            {"type": "MultiPolygon", "coordinates": [[[[0, 0], [1, 0], [1, 1], [0, 0]]]]},
+            {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [0, 0]}]},
+            {"type": "GeometryCollection", "geometries": []},
+            None,
+        ],
+    )
+    def test_that_is_sound_passes(self, write: Write, geometry: Any) -> None:
+        assert check_source(write(collection(POINT, POINT | {"geometry": geometry}))).problems == ()
+
+    @pytest.mark.parametrize(
+        ("coordinates", "why"),
+        [
+            ([500_000, 4_649_776], "in another reference system"),
+            ([-1e300, 0], "in another reference system"),
+            ([10**30, 0], "in another reference system"),
+            ([52, 100], "latitude comes first"),
+            ([180.0001, 0], "longitudes beyond ±180"),
+            ([0, 85.06], "latitudes beyond ±85.0511"),
+        ],
+    )
+    def test_positions_beyond_the_map_are_a_problem_with_its_cause_and_feature(
+        self, write: Write, coordinates: list[float], why: str
+    ) -> None:
+        line = with_geometry(type="LineString", coordinates=[[0, 0], coordinates])
+
+        (problem,) = check_source(write(collection(POINT, POINT, line, line))).problems
+
+        assert "feature 2" in problem
+        assert why in problem
+        assert "write_geojson" in problem or 'format="auto"' in problem
+
+    def test_antarctica_is_told_of_the_web_mercator_map_and_of_clipping(self, write: Write) -> None:
+        ring = [[-180, -90], [180, -90], [180, -84], [-180, -84], [-180, -90]]
+
+        (problem,) = check_source(write(collection(POINT, with_geometry(type="Polygon", coordinates=[ring])))).problems
+
+        assert "outside of the Web Mercator map" in problem
+        assert "beyond_mercator" in problem
+        assert "reference system" not in problem
+        assert "comes first" not in problem
+
+    def test_the_worst_position_explains_the_others(self, write: Write) -> None:
+        metres = with_geometry(type="MultiPoint", coordinates=[[100, 86], [500_000, 4_649_776]])
+
+        (problem,) = check_source(write(collection(metres))).problems
+
+        assert "another reference system" in problem
+
+    def test_coordinates_deep_in_a_collection_are_looked_at(self, write: Write) -> None:
+        inner = {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [0, 100]}]}
+
+        (problem,) = check_source(
+            write(collection(with_geometry(type="GeometryCollection", geometries=[inner])))
+        ).problems
+
+        assert "feature 0" in problem
+
+    @pytest.mark.parametrize("name", ["urn:ogc:def:crs:EPSG::25832", "EPSG:3857", "urn:ogc:def:crs:EPSG:6.9:5070"])
+    @pytest.mark.parametrize("at_the_end", [False, True])
+    def test_a_crs_member_of_another_system_is_a_problem_that_names_it(
+        self, write: Write, name: str, at_the_end: bool
+    ) -> None:
+        crs = {"type": "name", "properties": {"name": name}}
+        document = collection(POINT) | {"crs": crs} if at_the_end else collection(POINT, crs=crs)
+
+        (problem,) = check_source(write(document)).problems
+
+        assert name in problem
+        assert "write_geojson" in problem
+
+    @pytest.mark.parametrize(
+        "name", ["urn:ogc:def:crs:OGC:1.3:CRS84", "OGC:CRS84", "EPSG:4326", "urn:ogc:def:crs:EPSG::4326"]
+    )
+    def test_a_crs_member_that_means_longitude_latitude_passes(self, write: Write, name: str) -> None:
+        crs = {"type": "name", "properties": {"name": name}}
+
+        assert check_source(write(collection(POINT, crs=crs))).ok
+
+    @pytest.mark.parametrize("crs", [None, "EPSG:3857", {"properties": None}, {"properties": {"name": 5}}, []])
+    def test_a_crs_member_that_names_nothing_does_no_harm(self, write: Write, crs: Any) -> None:
+        assert check_source(write(collection(POINT, crs=crs))).ok
+
+    @pytest.mark.parametrize("attribute", ["arcs", "objects", "tilejson"])
+    def test_an_attribute_at_the_start_that_misleads_mapbox_is_a_problem(self, write: Write, attribute: str) -> None:
+        feature = POINT | {"properties": {attribute: 1}}
+
+        (problem,) = check_source(write(collection(feature))).problems
+        far_away = check_source(write(collection(feature, name="x" * 400)))
+
+        assert f'"{attribute}":' in problem
+        assert far_away.ok
+
+    def test_all_problems_are_in_one_message_each_on_a_line_of_its_own(self, write: Write) -> None:
+        crs = {"type": "name", "properties": {"name": "EPSG:3857"}}
+        feature = with_geometry(type="Point", coordinates=[1e6, 6e6]) | {"properties": {"arcs": 1}}
+        path = write(collection(feature, crs=crs), "data.csv")
+
+        report = check_source(path)
+
+        with pytest.raises(SourceError) as caught:
+            report.raise_for_problems()
+        first, *lines = str(caught.value).splitlines()
+        assert first == f"Nothing was sent of {path}."
+        assert len(lines) == 2 * len(report.problems) == 8
+        for words, line in zip(
+            ("CSV by its name", '"arcs":', "EPSG:3857", "(1000000, 6000000)"), lines[::2], strict=True
+        ):
+            assert line.startswith("data.csv ")
+            assert words in line
+        assert all(line.endswith(".") for line in lines)
+
+    def test_a_file_too_large_under_another_formats_name_has_both_problems(self) -> None:
+        problems = " ".join(check_source(Stream(KML, "a.geojson", formats.KML.limit + 1)).problems)
+
+        assert "by its name" in problems
+        assert f"{formats.KML.limit:,}" in problems
+
+    def test_no_problem_means_nothing_is_raised(self, write: Write) -> None:
+        check_source(write(collection(POINT))).raise_for_problems()
+
+
+class TestDepth:
+    @pytest.mark.parametrize(
+        "geometry",
+        [
+            {"type": "Point", "coordinates": [[1, 2]]},
+            {"type": "Point", "coordinates": [[[1, 2]]]},
+            {"type": "Point", "coordinates": [1]},
+            {"type": "Point", "coordinates": [1, 2, None]},
+            {"type": "Point", "coordinates": [True, False]},
+            {"type": "MultiPoint", "coordinates": [1, 2]},
+            {"type": "MultiPoint", "coordinates": [[[1, 2]]]},
+            {"type": "MultiPoint", "coordinates": [[]]},
+            {"type": "LineString", "coordinates": [[1, 2]]},
+            {"type": "LineString", "coordinates": [1, 2]},
+            {"type": "LineString", "coordinates": [[[1, 2], [3, 4]]]},
+            {"type": "LineString", "coordinates": [["1", "2"], ["3", "4"]]},
+            {"type": "LineString", "coordinates": {"0": [1, 2]}},
+            {"type": "MultiLineString", "coordinates": [[1, 2], [3, 4]]},
+            {"type": "MultiLineString", "coordinates": [[[1, 2]]]},
+            {"type": "Polygon", "coordinates": RING},
+            {"type": "Polygon", "coordinates": [[RING]]},
+            {"type": "Polygon", "coordinates": [RING[:3]]},
+            {"type": "Polygon", "coordinates": [RING, []]},
+            {"type": "MultiPolygon", "coordinates": [RING]},
+            {"type": "MultiPolygon", "coordinates": [[[RING]]]},
+            {"type": "GeometryCollection"},
+            {"type": "GeometryCollection", "geometries": [None]},
+            {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [[1, 2]]}]},
+            {
+                "type": "GeometryCollection",
+                "geometries": [
+                    {"type": "GeometryCollection", "geometries": [{"type": "Polygon", "coordinates": RING}]}
+                ],
+            },
+            {"type": "Feature", "geometry": None},
+            {"type": "polygon", "coordinates": [RING]},
+            {"type": ["Point"], "coordinates": [1, 2]},
+            {"coordinates": [1, 2]},
+        ],
+    )
+    def test_a_geometry_of_another_shape_than_its_type_is_a_problem(self, write: Write, geometry: Any) -> None:
+        (problem,) = check_source(write(collection(POINT, with_geometry(**geometry)))).problems
+        (alone,) = check_source(write(collection(with_geometry(**geometry)))).problems
+
+        assert "in feature 1" in problem
+        assert "in feature 0" in alone
+
+    @pytest.mark.parametrize(
+        "geometry",
+        [
+            {"type": "MultiPoint", "coordinates": [[1, 2], [3, 4, 5, 6]]},
+            {"type": "LineString", "coordinates": [[1, 2], [1, 2]]},
+            {"type": "MultiLineString", "coordinates": [[[1, 2], [3, 4.5]]]},
+            {"type": "Polygon", "coordinates": [RING, RING]},
+            {"type": "Polygon", "coordinates": []},
+            {"type": "MultiPolygon", "coordinates": [[RING], [RING]], "bbox": [0, 0, 1, 1]},
+            {"type": "GeometryCollection", "geometries": [{"type": "GeometryCollection", "geometries": []}]},
+        ],
+    )
+    def test_a_geometry_of_the_shape_of_its_type_passes(self, write: Write, geometry: Any) -> None:
+        report = check_source(write(collection(POINT, with_geometry(**geometry))))
+
+        assert (report.problems, report.warnings) == ((), ())
+
+    @pytest.mark.parametrize(
+        "geometry", [{"type": "Point", "coordinates": [[1, 2]]}, {"type": "Polygon", "coordinates": RING}]
+    )
+    def test_a_geometry_that_is_the_whole_document_is_walked_too(self, write: Write, geometry: Any) -> None:
+        assert not check_source(write(geometry)).ok
+
+    def test_a_ring_that_is_not_closed_is_a_warning_since_mapnik_closes_it(self, write: Write) -> None:
+        ring = [[0, 0], [1, 0], [1, 1], [0, 1]]
+
+        report = check_source(write(collection(with_geometry(type="Polygon", coordinates=[ring]))))
+
+        assert report.ok
+        (warning,) = report.warnings
+        assert "feature 0" in warning
+
+    @pytest.mark.parametrize("properties", [[1], [], "name", "", 7, True])
+    def test_properties_that_are_no_object_are_a_problem(self, write: Write, properties: Any) -> None:
+        (problem,) = check_source(write(collection(POINT, POINT | {"properties": properties}))).problems
+
+        assert "`properties`" in problem
+        assert "feature 1" in problem
+
+    @pytest.mark.parametrize("properties", [None, {}, {"a": [1, {"b": 2}]}])
+    def test_properties_that_are_an_object_or_null_pass(self, write: Write, properties: Any) -> None:
+        assert check_source(write(collection(POINT | {"properties": properties}))).ok
+
+
+class TestReferenceSystems:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "http://www.opengis.net/def/crs/EPSG/0/4326",
+            "https://www.opengis.net/def/crs/EPSG/9.9.1/4326",
+            "http://www.opengis.net/def/crs/OGC/1.3/CRS84",
+            "https://www.opengis.net/def/crs/OGC/0/CRS84h",
+            "http://www.opengis.net/gml/srs/epsg.xml#4326",
+            "http://spatialreference.org/ref/epsg/4326/",
+            "https://epsg.io/4326",
+            "urn:ogc:def:crs:OGC::CRS84",
+            "urn:ogc:def:crs:OGC:1.3:CRS84h",
+            "urn:x-ogc:def:crs:EPSG:4326",
+            "urn:ogc:def:crs:EPSG:6.9:4326",
+            "urn:ogc:def:crs:EPSG::4979",
+            "EPSG:4979",
+            "epsg:4326",
+            "EPSG 4326",
+            "CRS84",
+            "CRS:84",
+            "OGC:CRS84",
+            "WGS84",
+            "WGS 84",
+            "wgs_84",
+            "WGS 84 (CRS84)",
+            "GCS_WGS_1984",
+            "World Geodetic System 1984",
+            "+proj=longlat +datum=WGS84 +no_defs",
+            'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],PRIMEM["Greenwich",0],'
+            'UNIT["degree",0.0174532925199433],AUTHORITY["EPSG","4326"]]',
+        ],
+    )
+    def test_every_spelling_of_longitude_latitude_passes(self, write: Write, name: str) -> None:
+        report = check_source(write(collection(POINT, crs={"type": "name", "properties": {"name": name}})))
+
+        assert (report.problems, report.warnings) == ((), ())
+
+    @pytest.mark.parametrize(
+        "crs",
+        [
+            {"type": "EPSG", "properties": {"code": 3857}},
+            {"type": "EPSG", "properties": {"code": "25832"}},
+            {
+                "type": "link",
+                "properties": {"href": "http://spatialreference.org/ref/epsg/3857/proj4/"},
+            },
+            {"type": "name", "properties": {"name": "http://www.opengis.net/def/crs/EPSG/0/3857"}},
+            {"type": "name", "properties": {"name": "urn:ogc:def:crs:ESRI::102100"}},
+            {"type": "name", "properties": {"name": "ETRS89 / UTM zone 32N"}},
+            {"type": "name", "properties": {"name": "EPSG:4978"}},
+            {"type": "name", "properties": {"name": "EPSG:4807"}},  # grads from Paris
+        ],
+    )
+    def test_another_system_is_a_problem_in_every_form_of_the_member(self, write: Write, crs: Any) -> None:
+        (problem,) = check_source(write(collection(POINT, crs=crs))).problems
+
+        assert "Mapbox ignores that" in problem
+
+    @pytest.mark.parametrize(
+        "crs", [{"type": "EPSG", "properties": {"code": 4326}}, {"type": "OGC", "properties": {"code": "CRS84"}}]
+    )
+    def test_the_older_form_with_longitude_latitude_passes(self, write: Write, crs: Any) -> None:
+        report = check_source(write(collection(POINT, crs=crs)))
+
+        assert (report.problems, report.warnings) == ((), ())
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "EPSG:4258",
+            "urn:ogc:def:crs:EPSG::4269",
+            "urn:ogc:def:crs:OGC:1.3:CRS83",
+            "NAD83",
+            "My Local Grid",
+            "urn:ogc:def:crs:EPSG::999999",
+            "https://example.com/my.prj",
+        ],
+    )
+    def test_degrees_on_another_datum_and_unknown_names_are_a_warning(self, write: Write, name: str) -> None:
+        report = check_source(write(collection(POINT, crs={"type": "name", "properties": {"name": name}})))
+
+        assert report.ok
+        (warning,) = report.warnings
+        assert name in warning
+
+    def test_a_name_that_is_no_wgs_84_does_not_pass_for_its_ending(self, write: Write) -> None:
+        name = "urn:ogc:def:crs:EPSG::14326"
+
+        assert check_source(write(collection(POINT, crs={"type": "name", "properties": {"name": name}}))).warnings
+
+
+class TestLargeDocuments:
+    """Beyond 16 MiB; the middle is not looked at."""
+
+    MIDDLE = b',{"type":"Feature","properties":{"text":"%s"},"geometry":null}' % (b"x" * 1_000_000) * 17
+
+    def write_large(self, write: Write, first: Any, last: Any, *, ending: bytes = b"]}\n", start: bytes = b"") -> Path:
+        def feature(given: Any) -> bytes:
+            return given if isinstance(given, bytes) else json.dumps(given).encode()
+
+        head = start or b'{"type":"FeatureCollection","features":['
+        return write(head + feature(first) + self.MIDDLE + b"," + feature(last) + ending)
+
+    @pytest.mark.parametrize("ending", [b"]}", b"]}\n", b'], "bbox": [1, 2, 3, 4]\n}', b'],"numberReturned":2}'])
+    def test_that_are_sound_pass(self, write: Write, ending: bytes) -> None:
+        report = check_source(self.write_large(write, POINT, POINT, ending=ending))
+
+        assert (report.problems, report.warnings) == ((), ())
+
+    def test_with_features_larger_than_a_part_pass(self, write: Write) -> None:
+        large = with_geometry(type="MultiPoint", coordinates=[[1.5, 2.5]] * 20_000)
+
+        report = check_source(self.write_large(write, large, {"id": 1, **large}))
+
+        assert (report.problems, report.warnings) == ((), ())
+
+    def test_with_features_inside_of_properties_pass(self, write: Write) -> None:
+        nested = POINT | {"properties": {"of": [POINT, {"type": "Feature", "name": 'a "}]} '}]}}
+
+        assert check_source(self.write_large(write, nested, nested)).problems == ()
+
+    @pytest.mark.parametrize("where", ["first", "last"])
+    @pytest.mark.parametrize(
+        ("bad", "why"),
+        [
+            (with_geometry(type="Point", coordinates=[500_000, 4_649_776]), "another reference system"),
+            (with_geometry(type="Point", coordinates=[0, -89]), "Web Mercator"),
+            (with_geometry(type="Point", coordinates=[[1, 2]]), "a Point whose"),
+            (POINT | {"properties": [1]}, "`properties`"),
+        ],
+    )
+    def test_that_are_wrong_at_one_end_are_a_problem(self, write: Write, where: str, bad: Any, why: str) -> None:
+        path = self.write_large(write, **({"first": POINT, "last": POINT} | {where: bad}))
+
+        (problem,) = check_source(path).problems
+
+        assert why in problem
+
+    @pytest.mark.parametrize(
+        "ending",
+        [b"", b"]", b",", b'],"a', b"\x00\x00", b'\n,{"type":"Feature","properties":{"a":1', b"]} trailing", b"]}}"],
+    )
+    def test_that_are_cut_off_are_a_problem(self, write: Write, ending: bytes) -> None:
+        assert len(check_source(self.write_large(write, POINT, POINT, ending=ending)).problems) == 1
+
+    @pytest.mark.parametrize("middle", [b"\n", b"\n\x1e"])
+    def test_that_are_line_delimited_are_a_problem(self, write: Write, middle: bytes) -> None:
+        line = json.dumps(POINT | {"properties": {"text": "x" * 1_000_000}}).encode()
+
+        (problem,) = check_source(write(middle.join([line] * 17 + [json.dumps(POINT).encode()]))).problems
+
+        assert "one document a line" in problem
+
+    def test_a_reference_system_after_the_features_is_seen(self, write: Write) -> None:
+        ending = b'],"crs":{"type":"name","properties":{"name":"EPSG:3857"}}}'
+
+        (problem,) = check_source(self.write_large(write, POINT, POINT, ending=ending)).problems
+
+        assert "EPSG:3857" in problem
+
+    def test_the_same_is_seen_at_the_beginning_of_a_stream(self) -> None:
+        bad = with_geometry(type="Point", coordinates=[500_000, 4_649_776])
+        data = json.dumps(collection(bad, *[POINT] * 2000)).encode()
+
+        (problem,) = check_source(Stream(data, "s3://bucket/x.geojson")).problems
+
+        assert "another reference system" in problem
+
+    @pytest.mark.parametrize("cut", range(0, 400, 7))
+    def test_a_stream_that_is_sound_passes_wherever_the_first_part_ends(self, cut: int) -> None:
+        features = json.dumps([POINT | {"properties": {"a": "ü\\u00e4\\n", "b": [1.5e-7, -3, None]}}] * 9).encode()
+        start = b'{"type":"FeatureCollection","name":"'
+        data = start + b"n" * (65_536 - len(start) - cut) + b'","features":' + features + b"}" + b" " * 65_536
+
+        assert check_source(Stream(data, "x")).problems == ()
