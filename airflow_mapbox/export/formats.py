@@ -17,7 +17,7 @@ class GeoJSONKeywords(TypedDict, total=False):
     decimals: int
     z: Literal["keep", "drop"]
     on_invalid: Literal["fix", "drop", "error"]
-    beyond_mercator: Literal["error", "clip"]
+    beyond_mercator: Literal["clip", "error"]
     antimeridian: Literal["cut", "keep"]
     max_segment: float | None
     accuracy_warning: float
@@ -26,9 +26,10 @@ class GeoJSONKeywords(TypedDict, total=False):
     layer: str | int | None
     where: str | None
     columns: Sequence[str] | None
-    bbox: tuple[float, float, float, float] | None
+    bbox: Sequence[float] | None
     x: str | None
     y: str | None
+    id_attribute: str | None
     batch_rows: int | None
     limit_bytes: int | None
 

@@ -242,6 +242,9 @@ class _ReadAhead(_Wrapped):
         return data
 
 
+_END = object()
+
+
 class IteratorStream(io.RawIOBase):
     """
     An iterator of bytes, read like a file; at most one chunk of it is in memory.
@@ -261,10 +264,13 @@ class IteratorStream(io.RawIOBase):
     def read(self, size: int = -1, /) -> Octets:
         """Give at most so many bytes; none at the end."""
         while self._taken == len(self._chunk):
-            chunk = next(self._chunks, None)
-            if chunk is None:
+            chunk = next(self._chunks, _END)
+            if chunk is _END:
                 return b""
-            self._chunk, self._taken = chunk, 0
+            if chunk is None:
+                # Taken for the end, it would make a whole of the part before it.
+                raise SourceError("The given iterator gave None instead of bytes.\nLeave out what has no data.")
+            self._chunk, self._taken = cast("Octets", chunk), 0
         if size < 0:
             rest = b"".join((self._chunk[self._taken :], *self._chunks))
             self._taken = len(self._chunk)

@@ -169,7 +169,7 @@ def test_where_another_upload_may_help_it_names_itself_to_be_cleared(
 ) -> None:
     server.script(Reply(json=upload_json(error="Processing timed out.")))
 
-    with pytest.raises(MapboxUploadFailedError, match=r"clear the task .* created by task publish\."):
+    with pytest.raises(MapboxUploadFailedError, match=r"(?s)clear the task .* created by task publish\."):
         make_task().run()
 
 

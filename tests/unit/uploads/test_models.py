@@ -125,7 +125,7 @@ class TestTilesetId:
             TilesetId.parse("x" * 40, ACCOUNT)
 
     def test_another_accounts_tileset_is_refused_naming_both(self) -> None:
-        with pytest.raises(InvalidTilesetError, match=r"'lyra'.*'orion'"):
+        with pytest.raises(InvalidTilesetError, match=r"(?s)'lyra'.*'orion'"):
             TilesetId.parse("lyra.harbours", ACCOUNT)
 
     def test_it_is_a_value_error_too(self) -> None:

@@ -184,6 +184,12 @@ class TestStreams:
 
 
 class TestIterators:
+    def test_none_is_an_error_and_not_the_end(self) -> None:
+        with open_source(iter([b"one", None, b"two"])).open() as stream:  # type: ignore[list-item]
+            assert stream.read(10) == b"one"
+            with pytest.raises(SourceError, match="None instead of bytes"):
+                stream.read(10)
+
     def test_of_bytes_are_read_like_a_file_and_closed(self) -> None:
         closed = []
 
