@@ -349,8 +349,7 @@ class TestWebSources:
             source.open() as stream,
             pytest.raises(SourceUnavailableError, match=r"x\.csv can no longer be read"),
         ):
-            while stream.read(1000):
-                pass
+            _read_in_blocks(stream)
 
     def test_in_chunks_that_break_off_are_refused(self, server: ScriptedServer) -> None:
         whole = _chunked(DATA).raw
