@@ -237,6 +237,8 @@ REFUSED = {"status": 404, "message": "Not Found"}
     ("error", "expected", "retried"),
     [
         (errors.ConfigurationError("x"), MapboxFailError, False),
+        (errors.ConnectionNotFoundError("x"), MapboxTaskError, True),
+        (errors.UnclaimedUploadError("x", "acme.points", [UPLOAD]), MapboxFailError, False),
         (errors.InvalidTilesetError("x"), MapboxFailError, False),
         (errors.SourceError("x"), MapboxFailError, False),
         (errors.NotFoundError("x", **REFUSED), MapboxFailError, False),  # type: ignore[arg-type]
