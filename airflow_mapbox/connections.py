@@ -70,7 +70,7 @@ def check_connection(connection: Connection) -> Connection:
     """
     if connection.conn_type != CONN_TYPE:
         raise ConfigurationError(
-            f"Connection {connection.conn_id!r} is of type {connection.conn_type!r}, not mapbox. Name a mapbox "
+            f"Connection {connection.conn_id!r} is of type {connection.conn_type!r}, not mapbox.\nName a mapbox "
             "connection in `mapbox_conn_id`."
         )
     return connection

@@ -329,7 +329,7 @@ def _object_storage(source: Any) -> Any:
         problem = str(error)
     if problem is not None:
         raise SourceError(
-            f"The source {source} cannot be read: {problem}. Install the provider of that storage with its file "
+            f"The source {source} cannot be read: {problem}.\nInstall the provider of that storage with its file "
             "system, such as apache-airflow-providers-amazon[s3fs] for s3:// (the extra `s3` of this package)."
         )
     return path

@@ -63,7 +63,7 @@ class Entry:
         if document.get("version") == _VERSION and known.keys() >= {"tileset", "source", "url", "sent", "uncertain"}:
             return cls(**known | {"listed": tuple(known.get("listed", ()))})
         raise LedgerError(
-            "An earlier try of this task left a note about its upload that this version of the provider cannot read. "
+            "An earlier try of this task left a note about its upload that this version of the provider cannot read.\n"
             "Look in the account's list whether the upload exists; clear the task to make a new one."
         )
 

@@ -215,7 +215,7 @@ class _Guarded(_Wrapped):
             self._count += len(data)
             return data
         raise SourceUnavailableError(
-            f"{self._description} can no longer be read after {self._count:,} bytes ({problem}). Check that it is "
+            f"{self._description} can no longer be read after {self._count:,} bytes ({problem}).\nCheck that it is "
             "whole and still there, then try again."
         )
 

@@ -82,7 +82,7 @@ def check_url(url: str) -> None:
     except ValueError:
         host = None
     if not host:
-        raise SourceError("The source is a web address that cannot be read as one. Check its host and port.")
+        raise SourceError("The source is a web address that cannot be read as one.\nCheck its host and port.")
     if parts.scheme != "https" and not is_loopback(host):
         raise SourceError(
             f"The source leads to {host} over plain http, where anybody on the way could change the data: use https."
