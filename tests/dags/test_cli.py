@@ -111,7 +111,7 @@ def test_the_log_is_there_for_who_wants_it(airflow: Run) -> None:
     [
         (("show", "c" + "0" * 24), "without the scope uploads:read"),
         (("upload", "/nowhere.geojson", "points"), "does not exist on this worker"),
-        (("list", "--conn-id", "mapbox_nowhere"), "There is no connection 'mapbox_nowhere'"),
+        (("list", "--conn-id", "mapbox_nowhere"), "Airflow finds no connection 'mapbox_nowhere'"),
     ],
 )
 def test_an_error_is_a_sentence_and_an_exit_code(

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
@@ -27,11 +29,29 @@ def sent(emulator: Emulator) -> int:
 
 
 def test_no_connection_is_named_with_what_to_make(run_dag: Callable[..., Outcome], geojson: Path) -> None:
-    outcome = run_dag(lambda: upload(str(geojson), mapbox_conn_id="mapbox_nowhere", retries=3))
+    outcome = run_dag(lambda: upload(str(geojson), mapbox_conn_id="mapbox_nowhere"))
 
     assert outcome.states == {"upload": "failed"}
-    assert outcome.tries == {"upload": 1}
-    assert "There is no connection 'mapbox_nowhere'" in outcome.written
+    assert "Airflow finds no connection 'mapbox_nowhere'" in outcome.written
+
+
+def test_a_connection_that_is_missing_for_a_moment_is_retried(
+    run_dag: Callable[..., Outcome], geojson: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def get(conn_id: str) -> Any:
+        calls.append(conn_id)
+        if len(calls) <= 2:
+            # As Airflow says it while the secrets backend and its own API server are away.
+            raise AirflowNotFoundException(f"The conn_id `{conn_id}` isn't defined")
+        return Connection.from_json(connection(emulator), conn_id=conn_id)
+
+    monkeypatch.setattr("airflow.sdk.BaseHook.get_connection", get)
+
+    outcome = run_dag(lambda: upload(str(geojson), retries=3, retry_delay=0))
+
+    assert (outcome.states, outcome.tries) == ({"upload": "success"}, {"upload": 3})
 
 
 @pytest.mark.parametrize("scopes", [("uploads:read", "uploads:list"), ("styles:read",)])
