@@ -152,7 +152,7 @@ def die_after(step: Step, die: Callable[[], None], ledger: type) -> None:
             original = UploadsClient.create_upload
 
             def create_and_die_unanswered(self: UploadsClient, *arguments: Any, **options: Any) -> Any:
-                _before(transport._BoundedStream, "read", die)
+                _before(transport._BoundedReader, "readinto", die)
                 return original(self, *arguments, **options)
 
             UploadsClient.create_upload = create_and_die_unanswered  # type: ignore[method-assign]
