@@ -324,7 +324,7 @@ class UploadsClient:
         return TokenState.from_json(document)
 
     def _upload_path(self, upload_id: str) -> str:
-        # Also keeps `..` out of the path, which httpx would resolve to another endpoint.
+        # Also keeps `..` out of the path, which requests would resolve to another endpoint.
         if not _UPLOAD_ID.fullmatch(upload_id):
             raise InvalidUploadIdError(
                 f"{redact(upload_id)[:80]!r} is no upload id: take the `id` of an upload object."

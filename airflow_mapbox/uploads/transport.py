@@ -17,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from requests.utils import parse_header_links
 from urllib3.exceptions import HTTPError, NewConnectionError
 
@@ -71,12 +72,12 @@ class Transport:
 
     @without_frames
     def __init__(self, base_url: str, access_token: str, timeout: tuple[float, float, float]) -> None:
-        self._base_url = base_url
+        self._origin = origin(base_url)
         self._timeout = timeout
         self._progress = _Progress()
         try:
             probe = requests.Request("GET", base_url).prepare()
-            str(urlsplit(base_url).hostname).encode("idna")  # as the socket will
+            str(urlsplit(base_url).hostname).encode("ascii").decode().encode("idna")  # as the socket will
         except ValueError:  # requests' own errors are ValueErrors, and so are those of a host's encoding
             raise ConfigurationError(
                 "The address in the connection's host has a host or path that cannot be used."
@@ -115,13 +116,17 @@ class Transport:
         :raises NotSentError: if no connection was made.
         :raises NoAnswerError: if the answer did not come, or not whole.
         """
-        if origin(url) != origin(self._base_url):
+        if origin(url) != self._origin:
             raise ConfigurationError("The token is not sent to another server than the one it is for.")
         connect, read, whole = (min(timeout, seconds) for timeout in self._timeout)
         self._progress.begin(whole)
         started = time.monotonic()
         try:
-            request = requests.Request(method, url, headers=dict(headers), data=body).prepare()
+            # Prepared here, since the URL needs no more checks: requests' own way takes a third of a status request.
+            request = requests.PreparedRequest()
+            request.method, request.url, request.headers, request.body = method, url, CaseInsensitiveDict(headers), body
+            request.hooks = {}
+            request.prepare_content_length(body)
             with self._session.send(request, stream=True, allow_redirects=False, timeout=(connect, read)) as response:
                 self._progress.answered = True
                 return Answer(response.status_code, response.headers, _body(response, largest))
