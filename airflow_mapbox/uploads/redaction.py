@@ -42,7 +42,7 @@ _ORACLE = re.compile(rf"{_START}((?:OCI|GEOR|ODBC|MSSQL):[^/@\s,]+/)([^@\s]+)@",
 _TOKEN = re.compile(r"\b[spt]k\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?")
 
 
-# What each of the patterns above has in it: most texts have none of these, and every answer's fields are looked through.
+# What each of the patterns above contains. Most texts do not, and the fields of every answer are looked through.
 _NEEDS_A_LOOK = re.compile(r"[=@]|%3D|k\.", re.IGNORECASE)
 
 
