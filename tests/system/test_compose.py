@@ -70,3 +70,5 @@ def test_what_talks_to_the_emulator_does_so_over_the_loopback(services: dict[str
         assert services[name]["network_mode"] == "service:emulator"
         described = json.loads(services[name]["environment"]["AIRFLOW_CONN_MAPBOX_DEFAULT"])
         assert described["host"] == "http://127.0.0.1:8787"
+        # Without a port, Airflow's UI answers "Bad Request" to the connection test (tests/system/test_connection.py).
+        assert described["port"] == 0
