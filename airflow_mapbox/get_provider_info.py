@@ -33,7 +33,7 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_mapbox.hooks.uploads.MapboxUploadsHook",
                 "hook-name": "Mapbox",
                 "ui-field-behaviour": {
-                    # Not hidden: Airflow 3.3.1 and 3.3.2 test no stored connection without a port (apache/airflow#73298).
+                    # The port is shown: Airflow 3.3.1 and 3.3.2 test no connection without one (apache/airflow#73298).
                     "hidden-fields": ["schema", "extra"],
                     "relabeling": {"password": "Secret token", "login": "Account", "host": "API base URL"},
                     "placeholders": {

@@ -67,7 +67,7 @@ def known_crs(own: CRS | None, given: CRS | None, origin: str) -> CRS:
     if crs is None:
         raise MissingCrsError(
             f"{origin} does not say which coordinate reference system its data is in. Give it with crs=…, such as "
-            'crs="EPSG:4326" (in an upload export={"crs": …}, on the command line --crs), or set it on a frame with '
+            'crs="EPSG:4326" (in an upload task export={"crs": "EPSG:4326"}), or set it on a frame with '
             "frame.set_crs(…)."
         )
     return crs
