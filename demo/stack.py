@@ -216,7 +216,8 @@ class Stack:
 
         # A home that was used before knows it, and starting the DAG processor takes five seconds of one core.
         if not is_current():
-            self.watch_dags()
+            if "dag-processor" not in self._processes:
+                self.watch_dags()
             self._await(f"DAG {dag_id}", is_current, seconds=90)
 
     def watch_dags(self) -> None:
