@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -114,3 +115,42 @@ def test_the_example_of_the_page_on_testing_passes_where_only_the_wheel_is(
     told = run(testing_environment, "-m", "pytest", "--strict-markers", project, home=home)
 
     assert f"{page.count('def test_')} passed" in told
+
+
+def documented_installs(name: str) -> list[list[str]]:
+    """Return the arguments of each `pip install` in a page's code blocks."""
+    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / name).read_text(), re.MULTILINE | re.DOTALL)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    return [line[2:] for line in lines if line[:2] == ["pip", "install"]]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/emulator.md"])
+def test_the_install_lines_of_the_documentation_find_the_package(home: Path, page: str) -> None:
+    python = home / f"{Path(page).stem}-venv" / "bin" / "python"
+    run(sys.executable, "-m", "venv", python.parent.parent, home=home)
+    installs = documented_installs(page)
+    assert installs
+    for wanted in installs:
+        # "In the clone's folder": nothing is written into it, and nothing is installed.
+        places = [re.sub(r"^\.", str(ROOT), name) for name in wanted]
+        told = run(python, "-m", "pip", "install", "--dry-run", "-c", ROOT / "constraints.txt", *places, home=home)
+        assert re.search(r"Would install .*airflow-provider-mapbox-", told), told
+
+
+def test_an_extra_is_added_to_the_installed_package(home: Path, empty_environment: Path) -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "airflow_mapbox").rglob("*.py")]
+    extras = {
+        extra
+        for page in pages
+        for extra in re.findall(r"pip install 'airflow-provider-mapbox\[(\w+)\]'", page.read_text())
+    }
+    assert {"mbtiles", "s3", "emulator"} <= extras
+    for extra in sorted(extras - {"EXTRA"}):
+        wanted = f"airflow-provider-mapbox[{extra}]"
+
+        told = run(
+            empty_environment, "-m", "pip", "install", "--dry-run", "-c", ROOT / "constraints.txt", wanted, home=home
+        )
+
+        assert "Would install" in told
+        assert "does not provide" not in told
