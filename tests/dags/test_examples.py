@@ -17,7 +17,7 @@ from airflow_mapbox.emulator import Emulator
 from tests.conftest import ROOT
 
 FEED = ROOT / "dags" / "data" / "usgs-earthquakes-2018-01-31-to-02-07.geojson"
-# shared/data/README.md counts these by day from 2018-01-31.
+# dags/data/README.md has the counts by day.
 A_DAY = {"2018-01-31": 198, "2018-02-03": 259, "2018-02-07": 14}
 
 pytestmark = pytest.mark.usefixtures("database")

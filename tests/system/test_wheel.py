@@ -102,7 +102,7 @@ def test_everything_but_the_emulator_works_without_its_extra(home: Path, empty_e
 def test_the_example_of_the_page_on_testing_passes_where_only_the_wheel_is(
     home: Path, testing_environment: Path
 ) -> None:
-    page = (ROOT / "docs" / "emulator.md").read_text()
+    page = (ROOT / "docs/emulator.md").read_text()
     project = home / "project"
     # Each file of the example stands behind the line that names it.
     files = re.findall(r"^`((?:dags|tests)/\w+\.py)`[^\n]*\n\n```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)

@@ -57,3 +57,33 @@ def test_every_mapbox_connection_that_is_written_down_has_a_port() -> None:
 
     assert {file for file, _ in found} >= {"docs/connect.md", "docs/emulator.md", "docker/docker-compose.yaml"}
     assert [(file, text) for file, text in found if not re.search(r"""["']port["']: 0|--conn-port 0""", text)] == []
+
+
+def test_every_page_that_is_cited_is_in_the_repository() -> None:
+    """A citation names the page by its path from the root, or, in a link, from the page that has it."""
+    cited = re.compile(r"(?<![\w/.:-])((?:\.\./)*[\w./-]*\w\.md)\b(?!5)")
+    files = [file for file in text_files() if file.name != "pyproject.toml"]
+    missing = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in files
+        for name in cited.findall(re.sub(r"https?://\S+", "", file.read_text()))
+        if not (ROOT / name).is_file() and not (file.suffix == ".md" and (file.parent / name).is_file())
+    ]
+
+    assert missing == []
+
+
+def test_every_heading_that_is_linked_is_there() -> None:
+    def anchors(page: Path) -> set[str]:
+        headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+        return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+    links = [
+        (page, target, anchor)
+        for page in PAGES
+        for target, anchor in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", page.read_text())
+    ]
+
+    assert links
+    for page, target, anchor in links:
+        assert anchor in anchors((page.parent / target) if target else page), f"{page.name}: {target}#{anchor}"
