@@ -63,10 +63,10 @@ def _parsing(hint: Any) -> dict[str, Any]:
     if origin is Literal:
         return {"choices": members}
     if origin is tuple:
-        return {"type": members[0], "nargs": len(members)}
+        return {"type": members[0], "nargs": len(members), "metavar": "NUMBER"}
     if isinstance(origin, type) and issubclass(origin, (Sequence, Collection)):
         return {"type": _names, "metavar": "NAME,…"}
-    return {"type": hint if hint in (int, float) else str}
+    return {"type": hint, "metavar": "NUMBER"} if hint in (int, float) else {"type": str, "metavar": "TEXT"}
 
 
 def _names(text: str) -> list[str]:
