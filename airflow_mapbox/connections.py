@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -68,7 +69,7 @@ def check_connection(connection: Connection) -> Connection:
     """
     if connection.conn_type != CONN_TYPE:
         raise ConfigurationError(
-            f"Connection {connection.conn_id!r} is of type {connection.conn_type!r}, not mapbox. Name a mapbox "
+            f"Connection {connection.conn_id!r} is of type {connection.conn_type!r}, not mapbox.\nName a mapbox "
             "connection in `mapbox_conn_id`."
         )
     return connection
@@ -113,16 +114,40 @@ def client_for(conn_id: str, retry: RetryPolicy | None) -> UploadsClient:
     return client_of(get_connection(conn_id), retry)
 
 
-@without_frames
-def s3_endpoint_of(connection: Connection) -> str | None:
+@dataclass(frozen=True)
+class Access:
     """
-    Return the S3 endpoint that a connection names in its extra, or None for Amazon's.
+    What is kept of a connection: nothing that shows its password.
 
-    :param connection: of type ``mapbox``.
-    :raises ConfigurationError: if it cannot be used.
+    :param client: for the account.
+    :param s3_endpoint_url: another S3 endpoint than Amazon's, as the connection names it, or None.
     """
+
+    client: UploadsClient
+    s3_endpoint_url: str | None
+
+    def s3_endpoint(self) -> str | None:
+        """
+        Return the S3 endpoint, or None for Amazon's.
+
+        :raises ConfigurationError: if it cannot be used.
+        """
+        named = self.s3_endpoint_url
+        return check_endpoint(named, "the connection's extra s3_endpoint_url") if named else None
+
+
+@without_frames
+def access_by(conn_id: str, retry: RetryPolicy | None) -> Access:
+    """
+    Read a connection in a task.
+
+    :param conn_id: of the connection.
+    :param retry: how long one call may go on.
+    :raises ConfigurationError: if the connection is missing or cannot be used.
+    """
+    connection = get_connection(conn_id)
     endpoint = connection.extra_dejson.get("s3_endpoint_url")
-    return check_endpoint(str(endpoint), "the connection's extra s3_endpoint_url") if endpoint else None
+    return Access(client_of(connection, retry), str(endpoint) if endpoint else None)
 
 
 def _base_url(connection: Connection) -> str:

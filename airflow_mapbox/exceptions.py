@@ -78,5 +78,5 @@ def airflow_errors(creator: str | None = None) -> Iterator[None]:
 def _task_error(error: MapboxError, creator: str | None) -> MapboxTaskError:
     general = MapboxTaskError if error.retryable else MapboxFailError
     kind = next((ours for core, ours in _CLASSES if isinstance(error, core)), general)
-    whose = f" The upload was created by task {creator}." if creator and error.new_upload_may_help else ""
+    whose = f"\nThe upload was created by task {creator}." if creator and error.new_upload_may_help else ""
     return kind(f"{error}{whose}")

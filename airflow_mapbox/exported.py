@@ -92,7 +92,7 @@ def exported(
         found = data() if callable(data) else data
         if found is None:
             raise UnreadableSourceError(
-                f"{source.description}: nothing was returned. Return a GeoDataFrame, or yield some."
+                f"{source.description}: nothing was returned.\nReturn a GeoDataFrame, or yield some."
             )
         return found
 

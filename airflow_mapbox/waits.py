@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowSensorTimeout, TaskDeferralTimeout
 
@@ -15,6 +15,8 @@ from airflow_mapbox.exceptions import MapboxUploadTimeoutError
 from airflow_mapbox.uploads.watch import Terms, Watch, look
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from airflow_mapbox.state import MemoryNote, TaskNote
     from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
     from airflow_mapbox.uploads.client import UploadsClient
@@ -167,15 +169,30 @@ def source_of(upload: object) -> Mapping[str, Any]:
     return source if isinstance(source, Mapping) else {}
 
 
-def seconds(span: timedelta | float | None) -> float | None:
+def seconds(span: timedelta | float | None, name: str) -> float | None:
     """
-    Read a parameter that is a time span.
+    Read a parameter that is a time span, while the DAG is parsed.
 
     :param span: seconds, a timedelta, or None.
-    :raises ValueError: where it is not above 0.
+    :param name: of the parameter.
+    :raises ValueError: if it is something else, such as a template, or not greater than 0.
     """
     if isinstance(span, timedelta):
         span = span.total_seconds()
+    if span is not None and (isinstance(span, bool) or not isinstance(span, int | float)):
+        raise ValueError(f"{name} must be a number of seconds or a timedelta, got {span!r}; it cannot be templated")
     if span is not None and not span > 0:
-        raise ValueError(f"a time to wait must be greater than 0 seconds, got {span:g}")
+        raise ValueError(f"{name} must be greater than 0 seconds, got {span:g}")
     return span
+
+
+def name_map_index(context: Context, tileset: str) -> None:
+    """
+    Call a mapped task by its tileset in the UI, unless the DAG names it.
+
+    :param context: of the task.
+    :param tileset: ``name`` or ``account.name``.
+    """
+    values = cast("dict[str, Any]", context)
+    if getattr(values.get("ti"), "map_index", -1) >= 0 and values.get("map_index_template") is None:
+        values |= {"mapbox_tileset": tileset, "map_index_template": "{{ mapbox_tileset }}"}

@@ -6,7 +6,8 @@ import datetime
 import decimal
 import math
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError
+from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError, ExportError
 from airflow_mapbox.export.numerals import number_texts
 from airflow_mapbox.export.pieces import Pieces, joined
 
@@ -40,13 +41,48 @@ def columns_by_name(columns: Iterable[tuple[object, Column]]) -> dict[str, Colum
     for name, column in columns:
         text = str(name)
         if text in named:
-            raise AttributeNameError(f"More than one column is called {text}: rename them, or keep one.")
+            raise AttributeNameError(f"More than one column is called {text}.\nRename them, or keep one.")
         try:
             text.encode()
         except UnicodeEncodeError:
             raise AttributeNameError(f"The column name {text!r} cannot be written as UTF-8: rename it.") from None
         named[text] = column
     return named
+
+
+def index_attributes(names: Sequence[object], columns: Iterable[str]) -> list[str | None]:
+    """
+    Say under which names the levels of a pandas index are attributes, as geopandas writes them to a file.
+
+    A named index is one, and every level of several; a single one without a name only counts rows. A level that is a
+    column as well (``set_index(…, drop=False)``) is written once.
+
+    :param names: of the levels, None for a level without a name.
+    :param columns: names of the columns beside the index.
+    :return: a name for each level, or None for one that is not an attribute.
+    """
+    taken = set(columns)
+    named = [f"level_{n}" if name is None and len(names) > 1 else name for n, name in enumerate(names)]
+    return [None if name is None or str(name) in taken else str(name) for name in named]
+
+
+@contextmanager
+def named_column(name: str) -> Iterator[None]:
+    """Say which column it is that cannot be written: pandas and Arrow raise errors of many kinds for their types."""
+    problem = None
+    try:
+        yield
+    except (ExportError, MemoryError):
+        raise
+    except RecursionError:
+        problem = "lists or records that are nested too deep"
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        problem = f"a value or a type that has no form in JSON ({type(error).__name__}: {reason})"
+    if problem is not None:
+        raise AttributeValueError(
+            f"Column {name!r} has {problem}.\nConvert it to text or a number, or drop the column."
+        )
 
 
 def encode_properties(columns: Mapping[str, Column], as_text: frozenset[str]) -> Pieces:
@@ -61,7 +97,9 @@ def encode_properties(columns: Mapping[str, Column], as_text: frozenset[str]) ->
     pieces: Pieces = []
     for name, column in columns.items():
         key = orjson.dumps(name).decode()
-        pieces += [f"{',' if pieces else '{'}{key}:", *_Encoder(name, as_text=name in as_text).encode(column)]
+        with named_column(name):
+            encoded = _Encoder(name, as_text=name in as_text).encode(column)
+        pieces += [f"{',' if pieces else '{'}{key}:", *encoded]
     return [*pieces, "}"] if pieces else ["{}"]
 
 
@@ -175,7 +213,7 @@ class _Encoder:
             if test(kind):
                 return write(column)
         raise AttributeValueError(
-            f"Column {self._name!r} is of type {kind}, which has no form in JSON. Convert it to text or a number, or "
+            f"Column {self._name!r} is of type {kind}, which has no form in JSON.\nConvert it to text or a number, or "
             "drop the column."
         )
 
@@ -210,7 +248,7 @@ class _Encoder:
         if not self._as_text and large_integers(column):
             raise AttributeValueError(
                 f"Column {self._name!r} has whole numbers beyond 2^53, which maps read inexactly, after others of it "
-                f"were written as numbers. Write the whole column as text: as_text=[{self._name!r}]."
+                f"were written as numbers.\nWrite the whole column as text: as_text=[{self._name!r}]."
             )
         return _Texts(column.cast(pa.string()), quotes=self._as_text)
 
@@ -232,7 +270,7 @@ class _Encoder:
             column.validate(full=True)
         except pa.ArrowInvalid:
             raise AttributeValueError(
-                f"Column {self._name!r} has text that is not UTF-8. Decode it with the encoding that it is in."
+                f"Column {self._name!r} has text that is not UTF-8.\nDecode it with the encoding that it is in."
             ) from None
         return _Texts(_escaped(column), quotes=True)
 
@@ -260,7 +298,7 @@ class _Encoder:
         """Give dates and times, where Arrow has a text for all of them."""
         if pc.any(pc.starts_with(texts, "<")).as_py():  # <value out of range: 86400>
             raise AttributeValueError(
-                f"Column {self._name!r} has dates beyond the year 32767, or times of day past 23:59:59. Convert it to "
+                f"Column {self._name!r} has dates beyond the year 32767, or times of day past 23:59:59.\nConvert it to "
                 "text, in SQL with ::text, or drop the column."
             )
         return _Texts(texts, quotes=True)
@@ -298,7 +336,7 @@ class _Encoder:
         else:
             return text.decode()
         raise AttributeValueError(
-            f"Column {self._name!r} has a {type(value).__name__}, which has no form in JSON ({problem}). Convert it "
+            f"Column {self._name!r} has a {type(value).__name__}, which has no form in JSON ({problem}).\nConvert it "
             "to text or a number, or drop the column."
         )
 
@@ -307,7 +345,7 @@ class _Encoder:
             return f'"{number}"'
         if abs(number) > EXACT:
             raise AttributeValueError(
-                f"Column {self._name!r} has whole numbers beyond 2^53, which maps read inexactly. Write the whole "
+                f"Column {self._name!r} has whole numbers beyond 2^53, which maps read inexactly.\nWrite the whole "
                 f"column as text: as_text=[{self._name!r}]."
             )
         return str(number)
@@ -408,7 +446,9 @@ def _plain(value: Any) -> Any:
         return _plain(pd.Timestamp(value))
     if isinstance(value, np.timedelta64):
         return _plain(pd.Timedelta(value))
-    if isinstance(value, np.generic):
+    if isinstance(value, np.longdouble):
+        return _plain(_narrowed(value))  # whose own item is itself
+    if isinstance(value, np.generic) and not isinstance(value, np.clongdouble):
         return _plain(value.item())
     if isinstance(value, datetime.datetime):
         return _whole_minutes(value).isoformat()
@@ -425,6 +465,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, pd.Period | pd.Interval | uuid.UUID):
         return str(value)
     return value
+
+
+def _narrowed(value: np.longdouble) -> float:
+    number = float(value)
+    if math.isinf(number) and np.isfinite(value):
+        raise OverflowError(f"{value} is beyond 64-bit floats")
+    return number
 
 
 def _default(value: Any) -> Any:

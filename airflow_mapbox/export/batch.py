@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from pyproj import CRS
 
-from airflow_mapbox.export.attributes import Column
+from airflow_mapbox.export.attributes import Column, named_column
 from airflow_mapbox.export.geometry_columns import GeometryColumn, sizes
 from airflow_mapbox.export.shapes import Kind
 
@@ -36,6 +36,8 @@ class Batch:
     :param first: the index of the first feature in the source.
     :param kind: of all geometries, where they are nested lists.
     :param as_text: columns of numbers to write as text, because some cannot be written exactly otherwise.
+    :param unreadable: what the source has for coordinates in a row whose geometry cannot be read from them; null for
+        other rows. None if the source tells them apart by an error.
     """
 
     geometry: GeometryColumn
@@ -45,6 +47,7 @@ class Batch:
     first: int = 0
     kind: Kind | None = None
     as_text: frozenset[str] = field(default=frozenset())
+    unreadable: pa.Array | None = None
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -55,7 +58,11 @@ class Batch:
 
         :param rows: features a piece, at most.
         """
-        ends = np.cumsum(sum(map(row_bytes, self.columns.values()), start=sizes(self.geometry)))
+        widths = sizes(self.geometry)
+        for name, column in self.columns.items():
+            with named_column(name):
+                widths = widths + row_bytes(column)
+        ends = np.cumsum(widths)
         start, before = 0, 0
         while start < len(self):
             stop = max(int(np.searchsorted(ends, before + SLICE_BYTES, side="right")), start + 1)
@@ -69,7 +76,13 @@ class Batch:
             name: column.iloc[start:stop] if isinstance(column, pd.Series) else column.slice(start, stop - start)
             for name, column in self.columns.items()
         }
-        return replace(self, geometry=self.geometry[start:stop], columns=columns, first=self.first + start)
+        return replace(
+            self,
+            geometry=self.geometry[start:stop],
+            columns=columns,
+            first=self.first + start,
+            unreadable=None if self.unreadable is None else self.unreadable.slice(start, stop - start),
+        )
 
 
 def row_bytes(column: Column) -> Any:

@@ -51,7 +51,7 @@ def not_finite(shapes: Shapes) -> Problem | None:
     numbers = ", ".join(map(str, position.tolist()))
     return Problem(
         _row(shapes, first),
-        f"has a {what} that is not finite, or too large for one, in the source ({numbers}). Repair it, or filter such "
+        f"has a {what} that is not finite, or too large for one, in the source ({numbers}).\nRepair it, or filter such "
         f"features first{otherwise}.",
     )
 
@@ -72,8 +72,8 @@ def off_globe(shapes: Shapes) -> Problem | None:
     counted = " The source may count longitudes from 0 to 360: subtract 360 beyond 180."
     return Problem(
         row,
-        f"has ({longitude}, {latitude}) in longitude, latitude, beyond ±180 or ±85.0511 degrees, which Mapbox refuses. "
-        "Check the reference system of the source, or filter such features first."
+        f"has ({longitude}, {latitude}) in longitude, latitude, beyond ±180 or ±85.0511 degrees, which Mapbox refuses."
+        "\nCheck the reference system of the source, or filter such features first."
         + (counted if 180 < longitude <= 360 and abs(latitude) <= 90 else ""),
     )
 
@@ -93,7 +93,7 @@ def refused_latitude(shapes: Shapes) -> Problem:
     return Problem(
         _row(shapes, first),
         f"has ({float(shapes.x[first])}, {float(shapes.y[first])}) in longitude, latitude, beyond ±85.0511 degrees, "
-        'where Mapbox\'s map ends. Cut such features there with beyond_mercator="clip", or filter them first.',
+        'where Mapbox\'s map ends.\nHave such features cut there with beyond_mercator="clip", or filter them first.',
     )
 
 

@@ -40,7 +40,7 @@ def parse_crs(crs: object) -> CRS:
         return CRS.from_user_input(crs)
     except CRSError:
         pass
-    raise UnknownCrsError(f'PROJ does not know crs={crs!r}: give a code such as crs="EPSG:4326", or WKT.')
+    raise UnknownCrsError(f'PROJ does not know crs={crs!r}.\nGive a code such as crs="EPSG:4326", or WKT.')
 
 
 def crs_name(crs: CRS) -> str:
@@ -54,6 +54,11 @@ def crs_name(crs: CRS) -> str:
     return f"{':'.join(authority)} ({crs.name})" if authority else crs.name
 
 
+def _placed(own: CRS | None) -> CRS | None:
+    """Take a local system, of a building site or a drawing, for none: it does not say where on Earth it is."""
+    return None if own is None or own.is_engineering else own
+
+
 def known_crs(own: CRS | None, given: CRS | None, origin: str) -> CRS:
     """
     Say which reference system data is in: its own, else the one that was given.
@@ -63,12 +68,12 @@ def known_crs(own: CRS | None, given: CRS | None, origin: str) -> CRS:
     :param origin: what the source is called in messages.
     :raises MissingCrsError: where neither says; a guess would move every feature.
     """
-    crs = own or given
+    crs = _placed(own) or given or own
     if crs is None:
         raise MissingCrsError(
-            f"{origin} does not say which coordinate reference system its data is in. Give it with crs=…, such as "
-            'crs="EPSG:4326" (in an upload task export={"crs": "EPSG:4326"}), or set it on a frame with '
-            "frame.set_crs(…)."
+            f"{origin} does not say which coordinate reference system its data is in, or names an unknown one.\n"
+            'Give it with crs=…, such as crs="EPSG:4326" (in an upload export={"crs": …}). '
+            "For a frame frame.set_crs(…) does it too."
         )
     return crs
 
@@ -81,6 +86,7 @@ def given_in_vain(own: CRS | None, given: CRS | None, origin: str) -> str | None
     :param given: the caller's, or None.
     :param origin: what the source is called in messages.
     """
+    own = _placed(own)
     if own is None or given is None or own.equals(given, ignore_axis_order=True):
         return None
     return (
@@ -194,7 +200,8 @@ def _find(crs: CRS) -> Transformation:
         transformer = None
     if transformer is None:
         raise UnknownCrsError(
-            f"PROJ has no transformation from {crs_name(crs)} to longitude, latitude: transform the data first."
+            f"PROJ has no transformation from {crs_name(crs)} to longitude, latitude.\n"
+            "Transform the data first, or give the system that it is in with crs=…"
         )
     projected = not crs.is_geographic
     uncertainties = Uncertainties(transformer, group, projected=projected)

@@ -38,7 +38,7 @@ def densify(shapes: Shapes, longest: float) -> Shapes:
     if ends[-1] > _MOST_VERTICES:
         raise ExportError(
             f"max_segment= would make {ends[-1]:,} vertices of one slice of features, where {_MOST_VERTICES:,} are the "
-            "most. Give longer segments, or have fewer features in a slice with batch_rows=."
+            "most.\nGive longer segments, or have fewer features in a slice with batch_rows=."
         )
     source = np.repeat(np.arange(len(shapes.x)), pieces)
     share = (np.arange(ends[-1]) - ends[source]) / pieces[source]

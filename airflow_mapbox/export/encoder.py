@@ -21,7 +21,7 @@ from airflow_mapbox.export.options import Options
 from airflow_mapbox.export.pieces import Pieces, joined, taken
 from airflow_mapbox.export.positions import position_texts
 from airflow_mapbox.export.shapes import Shapes
-from airflow_mapbox.export.tally import Tally
+from airflow_mapbox.export.tally import UNREADABLE, Tally
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +48,8 @@ def encode(batch: Batch, given: CRS | None, options: Options, opening: str) -> t
         raise UnreadableSourceError(
             f"{batch.origin} cannot be read: feature {batch.first + error.row}: {error}."
         ) from None
-    tally.drop(_NO_GEOMETRY, len(found.missing))
+    unreadable = _note_unreadable(batch, tally)
+    tally.drop(_NO_GEOMETRY, len(found.missing) - unreadable)
     tally.drop(_EMPTY, len(found.empty))
     if not found.shapes:
         return pa.array([], pa.string()), tally
@@ -79,6 +80,17 @@ def encode(batch: Batch, given: CRS | None, options: Options, opening: str) -> t
     return joined([opening, *boxes, '"geometry":', *texts, ',"properties":', *properties, "}"]), tally
 
 
+def _note_unreadable(batch: Batch, tally: Tally) -> int:
+    """Count rows whose coordinates are no numbers or no WKT, and keep the first one for the report."""
+    if batch.unreadable is None:
+        return 0
+    rows = np.flatnonzero(np.asarray(batch.unreadable.is_valid()))
+    if len(rows):
+        tally.drop(UNREADABLE, len(rows))
+        tally.unreadable = batch.first + int(rows[0]), batch.unreadable[int(rows[0])].as_py()
+    return len(rows)
+
+
 def _geometry_texts(found: Geometries, located: Located, tally: Tally) -> tuple[NDArray[np.int64], Pieces]:
     """Give the rows that are left, in order, and the pieces of each one's geometry."""
     members = np.concatenate([np.empty(0, np.int64), *(shapes.rows for shapes in located.shapes)])
@@ -96,9 +108,12 @@ def _geometry_texts(found: Geometries, located: Located, tally: Tally) -> tuple[
         return members, [texts]
     owners = found.owners[members]
     rows, starts, counts = np.unique(owners, return_index=True, return_counts=True)
+    # A collection whose members were lost for several reasons is one feature: the first reason counts it.
+    left = rows
     for reason, lost in located.lost.items():
-        gone = np.setdiff1d(found.owners[lost], rows)
+        gone = np.setdiff1d(found.owners[lost], left)
         tally.drop(reason, len(gone))
+        left = np.union1d(left, gone)
     if not len(rows):
         return rows, [texts]
     lists = pa.ListArray.from_arrays(pa.array(np.append(starts, starts[-1:] + counts[-1:]), pa.int32()), texts)

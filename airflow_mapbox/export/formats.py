@@ -23,7 +23,7 @@ class GeoJSONKeywords(TypedDict, total=False):
     decimals: Annotated[int, "decimals of each coordinate (default: 7, about a centimetre)"]
     z: Annotated[Literal["keep", "drop"], "keep or drop heights"]
     on_invalid: Annotated[Literal["fix", "drop", "error"], "what to do with invalid polygons"]
-    beyond_mercator: Annotated[Literal["error", "clip"], "what to do with geometries beyond ±85.0511 degrees"]
+    beyond_mercator: Annotated[Literal["clip", "error"], "what to do with geometries beyond ±85.0511 degrees"]
     antimeridian: Annotated[Literal["cut", "keep"], "what to do with geometries that cross ±180 degrees"]
     max_segment: Annotated[float | None, "metres: longer edges in a projected system get vertices between"]
     accuracy_warning: Annotated[float, "metres: warn of transformations that may be less accurate"]
@@ -33,10 +33,12 @@ class GeoJSONKeywords(TypedDict, total=False):
     where: Annotated[str | None, "condition on attributes, in OGR's SQL"]
     columns: Annotated[Sequence[str] | None, "attributes to write (default: all)"]
     bbox: Annotated[
-        tuple[float, float, float, float] | None, "west, south, east, north in the source's own reference system"
+        tuple[float, float, float, float] | Sequence[float] | None,
+        "west, south, east, north in the source's own reference system",
     ]
     x: Annotated[str | None, "column of longitudes or eastings, for CSV"]
     y: Annotated[str | None, "column of latitudes or northings, for CSV"]
+    id_attribute: Annotated[str | None, "attribute to write the ids of GeoJSON features to"]
     batch_rows: Annotated[int | None, "features in a batch, at most"]
     limit_bytes: Annotated[int | None, "most bytes of GeoJSON (default: 1 GiB, Mapbox's limit)"]
 

@@ -19,8 +19,8 @@ from airflow_mapbox.export.errors import EmptyExportError, ExportClosedError, To
 from airflow_mapbox.export.features import Encoded, encoded_features
 from airflow_mapbox.export.files import whole_file
 from airflow_mapbox.export.formats import GeoJSONKeywords
-from airflow_mapbox.export.options import DEFAULT_DECIMALS, Options
-from airflow_mapbox.export.report import ExportReport, report_of, transformation_warnings
+from airflow_mapbox.export.options import DEFAULT_DECIMALS, Options, is_whole
+from airflow_mapbox.export.report import ExportReport, data_notes, report_of, transformation_warnings
 from airflow_mapbox.export.sources import ExportSource
 from airflow_mapbox.export.sources.selection import Selection
 from airflow_mapbox.export.tally import Tally
@@ -142,7 +142,7 @@ def stream_geojson(
     decimals: int = DEFAULT_DECIMALS,
     z: Literal["keep", "drop"] = "keep",
     on_invalid: Literal["fix", "drop", "error"] = "fix",
-    beyond_mercator: Literal["error", "clip"] = "error",
+    beyond_mercator: Literal["clip", "error"] = "clip",
     antimeridian: Literal["cut", "keep"] = "cut",
     max_segment: float | None = None,
     accuracy_warning: float = 5.0,
@@ -151,9 +151,10 @@ def stream_geojson(
     layer: str | int | None = None,
     where: str | None = None,
     columns: Sequence[str] | None = None,
-    bbox: tuple[float, float, float, float] | None = None,
+    bbox: Sequence[float] | None = None,
     x: str | None = None,
     y: str | None = None,
+    id_attribute: str | None = None,
     batch_rows: int | None = None,
     limit_bytes: int | None = GEOJSON.limit,
 ) -> GeoJSONStream:
@@ -167,8 +168,8 @@ def stream_geojson(
     :param decimals: kept of each coordinate; seven of a degree are about a centimetre (RFC 7946, section 11.2).
     :param z: whether heights are kept, as they are in the source, or dropped. M is always dropped.
     :param on_invalid: whether invalid polygons are repaired, left out and counted, or an error.
-    :param beyond_mercator: whether what lies beyond ±85.0511 degrees of latitude, which Mapbox refuses, is an error or
-        cut off.
+    :param beyond_mercator: whether what lies beyond ±85.0511 degrees of latitude, where Mapbox's map ends, is cut off,
+        counted and noted, or an error. Beyond ±90 it is an error in any case.
     :param antimeridian: whether what crosses ±180 degrees of longitude is cut there (RFC 7946, section 3.1.9).
     :param max_segment: metres; longer edges in a projected system get vertices between.
     :param accuracy_warning: metres; a transformation that may be further off is warned of.
@@ -182,6 +183,7 @@ def stream_geojson(
     :param bbox: west, south, east, north in the source's own system, to read features from.
     :param x: the column of longitudes or eastings, for CSV.
     :param y: the column of latitudes or northings, for CSV.
+    :param id_attribute: the attribute to write the ids of GeoJSON's features to, which are not written otherwise.
     :param batch_rows: features in a slice, at most, where a megabyte of them is too many.
     :param limit_bytes: the most that Mapbox takes as GeoJSON (docs/reference/mapbox-uploads-api.md); None for no limit.
     :return: an iterator of pieces, with the report at its end.
@@ -197,10 +199,10 @@ def stream_geojson(
     :raises EmptyExportError: where there is no feature to write.
     :raises ExportError: for a source, column or value that cannot be written; the message names it.
     """
-    if batch_rows is not None and batch_rows < 1:
-        raise ValueError(f"batch_rows={batch_rows}: a slice has at least one row.")
-    if limit_bytes is not None and limit_bytes < 1:
-        raise ValueError(f"limit_bytes={limit_bytes}: it is a number of bytes, or None for no limit.")
+    if batch_rows is not None and not (is_whole(batch_rows) and batch_rows >= 1):
+        raise ValueError(f"batch_rows={batch_rows!r}: a slice has at least one row.")
+    if limit_bytes is not None and not (is_whole(limit_bytes) and limit_bytes >= 1):
+        raise ValueError(f"limit_bytes={limit_bytes!r}: it is a number of bytes, or None for no limit.")
     options = Options(
         decimals=decimals,
         z=z,
@@ -213,7 +215,7 @@ def stream_geojson(
         as_text=as_text,
     )
     given = None if crs is None else parse_crs(crs)
-    selection = Selection(layer, where, columns, bbox, x, y)
+    selection = Selection(layer, where, columns, bbox, x, y, id_attribute)
 
     def pieces(extra: bytes | None) -> Iterator[memoryview | ExportReport]:
         frame = _COLLECTION if extra is None else _Frame(b"", "\n" + '{"type":"Feature",' + extra.decode(), b"\n")
@@ -259,7 +261,7 @@ def _pieces(
             whose = "the most that Mapbox takes" if limit == GEOJSON.limit else "the limit given"
             raise TooLargeError(
                 f"The GeoJSON is over {limit:,} bytes, {whose}, after {tally.written:,} features of {tally.read:,} "
-                'read. Make vector tiles of the data (airflow_mapbox.export.write_mbtiles, or format="mbtiles" of an '
+                'read.\nMake vector tiles of the data (airflow_mapbox.export.write_mbtiles, or format="mbtiles" of an '
                 "upload), or write fewer features, attributes or decimals."
             )
         digest.update(piece)
@@ -274,16 +276,22 @@ def _pieces(
             for start in range(0, len(text), CHUNK_BYTES):
                 yield counted(text[start : start + CHUNK_BYTES])
     if not tally.written:
-        dropped = ", ".join(f"{count} ({reason})" for reason, count in tally.dropped.items())
-        raise EmptyExportError(
-            f"There is no feature to write: {tally.read} were read"
-            f"{f', of which were dropped: {dropped}' if dropped else ''}. Mapbox refuses an empty file: check "
-            f"{selection.condition() or 'the query or filter that chose the data'}."
-        )
+        raise EmptyExportError(_nothing_left(tally, selection))
     yield counted(frame.tail + (_closing(tally, options) if frame.head else b""))
     for warning in transformation_warnings(tally, options):
         log.warning("%s", warning)
     yield report_of(tally, options, size=size, sha256=digest.hexdigest(), crs_to=CRS84)
+
+
+def _nothing_left(tally: Tally, selection: Selection) -> str:
+    dropped = ", ".join(f"{count} ({reason})" for reason, count in tally.dropped.items())
+    lines = [
+        f"There is no feature to write: {tally.read} were read"
+        f"{f', of which were dropped: {dropped}' if dropped else ''}.",
+        *data_notes(tally),
+        f"Mapbox refuses an empty file: check {selection.condition() or 'the query or filter that chose the data'}.",
+    ]
+    return "\n".join(lines)
 
 
 def text_bytes(texts: pa.Array) -> memoryview:

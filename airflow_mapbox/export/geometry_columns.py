@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # WKB as binary, the nested lists of GeoArrow, or an array of shapely geometries.
 GeometryColumn: TypeAlias = "pa.Array | NDArray[Any]"
 
-_POINT, _COLLECTION = 1, 7
+_POINT, _COLLECTION, _LAST_CURVE = 1, 7, 14
 _HEAD = 5  # bytes of WKB: the order of bytes, and the type
 _LEAST = _HEAD + 4  # bytes of a geometry
 _HAS_SRID, _HAS_Z_OR_M = 0x20000000, 0xC0000000  # of a type, as PostGIS writes it
@@ -111,6 +111,23 @@ def read_geometries(column: GeometryColumn, kind: Kind | None = None) -> Geometr
     if kind is not None:
         return _from_lists(column, kind)
     return _from_wkb(column)
+
+
+def has_curves(column: pa.Array) -> bool:
+    """
+    Say whether some of a column are curves. Those in a collection are not looked for: GDAL leaves them as they are.
+
+    :param column: of WKB.
+    """
+    starts = _starts(column)
+    starts = starts[:-1][np.diff(starts) >= _HEAD]  # null is as short as nothing
+    if not len(starts):
+        return False
+    head = _octets(column)[starts[:, None] + np.arange(_HEAD)].astype(np.int64)
+    low, high = np.where(head[:, :1] == 1, head[:, 1:3], head[:, 4:2:-1]).T
+    # Of both ISO's numbers, in thousands, and PostGIS's, whose flags are in the upper half.
+    numbers = (low | high << 8) % 1000
+    return bool(((numbers > _COLLECTION) & (numbers <= _LAST_CURVE)).any())
 
 
 def sizes(column: GeometryColumn) -> NDArray[np.int64]:

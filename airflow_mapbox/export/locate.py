@@ -23,18 +23,17 @@ from airflow_mapbox.export.lines import simplest
 from airflow_mapbox.export.options import Options
 from airflow_mapbox.export.rings import close_rings, lasting, wind_rings, without_repeats, without_short
 from airflow_mapbox.export.shapes import Shapes, from_shapely
-from airflow_mapbox.export.tally import Tally
+from airflow_mapbox.export.tally import BEYOND, CLIPPED, Tally
 from airflow_mapbox.export.uncertainty import EXACT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CUT = "cut at the antimeridian"
-CLIPPED = "clipped at ±85.0511 degrees"
 REPAIRED = "repaired"
-BEYOND = "beyond ±85.0511 degrees"
 COLLAPSED = "smaller than the precision"
 INVALID = "invalid geometry"
+_REASONS = (INVALID, BEYOND, COLLAPSED)  # the first one that applies counts a feature
 
 
 class ProblemError(ValueError):
@@ -57,7 +56,7 @@ class Located:
     :param shapes: in whole numbers of the last decimal.
     :param decimals: kept, of degrees as well as of heights.
     :param crossing: rows that were cut at the antimeridian.
-    :param lost: by reason, rows of which nothing is left.
+    :param lost: by reason, the weightiest first, rows of which nothing is left.
     """
 
     shapes: tuple[Shapes, ...]
@@ -91,7 +90,7 @@ def locate(groups: tuple[Shapes, ...], crs: CRS, options: Options, tally: Tally)
         tuple(shapes for shapes in written if len(shapes)),
         options.decimals,
         np.concatenate([np.empty(0, np.int64), *locator.crossing]),
-        {reason: np.concatenate(rows) for reason, rows in locator.lost.items()},
+        {reason: np.concatenate(locator.lost[reason]) for reason in _REASONS if reason in locator.lost},
     )
 
 
@@ -249,7 +248,7 @@ class _Locator:
             _raise(
                 Problem(
                     int(shapes.rows[first]),
-                    f'is not valid ({reason}, in longitude, latitude). Repair such features with on_invalid="fix", or '
+                    f'is not valid ({reason}, in longitude, latitude).\nRepair such features with on_invalid="fix", or '
                     'leave them out with on_invalid="drop".',
                 )
             )

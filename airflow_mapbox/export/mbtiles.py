@@ -307,7 +307,7 @@ class _Space:
         if free < wanted + _SPARE:
             raise NoSpaceError(
                 f"Tiling needs at least {wanted + _SPARE:,} bytes of temporary space, and {self._folder.parent} has "
-                f"{free:,}. Name a folder with more of it with temporary_directory=."
+                f"{free:,}.\nName a folder with more of it with temporary_directory=."
             )
 
     def watched(self, pieces: Iterator[bytes] | Features) -> Iterator[bytes]:
@@ -341,8 +341,8 @@ def _report(features: Features, part: Path, target: Path, name: str, *, guessed:
     size = part.stat().st_size
     if size > MBTILES.limit:
         raise TooLargeError(
-            f"The tileset has {size:,} bytes; Mapbox takes MBTiles of at most {MBTILES.limit:,}. Lower the maxzoom, or "
-            "write fewer attributes."
+            f"The tileset has {size:,} bytes; Mapbox takes MBTiles of at most {MBTILES.limit:,}.\n"
+            "Lower the maxzoom, or write fewer attributes."
         )
     notes = [_guessed(maxzoom)] if guessed else []
     if incomplete:
@@ -427,14 +427,14 @@ def _clean(db: sqlite3.Connection, name: str) -> None:
 
 def _check(db: sqlite3.Connection, tiles: int, largest: int | None) -> None:
     if not tiles:
-        raise EmptyExportError("No tile came of the features. Mapbox refuses an empty tileset: check maxzoom=.")
+        raise EmptyExportError("No tile came of the features.\nMapbox refuses an empty tileset: check maxzoom=.")
     if largest is not None and largest > TILE_BYTES:
-        raise TilerError(f"A tile has {largest:,} bytes; Mapbox takes at most {TILE_BYTES:,}. Write fewer attributes.")
+        raise TilerError(f"A tile has {largest:,} bytes; Mapbox takes at most {TILE_BYTES:,}.\nWrite fewer attributes.")
     size = sum(len(str(part).encode()) for row in db.execute("SELECT name, value FROM metadata") for part in row)
     if size > METADATA_BYTES:
         raise TilerError(
             f"The names of attributes and layers make {size:,} bytes of metadata; Mapbox takes at most "
-            f"{METADATA_BYTES:,}. Choose fewer with columns=."
+            f"{METADATA_BYTES:,}.\nChoose fewer with columns=."
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mapbox.export.options import Options
-from airflow_mapbox.export.tally import Tally
+from airflow_mapbox.export.tally import BEYOND, CLIPPED, Tally
 from airflow_mapbox.export.uncertainty import MissingGrids
 
 _EDGE_ERROR = 1.0  # metres, from which on it is worth a note
@@ -114,6 +114,25 @@ def report_of(tally: Tally, options: Options, *, size: int, sha256: str, crs_to:
     )
 
 
+def data_notes(tally: Tally) -> Iterator[str]:
+    """
+    Say what the reader of the data should look at.
+
+    :param tally: of all features.
+    """
+    if tally.unreadable is not None:
+        row, coordinates = tally.unreadable
+        place = f"Row {row + 1} (from 1 on, without a header)"
+        yield f"{place} is the first whose coordinates cannot be read: {coordinates}."
+    clipped, beyond = tally.changed[CLIPPED], tally.dropped[BEYOND]
+    if clipped or beyond:
+        counts = [f"{clipped:,} clipped there"] * bool(clipped) + [f"{beyond:,} left out"] * bool(beyond)
+        yield (
+            f"Mapbox's map ends at ±85.0511 degrees of latitude, and some features reach beyond: {', '.join(counts)}. "
+            'To have an error instead: beyond_mercator="error".'
+        )
+
+
 def transformation_warnings(tally: Tally, options: Options) -> Iterator[str]:
     """
     Say what may be wrong with positions after the transformation.
@@ -142,6 +161,7 @@ def _missing_grids(crs: str, missing: MissingGrids) -> str:
 
 
 def _notes(tally: Tally, options: Options) -> Iterator[str]:
+    yield from data_notes(tally)
     yield from transformation_warnings(tally, options)
     if tally.edge_error > _EDGE_ERROR:
         yield (

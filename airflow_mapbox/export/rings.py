@@ -1,7 +1,8 @@
-"""Paths of coordinates as RFC 7946 (section 3.1.6) and Mapbox want them: closed, no vertex twice, wound."""
+"""Paths of coordinates as RFC 7946 (section 3.1.6) and Mapbox want them: closed, no position twice, wound."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +16,10 @@ _EXACT = 2.0**26  # the products of two smaller whole numbers, and their differe
 
 
 def close_rings(shapes: Shapes) -> Shapes:
-    """Repeat the first coordinate of rings that do not end where they begin."""
+    """Repeat the first coordinate of rings that do not end where they begin; one that does ends at the same height."""
     if not shapes.kind.has_rings:
         return shapes
+    shapes = _level_ends(shapes)
     first, last = shapes.paths[:-1], shapes.paths[1:] - 1
     open_ = (shapes.x[first] != shapes.x[last]) | (shapes.y[first] != shapes.y[last])
     open_ &= last > first
@@ -29,22 +31,49 @@ def close_rings(shapes: Shapes) -> Shapes:
     return shapes.at(paths, np.insert(shapes.x, at, shapes.x[again]), np.insert(shapes.y, at, shapes.y[again]), z)
 
 
+def _level_ends(shapes: Shapes) -> Shapes:
+    """Give each closed ring the same height at its end as at its beginning (RFC 7946, section 3.1.6: identical)."""
+    if shapes.z is None or not shapes.kind.has_rings:
+        return shapes
+    first, last = shapes.paths[:-1], shapes.paths[1:] - 1
+    uneven = shapes.z[first] != shapes.z[last]
+    uneven &= (shapes.x[first] == shapes.x[last]) & (shapes.y[first] == shapes.y[last])
+    if not uneven.any():
+        return shapes
+    z = shapes.z.copy()
+    z[last[uneven]] = z[first[uneven]]
+    return replace(shapes, z=z)
+
+
 def without_repeats(shapes: Shapes) -> Shapes:
-    """Leave out vertices that rounding put on the vertex before them, and paths that have too few left."""
+    """
+    Leave out positions that rounding put on the position before them, and paths that have too few left.
+
+    Of two that differ in height alone both stay: the leg of a borehole, or of a track, is vertical.
+    """
     least = shapes.kind.least
     if not least:
         return shapes
-    repeated = (shapes.x[1:] == shapes.x[:-1]) & (shapes.y[1:] == shapes.y[:-1])
+    repeated = ~_moved(shapes)
     repeated[shapes.paths[1:-1] - 1] = False
     if repeated.any():
         shapes = shapes.keep_coordinates(np.concatenate(([True], ~repeated)))
     return without_short(shapes)
 
 
+def _moved(shapes: Shapes) -> NDArray[np.bool_]:
+    """Tell which positions differ from the one before them; shape (m - 1,)."""
+    moved = (shapes.x[1:] != shapes.x[:-1]) | (shapes.y[1:] != shapes.y[:-1])
+    if shapes.z is not None:
+        moved |= shapes.z[1:] != shapes.z[:-1]
+    result: NDArray[np.bool_] = moved
+    return result
+
+
 def lasting(shapes: Shapes) -> NDArray[np.bool_]:
-    """Tell which paths have enough vertices without those on the vertex before them."""
+    """Tell which paths have enough positions without those on the position before them."""
     moved = np.zeros(len(shapes.x), dtype=bool)
-    moved[1:] = (shapes.x[1:] != shapes.x[:-1]) | (shapes.y[1:] != shapes.y[:-1])
+    moved[1:] = _moved(shapes)
     moved[shapes.paths[:-1]] = True
     enough: NDArray[np.bool_] = np.add.reduceat(moved, shapes.paths[:-1], dtype=np.int64) >= shapes.kind.least
     return enough
@@ -63,6 +92,7 @@ def wind_rings(shapes: Shapes) -> tuple[Shapes, NDArray[np.bool_]]:
     :return: the same geometries, and which of them are valid for certain; of others it is not known.
     """
     certain = np.full(len(shapes), not shapes.kind.has_rings)
+    shapes = _level_ends(shapes)  # repair and cuts interpolate heights
     if not shapes.kind.has_rings or not len(shapes):
         return shapes, certain
     rings = shapes.offsets[-2]

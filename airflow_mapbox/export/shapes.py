@@ -45,13 +45,12 @@ KINDS = {
 _FROM_SHAPELY = {
     shapely.GeometryType.POINT: KINDS[1],
     shapely.GeometryType.LINESTRING: KINDS[2],
-    shapely.GeometryType.LINEARRING: KINDS[2],
     shapely.GeometryType.POLYGON: KINDS[3],
     shapely.GeometryType.MULTIPOINT: KINDS[4],
     shapely.GeometryType.MULTILINESTRING: KINDS[5],
     shapely.GeometryType.MULTIPOLYGON: KINDS[6],
 }
-_TO_SHAPELY = {kind.name: number for number, kind in _FROM_SHAPELY.items() if number != shapely.GeometryType.LINEARRING}
+_TO_SHAPELY = {kind.name: number for number, kind in _FROM_SHAPELY.items()}
 
 
 @dataclass(frozen=True)
@@ -189,9 +188,8 @@ def from_shapely(geometries: NDArray[Any], rows: NDArray[np.int64]) -> Iterator[
     :param geometries: an array of shapely geometries, none of them null, empty, or a collection of several kinds.
     :param rows: the row of each.
     """
+    geometries = _rings_as_lines(geometries)
     numbers, has_z = shapely.get_type_id(geometries), shapely.has_z(geometries)
-    # Rings and lines are one kind here.
-    numbers[numbers == shapely.GeometryType.LINEARRING] = shapely.GeometryType.LINESTRING
     for number in np.unique(numbers):
         kind = _FROM_SHAPELY[shapely.GeometryType(number)]
         for high in (False, True):
@@ -212,3 +210,14 @@ def from_shapely(geometries: NDArray[Any], rows: NDArray[np.int64]) -> Iterator[
                 np.ascontiguousarray(coordinates[:, 2]) if high else None,
             )
             yield shapes.keep_longer(1) if kind.least else shapes
+
+
+def _rings_as_lines(geometries: NDArray[Any]) -> NDArray[Any]:
+    """Make lines of rings that stand alone: only shapely has those, as the boundary of a polygon (``exterior``)."""
+    rings = shapely.get_type_id(geometries) == shapely.GeometryType.LINEARRING
+    if not rings.any():
+        return geometries
+    geometries = geometries.copy()
+    # WKB has no rings of their own either.
+    geometries[rings] = shapely.from_wkb(shapely.to_wkb(geometries[rings], output_dimension=4))
+    return geometries

@@ -12,6 +12,11 @@ from airflow_mapbox.export.uncertainty import EXACT, Uncertainty
 Bounds = tuple[float, float, float, float]
 
 NO_BOUNDS: Bounds = (float("inf"), float("inf"), float("-inf"), float("-inf"))
+# Reasons for which features are left out, and changes to them, that the report explains.
+UNREADABLE = "coordinates that cannot be read"
+BEYOND = "beyond ±85.0511 degrees"
+CLIPPED = "clipped at ±85.0511 degrees"
+
 NO_HEIGHTS = (float("inf"), float("-inf"))
 
 
@@ -29,6 +34,7 @@ class Tally:
     :ivar edge_error: metres between the longest edges and the same edges straight in longitude, latitude.
     :ivar bounds: west, south, east, north.
     :ivar heights: lowest and highest, where features have any and boxes are written.
+    :ivar unreadable: the first row whose coordinates cannot be read, counted from 0, and those coordinates.
     :ivar notes: what the reader should know, each said once.
     """
 
@@ -41,6 +47,7 @@ class Tally:
     edge_error: float = 0.0
     bounds: Bounds = NO_BOUNDS
     heights: tuple[float, float] = NO_HEIGHTS
+    unreadable: tuple[int, str] | None = None
     notes: dict[str, None] = field(default_factory=dict)
 
     @property
@@ -76,4 +83,5 @@ class Tally:
             max(mine[2], theirs[2]),
             max(mine[3], theirs[3]),
         )
+        self.unreadable = min(filter(None, (self.unreadable, other.unreadable)), default=None)
         self.notes |= other.notes

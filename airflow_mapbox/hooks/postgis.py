@@ -43,11 +43,16 @@ def _connect(conn_id: str) -> psycopg.Connection[Any]:
 
     connection = get_connection(conn_id, "postgres")
     extra = {name: value for name, value in connection.extra_dejson.items() if name in _EXTRA}
-    return psycopg.connect(
-        host=connection.host,
-        port=connection.port,
-        user=connection.login,
-        password=connection.password,
-        dbname=connection.schema,
-        **extra,
-    )
+    try:
+        return psycopg.connect(
+            host=connection.host,
+            port=connection.port,
+            user=connection.login,
+            password=connection.password,
+            dbname=connection.schema,
+            **extra,
+        )
+    except psycopg.Error as error:
+        failure = str(error)
+    # psycopg's own error holds what it was to connect with.
+    raise psycopg.OperationalError(failure)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook, ObjectStoragePath
 from airflow.sdk.log import mask_secret
 
-from airflow_mapbox.connections import CONN_TYPE, check_connection, client_of, get_connection, s3_endpoint_of
+from airflow_mapbox.connections import CONN_TYPE, Access, access_by
 from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
 from airflow_mapbox.export.formats import ExportFormat, check_format
 from airflow_mapbox.exported import exported
@@ -36,8 +36,6 @@ from airflow_mapbox.uploads.throttle import RetryPolicy
 from airflow_mapbox.uploads.waiting import wait_for_upload
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection
-
     from airflow_mapbox.export.sources import ExportSource
 
 # Schemes that the core reads itself; every other one is object storage.
@@ -75,26 +73,15 @@ class MapboxUploadsHook(BaseHook):
         self._stager = Stager(self.create_credentials, self._s3_client, staging)
 
     @cached_property
-    def _connection(self) -> Connection:
-        return check_connection(get_connection(self.mapbox_conn_id))
-
-    @cached_property
-    def _client(self) -> UploadsClient:
-        return self._make_client(self._retry)
-
-    def _make_client(self, retry: RetryPolicy | None) -> UploadsClient:
-        client = client_of(self._connection, retry)
-        if client.base_url != API_URL and self._s3_endpoint is None:
+    def _access(self) -> Access:
+        access = access_by(self.mapbox_conn_id, self._retry)
+        if access.client.base_url != API_URL and access.s3_endpoint() is None:
             self.log.warning(
                 "Connection %r names a host of its own (%s) and no s3_endpoint_url: files are staged at Amazon's S3.",
                 self.mapbox_conn_id,
-                client.base_url,
+                access.client.base_url,
             )
-        return client
-
-    @cached_property
-    def _s3_endpoint(self) -> str | None:
-        return s3_endpoint_of(self._connection)
+        return access
 
     def get_conn(self) -> UploadsClient:
         """
@@ -103,7 +90,7 @@ class MapboxUploadsHook(BaseHook):
         :raises ConfigurationError: where the connection is missing, has no token, or has an address that cannot be
             used.
         """
-        return self._client
+        return self._access.client
 
     def test_connection(self) -> tuple[bool, str]:
         """
@@ -113,7 +100,7 @@ class MapboxUploadsHook(BaseHook):
         """
         try:
             # The form waits for this, in the API server: one try at each request, no waiting for a rate limit's reset.
-            client = self._make_client(RetryPolicy(attempts=1, max_throttle_wait=0))
+            client = self.get_conn().with_one_try()
             state = client.check_token()
             if not state.is_valid:
                 return False, f"Mapbox answers {state.code} for this token: put a valid secret token into the password."
@@ -319,7 +306,7 @@ class MapboxUploadsHook(BaseHook):
         # Here and not above: boto3 and the Amazon provider take half a second, and a status request needs neither.
         from airflow_mapbox.hooks.staging import staging_s3_client
 
-        return staging_s3_client(credentials, self._s3_endpoint, region=STAGING_REGION)
+        return staging_s3_client(credentials, self._access.s3_endpoint(), region=STAGING_REGION)
 
 
 @without_frames
@@ -342,7 +329,7 @@ def _object_storage(source: Any) -> Any:
         problem = str(error)
     if problem is not None:
         raise SourceError(
-            f"The source {source} cannot be read: {problem}. Install the provider of that storage with its file "
+            f"The source {source} cannot be read: {problem}.\nInstall the provider of that storage with its file "
             "system, such as apache-airflow-providers-amazon[s3fs] for s3:// (the extra `s3` of this package)."
         )
     return path

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mapbox.assets import announce, last_published, remember, tilesets_of
 from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
-from airflow_mapbox.exceptions import airflow_errors
+from airflow_mapbox.exceptions import MapboxFailError, airflow_errors
 from airflow_mapbox.export.formats import check_format
 from airflow_mapbox.rescheduling import come_again, seconds_until_exit_is_noticed
 from airflow_mapbox.state import task_ledger, task_note
@@ -20,7 +20,7 @@ from airflow_mapbox.uploads.address import refuse_secrets
 from airflow_mapbox.uploads.ledger import Published
 from airflow_mapbox.uploads.models import check_display_name, check_tileset_part
 from airflow_mapbox.uploads.pacing import fit, seconds_to_next_try
-from airflow_mapbox.waits import KEY, TaskWait, seconds, timeouts_told
+from airflow_mapbox.waits import KEY, TaskWait, name_map_index, seconds, timeouts_told
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from airflow_mapbox.uploads.models import Upload
     from airflow_mapbox.uploads.sources import SourceLike
     from airflow_mapbox.uploads.watch import Terms
+
+T = TypeVar("T")
 
 IF_ACTIVE = ("wait", "fail", "skip")
 # Seconds that a rate limit is waited out in the worker slot; a longer one gives it back.
@@ -46,8 +48,10 @@ class StageAndCreateUploadOperator(BaseOperator):
     made. A cleared task is a new intent and uploads again.
 
     The result is the upload object and, as ``source``, what is known of its source; as multiple outputs, so that
-    ``upload.output["id"]``, or all of it, feeds :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor`. All
-    parameters are templated.
+    ``upload.output["id"]``, or all of it, feeds :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor`.
+
+    Templated are ``source``, ``tileset``, ``name``, ``mapbox_conn_id``, ``format``, ``export`` and ``if_active``. The
+    other parameters are checked when the DAG is parsed.
 
     :param source: a local path, an object-storage or ``https://`` URL, an ``ObjectStoragePath``, or
         ``mapbox://datasets/{user}/{id}``, for which nothing is staged. One that carries a password or a signature is
@@ -62,7 +66,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         ``"auto"`` for GeoJSON up to Mapbox's limit and MBTiles beyond it, both through temporary space. None sends the
         source as it is.
     :param export: keywords of :func:`~airflow_mapbox.export.stream_geojson`, such as ``crs`` or ``columns``; for tiles
-        also those of :func:`~airflow_mapbox.export.write_mbtiles`, such as ``maxzoom`` or ``tier``. Templated.
+        also those of :func:`~airflow_mapbox.export.write_mbtiles`, such as ``maxzoom`` or ``tier``.
     :param if_active: where the tileset is being processed by another upload: ``"wait"`` for it, without a worker slot
         between looks; ``"fail"``, which the task's ``retries`` try again; or ``"skip"`` the task.
     :param active_timeout: seconds to wait for it in all, at most, also across retries; processing is capped at one
@@ -77,15 +81,26 @@ class StageAndCreateUploadOperator(BaseOperator):
     :param wait_for_completion: end only when Mapbox has made the tileset, as
         :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor` does in a task of its own; no worker slot is held
         between two looks. The result is then the finished upload object.
-    :param deferrable: where it waits, do so in the triggerer; ``[operators] default_deferrable`` where it is not given.
-    :param wait_timeout: seconds to wait at most, retries included; processing is capped at one hour, two for MBTiles.
+    :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` if it is not given. This and the next
+        two are for ``wait_for_completion=True`` only.
+    :param wait_timeout: seconds to wait at most, retries included; 2.5 hours if it is not given. Mapbox ends processing
+        after one hour, of MBTiles after two.
     :param stall_timeout: seconds without any progress after which the wait fails; None for any number.
+    :raises ValueError: when the DAG is parsed, for a parameter that has no meaning or cannot be templated.
     :raises MapboxUploadFailedError: where processing failed, or the wait ended otherwise as the sensor's does.
     :raises MapboxFailError: where a name, the source or the connection must be changed first; not retried.
     :raises MapboxTaskError: where S3, Mapbox or the network failed; retried as the task's ``retries`` say.
     """
 
-    template_fields: Sequence[str] = ("source", "tileset", "name", "mapbox_conn_id", "export")
+    template_fields: Sequence[str] = (
+        "source",
+        "tileset",
+        "name",
+        "mapbox_conn_id",
+        "format",
+        "export",
+        "if_active",
+    )
     ui_color = "#dfe9ff"
     _clock = staticmethod(time.time)
 
@@ -105,56 +120,71 @@ class StageAndCreateUploadOperator(BaseOperator):
         parts_in_flight: int = 4,
         wait_for_completion: bool = False,
         deferrable: bool | None = None,
-        wait_timeout: timedelta | float = WAIT_TIMEOUT_SECONDS,
+        wait_timeout: timedelta | float | None = None,
         stall_timeout: timedelta | float | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("multiple_outputs", True)
         super().__init__(**kwargs)
-        if if_active not in IF_ACTIVE:
-            raise ValueError(f"if_active is one of {', '.join(IF_ACTIVE)}, not {if_active!r}")
         self.source = source
         self.tileset = tileset
         self.name = name
         self.mapbox_conn_id = mapbox_conn_id
-        check_format(format, export)
         self.format = format
-        self.export = dict(export or {})
+        self.export = export if isinstance(export, str) else dict(export or {})
         self.if_active = if_active
-        self.active_timeout = (
-            timedelta(seconds=active_timeout) if isinstance(active_timeout, int | float) else active_timeout
-        )
-        self.skip_unchanged = skip_unchanged
-        self.part_size = part_size
-        self.parts_in_flight = parts_in_flight
-        self.wait_for_completion = wait_for_completion
-        if wait_for_completion:
-            self.outlets = [*self.outlets, tilesets_of(self.dag_id)]
+        self.active_timeout = seconds(active_timeout, "active_timeout") or 0.0
+        self.skip_unchanged = _constant("skip_unchanged", skip_unchanged, bool)
+        self.part_size = None if part_size is None else _constant("part_size", part_size, int)
+        self.parts_in_flight = _constant("parts_in_flight", parts_in_flight, int)
+        self.wait_for_completion = _constant("wait_for_completion", wait_for_completion, bool)
+        self.wait_timeout = seconds(wait_timeout, "wait_timeout") or WAIT_TIMEOUT_SECONDS
+        self.stall_timeout = seconds(stall_timeout, "stall_timeout")
+        waiting = {"deferrable": deferrable, "wait_timeout": wait_timeout, "stall_timeout": stall_timeout}
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
-        self.deferrable = deferrable
-        self.wait_timeout = seconds(wait_timeout)
-        self.stall_timeout = seconds(stall_timeout)
+        self.deferrable = _constant("deferrable", deferrable, bool)
+        if self.wait_for_completion:
+            self.outlets = [*self.outlets, tilesets_of(self.dag_id)]
+        else:
+            _refuse_without_effect(waiting, shared=kwargs.get("default_args") or {})
         self._running_hook: MapboxUploadsHook | None = None
-        self._check_literals()
-
-    def _check_literals(self) -> None:
-        """Refuse while the DAG is parsed what needs no run to be known as wrong."""
-        _refuse_secrets(self.source)
         with airflow_errors():
-            if _is_literal(self.tileset):
-                account, dot, name = self.tileset.rpartition(".")
-                check_tileset_part(name, "name")
-                if dot:
-                    check_tileset_part(account, "account")
-            if _is_literal(self.name):
-                check_display_name(self.name)
+            self._check(only_constants=True)
 
-    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
-        """Refuse a source with a secret in it before Airflow stores the rendered fields."""
-        rendered = super().render_template(content, *args, **kwargs)
-        _refuse_secrets(rendered)
-        return rendered
+    @property
+    def source(self) -> Any:
+        """What to upload, as it was given, or as it was rendered."""
+        return self._source
+
+    @source.setter
+    def source(self, source: Any) -> None:
+        # Before Airflow stores what was rendered, and nothing but the source: other text may look like a secret.
+        with airflow_errors():
+            refuse_secrets(source)
+        self._source = source
+
+    def _check(self, *, only_constants: bool) -> None:
+        """
+        Refuse values that can be known to be wrong without a run.
+
+        :param only_constants: while the DAG is parsed; templates are checked once they are rendered.
+        """
+
+        def known(value: object) -> bool:
+            return isinstance(value, str) and (_is_constant(value) or not only_constants)
+
+        if known(self.tileset):
+            account, dot, name = self.tileset.rpartition(".")
+            check_tileset_part(name, "name")
+            if dot:
+                check_tileset_part(account, "account")
+        if known(self.name):
+            check_display_name(self.name)
+        if known(self.if_active) and self.if_active not in IF_ACTIVE:
+            raise ValueError(f"if_active must be one of {', '.join(IF_ACTIVE)}, got {self.if_active!r}")
+        if (self.format is None or known(self.format)) and isinstance(self.export, Mapping):
+            check_format(self.format, self.export)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
@@ -174,11 +204,11 @@ class StageAndCreateUploadOperator(BaseOperator):
         :param context: of the task.
         :return: the upload object.
         """
-        # A look at an upload that is waited for goes no further; a retry begins with what may have changed.
+        name_map_index(context, self.tileset)
+        # A look at an upload that is waited for needs neither the source nor boto3.
         if self.wait_for_completion and context.get("task_reschedule_count"):
             with airflow_errors():
                 known, entry = task_note(context, KEY).read(), task_ledger(context).read()
-            # The note may be an earlier try's, of an upload that a changed source has left behind.
             made = None if entry is None else entry.known_upload()
             if known is not None and made is not None and known["upload_id"] == made.id:
                 return self._wait(context, made.id)
@@ -234,7 +264,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         return Terms(
             floor=seconds_until_exit_is_noticed(),
             stall_timeout=self.stall_timeout,
-            deadline=None if self.wait_timeout is None else wait.watch.since + self.wait_timeout,
+            deadline=wait.watch.since + self.wait_timeout,
         )
 
     def _finished(self, context: Context, upload: Upload) -> dict[str, Any]:
@@ -259,10 +289,15 @@ class StageAndCreateUploadOperator(BaseOperator):
         from airflow_mapbox.uploads.staging import StagingOptions
         from airflow_mapbox.uploads.throttle import RetryPolicy
 
+        try:
+            self._check(only_constants=False)
+            staging = StagingOptions(part_size=self.part_size, parts_in_flight=self.parts_in_flight)
+        except ValueError as error:
+            raise MapboxFailError(str(error)) from None
         hook = self._running_hook = MapboxUploadsHook(
             self.mapbox_conn_id,
             retry=RetryPolicy(max_throttle_wait=LONGEST_THROTTLE_IN_SLOT),
-            staging=StagingOptions(part_size=self.part_size, parts_in_flight=self.parts_in_flight),
+            staging=staging,
         )
         ledger = task_ledger(context)
         with airflow_errors():
@@ -306,7 +341,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         waited = now - (error.since or now)
         # Where an earlier call got no answer, the active upload may be this task's own: to fail or to skip would then
         # be wrong, and once it has ended the next call tells.
-        if (self.if_active == "wait" or error.may_have_happened) and waited < self.active_timeout.total_seconds():
+        if (self.if_active == "wait" or error.may_have_happened) and waited < self.active_timeout:
             pause = seconds_to_next_try(waited)
             self.log.info("%s Coming again in %.0f s; no worker slot is held until then.", error, pause)
             return come_again(pause)
@@ -315,10 +350,28 @@ class StageAndCreateUploadOperator(BaseOperator):
         return error
 
 
-def _is_literal(value: object) -> bool:
-    return isinstance(value, str) and not any(mark in value for mark in ("{{", "{%", "{#"))
+def _is_constant(value: str) -> bool:
+    return not any(mark in value for mark in ("{{", "{%", "{#"))
 
 
-def _refuse_secrets(value: object) -> None:
-    with airflow_errors():
-        refuse_secrets(value)
+def _constant(name: str, value: T, kind: type[T]) -> T:
+    """Return a parameter that is needed while the DAG is parsed, or that a template would turn into a string."""
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        wanted = "True or False" if kind is bool else "a whole number"
+        raise ValueError(f"{name} must be {wanted}, got {value!r}; it cannot be templated")
+    return value
+
+
+def _refuse_without_effect(waiting: Mapping[str, object], shared: Mapping[str, Any]) -> None:
+    """
+    Refuse parameters of a wait that does not take place.
+
+    :param waiting: the parameters, None if they were not given.
+    :param shared: the DAG's ``default_args``, which are for other tasks as well.
+    """
+    given = [name for name, value in waiting.items() if value not in (None, False) and name not in shared]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} has no effect without wait_for_completion=True: add that, or give the parameter to "
+            "the UploadCompleteSensor that waits"
+        )

@@ -18,7 +18,7 @@ from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
 from airflow_mapbox.exceptions import MapboxTaskError, airflow_errors
 from airflow_mapbox.rescheduling import seconds_until_exit_is_noticed
 from airflow_mapbox.uploads.pacing import fit
-from airflow_mapbox.waits import KEY, TaskWait, id_of, is_nothing, seconds, source_of, timeouts_told
+from airflow_mapbox.waits import KEY, TaskWait, id_of, is_nothing, name_map_index, seconds, source_of, timeouts_told
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -90,8 +90,8 @@ class UploadCompleteSensor(BaseSensorOperator):
         if deferrable is None:
             deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
         self.deferrable = deferrable
-        self.total_timeout = seconds(total_timeout)
-        self.stall_timeout = seconds(stall_timeout)
+        self.total_timeout = seconds(total_timeout, "total_timeout")
+        self.stall_timeout = seconds(stall_timeout, "stall_timeout")
         self._next: Next | None = None
         self._note: TaskNote | MemoryNote | None = None
 
@@ -157,6 +157,8 @@ class UploadCompleteSensor(BaseSensorOperator):
                 self.defer(trigger=trigger, method_name=method, timeout=wait.patience(terms))
             self._next = wait.look(self._client, self._terms(wait))
         self.log.info("%s", self._next)
+        if self._next.watch.tileset is not None:
+            name_map_index(context, self._next.watch.tileset)
         if self._next.upload is None:
             return PokeReturnValue(is_done=False)
         return PokeReturnValue(is_done=True, xcom_value=self._finished(context, self._next.upload))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
@@ -83,6 +84,26 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_internal(host: str) -> bool:
+    """
+    Tell whether one of a host's addresses is not public: this machine, a private network, a cloud's metadata service.
+
+    :param host: a name, or an address in any spelling that the system reads.
+    :return: False for a name that cannot be looked up here.
+    """
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return not all(_is_public(ipaddress.ip_address(str(address[0]).partition("%")[0])) for *_, address in found)
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address.sixtofour or address
+    return address.is_global and not address.is_multicast
 
 
 def _unusable(where: str, why: str) -> ConfigurationError:

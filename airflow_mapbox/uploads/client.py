@@ -138,6 +138,7 @@ class UploadsClient:
         guard_loggers()
         self.base_url = check_endpoint(base_url, "the connection's host")
         self.username = check_account(username) if username else account_of_token(token)
+        self._login_hint = _login_hint(token, self.username)
         self.retry = retry or RetryPolicy()
         self._sleep = sleep
         self._clock = clock
@@ -464,6 +465,8 @@ class UploadsClient:
                 retry_after=delay,
             )
         kind, advice = _refusal(call, status, message)
+        if kind is NotFoundError:
+            advice += self._login_hint
         error = kind(f"{said}\n{advice}", status=status, message=message)
         if error.retryable:
             error.retry_after = retry_after(answer.headers, now)
@@ -520,6 +523,19 @@ def _refusal(call: _Call, status: int, message: str) -> tuple[type[ApiError], st
     if status == 409:
         return StagedUrlUsedError, "A staged file makes one upload only: look for it in the list, or stage again."
     return InvalidRequestError, "Mapbox does not accept this request: change what the message names."
+
+
+def _login_hint(token: str, username: str) -> str:
+    """Return what a 404 should say of a login that is not the account of the token."""
+    try:
+        account = account_of_token(token)
+    except ConfigurationError:
+        return ""  # not every token names its account
+    if account == username:
+        return ""
+    return (
+        f"\nThe connection's login is {username!r}, and the token is of account {account!r}: correct the login first."
+    )
 
 
 def _message(answer: Answer) -> str:

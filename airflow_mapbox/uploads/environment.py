@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import requests
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
+from urllib3.util.ssl_ import create_urllib3_context
+
+from airflow_mapbox.uploads.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -37,4 +42,25 @@ def route_to(url: str) -> Route:
     return Route(
         f"http://{proxy}" if proxy and "://" not in proxy else proxy or None,
         verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH,
+    )
+
+
+def trust_in(route: Route) -> ssl.SSLContext:
+    """
+    Make what the servers of a route are verified with.
+
+    :param route: of a server.
+    :raises ConfigurationError: if its authorities cannot be read.
+    """
+    context = create_urllib3_context()
+    folder = Path(route.authorities).is_dir()
+    try:
+        context.load_verify_locations(**{"capath" if folder else "cafile": route.authorities})
+    except OSError:  # ssl's own is one
+        pass
+    else:
+        return context
+    raise ConfigurationError(
+        "The certificates that the environment names in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE cannot be read: check the "
+        "path, and that they are PEM."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from inspect import iscoroutinefunction
@@ -227,6 +227,31 @@ class UploadNotListedError(MapboxError):
     """A create call has taken effect, and the list does not show its upload (yet)."""
 
     retryable = True
+
+
+class UnclaimedUploadError(MapboxError):
+    """
+    A create call got no answer, and the account's list shows uploads that may or may not be what it made.
+
+    :param source: of the call.
+    :param tileset: of the call.
+    :param candidates: the uploads.
+    """
+
+    may_have_happened = True
+
+    def __init__(self, source: str, tileset: str, candidates: Sequence[Upload]) -> None:
+        self.candidates = tuple(candidates)
+        listed = "\n".join(
+            f"  {upload.id}, created {upload.created}, name {upload.name!r}, {upload.progress:.0%}"
+            for upload in self.candidates
+        )
+        super().__init__(
+            f"The create call for tileset {tileset} from {source} got no answer, and these uploads were made at that "
+            f"time, by it or by another client:\n{listed}\nNothing new was created.\n"
+            "If one of them is this task's, wait for it by its id. If none is, clear the task to upload again. To have "
+            "such an upload recognised, give each run a display name of its own (`name`)."
+        )
 
 
 class CreationUnknownError(MapboxError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol, Self
 
@@ -30,6 +30,8 @@ class Entry:
     :param busy_since: unix time by the server's clock at which the tileset was first found to be processed by another
         upload.
     :param upload: the upload object, once it is known.
+    :param listed: ids of the tileset's uploads that the account's list showed before the first create call; none of
+        them is this intent's.
     """
 
     tileset: str
@@ -43,10 +45,11 @@ class Entry:
     uncertain: bool = False
     busy_since: float | None = None
     upload: Mapping[str, Any] | None = None
+    listed: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Give it as JSON."""
-        return {"version": _VERSION, **asdict(self)}
+        return {"version": _VERSION, **asdict(self), "listed": list(self.listed)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
@@ -56,11 +59,11 @@ class Entry:
         :param document: the decoded JSON; fields that are not an entry's are passed over.
         :raises LedgerError: where it was written by another version of this package.
         """
-        names = [known.name for known in fields(cls)]
-        if document.get("version") == _VERSION and all(name in document for name in names):
-            return cls(**{name: document[name] for name in names})
+        known = {name.name: document[name.name] for name in fields(cls) if name.name in document}
+        if document.get("version") == _VERSION and known.keys() >= {"tileset", "source", "url", "sent", "uncertain"}:
+            return cls(**known | {"listed": tuple(known.get("listed", ()))})
         raise LedgerError(
-            "An earlier try of this task left a note about its upload that this version of the provider cannot read. "
+            "An earlier try of this task left a note about its upload that this version of the provider cannot read.\n"
             "Look in the account's list whether the upload exists; clear the task to make a new one."
         )
 

@@ -52,7 +52,7 @@ class TilesetId:
         if tileset.owner != account:
             raise InvalidTilesetError(
                 f"Tileset {text!r} belongs to account {tileset.owner!r}, the connection to {account!r}: an upload "
-                f"can only make tilesets of its own account. Use {name!r} alone, or another connection."
+                f"can only make tilesets of its own account.\nUse {name!r} alone, or another connection."
             )
         return tileset
 
@@ -73,7 +73,7 @@ def check_tileset_part(part: str, meaning: str) -> None:
     foreign = sorted(set(re.sub(r"[A-Za-z0-9_-]", "", part)))
     wrong = f"has {', '.join(map(repr, foreign))} in it" if foreign else f"is {len(part)} characters long"
     raise InvalidTilesetError(
-        f"{part!r} cannot be a tileset's {meaning}: it {wrong}, and Mapbox takes 1 to 32 of A-Z, a-z, 0-9, - and _. "
+        f"{part!r} cannot be a tileset's {meaning}: it {wrong}, and Mapbox takes 1 to 32 of A-Z, a-z, 0-9, - and _.\n"
         "Change the `tileset` parameter."
     )
 
@@ -87,7 +87,7 @@ def check_display_name(name: str | None) -> None:
     """
     if name is not None and not 1 <= len(name) <= _DISPLAY_NAME_LIMIT:
         raise InvalidTilesetError(
-            f"The display name {name!r} has {len(name)} characters: Mapbox takes 1 to {_DISPLAY_NAME_LIMIT}. "
+            f"The display name {name!r} has {len(name)} characters: Mapbox takes 1 to {_DISPLAY_NAME_LIMIT}.\n"
             "Change the `name` parameter, or leave it out."
         )
 
@@ -265,7 +265,7 @@ def account_of_token(token: str) -> str:
         account = None
     if not isinstance(account, str) or not _TILESET_PART.fullmatch(account):
         raise ConfigurationError(
-            "The access token names no account. Check that the whole token is in the connection's password, or put "
+            "The access token names no account.\nCheck that the whole token is in the connection's password, or put "
             "the account name into the connection's login."
         )
     return account
@@ -281,8 +281,8 @@ def check_account(username: str) -> str:
     """
     if not _TILESET_PART.fullmatch(username):
         raise ConfigurationError(
-            f"{redact(username)[:80]!r} is no Mapbox account, which has 1 to 32 of A-Z, a-z, 0-9, - and _. Correct the "
-            "connection's login, or leave it out: the token names its account."
+            f"{redact(username)[:80]!r} is no Mapbox account, which has 1 to 32 of A-Z, a-z, 0-9, - and _.\nCorrect "
+            "the connection's login, or leave it out: the token names its account."
         )
     return username
 

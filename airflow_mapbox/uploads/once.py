@@ -1,4 +1,4 @@
-"""One upload for one intent: whatever crashed before, goes on from where the ledger says it got to."""
+"""Create exactly one upload for one intent, continuing from the ledger after a crash."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from airflow_mapbox.uploads.client import UploadsClient
@@ -22,12 +21,13 @@ from airflow_mapbox.uploads.errors import (
     StagedUrlUsedError,
     StagingError,
     UnchangedSourceError,
+    UnclaimedUploadError,
     UploadActiveError,
     UploadNotListedError,
 )
 from airflow_mapbox.uploads.ledger import Entry, Ledger, Published
 from airflow_mapbox.uploads.models import Upload, is_dataset_url
-from airflow_mapbox.uploads.sources import Fingerprint, Source, SourceLike, describe, open_source
+from airflow_mapbox.uploads.sources import Fingerprint, Source, SourceLike, describe, identity, open_source
 from airflow_mapbox.uploads.staging import StagedFile
 from airflow_mapbox.uploads.unchanged import is_last_finished, is_same
 
@@ -93,6 +93,9 @@ class OneUpload:
         """
         Stage a source and create its upload, or adopt the one that an earlier try has made.
 
+        A source that has changed since is staged again only while no create call was made: what was created, or may
+        have been, is this intent's upload. Clear the task to upload the changed source.
+
         :param source: what to upload; it is not read where it is staged already.
         :param tileset: ``account.name``.
         :param name: the display name.
@@ -100,21 +103,16 @@ class OneUpload:
         :raises UnchangedSourceError: where the tileset's last finished upload came from the same bytes.
         :raises LedgerError: where the ledger could not be written; nothing was created.
         :raises CreationUnknownError: where an earlier call may still be under way.
+        :raises UnclaimedUploadError: if the list shows uploads that an earlier call may have made, or somebody else.
         :raises MapboxError: as the API, S3, the source or the network has it.
         """
-        entry = self._entry_of(describe(source), tileset)
+        entry = self._entry_of(describe(source), tileset, identity(source))
         if entry is None:
             return self._create_of_changed(self._staged(source, tileset), name)
-        if self._may_have_changed(entry, source):
-            staged = self._staged(source, tileset)
-            if staged.sha256 != entry.sha256:
-                log.info(
-                    "%s has other content than at an earlier try of this task: this is another upload", staged.source
-                )
-                return self._create_of_changed(staged, name)
-            log.info("%s has the content that an earlier try of this task has staged", staged.source)
         if entry.upload is not None:
             return self._adopted(entry)
+        if not entry.uncertain and self._may_have_changed(entry, source):
+            return self._create_of_changed(self._staged(source, tileset), name)
         try:
             return self._create_of_changed(entry, name)
         except StagedUrlNotReadableError:
@@ -132,6 +130,7 @@ class OneUpload:
         :param tileset: ``account.name``.
         :param name: the display name.
         :raises CreationUnknownError: where an earlier try may still be under way.
+        :raises UnclaimedUploadError: if the list shows uploads that an earlier try may have made, or somebody else.
         :raises UploadActiveError: where the tileset is being processed by another upload: the same call goes on later.
         :raises MapboxError: as the API or the network has it.
         """
@@ -141,19 +140,21 @@ class OneUpload:
         if entry.upload is not None:
             return self._adopted(entry)
         if entry.uncertain:
-            found = self._listed(entry, name, looks=1)
-            if found is not None:
-                return self._keep(entry, found)
+            upload = self._find_by_name(entry, name, looks=1)
+            if upload is not None:
+                return self._keep(entry, upload)
             unknown = self._unknown(entry)
             if unknown is not None:
                 raise unknown
             entry = replace(entry, uncertain=False)
         return self._create(entry, name)
 
-    def _entry_of(self, source: str, tileset: str) -> Entry | None:
-        """Give what an earlier try wrote down about this very source and tileset."""
+    def _entry_of(self, source: str, tileset: str, text: str | None = None) -> Entry | None:
+        """Return what an earlier try wrote down about this source, with the same query if it has one, and tileset."""
         entry = self._ledger.read()
-        return entry if entry is not None and (entry.source, entry.tileset) == (source, tileset) else None
+        if entry is None or (entry.source, entry.tileset) != (source, tileset):
+            return None
+        return None if text is not None and entry.fingerprint.get("source", text) != text else entry
 
     def _may_have_changed(self, entry: Entry, source: SourceLike) -> bool:
         """Say whether only reading all of the source can tell that it is what an earlier try has staged."""
@@ -227,7 +228,7 @@ class OneUpload:
 
     def _create(self, entry: Entry, name: str | None) -> Upload:
         """Write down that the call is coming, make it, and find out what became of it."""
-        self._learn_server_time()
+        entry = self._before_first_call(entry)
         announced = _Announced(self._ledger, entry, self._client.server_now, self._clock)
         unanswered = entry.asked if entry.uncertain else None  # the last call of which nobody knows what became
         for left in reversed(range(_CREATE_CALLS)):
@@ -236,15 +237,18 @@ class OneUpload:
             except LedgerError:
                 raise  # nothing was sent, or an earlier note still holds
             except StagedUrlUsedError:
-                return self._keep(announced.entry, self._found(announced.entry, name))
+                return self._keep(announced.entry, self._find_or_fail(announced.entry, name))
             except MapboxError as error:
                 if error.may_have_happened:
                     unanswered = announced.entry.asked
                 noted = replace(announced.entry, uncertain=unanswered is not None, asked=unanswered or 0.0)
                 if noted.uncertain and self._may_be_listed(entry, error):
-                    found = self._listed(noted, name, looks=_LOOKS_AT_LIST)
-                    if found is not None:
-                        return self._keep(noted, found)
+                    try:
+                        listed = self._find_by_name(noted, name, looks=_LOOKS_AT_LIST)
+                    except MapboxError as failure:
+                        raise self._refused(noted, failure) from None
+                    if listed is not None:
+                        return self._keep(noted, listed)
                 if isinstance(error, InvalidAnswerError) and left and not is_dataset_url(entry.url):
                     log.info("%s Asking again, which makes no second upload of the same file.", error)
                     self._sleep(_SECONDS_BETWEEN_LOOKS)
@@ -256,11 +260,22 @@ class OneUpload:
                 return self._keep(announced.entry, upload)
         raise AssertionError("the last call returns or raises")
 
-    def _learn_server_time(self) -> None:
-        """Have an answer tell the server's clock, by which uploads are told from older ones; where none has yet."""
-        if not self._client.knows_server_time:
-            with suppress(NotFoundError):  # without the scope for it the answer tells as well
-                next(self._client.list_uploads(limit=1), None)
+    def _before_first_call(self, entry: Entry) -> Entry:
+        """
+        Ask for the account's list once, for the server's clock and for the uploads that are there already.
+
+        A staged URL needs neither if an answer has told the clock: a second upload of it is refused (409).
+        """
+        if entry.uncertain or (self._client.knows_server_time and not is_dataset_url(entry.url)):
+            return entry
+        with suppress(NotFoundError):  # without the scope for it the answer tells the clock as well
+            listed = [
+                str(item["id"])
+                for item in self._client.list_page().items
+                if isinstance(item, Mapping) and item.get("tileset") == entry.tileset and "id" in item
+            ]
+            return replace(entry, listed=tuple(listed))
+        return entry
 
     def _unknown(self, entry: Entry) -> CreationUnknownError | None:
         """Give the error for a call without an answer that may be on its way still, or its upload not listed yet."""
@@ -304,55 +319,67 @@ class OneUpload:
             log.warning("Upload %s was created, but: %s", upload.id, failure)
         return upload
 
-    def _found(self, entry: Entry, name: str | None) -> Upload:
-        """Find the upload of a staged URL that Mapbox says is used: it exists."""
-        upload = self._listed(entry, name, looks=_LOOKS_AT_LIST)
-        if upload is not None:
-            return upload
+    def _find_or_fail(self, entry: Entry, name: str | None) -> Upload:
+        """
+        Find the upload of a staged URL that Mapbox says is used, so that it exists.
+
+        Mapbox takes no second upload of a tileset while one is active, so it is the earliest since the call was
+        announced: others may follow before this is asked. One that is a moment older is by a clock that differs.
+        """
+        for left in reversed(range(_LOOKS_AT_LIST)):
+            candidates = self._candidates(entry)
+            named = [upload for upload in candidates if upload.name == name]
+            candidates = named or [upload for upload in candidates if name is None or upload.name is None]
+            in_time = [upload for upload in candidates if _created(upload) >= entry.sent - 1]
+            if candidates:
+                return _adopt(in_time[0] if in_time else candidates[-1])
+            if left:
+                self._sleep(_SECONDS_BETWEEN_LOOKS)
         raise UploadNotListedError(
             f"An upload of tileset {entry.tileset} was created from {entry.source} by an earlier call, and the "
-            "account's list does not show it. Nothing new was created. Try again in a minute; if it never shows up, "
+            "account's list does not show it. Nothing new was created.\nTry again in a minute; if it never shows up, "
             "look at the tileset, and clear the task to upload again."
         )
 
-    def _listed(self, entry: Entry, name: str | None, *, looks: int) -> Upload | None:
+    def _find_by_name(self, entry: Entry, name: str | None, *, looks: int) -> Upload | None:
         """
-        Find the upload of an entry in the account's list: by tileset and display name, and not older than the call.
+        Find the upload that an earlier call may have made; nothing but its display name can tell it from another's.
 
-        :raises UploadNotListedError: where there are several, of which nobody can say which it is.
+        :raises UnclaimedUploadError: if there are some, and none or several of them have the name.
         """
-        earliest = datetime.fromtimestamp(entry.sent - _CLOCKS_APART, UTC)
         for left in reversed(range(looks)):
-            made = [
-                one for one in self._made_since(entry.tileset, earliest) if name is None or one.name in (name, None)
-            ]
-            if len(made) > 1:
-                raise UploadNotListedError(
-                    f"An upload of tileset {entry.tileset} was created from {entry.source} by an earlier call, and the "
-                    f"account's list shows several of that time: {', '.join(one.id for one in made)}. Nothing new was "
-                    "created. See which it is, or clear the task to upload again; give uploads of one tileset that run "
-                    "at the same time display names of their own."
-                )
-            if made:
-                log.info(
-                    "The create call had taken effect: adopting upload %s of tileset %s", made[0].id, made[0].tileset
-                )
-                return made[0]
+            candidates = self._candidates(entry)
+            named = [upload for upload in candidates if name is not None and upload.name == name]
+            if len(named) == 1:
+                return _adopt(named[0])
+            if named or (candidates and name is None):
+                raise UnclaimedUploadError(entry.source, entry.tileset, named or candidates)
             if left:
                 self._sleep(_SECONDS_BETWEEN_LOOKS)
         return None
 
-    def _made_since(self, tileset: str, earliest: datetime) -> list[Upload]:
-        """Give the tileset's uploads that are not older than a time, oldest first."""
-        found: list[Upload] = []
+    def _candidates(self, entry: Entry) -> list[Upload]:
+        """Return the uploads, oldest first, that the create calls of an entry may have made, by their times."""
+        earliest = entry.sent - _CLOCKS_APART
+        latest = max(entry.sent, entry.asked) + _SECONDS_UNTIL_CALLS_HAVE_ENDED
+        candidates: list[Upload] = []
         for upload in self._client.list_uploads():
             if upload.created_at is None:
                 continue  # it may be older
-            if upload.created_at < earliest:
+            if _created(upload) < earliest:
                 break  # newest first: all that follow are older
-            if upload.tileset == tileset:
-                found.insert(0, upload)
-        return found
+            if upload.tileset == entry.tileset and upload.id not in entry.listed and _created(upload) <= latest:
+                candidates.insert(0, upload)
+        return candidates
+
+
+def _created(upload: Upload) -> float:
+    return upload.created_at.timestamp() if upload.created_at else 0.0
+
+
+def _adopt(upload: Upload) -> Upload:
+    log.info("The create call had taken effect: adopting upload %s of tileset %s", upload.id, upload.tileset)
+    return upload
 
 
 class _Announced:

@@ -279,9 +279,12 @@ class Poller:
         await asyncio.wait([self._connecting[connect] for connect in own], timeout=self._connecting_seconds)
         clients: dict[UploadsClient, list[_Waiting]] = {}
         for connect, waits in own.items():
-            if not self._connecting[connect].done():
-                continue
-            outcome = await _outcome(self._connecting.pop(connect))
+            outcome: UploadsClient | MapboxError
+            if self._connecting[connect].done():
+                outcome = await _outcome(self._connecting.pop(connect))
+            else:
+                outcome = UnexpectedError("Airflow does not answer for the connection.")
+                waits = [one for one in waits if one.terms.deadline is not None and self._clock() >= one.terms.deadline]
             for one in waits:
                 if isinstance(outcome, MapboxError):
                     self._judge(one, outcome, self._clock())

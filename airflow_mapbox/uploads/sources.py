@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -9,20 +10,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-import requests
-
-from airflow_mapbox.uploads.address import is_loopback, refuse_secrets
+from airflow_mapbox.uploads.address import refuse_secrets
 from airflow_mapbox.uploads.errors import SourceError, SourceUnavailableError
 from airflow_mapbox.uploads.redaction import redact
+from airflow_mapbox.uploads.web import check_url, open_url
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+# Of a fingerprint, what says nothing of the content by itself.
+NOT_OF_CONTENT = frozenset({"source", "size", "export", "beside"})
 _WEB = re.compile(r"https?://", re.IGNORECASE)
-_HTTP_TIMEOUT = (10.0, 60.0)  # to connect, and between bytes: a file may take as long as it takes
 
 # What object stores call the thing that changes with the content, the surest first.
 _VALIDATORS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "updated", "mtime")
@@ -214,7 +215,7 @@ class _Guarded(_Wrapped):
             self._count += len(data)
             return data
         raise SourceUnavailableError(
-            f"{self._description} can no longer be read after {self._count:,} bytes ({problem}). Check that it is "
+            f"{self._description} can no longer be read after {self._count:,} bytes ({problem}).\nCheck that it is "
             "whole and still there, then try again."
         )
 
@@ -241,6 +242,9 @@ class _ReadAhead(_Wrapped):
         return data
 
 
+_END = object()
+
+
 class IteratorStream(io.RawIOBase):
     """
     An iterator of bytes, read like a file; at most one chunk of it is in memory.
@@ -260,10 +264,13 @@ class IteratorStream(io.RawIOBase):
     def read(self, size: int = -1, /) -> Octets:
         """Give at most so many bytes; none at the end."""
         while self._taken == len(self._chunk):
-            chunk = next(self._chunks, None)
-            if chunk is None:
+            chunk = next(self._chunks, _END)
+            if chunk is _END:
                 return b""
-            self._chunk, self._taken = chunk, 0
+            if chunk is None:
+                # Taken for the end, it would make a whole of the part before it.
+                raise SourceError("The given iterator gave None instead of bytes.\nLeave out what has no data.")
+            self._chunk, self._taken = cast("Octets", chunk), 0
         if size < 0:
             rest = b"".join((self._chunk[self._taken :], *self._chunks))
             self._taken = len(self._chunk)
@@ -353,32 +360,55 @@ def describe(source: SourceLike) -> str:
     return "the given iterator" if isinstance(source, Iterator) else str(source)
 
 
+def identity(source: SourceLike) -> str | None:
+    """
+    Return a digest of the whole text of a path or URL, query included; None for a stream or an iterator.
+
+    :param source: as for :func:`open_source`.
+    """
+    if isinstance(source, str | os.PathLike) or (isinstance(source, ReadablePath) and not hasattr(source, "read")):
+        return hashlib.sha256(str(source).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return None
+
+
+def _of_text(source: SourceLike) -> dict[str, str | int]:
+    text = identity(source)
+    return {} if text is None else {"source": text}
+
+
 def _local_source(path: Path) -> Source:
-    found = _look_at_file(path)
+    size, fingerprint = _look_at_file(path)
     return Source(
         str(path),
-        found["size"],
+        size,
         lambda: _opened(str(path), lambda: path.open("rb")),
         path,
-        fingerprint=found,
-        look=lambda: _look_at_file(path),
+        fingerprint=fingerprint,
+        look=lambda: _look_at_file(path)[1],
     )
 
 
-def _look_at_file(path: Path) -> dict[str, int]:
-    problem = None
+def _look_at_file(path: Path) -> tuple[int, dict[str, str | int]]:
+    """Return a file's size and its fingerprint."""
+    kind: type[SourceError] = SourceError
     try:
         if path.is_file():
             found = path.stat()
-            return {"size": found.st_size, "modified": found.st_mtime_ns}
+            return found.st_size, _of_text(path) | {"size": found.st_size, "modified": found.st_mtime_ns}
         exists = "is no regular file" if path.exists() else "does not exist on this worker"
         problem = "is a folder" if path.is_dir() else exists
     except OSError as error:
-        problem = f"cannot be looked at ({error.strerror})"
-    raise SourceError(
-        f"The source file {path} {problem}. Check the path, and that the task that wrote it ran on the same "
-        "machine or on storage that all workers share."
+        kind, problem = _kind_of(error), f"cannot be read ({error.strerror})"
+    raise kind(
+        f"The source file {path} {problem}.\nCheck the path, and that the task that wrote it ran on the same machine "
+        "or on storage that all workers share."
     )
+
+
+def _kind_of(error: Exception) -> type[SourceError]:
+    """Tell what a person has to mend from what may pass: an outage of a store, a network drive, a secrets backend."""
+    lasting = FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError | ValueError | ImportError
+    return SourceError if isinstance(error, lasting) else SourceUnavailableError
 
 
 def _object_source(path: ReadablePath) -> Source:
@@ -395,17 +425,18 @@ def _object_source(path: ReadablePath) -> Source:
 
 def _look_at_object(path: ReadablePath) -> tuple[int | None, dict[str, str | int]]:
     """Give an object's size, where the store tells it, and its fingerprint."""
+    kind: type[SourceError] = SourceError
     problem = "does not exist"
     try:
         found = path.stat()
         if found.st_size != -1:
-            return found.st_size, {"size": found.st_size} | _validator(found)
+            return found.st_size, _of_text(path) | {"size": found.st_size} | _validator(found)
     except FileNotFoundError:
         pass
     except Exception as error:
         # Every store has a tree of errors of its own, and a missing connection another.
-        problem = f"cannot be looked at ({type(error).__name__}: {redact(str(error))})"
-    raise SourceError(f"The source {path} {problem}. Check the bucket, the key and the connection.")
+        kind, problem = _kind_of(error), f"cannot be read ({type(error).__name__}: {redact(str(error))})"
+    raise kind(f"The source {path} {problem}.\nCheck the bucket, the key and the connection.")
 
 
 def _validator(found: object) -> dict[str, str | int]:
@@ -457,81 +488,24 @@ class _LentStream(_Wrapped):
 def _opened(description: str, opener: Callable[[], ByteStream]) -> ByteStream:
     try:
         return opener()
-    except OSError as error:
-        problem = redact(error.strerror or str(error))
-    raise SourceError(f"The source {description} cannot be read: {problem}.")
+    except Exception as error:
+        kind, strerror = _kind_of(error), getattr(error, "strerror", None)
+        problem = strerror or f"{type(error).__name__}: {redact(str(error))}"
+    raise kind(f"The source {description} cannot be read: {problem}.")
 
 
 def _web_source(url: str) -> Source:
-    _check_web_address(url)
+    check_url(url)
     description = _without_query(url)
-    first = _get(url, description)  # the answer that tells the size is also the first that is read
-    headers = first.headers
-    length = headers.get("Content-Length")
-    size = int(length) if length is not None and length.isdigit() and "Content-Encoding" not in headers else None
-    fingerprint: dict[str, str | int] = {} if size is None else {"size": size}
-    for name in ("ETag", "Last-Modified"):
-        if name in headers:
-            fingerprint[name.lower()] = headers[name]
-            break
-
+    first = open_url(url, description)  # the answer that tells the size is also the first that is read
     return Source(
         description,
-        size,
-        lambda: _body(_get(url, description)),
-        fingerprint=fingerprint,
-        first=_body(first),
+        first.size,
+        lambda: open_url(url, description).stream,
+        fingerprint=_of_text(url) | first.fingerprint,
+        first=first.stream,
     )
 
 
 def _without_query(url: str) -> str:
     return urlunsplit(urlsplit(url)._replace(query="", fragment=""))
-
-
-def _body(response: requests.Response) -> ByteStream:
-    response.raw.decode_content = True
-    return cast("ByteStream", response.raw)
-
-
-class _SourceSession(requests.Session):
-    """Follows redirects as long as each leads to where a source may come from."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        target = super().get_redirect_target(resp)
-        if target is not None:
-            _check_web_address(urljoin(resp.url, target))
-        return target
-
-
-def _get(url: str, description: str) -> requests.Response:
-    failure: SourceError
-    try:
-        response = _SourceSession().get(url, stream=True, timeout=_HTTP_TIMEOUT)
-    except requests.exceptions.RequestException as error:
-        failure = SourceUnavailableError(
-            f"The source {description} could not be read ({type(error).__name__}). Check the URL, and whether that "
-            "server can be reached from this worker."
-        )
-    else:
-        if response.status_code == 200:
-            return response
-        response.close()
-        passing = response.status_code >= 500 or response.status_code == 429
-        failure = (SourceUnavailableError if passing else SourceError)(
-            f"The source {description} answered {response.status_code}. Check the URL, and that it needs no login."
-        )
-    raise failure
-
-
-def _check_web_address(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        host = None
-    if not host:
-        raise SourceError("The source is a web address that cannot be read as one. Check its host and port.")
-    if parts.scheme != "https" and not is_loopback(host):
-        raise SourceError(
-            f"The source leads to {host} over plain http, where anybody on the way could change the data: use https."
-        )

@@ -252,7 +252,7 @@ class Staging:
         if self._limit is not None and self._read > self._limit:
             raise SourceError(
                 f"{self._source.description} goes on after {self._limit:,} bytes, the most that Mapbox takes of its "
-                "format. Nothing was created. Send fewer features or attributes, or make vector tiles of it (MBTiles)."
+                "format. Nothing was created.\nSend fewer features or attributes, or make vector tiles of it (MBTiles)."
             )
         return part
 

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -20,10 +19,9 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import parse_header_links
 from urllib3.exceptions import HTTPError, NewConnectionError
-from urllib3.util.ssl_ import create_urllib3_context
 
 from airflow_mapbox.uploads.address import origin
-from airflow_mapbox.uploads.environment import Route, route_to
+from airflow_mapbox.uploads.environment import route_to, trust_in
 from airflow_mapbox.uploads.errors import ConfigurationError, NoAnswerError, NotSentError, without_frames
 
 # Close an idle connection after so many seconds. Load balancers drop one after a minute or more, some of them silently,
@@ -84,7 +82,7 @@ class Transport:
                 "The address in the connection's host has a host or path that cannot be used."
             ) from None
         route = route_to(base_url)
-        trust = _trust(route) if base_url.startswith("https:") else None
+        trust = trust_in(route) if base_url.startswith("https:") else None
         adapter = _Adapter(urlencode({"access_token": access_token}), self._progress, trust)
         self._through_proxy = route.proxy is not None
         self._session = _session(adapter, route.proxy)
@@ -281,19 +279,6 @@ class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Return no target: requests would read the answer's whole body to prepare the next request."""
         return None
-
-
-def _trust(route: Route) -> ssl.SSLContext:
-    context = create_urllib3_context()
-    folder = Path(route.authorities).is_dir()
-    try:
-        context.load_verify_locations(**{"capath" if folder else "cafile": route.authorities})
-    except OSError:  # ssl's own is one
-        raise ConfigurationError(
-            "The certificates that the environment names in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE cannot be read: check "
-            "the path, and that they are PEM."
-        ) from None
-    return context
 
 
 def _body(response: requests.Response, largest: int) -> bytes | None:

@@ -6,26 +6,34 @@ import hashlib
 from collections.abc import Mapping
 
 from airflow_mapbox.uploads.client import UploadsClient
-from airflow_mapbox.uploads.sources import Source
+from airflow_mapbox.uploads.sources import NOT_OF_CONTENT, Source
 
 
 def is_same(source: Source, fingerprint: Mapping[str, str | int], sha256: str | None) -> bool:
     """
-    Say whether a source is what was sent before, as far as can be told without sending it.
+    Tell whether a source is what was sent before, as far as can be told without sending it.
 
-    A size alone proves nothing. A local file that was written anew with the same size is read for its digest, which
-    takes less than sending it.
+    The same path or URL with the same ETag is; a time of modification counts with a size only. A local file of the same
+    size that was written again, or that has another path, is read for its digest, which takes less than sending it.
 
     :param source: what is about to be uploaded.
     :param fingerprint: of what was sent.
     :param sha256: its digest, where it is known.
     """
-    if set(source.fingerprint) - {"size"} and source.fingerprint == dict(fingerprint):
+    if source.fingerprint == dict(fingerprint) and _identifies_content(fingerprint):
         return True
     if source.path is None or sha256 is None or source.fingerprint.get("size") != fingerprint.get("size"):
         return False
     with source.path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+
+
+def _identifies_content(fingerprint: Mapping[str, str | int]) -> bool:
+    """Tell whether equal fingerprints mean equal bytes: not by a size, a weak ETag or a time alone (RFC 9110, 8.8)."""
+    validators = {name: str(value) for name, value in fingerprint.items() if name not in NOT_OF_CONTENT}
+    times = ("last-modified", "lastmodified", "last_modified", "modified", "mtime", "updated")
+    strong = [name for name, value in validators.items() if name not in times and not value.startswith("W/")]
+    return bool(strong) or (bool(validators) and "size" in fingerprint)
 
 
 def is_last_finished(client: UploadsClient, tileset: str, upload_id: str) -> bool:

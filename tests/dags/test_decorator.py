@@ -135,3 +135,16 @@ def test_a_retry_does_not_call_the_function_again_once_its_frames_are_staged(
     assert (outcome.states, outcome.tries) == ({"frames": "success"}, {"frames": 2})
     assert calls.read_text() == "called\n"
     assert list(uploads_of(emulator, "retried")) == ["retried"]
+
+
+def test_arguments_that_look_like_secrets_are_none_of_its_business(run_dag: RunDag, emulator: Emulator) -> None:
+    def make() -> None:
+        @task.mapbox_upload(tileset="arguments", export={"columns": ["n"]})
+        def frames(url: str, wkb: str) -> Any:
+            assert url.endswith("sig=c4nary")
+            assert len(wkb) == 128_058
+            return frame(1)
+
+        frames("https://store.example/x?sig=c4nary", "0f" * 64_029)
+
+    assert run_dag(make).states == {"frames": "success"}

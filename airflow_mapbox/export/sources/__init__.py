@@ -47,17 +47,17 @@ def read_source(source: ExportSource, selection: Selection) -> Iterator[Iterator
     """
     if isinstance(source, geopandas.GeoDataFrame):
         selection.only("columns", of="a GeoDataFrame")
-        yield from read_frames(iter((source,)), selection)
+        yield from read_frames((source,), selection)
     elif isinstance(source, PostGISQuery):
         yield read_postgis(source, selection)
     elif isinstance(source, str | PathLike | OpenablePath):
         yield _read_file(find_file(source), selection)
     elif isinstance(source, Iterable) and not isinstance(source, tuple(_NEARLY)):
         selection.only("columns", of="GeoDataFrames")
-        yield from read_frames(iter(source), selection)
+        yield from read_frames(source, selection)
     else:
         advice = next((advice for kind, advice in _NEARLY.items() if isinstance(source, kind)), _SOURCES)
-        raise UnreadableSourceError(f"A {type(source).__name__} cannot be exported: {advice}.")
+        raise UnreadableSourceError(f"A {type(source).__name__} cannot be exported.\n{advice[0].upper()}{advice[1:]}.")
 
 
 def _read_file(file: SourceFile, selection: Selection) -> Iterator[Batch]:

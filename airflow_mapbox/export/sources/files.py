@@ -95,7 +95,7 @@ def find_file(source: str | os.PathLike[str] | OpenablePath) -> SourceFile:
 
 def _local(path: Path) -> SourceFile:
     if not path.exists():
-        raise UnreadableSourceError(f"The source {path} does not exist on this machine. Check the path.")
+        raise UnreadableSourceError(f"The source {path} does not exist on this machine.\nCheck the path.")
     return SourceFile(str(path), lambda: path.open("rb"), path)
 
 
@@ -161,4 +161,4 @@ def _named(name: str, done: str) -> Iterator[None]:
         kind = UnreadableSourceError if isinstance(error, _LASTING) else UnavailableSourceError
     else:
         return
-    raise kind(f"The source {name} cannot be {done} ({problem}). Check its name and the connection.")
+    raise kind(f"The source {name} cannot be {done} ({problem}).\nCheck its name and the connection.")

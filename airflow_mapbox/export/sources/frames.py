@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import count
 
 import geopandas
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 from pyproj import CRS
 
-from airflow_mapbox.export.attributes import columns_by_name, large_integers
+from airflow_mapbox.export.attributes import Column, columns_by_name, index_attributes, large_integers, named_column
 from airflow_mapbox.export.batch import Batch
 from airflow_mapbox.export.errors import UnreadableSourceError
 from airflow_mapbox.export.sources.selection import Selection
 
 
-def read_frames(frames: Iterator[geopandas.GeoDataFrame], selection: Selection) -> Iterator[Iterator[Batch]]:
+def read_frames(frames: Iterable[geopandas.GeoDataFrame], selection: Selection) -> Iterator[Iterator[Batch]]:
     """
     Give each frame as a batch; none is held when the next one is asked for.
 
     :param frames: which may be made on demand.
     :param selection: of their columns.
-    :raises UnreadableSourceError: for an item that is no GeoDataFrame, or has no geometry.
+    :raises UnreadableSourceError: for an item that is not a GeoDataFrame, or has no geometry.
     """
-    index = first = 0
+    first = 0
     as_text: frozenset[str] = frozenset()
     numbers: frozenset[str] = frozenset()
-    while True:
-        frame = next(frames, None)
-        if frame is None:
-            return
-        batch = _batch(frame, index, first, selection)
+    places = count()
+    for frame in frames:  # enumerate would hold the last one
+        batch = _batch(frame, next(places), first, selection)
         # A column that was text in one frame is text in all that follow; one that was not cannot become it.
-        as_text |= {name for name, column in batch.columns.items() if large_integers(column)} - numbers
+        as_text |= {name for name, column in batch.columns.items() if _is_large(name, column)} - numbers
         numbers |= batch.columns.keys() - as_text
         rows = len(batch)
         del frame
         yield iter((_with_text(batch, as_text),))
         del batch
         first += rows
-        index += 1
+
+
+def _is_large(name: str, column: Column) -> bool:
+    with named_column(name):
+        return large_integers(column)
 
 
 def _with_text(batch: Batch, as_text: frozenset[str]) -> Batch:
@@ -47,20 +52,49 @@ def _with_text(batch: Batch, as_text: frozenset[str]) -> Batch:
 
 def _batch(frame: object, index: int, first: int, selection: Selection) -> Batch:
     if not isinstance(frame, geopandas.GeoDataFrame):
-        raise UnreadableSourceError(
-            f"Item {index} of the source is a {type(frame).__name__}, not a GeoDataFrame. Make one of it with "
-            "geopandas.GeoDataFrame(frame, geometry=…, crs=…)."
-        )
+        raise UnreadableSourceError(_not_a_frame(frame, index))
     if frame.active_geometry_name is None:
         raise UnreadableSourceError(
-            "A GeoDataFrame has no active geometry column. Name one with frame.set_geometry(column)."
+            f"Item {index} of the source is a GeoDataFrame without an active geometry column.\n"
+            "Name one with frame.set_geometry(column)."
         )
     # By place, since two columns may have one name, which is told then.
     columns = columns_by_name(
-        (name, frame.iloc[:, place])
-        for place, (name, kind) in enumerate(zip(frame.columns, frame.dtypes, strict=True))
-        if not isinstance(kind, geopandas.array.GeometryDtype)
+        (
+            *_index_columns(frame),
+            *(
+                (name, _column(frame.iloc[:, place]))
+                for place, (name, kind) in enumerate(zip(frame.columns, frame.dtypes, strict=True))
+                if not isinstance(kind, geopandas.array.GeometryDtype)
+            ),
+        )
     )
     columns = {name: columns[name] for name in selection.chosen(columns)}
     crs = None if frame.crs is None else CRS.from_user_input(frame.crs)
     return Batch(np.asarray(frame.geometry, dtype=object), columns, crs, "The GeoDataFrame", first)
+
+
+def _not_a_frame(item: object, index: int) -> str:
+    if item is None:
+        return (
+            f"Item {index} of the source is None, not a GeoDataFrame.\n"
+            "Leave out what has no data, or give an empty GeoDataFrame for it."
+        )
+    return (
+        f"Item {index} of the source is a {type(item).__name__}, not a GeoDataFrame.\n"
+        "Make one of it with geopandas.GeoDataFrame(frame, geometry=…, crs=…)."
+    )
+
+
+def _index_columns(frame: geopandas.GeoDataFrame) -> Iterator[tuple[str, Column]]:
+    for level, name in enumerate(index_attributes(frame.index.names, map(str, frame.columns))):
+        if name is not None:
+            yield name, _column(pd.Series(frame.index.get_level_values(level)))
+
+
+def _column(series: pd.Series) -> Column:
+    """Take Arrow's array out of a series: pandas knows fewer of its types than Arrow itself."""
+    if not isinstance(series.dtype, pd.ArrowDtype):
+        return series
+    found = pa.chunked_array(series.array.__arrow_array__())
+    return found.combine_chunks() if found.num_chunks != 1 else found.chunk(0)

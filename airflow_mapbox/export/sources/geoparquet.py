@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from airflow_mapbox.export.attributes import EXACT, columns_by_name, large_integers, may_be_large
+from airflow_mapbox.export.attributes import EXACT, columns_by_name, index_attributes, large_integers, may_be_large
 from airflow_mapbox.export.batch import Batch
 from airflow_mapbox.export.errors import ExportError, UnreadableSourceError
 from airflow_mapbox.export.geometry_columns import stored
@@ -69,12 +69,16 @@ def read_geoparquet(file: SourceFile, selection: Selection) -> Iterator[Batch]:
 
 
 def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) -> Iterator[Batch]:
-    geometry = _geometry_column(file, parquet.schema_arrow)
-    names = selection.chosen(name for name in parquet.schema_arrow.names if name not in geometry.not_attributes)
-    columns_by_name((name, pa.nulls(0)) for name in names)  # before Arrow cannot tell two columns apart
+    metadata = _metadata(parquet)
+    geometry = _geometry_column(file, parquet.schema_arrow.names, metadata)
+    attributes = _attributes(parquet.schema_arrow.names, geometry, metadata)
+    columns_by_name((name, pa.nulls(0)) for name, _ in attributes)  # before Arrow cannot tell two columns apart
+    chosen = set(selection.chosen(name for name, _ in attributes))
+    attributes = [(name, place) for name, place in attributes if name in chosen]
+    fields = [place for _, place in attributes if isinstance(place, str)]
     with _named(file):
-        as_text = frozenset(name for name in names if _is_large(parquet, name))
-    read = _record_batches(parquet, [*names, geometry.name])
+        as_text = frozenset(name for name, place in attributes if isinstance(place, str) and _is_large(parquet, place))
+    read = _record_batches(parquet, [*fields, geometry.name])
     first = 0
     while True:
         # Not around the yield as well: what is raised there is not of this file.
@@ -83,9 +87,53 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) ->
             if found is None:
                 return
             column = stored(found.column(geometry.name), geometry.kind)
-        attributes = columns_by_name((name, found.column(name)) for name in names)
-        yield Batch(column, attributes, geometry.crs, file.name, first, geometry.kind, as_text)
+        columns = {
+            name: found.column(place) if isinstance(place, str) else _counted(place, first, len(found))
+            for name, place in attributes
+        }
+        yield Batch(column, columns, geometry.crs, file.name, first, geometry.kind, as_text)
         first += len(found)
+
+
+def _metadata(parquet: pq.ParquetFile) -> dict[bytes, bytes]:
+    """Read what the file says of itself. Its own key wins over that of the Arrow schema in it, which may lack some."""
+    return {**(parquet.schema_arrow.metadata or {}), **(parquet.metadata.metadata or {})}
+
+
+def _attributes(
+    names: list[str], geometry: _GeometryColumn, metadata: dict[bytes, bytes]
+) -> list[tuple[str, str | range]]:
+    """Name the attributes of the file, and for each its column, or what pandas counts in place of one."""
+    index = _pandas_index(metadata)
+    others = [name for name in names if name not in geometry.not_attributes.union(map(str, (of for _, of in index)))]
+    levels = zip(index_attributes([name for name, _ in index], others), (of for _, of in index), strict=True)
+    there = [(name, of) for name, of in levels if name is not None and (isinstance(of, range) or of in names)]
+    return [*there, *((name, name) for name in others)]
+
+
+def _pandas_index(metadata: dict[bytes, bytes]) -> list[tuple[object, str | range]]:
+    """
+    Read what pandas says of its index: the name of each level, and its column or range.
+
+    https://arrow.apache.org/docs/python/pandas.html, and pandas' developer documentation, "Storing pandas DataFrame
+    objects in Apache Parquet format".
+    """
+    try:
+        pandas = json.loads(metadata.get(b"pandas", b"{}"))
+        names = {column.get("field_name", column["name"]): column["name"] for column in pandas.get("columns", ())}
+        return [
+            (names.get(level), level)
+            if isinstance(level, str)
+            else (level["name"], range(level["start"], level["stop"], level["step"]))
+            for level in pandas.get("index_columns", ())
+        ]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return []  # written by another program: every column is an attribute
+
+
+def _counted(numbers: range, first: int, count: int) -> pa.Array:
+    start = numbers.start + numbers.step * first
+    return pa.array(range(start, start + numbers.step * count, numbers.step), pa.int64())
 
 
 def _next(read: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
@@ -163,7 +211,7 @@ def _named(file: SourceFile) -> Iterator[None]:
         problem = (str(error).splitlines() or [type(error).__name__])[0]
     if problem is not None:
         raise UnreadableSourceError(
-            f"{file.name} cannot be read as GeoParquet: {problem.rstrip('.')}. Look at the task that wrote it."
+            f"{file.name} cannot be read as GeoParquet: {problem.rstrip('.')}.\nLook at the task that wrote it."
         )
 
 
@@ -177,12 +225,11 @@ class _GeometryColumn:
     not_attributes: frozenset[str]
 
 
-def _geometry_column(file: SourceFile, schema: pa.Schema) -> _GeometryColumn:
+def _geometry_column(file: SourceFile, names: list[str], metadata: dict[bytes, bytes]) -> _GeometryColumn:
     """Read what GeoParquet says of the geometry column (GeoParquet 1.1, "File metadata")."""
-    metadata = schema.metadata or {}
     if b"geo" not in metadata:
         raise UnreadableSourceError(
-            f"{file.name} is Parquet but not GeoParquet: it does not say which column is the geometry. Write it with "
+            f"{file.name} is Parquet but not GeoParquet: it does not say which column is the geometry.\nWrite it with "
             "GeoDataFrame.to_parquet."
         )
     try:
@@ -205,14 +252,14 @@ def _geometry_column(file: SourceFile, schema: pa.Schema) -> _GeometryColumn:
         )
     except (ValueError, LookupError, TypeError, AttributeError, CRSError):
         found = None
-    if found is None or found.name not in schema.names:
+    if found is None or found.name not in names:
         raise UnreadableSourceError(
-            f"{file.name} has GeoParquet metadata that make no sense: rewrite it with GeoDataFrame.to_parquet."
+            f"{file.name} has GeoParquet metadata that make no sense.\nRewrite it with GeoDataFrame.to_parquet."
         )
     if column.get("edges", "planar") != "planar":
         raise UnreadableSourceError(
-            f"{file.name} has {column['edges']} edges: GeoJSON's edges are straight in longitude and latitude. Densify "
-            "them first."
+            f"{file.name} has {column['edges']} edges: GeoJSON's edges are straight in longitude and latitude.\n"
+            "Densify them first."
         )
     return found
 

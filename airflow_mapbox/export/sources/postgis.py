@@ -161,8 +161,8 @@ class _Reader:
             return str(wanted)
         found = ", ".join(geometries) or "none"
         raise UnreadableSourceError(
-            f"The query has to give one column of type geometry or geography; it gives {found}. Name the one to export "
-            "with geometry=…"
+            f"The query has to give one column of type geometry or geography; it gives {found}.\n"
+            "Name the one to export with geometry=…"
         )
 
     def _quoted(self, name: str) -> str:
@@ -202,7 +202,7 @@ class _Reader:
         found = ", ".join(str(srid) if srid else "none" for srid in sorted(srids))
         geometry = _name(self._geometry)
         return UnreadableSourceError(
-            f"Column {self._geometry!r} of the query has geometries of more than one reference system (SRID {found}). "
+            f"Column {self._geometry!r} of the query has geometries of more than one reference system (SRID {found}).\n"
             f"Bring them into one: ST_Transform({geometry}, 4326), after ST_SetSRID({geometry}, …) for what has none."
         )
 
@@ -309,11 +309,11 @@ def _named() -> Iterator[None]:
         yield
     except psycopg.OperationalError as error:
         raise UnavailableSourceError(
-            f"PostgreSQL did not answer the query: {_problem(error)}. Check the connection and the server, or try "
+            f"PostgreSQL did not answer the query: {_problem(error)}.\nCheck the connection and the server, or try "
             "again later."
         ) from None
     except psycopg.Error as error:
-        raise UnreadableSourceError(f"PostgreSQL refused the query: {_problem(error)}. Try it in psql.") from None
+        raise UnreadableSourceError(f"PostgreSQL refused the query: {_problem(error)}.\nTry it in psql.") from None
 
 
 def _problem(error: Exception) -> str:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from airflow_mapbox.export.errors import AttributeNameError
+from airflow_mapbox.export.options import is_number, is_string, is_whole, names_of
+
+_MEANT_FOR = {"x": "it is for CSV", "y": "it is for CSV", "id_attribute": "it is for GeoJSON"}
 
 
 @dataclass(frozen=True)
@@ -19,18 +23,32 @@ class Selection:
     :param bbox: west, south, east, north in the source's own reference system.
     :param x: the column of longitudes or eastings, for CSV.
     :param y: the column of latitudes or northings, for CSV.
+    :param id_attribute: the attribute to write the ids of features to, for GeoJSON.
     """
 
     layer: str | int | None = None
     where: str | None = None
     columns: Sequence[str] | None = None
-    bbox: tuple[float, float, float, float] | None = None
+    bbox: Sequence[float] | None = None
     x: str | None = None
     y: str | None = None
+    id_attribute: str | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.columns, str):
-            raise TypeError(f"columns={self.columns!r}: give a list of column names.")
+        if self.columns is not None:
+            # Kept as it was when it was checked: an iterator would be at its end when it is asked again.
+            object.__setattr__(self, "columns", names_of("columns", self.columns))
+        if self.bbox is not None:
+            object.__setattr__(self, "bbox", _box(self.bbox))
+        if self.id_attribute is not None and not (self.where is None and self.bbox is None):
+            raise ValueError("id_attribute= cannot be used with where= or bbox=: filter the data first.")
+        for name in ("where", "x", "y", "id_attribute"):
+            if (value := getattr(self, name)) is not None and not is_string(value):
+                raise ValueError(f"{name}={value!r}: give it as a string.")
+        if not (self.layer is None or is_string(self.layer) or is_whole(self.layer)):
+            raise ValueError(f"layer={self.layer!r}: give the name of a layer, or its number, from 0 on.")
+        if is_whole(self.layer):
+            object.__setattr__(self, "layer", int(self.layer))  # type: ignore[arg-type]
 
     def only(self, *names: str, of: str) -> None:
         """
@@ -42,7 +60,7 @@ class Selection:
         asked = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         for name in asked:
             if name not in names:
-                raise ValueError(f"{name}= cannot be used with {of}: filter the data first.")
+                raise ValueError(f"{name}= cannot be used with {of}: {_MEANT_FOR.get(name, 'filter the data first')}.")
 
     def condition(self) -> str:
         """Say by what features were chosen; nothing where all are."""
@@ -63,6 +81,19 @@ class Selection:
         missing = sorted(set(self.columns) - set(there))
         if missing:
             raise AttributeNameError(
-                f"There is no column called {', '.join(missing)}: the source has {', '.join(there) or 'none'}."
+                f"There is no column called {', '.join(missing)}.\nThe source has {', '.join(there) or 'none'}."
             )
         return [name for name in there if name in self.columns]
+
+
+def _box(given: Any) -> tuple[float, float, float, float]:
+    """Read a box in any form that holds four numbers, such as a list from an XCom or a frame's ``total_bounds``."""
+    sides = () if isinstance(given, str | bytes) or not isinstance(given, Iterable) else tuple(given)
+    if len(sides) != 4 or not all(map(is_number, sides)):
+        raise ValueError(f"bbox={given!r}: give four numbers, west, south, east, north.")
+    west, south, east, north = map(float, sides)
+    if not (west <= east and south <= north):
+        raise ValueError(
+            f"bbox={given!r}: west, south, east, north are given in this order, the smaller of two sides first."
+        )
+    return west, south, east, north

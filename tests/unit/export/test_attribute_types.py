@@ -236,7 +236,7 @@ class TestIntegersPast53Bits:
             yield frame([Point(0, 0)], id=[1])
             yield frame([Point(0, 0)], id=[self.BIG])
 
-        with pytest.raises(AttributeValueError, match=r"Column 'id' .*as_text=\['id'\]"):
+        with pytest.raises(AttributeValueError, match=r"(?s)Column 'id' .*as_text=\['id'\]"):
             features(frames())
         texts = [feature["properties"]["id"] for feature in features(frames(), as_text=["id"])]
         assert texts == ["1", str(self.BIG)]
@@ -279,7 +279,7 @@ class TestNames:
         path = geoparquet(tmp_path / "in.parquet", a=[1])
 
         for source in (path, frame([Point(0, 0)], a=[1])):
-            with pytest.raises(AttributeNameError, match=r"no column.* b"):
+            with pytest.raises(AttributeNameError, match=r"(?s)no column.* b"):
                 features(source, columns=["a", "b"])
 
 
@@ -291,7 +291,7 @@ def test_a_column_to_write_as_text_that_there_is_not_is_an_error_that_names_thos
     one.to_parquet(tmp_path / "in.parquet")
     given = {"frame": one, "geoparquet": tmp_path / "in.parquet", "frames": iter([one, one])}[source]
 
-    with pytest.raises(AttributeNameError, match=r"as_text= names idd, .* are id, name\."):
+    with pytest.raises(AttributeNameError, match=r"(?s)as_text= names idd, .* are id, name\."):
         streamed(given, as_text=["id", "idd"])
 
 

@@ -210,7 +210,7 @@ def test_geocentric_coordinates_become_degrees_and_heights() -> None:
 
 
 def test_longitudes_from_0_to_360_are_an_error_that_says_so() -> None:
-    with pytest.raises(ValueError, match=r"Feature 1 has \(190\.0, 10\.0\).*0 to 360"):
+    with pytest.raises(ValueError, match=r"(?s)Feature 1 has \(190\.0, 10\.0\).*0 to 360"):
         streamed(frame([Point(10, 10), Point(190, 10)]))
 
 

@@ -120,7 +120,7 @@ def test_vertices_of_max_segment_are_bounded() -> None:
     """A line over 1,000 km has 10 million segments of a decimetre."""
     line = frame([LineString([(0, 0), (1e6, 0)])], crs="EPSG:32633")
 
-    with pytest.raises(ExportError, match=r"max_segment= would make 10,000,001 vertices.*batch_rows="):
+    with pytest.raises(ExportError, match=r"(?s)max_segment= would make 10,000,001 vertices.*batch_rows="):
         features(line, max_segment=0.1)
     assert len(features(line, max_segment=1e4)[0]["geometry"]["coordinates"]) == 101
 

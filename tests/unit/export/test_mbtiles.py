@@ -284,7 +284,7 @@ def test_errors_of_one_layer_of_several_name_it(
 @pytest.mark.parametrize("name", ["", "  ", "a\0b", "a\nb", "\udcff", 5], ids=repr)
 def test_a_layer_that_no_style_could_name_is_refused(tmp_path: Path, name: Any) -> None:
     for layers in ({name: grid()}, {"a": grid(), name: grid()}):
-        with pytest.raises(ValueError, match=r"^A source layer called .*: its name is "):
+        with pytest.raises(ValueError, match=r"(?s)^A source layer called .*: its name is "):
             write_mbtiles(layers, tmp_path / "x.mbtiles", maxzoom=3)
     assert not list(tmp_path.iterdir())
 
@@ -343,7 +343,7 @@ def test_too_little_temporary_space_is_said_before_anything_is_read(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
 
-    with pytest.raises(NoSpaceError, match=r"temporary space.*has 1,000.*temporary_directory="):
+    with pytest.raises(NoSpaceError, match=r"(?s)temporary space.*has 1,000.*temporary_directory="):
         write_mbtiles(frames(), tmp_path / "x.mbtiles", maxzoom=3)
     assert not read
 
@@ -371,7 +371,7 @@ def test_a_file_that_cannot_fit_is_refused_before_it_is_read(
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5 << 30))
 
-    with pytest.raises(NoSpaceError, match=r"at least .*temporary_directory="):
+    with pytest.raises(NoSpaceError, match=r"(?s)at least .*temporary_directory="):
         write_mbtiles(tmp_path / name, tmp_path / "x.mbtiles", maxzoom=3)
 
 
@@ -391,7 +391,7 @@ def test_temporary_space_is_watched_on_the_way(tmp_path: Path, monkeypatch: pyte
 def test_more_metadata_than_mapbox_takes_names_the_parameter(tmp_path: Path) -> None:
     wide = grid(**{f"{'a long name ' * 8}{n}": np.arange(400) for n in range(700)})
 
-    with pytest.raises(TilerError, match=r"bytes of metadata.*columns="):
+    with pytest.raises(TilerError, match=r"(?s)bytes of metadata.*columns="):
         write_mbtiles(wide, tmp_path / "x.mbtiles", maxzoom=0)
     assert not list(tmp_path.iterdir())
 
@@ -470,7 +470,7 @@ def test_a_temporary_directory_that_is_none_is_said_before_anything_is_read(
         read.append(1)
         yield grid()
 
-    with pytest.raises(TilerError, match=rf"temporary_directory=.*{tmp_path / place} is no folder"):
+    with pytest.raises(TilerError, match=rf"(?s)temporary_directory=.*{tmp_path / place} is no folder"):
         write(frames(), tmp_path / "made" / "x", maxzoom=3, temporary_directory=tmp_path / place)
     assert not read
     assert [item.name for item in tmp_path.iterdir()] == ["file"]

@@ -17,7 +17,7 @@ from pyproj import Transformer
 from shapely.geometry import GeometryCollection, LineString, MultiPoint, MultiPolygon, Point, Polygon, box
 
 from airflow_mapbox.export import write_geojson
-from airflow_mapbox.export.errors import CoordinatesError, InvalidGeometryError, UnreadableSourceError
+from airflow_mapbox.export.errors import CoordinatesError, EmptyExportError, InvalidGeometryError, UnreadableSourceError
 
 from .support import PRECISION, WGS84, features, frame, geometries, geometry, streamed
 
@@ -213,8 +213,8 @@ class TestAntimeridian:
         disc = circle(100_000, -50_000, 1_500_000, clockwise=clockwise)
 
         with pytest.raises(CoordinatesError, match="beyond_mercator"):
-            features(frame([disc], crs))
-        written = geometry(frame([disc], crs), beyond_mercator="clip")
+            features(frame([disc], crs), beyond_mercator="error")
+        written = geometry(frame([disc], crs))
 
         assert written.is_valid
         south, north = (EDGE, 75) if pole > 0 else (-75, -EDGE)
@@ -576,7 +576,7 @@ class TestGeometry:
         assert [feature["properties"]["n"] for feature in document["features"]] == [0, 2]
         assert report.dropped == {"invalid geometry": 1}
 
-        with pytest.raises(InvalidGeometryError, match=r"Feature 1 is not valid \(Self-intersection.*on_invalid"):
+        with pytest.raises(InvalidGeometryError, match=r"(?s)Feature 1 is not valid \(Self-intersection.*on_invalid"):
             streamed(source, on_invalid="error")
 
     @pytest.mark.parametrize(
@@ -607,7 +607,7 @@ class TestGeometry:
         assert report.dropped == {"invalid geometry": 1}
         assert report.changed == {}
 
-        with pytest.raises(InvalidGeometryError, match=r"Feature 1 is not valid \(.*on_invalid"):
+        with pytest.raises(InvalidGeometryError, match=r"(?s)Feature 1 is not valid \(.*on_invalid"):
             streamed(source, on_invalid="error")
 
     @pytest.mark.parametrize(
@@ -704,9 +704,9 @@ class TestGeometry:
             ]
         )
 
-        with pytest.raises(CoordinatesError, match=r"Feature 0 .*85\.0511.*beyond_mercator"):
-            features(source)
-        document, report = streamed(source, beyond_mercator="clip")
+        with pytest.raises(CoordinatesError, match=r"(?s)Feature 0 .*85\.0511.*beyond_mercator"):
+            features(source, beyond_mercator="error")
+        document, report = streamed(source)
 
         written = [shapely.from_geojson(json.dumps(feature["geometry"])) for feature in document["features"]]
         assert written[0].equals(box(0, 80, 10, EDGE))
@@ -714,6 +714,21 @@ class TestGeometry:
         assert [one.wkt for one in written[2:]] == ["POINT (0 0)", "POINT (0 -85.0511287)"]
         assert report.dropped == {"beyond ±85.0511 degrees": 2}
         assert report.changed == {"clipped at ±85.0511 degrees": 3}
+        assert any("3 clipped there, 2 left out" in note for note in report.notes)
+
+    def test_a_continent_that_reaches_the_pole_is_clipped_and_noted(self) -> None:
+        antarctica = Polygon([(-180, -90), (-180, -84), (-120, -74), (0, -70), (120, -66), (180, -84), (180, -90)])
+
+        document, report = streamed(frame([antarctica, box(0, 0, 1, 1)]))
+
+        assert document["features"][0]["geometry"]["type"] == "Polygon"
+        assert report.bounds[1] == -85.0511287
+        assert report.changed == {"clipped at ±85.0511 degrees": 1}
+        assert [note for note in report.notes if "85.0511" in note and "1 clipped there" in note]
+
+    def test_data_beyond_the_map_alone_says_why_nothing_is_left(self) -> None:
+        with pytest.raises(EmptyExportError, match=r"(?s)1 \(beyond ±85\.0511 degrees\).*map ends at"):
+            features(frame([Point(0, 89)]))
 
     def test_latitudes_beyond_90_are_an_error_in_any_case(self) -> None:
         with pytest.raises(CoordinatesError, match="Feature 1 has"):
@@ -723,7 +738,7 @@ class TestGeometry:
     def test_curves_in_geoparquet_are_named_as_curves(self, tmp_path: Path, number: int) -> None:
         wkb = [shapely.to_wkb(Point(0, 0)), None, struct.pack("<BII6d", 1, number, 3, 0, 0, 1, 1, 2, 0)]
 
-        with pytest.raises(UnreadableSourceError, match=r"in\.parquet.*feature 2.*curve"):
+        with pytest.raises(UnreadableSourceError, match=r"(?s)in\.parquet.*feature 2.*curve"):
             features(geoparquet(tmp_path / "in.parquet", wkb))
 
     @pytest.mark.parametrize("source", ["frame", "geoparquet"])
@@ -736,7 +751,9 @@ class TestGeometry:
         given = geoparquet(tmp_path / "in.parquet", wkb) if source == "geoparquet" else frame(shapely.from_wkb(wkb))
         name = r"in\.parquet" if source == "geoparquet" else "The GeoDataFrame"
 
-        with pytest.raises(UnreadableSourceError, match=rf"{name} cannot be read: feature 2: .*curve.*linearise it"):
+        with pytest.raises(
+            UnreadableSourceError, match=rf"(?s){name} cannot be read: feature 2: .*curve.*linearise it"
+        ):
             features(given)
 
     @pytest.mark.parametrize("cut", [1, 8, 9, 20, 60, 90])

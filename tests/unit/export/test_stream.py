@@ -177,7 +177,7 @@ def test_more_than_mapbox_takes_stops_at_once_and_names_the_way(tmp_path: Path) 
             yield many(10_000)
 
     with pytest.raises(
-        TooLargeError, match=r"over 3,000,000 bytes, the limit given, after \d+,000 features of .*write_mbtiles"
+        TooLargeError, match=r"(?s)over 3,000,000 bytes, the limit given, after \d+,000 features of .*write_mbtiles"
     ):
         write_geojson(frames(), tmp_path / "x.geojson", limit_bytes=3_000_000)
 
@@ -189,7 +189,7 @@ def test_nothing_to_write_says_what_was_chosen_and_dropped(tmp_path: Path) -> No
     frame([Point(1, 2), Point(3, 4)], n=[1, 2]).to_file(tmp_path / "x.gpkg")
 
     with pytest.raises(
-        EmptyExportError, match=r"0 were read.*where='n > 9'.*bbox=\(0, 0, 9, 9\).*own reference system"
+        EmptyExportError, match=r"(?s)0 were read.*where='n > 9'.*bbox=\(0\.0, 0\.0, 9\.0, 9\.0\).*own reference system"
     ):
         list(stream_geojson(tmp_path / "x.gpkg", where="n > 9", bbox=(0, 0, 9, 9)))
     with pytest.raises(
@@ -227,6 +227,36 @@ def test_the_limit_is_mapboxs_own_and_can_be_lifted() -> None:
         {"batch_rows": 0},
         {"as_text": "id"},
         {"columns": "id"},
+        {"columns": [1]},
+        {"columns": 5},
+        {"as_text": None},
+        {"limit_bytes": "1000"},
+        {"batch_rows": 1.5},
+        {"max_segment": "100"},
+        {"max_segment": float("nan")},
+        {"accuracy_warning": "5"},
+        {"write_bbox": "no"},
+        {"z": ["keep"]},
+        {"where": 5},
+        {"layer": 1.5},
+        {"layer": True},
+        {"x": 0},
+        {"id_attribute": True},
+        {"id_attribute": "id", "where": "n = 1"},
+        {"id_attribute": "id", "bbox": (0, 0, 1, 1)},
+        {"bbox": "0, 0, 2, 3"},
+        {"bbox": [0, 0, 2]},
+        {"bbox": [0, 0, 2, 3, 4, 5]},
+        {"bbox": ["0", "0", "2", "3"]},
+        {"bbox": [0, 0, 2, None]},
+        {"bbox": [0, 0, 2, float("nan")]},
+        {"bbox": [0, 0, 2, float("inf")]},
+        {"bbox": [2, 0, 0, 3]},
+        {"bbox": [0, 3, 2, 0]},
+        {"bbox": [[0, 0, 2, 3]]},
+        {"bbox": 5},
+        {"bbox": {}},
+        {"bbox": frame([]).total_bounds},
     ],
     ids=str,
 )
@@ -235,10 +265,10 @@ def test_a_choice_that_there_is_not_is_refused_before_anything_is_read(wrong: di
         stream_geojson(many(1), **wrong)
 
 
-@pytest.mark.parametrize("name", ["layer", "where", "bbox", "x"])
+@pytest.mark.parametrize("name", ["layer", "where", "bbox", "x", "id_attribute"])
 def test_a_selection_that_the_source_does_not_know_is_refused_instead_of_ignored(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}= cannot be used with a GeoDataFrame"):
-        list(stream_geojson(many(1), **{name: "1"}))
+        list(stream_geojson(many(1), **{name: [0, 0, 1, 1] if name == "bbox" else "1"}))
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3])

@@ -312,7 +312,7 @@ def test_what_is_for_the_loopback_is_for_no_proxy(connect: Connect, emulator: Em
 def test_an_empty_s3_endpoint_is_amazons(connect: Connect) -> None:
     hook = connect(extra={"s3_endpoint_url": ""})
     assert hook.get_conn().username
-    assert hook._s3_endpoint is None
+    assert hook._access.s3_endpoint() is None
 
 
 def test_the_connection_test_does_not_wait_for_a_rate_limit(

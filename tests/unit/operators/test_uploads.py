@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -99,13 +100,107 @@ def test_a_report_that_cannot_be_uploaded_says_why(report: Any, options: Any, me
     assert "c4n4ry" not in str(refusal.value)
 
 
-def test_all_of_its_parameters_are_templated() -> None:
-    task = operator("/data/{{ day }}.geojson", "quakes-{{ day }}", name="Of {{ day }}", mapbox_conn_id="map_{{ day }}")
+def test_the_parameters_that_it_names_are_templated() -> None:
+    task = operator(
+        "/data/{{ day }}.geojson",
+        "quakes-{{ day }}",
+        name="Of {{ day }}",
+        mapbox_conn_id="map_{{ day }}",
+        format="{{ kind }}",
+        export={"where": "day = '{{ day }}'"},
+        if_active="{{ active }}",
+    )
 
-    task.render_template_fields({"day": "20180131"})  # type: ignore[typeddict-unknown-key]
+    task.render_template_fields({"day": "20180131", "kind": "geojson", "active": "fail"})  # type: ignore[typeddict-unknown-key]
 
-    rendered = (task.source, task.tileset, task.name, task.mapbox_conn_id)
-    assert rendered == ("/data/20180131.geojson", "quakes-20180131", "Of 20180131", "map_20180131")
+    assert {name: getattr(task, name) for name in task.template_fields} == {
+        "source": "/data/20180131.geojson",
+        "tileset": "quakes-20180131",
+        "name": "Of 20180131",
+        "mapbox_conn_id": "map_20180131",
+        "format": "geojson",
+        "export": {"where": "day = '20180131'"},
+        "if_active": "fail",
+    }
+    documented = StageAndCreateUploadOperator.__doc__ or ""
+    assert all(
+        f"``{name}``" in documented.partition("Templated are")[2].partition(".")[0] for name in task.template_fields
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("format", "shapefile", "format is one of"),
+        ("if_active", "explode", "if_active must be one of"),
+        ("export", {"colums": ["a"]}, "did you mean 'columns'"),
+        ("tileset", "not a name", "cannot be a tileset's name"),
+    ],
+)
+def test_what_comes_with_rendering_is_checked_before_anything_is_read(name: str, wrong: Any, message: str) -> None:
+    task = operator("/nowhere.gpkg", **{"format": "geojson"} | ({} if name == "tileset" else {name: "{{ it }}"}))
+    setattr(task, name, wrong)
+
+    with pytest.raises(MapboxFailError, match=message):
+        task.execute({})  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("skip_unchanged", "active_timeout", "part_size", "parts_in_flight", "wait_for_completion", "deferrable"),
+        *("wait_timeout", "stall_timeout"),
+    ],
+)
+@pytest.mark.parametrize("value", ["{{ params.it }}", "True", "10"])
+def test_a_parameter_that_cannot_be_templated_is_refused_while_the_dag_is_parsed(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be .*cannot be templated"):
+        operator("/x.geojson", **{"wait_for_completion": True} | {name: value})
+
+
+@pytest.mark.parametrize("options", [{"deferrable": True}, {"wait_timeout": 60}, {"stall_timeout": 60}])
+class TestParametersOfAWait:
+    def test_are_refused_where_nothing_is_waited_for(self, options: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match=rf"{next(iter(options))} has no effect without wait_for_completion=True"):
+            operator("/x.geojson", **options)
+
+    def test_are_left_alone_where_they_are_the_default_of_all_tasks(self, options: dict[str, Any]) -> None:
+        with DAG("defaults", start_date=datetime(2026, 1, 1, tzinfo=UTC), schedule=None, default_args=options):
+            assert operator("/x.geojson").wait_for_completion is False
+
+    def test_are_taken_where_it_waits(self, options: dict[str, Any]) -> None:
+        task = operator("/x.geojson", wait_for_completion=True, **options)
+
+        assert getattr(task, next(iter(options))) == next(iter(options.values()))
+
+
+def test_nothing_but_the_source_is_searched_for_secrets() -> None:
+    task = operator(
+        "/x.gpkg",
+        name="{{ text }}",
+        format="geojson",
+        export={"where": "url LIKE '%&key=%'", "columns": ["{{ text }}"]},
+    )
+
+    task.render_template_fields({"text": "https://user:pw@h/?api_key=a1b2c3d4"})  # type: ignore[typeddict-unknown-key]
+
+    assert task.name == "https://user:pw@h/?api_key=a1b2c3d4"
+
+
+@pytest.mark.parametrize(
+    ("map_index", "given", "shown"), [(2, None, "points"), (2, "{{ ds }}", None), (-1, None, None)]
+)
+def test_a_mapped_task_is_called_by_its_tileset(
+    tmp_path: Path, map_index: int, given: str | None, shown: str | None
+) -> None:
+    context: Any = {"ti": SimpleNamespace(map_index=map_index, max_tries=0), "map_index_template": given}
+
+    with pytest.raises(MapboxFailError):
+        operator(str(tmp_path / "missing.geojson")).execute(context)
+
+    template = context["map_index_template"]
+    assert template == (given if shown is None else "{{ mapbox_tileset }}")
+    assert context.get("mapbox_tileset") == shown
 
 
 def test_an_object_storage_path_stays_one_when_it_is_rendered() -> None:
@@ -142,6 +237,8 @@ REFUSED = {"status": 404, "message": "Not Found"}
     ("error", "expected", "retried"),
     [
         (errors.ConfigurationError("x"), MapboxFailError, False),
+        (errors.ConnectionNotFoundError("x"), MapboxTaskError, True),
+        (errors.UnclaimedUploadError("x", "acme.points", [UPLOAD]), MapboxFailError, False),
         (errors.InvalidTilesetError("x"), MapboxFailError, False),
         (errors.SourceError("x"), MapboxFailError, False),
         (errors.NotFoundError("x", **REFUSED), MapboxFailError, False),  # type: ignore[arg-type]

@@ -212,7 +212,7 @@ class TestStreams:
         assert problem.startswith("x.geojson ")
 
     def test_that_cannot_be_read_are_named(self) -> None:
-        with pytest.raises(SourceError, match=r"bucket/x\.geojson.*gone away"):
+        with pytest.raises(SourceError, match=r"(?s)bucket/x\.geojson.*gone away"):
             check_source(Stream(b"", "s3://bucket/x.geojson", 10, OSError("gone away")))
 
     def test_from_the_web_are_checked_too(self, server: ScriptedServer) -> None:

@@ -117,7 +117,9 @@ class TestTimeout:
         assert task.run() >= 6
         task.first_reschedule = timezone.utcnow() - timedelta(seconds=61)
 
-        with pytest.raises(MapboxUploadTimeoutError, match=rf"Upload {ID} of tileset .*: 30%\. Sensor has timed out"):
+        with pytest.raises(
+            MapboxUploadTimeoutError, match=rf"(?s)Upload {ID} of tileset .*: 30%\. Sensor has timed out"
+        ):
             task.run()
 
         assert issubclass(MapboxUploadTimeoutError, AirflowSensorTimeout)  # which Airflow does not retry
@@ -586,7 +588,7 @@ class TestTheSameErrors:
             made >> sensor
         task.sensor = lambda: sensor  # type: ignore[method-assign]
 
-        with pytest.raises(MapboxUploadFailedError, match=r"clear the task .* created by task upload_of_parcels\."):
+        with pytest.raises(MapboxUploadFailedError, match=r"(?s)clear the task .* created by task upload_of_parcels\."):
             self.outcome(task, server, MISBEHAVED, deferrable)
 
     def test_classes_and_texts_are_those_of_the_core(

@@ -283,6 +283,17 @@ class TestList:
         with pytest.raises(InvalidAnswerError, match="next page"):
             list(client.list_uploads())
 
+    @pytest.mark.parametrize("relation", ["Next", "next last", "prev NEXT", "https://h/rel next"])
+    @pytest.mark.parametrize("parameter", ["rel", "REL"])
+    def test_a_next_page_is_known_by_one_of_its_relations_in_any_case(
+        self, server: ScriptedServer, client: UploadsClient, relation: str, parameter: str
+    ) -> None:
+        link = f'<?start=u0>; rel="prev", <?start=u1>; {parameter}="{relation}", <?start=u9>; rel="last"'
+        server.script(Reply(json=[upload_json(id="u1")], headers={"Link": link}), Reply(json=[upload_json(id="u2")]))
+
+        assert [upload.id for upload in client.list_uploads()] == ["u1", "u2"]
+        assert server.requests[1].query["start"] == "u1"
+
     @pytest.mark.parametrize("length", [1, 2, 3])
     def test_pages_that_run_in_a_circle_are_refused(
         self, server: ScriptedServer, client: UploadsClient, length: int
@@ -317,6 +328,107 @@ class TestList:
 
         assert [upload.id for upload in client.list_uploads()] == ["u1", "u2"]
         assert server.requests[2].query["start"] == "u1"
+
+
+class TestAnotherAnswerThanWasAskedFor:
+    def test_about_another_upload_is_invalid(self, server: ScriptedServer, client: UploadsClient) -> None:
+        server.script(Reply(json=upload_json(id="another", complete=True, progress=1)))
+
+        with pytest.raises(InvalidAnswerError, match="the answer is about another"):
+            client.get_upload(UPLOAD_ID)
+
+    def test_about_another_tileset_leaves_a_create_call_in_doubt(
+        self, server: ScriptedServer, client: UploadsClient
+    ) -> None:
+        server.script(Reply(201, upload_json(tileset=f"{ACCOUNT}.lights")))
+
+        with pytest.raises(InvalidAnswerError) as caught:
+            client.create_upload("harbours", STAGED)
+
+        assert caught.value.may_have_happened
+
+    @pytest.mark.parametrize("status", [200, 201, 202, 203])
+    def test_with_another_status_of_success_is_a_success(
+        self, server: ScriptedServer, client: UploadsClient, status: int
+    ) -> None:
+        server.script(Reply(status, upload_json()))
+
+        assert client.create_upload("harbours", STAGED).id == UPLOAD_ID
+
+
+class TestAGatewaysAnswer:
+    @pytest.mark.parametrize("status", [408, 425, 499, 502, 503, 504])
+    def test_to_a_create_call_may_hide_that_it_took_effect(
+        self, server: ScriptedServer, make_client: MakeClient, status: int
+    ) -> None:
+        server.script(Reply(status, {"message": "Request Timeout"}))
+
+        with pytest.raises(ServerError) as caught:
+            make_client(attempts=1).create_upload("harbours", STAGED)
+
+        assert caught.value.retryable
+        assert caught.value.may_have_happened
+
+    @pytest.mark.parametrize("status", [408, 421, 425, 499])
+    def test_is_tried_again(
+        self, server: ScriptedServer, client: UploadsClient, fake_time: FakeTime, status: int
+    ) -> None:
+        server.script(Reply(status, body=b"<html>"), Reply(json=upload_json()))
+
+        assert client.get_upload(UPLOAD_ID).id == UPLOAD_ID
+        assert len(fake_time.slept) == 1
+
+
+class TestRetryAfter:
+    @pytest.mark.parametrize("status", [429, 503])
+    @pytest.mark.parametrize("as_date", [False, True])
+    def test_is_waited_for(
+        self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, status: int, as_date: bool
+    ) -> None:
+        server_now = fake_time.now + 900  # its clock is ahead
+        value = formatdate(server_now + 100, usegmt=True) if as_date else "100"
+        headers = {"Retry-After": value, "Date": formatdate(server_now, usegmt=True)}
+        server.script(Reply(status, {"message": "later"}, headers=headers), Reply(json=upload_json()))
+
+        make_client(rng=FixedRandom(0.0)).get_upload(UPLOAD_ID)
+
+        assert fake_time.slept == [pytest.approx(100, abs=1)]
+
+    @pytest.mark.parametrize("value", ["never", "-1", "nan", "Wed, 21 Oct 2015 07:28:00 GMT", "", "1e99"])
+    def test_that_makes_no_sense_or_is_over_keeps_the_usual_pause(
+        self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, value: str
+    ) -> None:
+        server.script(Reply(503, {"message": "later"}, headers={"Retry-After": value}), Reply(json=upload_json()))
+
+        make_client(rng=FixedRandom(0.0)).get_upload(UPLOAD_ID)
+
+        assert fake_time.slept[0] in (0.5, 3600)
+
+
+class TestTheServersClock:
+    @pytest.mark.parametrize("jump", [20.0, -20.0, 86_400.0])
+    def test_does_not_follow_this_machines_when_that_is_set(
+        self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, jump: float
+    ) -> None:
+        wall = FakeTime()
+        server.script(Reply(json=upload_json(), headers={"Date": formatdate(wall.now, usegmt=True)}))
+        client = make_client(clock=wall.clock)
+        client.get_upload(UPLOAD_ID)
+
+        wall.now += jump
+        fake_time.now += 30
+
+        assert client.server_now() == pytest.approx(1_700_000_000 + 30, abs=1)
+
+
+def test_a_404_names_a_login_that_is_not_the_tokens_account(server: ScriptedServer, make_client: MakeClient) -> None:
+    server.script(Reply(404, {"message": "Not Found"}), Reply(404, {"message": "Not Found"}))
+
+    with pytest.raises(NotFoundError, match=f"login is 'lyra', and the token is of account '{ACCOUNT}'"):
+        make_client(username="lyra").get_upload(UPLOAD_ID)
+    with pytest.raises(NotFoundError) as caught:
+        make_client().get_upload(UPLOAD_ID)
+    assert "login" not in str(caught.value)
 
 
 class TestRateLimit:

@@ -116,6 +116,8 @@ def test_every_error_has_one_root_and_tells_whether_another_try_makes_sense() ->
     assert len(tree) > 15
     assert all(issubclass(kind, MapboxError) for kind in tree)
     assert {kind.__name__ for kind in tree if kind.retryable} == {
+        "ConnectionNotFoundError",
+        "UnexpectedError",
         "SourceUnavailableError",
         "NotSentError",
         "StagingError",

@@ -118,14 +118,14 @@ class TestTilesetId:
 
         assert "1 to 32 of A-Z, a-z, 0-9, - and _" in str(caught.value)
         assert "tileset" in str(caught.value)
-        assert "\n" not in str(caught.value)
+        assert str(caught.value).count("\n") == 1, "the remedy has a line of its own, and the value is shown escaped"
 
     def test_a_name_that_is_too_long_is_told_its_length(self) -> None:
         with pytest.raises(InvalidTilesetError, match="40 characters"):
             TilesetId.parse("x" * 40, ACCOUNT)
 
     def test_another_accounts_tileset_is_refused_naming_both(self) -> None:
-        with pytest.raises(InvalidTilesetError, match=r"'lyra'.*'orion'"):
+        with pytest.raises(InvalidTilesetError, match=r"(?s)'lyra'.*'orion'"):
             TilesetId.parse("lyra.harbours", ACCOUNT)
 
     def test_it_is_a_value_error_too(self) -> None:

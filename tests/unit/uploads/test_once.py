@@ -24,12 +24,13 @@ from airflow_mapbox.uploads.errors import (
     StagingError,
     ThrottledError,
     UnchangedSourceError,
+    UnclaimedUploadError,
     UploadActiveError,
     UploadNotListedError,
 )
 from airflow_mapbox.uploads.ledger import Entry, MemoryLedger, Published
 from airflow_mapbox.uploads.once import OneUpload
-from airflow_mapbox.uploads.sources import IteratorStream, Source, open_source
+from airflow_mapbox.uploads.sources import IteratorStream, Source, identity, open_source
 from airflow_mapbox.uploads.staging import StagedFile
 
 from ..conftest import MakeClient
@@ -84,7 +85,7 @@ class Diary(MemoryLedger):
 
 def met(client: UploadsClient) -> UploadsClient:
     """Give a client that the server's clock has been told to, as the request for credentials does it."""
-    client._clock_offset = 0.0
+    client._server_time = NOW, client._monotonic()
     return client
 
 
@@ -245,13 +246,28 @@ class TestALostAnswer:
         assert caught.value.may_have_happened
         assert diary.entries[-1].uncertain
 
-    def test_and_then_a_file_that_is_gone_may_have_been_processed(
+    def test_and_then_a_file_that_is_gone_is_known_by_its_display_name(
         self, server: ScriptedServer, once: OneUpload, path: Path, bucket: Bucket
     ) -> None:
-        server.script(LOST, UNREADABLE, Reply(json=[_listed("mine", after=5)]))
+        theirs = _listed("theirs", after=6, name="Theirs")
+        server.script(LOST, UNREADABLE, Reply(json=[theirs, _listed("mine", after=5, name="Harbours")]))
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.of_source(path, TILESET, "Harbours").id == "mine"
         assert len(bucket.staged) == 1
+
+    @pytest.mark.parametrize("name", [None, "Harbours"])
+    def test_and_then_a_file_that_is_gone_adopts_no_upload_that_may_be_another_clients(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, name: str | None
+    ) -> None:
+        listed = [_listed(f"u{number}", after=5, name=name) for number in range(2 if name else 1)]
+        server.script(LOST, UNREADABLE, Reply(json=listed))
+
+        with pytest.raises(UnclaimedUploadError, match=r"(?s)u0, created 2023.*wait for it by its id") as caught:
+            once.of_source(path, TILESET, name)
+
+        assert not caught.value.retryable
+        assert diary.entries[-1].uncertain
+        assert len(_creates(server)) == 2
 
     def test_and_then_a_rate_limit_leaves_the_doubt_written_down(
         self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, path: Path, diary: Diary
@@ -317,10 +333,21 @@ class TestALaterTry:
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, uncertain=True))
-        server.script(UNREADABLE, Reply(json=[_listed("mine", after=3)]))
+        server.script(UNREADABLE, Reply(json=[_listed("mine", after=3, name="Harbours")]))
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.of_source(path, TILESET, "Harbours").id == "mine"
         assert bucket.staged == []
+
+    @pytest.mark.parametrize("after", [-60.0, 3600.0])
+    def test_of_a_file_that_is_gone_leaves_out_uploads_that_no_call_of_it_can_have_made(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, fake_time: FakeTime, after: float
+    ) -> None:
+        diary.write(_entry(path, uncertain=True, listed=("known",)))
+        fake_time.now += 7200
+        listed = sorted([_listed("theirs", after=after), _listed("known", after=1)], key=lambda one: one["created"])
+        server.script(UNREADABLE, *(Reply(json=listed[::-1]) for _ in range(3)), MADE)
+
+        assert once.of_source(path, TILESET, None).id == "made"
 
     def test_needs_the_source_no_more(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
@@ -331,10 +358,16 @@ class TestALaterTry:
 
         assert once.of_source(path, TILESET, None).id == "made"
 
-    def test_of_a_changed_source_is_another_upload_and_says_so(
-        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, caplog: pytest.LogCaptureFixture
+    def test_of_a_changed_source_that_was_only_staged_stages_it_again_and_says_so(
+        self,
+        server: ScriptedServer,
+        once: OneUpload,
+        path: Path,
+        diary: Diary,
+        bucket: Bucket,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
-        diary.write(_entry(path, upload=upload_json(id="old", tileset=TILESET)))
+        diary.write(_entry(path, url=URL.replace("/1/", "/0/")))
         path.write_text("[]")
         os.utime(path, ns=(1, 1))
         server.script(MADE)
@@ -342,9 +375,31 @@ class TestALaterTry:
         with caplog.at_level("INFO", logger="airflow_mapbox"):
             assert once.of_source(path, TILESET, None).id == "made"
 
+        assert bucket.staged == [str(path)]
+        assert _creates(server) == [URL]
         assert "is not as it was at an earlier try" in caplog.text
         assert "modified 1" in caplog.text
-        assert "this is another upload" in caplog.text
+
+    def test_of_a_changed_source_adopts_what_was_created(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
+    ) -> None:
+        diary.write(_entry(path, upload=upload_json(id="made", tileset=TILESET)))
+        path.write_text("[]")
+        os.utime(path, ns=(1, 1))
+        server.script(Reply(json=upload_json(id="made", tileset=TILESET)))
+
+        assert once.of_source(path, TILESET, None).id == "made"
+        assert (bucket.staged, _creates(server)) == ([], [])
+
+    def test_of_a_changed_source_asks_first_for_what_may_have_been_created(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
+    ) -> None:
+        diary.write(_entry(path, uncertain=True))
+        path.write_text("[]")
+        server.script(USED, Reply(json=[_listed("mine", after=3)]))
+
+        assert once.of_source(path, TILESET, None).id == "mine"
+        assert bucket.staged == []
 
     def test_of_a_source_that_was_only_touched_is_the_same_upload(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
@@ -356,21 +411,33 @@ class TestALaterTry:
         assert once.of_source(path, TILESET, None).id == "mine"
         assert bucket.staged == []
 
-    @pytest.mark.parametrize("content", ["same", "other"])
-    def test_of_a_source_whose_sign_differs_is_told_by_what_it_sends(
-        self, server: ScriptedServer, once: OneUpload, diary: Diary, bucket: Bucket, content: str
+    def test_of_a_source_that_differs_at_every_reading_is_the_same_upload(
+        self, server: ScriptedServer, once: OneUpload, diary: Diary, bucket: Bucket
     ) -> None:
-        def mirror(etag: str, data: bytes) -> Source:
-            return Source("https://mirror/a", len(data), lambda: IteratorStream([data]), fingerprint={"etag": etag})
+        def feed(generated: str) -> Source:
+            data = f'{{"generated": "{generated}"}}'.encode()
+            return Source("https://feed/a", len(data), lambda: IteratorStream([data]), fingerprint={"etag": generated})
 
-        server.script(MADE, Reply(json=upload_json(id="made", tileset=TILESET)), MADE)
-        once.of_source(mirror("one", b"{}"), TILESET, None)
+        made = Reply(json=upload_json(id="made", tileset=TILESET))
+        server.script(MADE, made, made)
+        once.of_source(feed("one"), TILESET, None)
 
-        again = once.of_source(mirror("two", b"{}" if content == "same" else b"[]"), TILESET, None)
+        assert [once.of_source(feed(later), TILESET, None).id for later in ("two", "three")] == ["made", "made"]
+        assert len(bucket.staged) == 1
+        assert len(_creates(server)) == 1
 
-        assert again.id == "made"
-        assert len(bucket.staged) == 2
-        assert len(_creates(server)) == (1 if content == "same" else 2)
+    @pytest.mark.parametrize("query", ["?date=2026-01-02", ""])
+    def test_of_another_query_of_a_url_is_another_upload(
+        self, server: ScriptedServer, once: OneUpload, diary: Diary, query: str
+    ) -> None:
+        first, second = (f"{server.url}/x.geojson{one}" for one in ("?date=2026-01-01", query))
+        diary.write(
+            Entry(TILESET, f"{server.url}/x.geojson", URL, NOW, upload=upload_json(id="first", tileset=TILESET),
+                  fingerprint={"source": str(identity(first))})
+        )  # fmt: skip
+        server.script(Reply(body=b"{}"), MADE)
+
+        assert once.of_source(second, TILESET, None).id == "made"
 
     def test_of_a_file_that_was_written_to_while_it_was_sent_creates_nothing(
         self, server: ScriptedServer, once: OneUpload, path: Path, bucket: Bucket
@@ -407,21 +474,21 @@ class TestALaterTry:
         server.script(UNREADABLE, Reply(json=[]), Reply(json=[]), Reply(json=[]))
 
         with pytest.raises(CreationUnknownError) as caught:
-            once.of_source(path, TILESET, None)
+            once.of_source(path, TILESET, "Harbours")
         assert bucket.staged == []
 
         fake_time.now += 100
         server.script(UNREADABLE, Reply(json=[]), Reply(json=[]), Reply(json=[]))
         with pytest.raises(CreationUnknownError) as again:
-            once.of_source(path, TILESET, None)
+            once.of_source(path, TILESET, "Harbours")
         assert again.value.retry_after == pytest.approx(caught.value.retry_after - 100, abs=10), "it comes to an end"
 
         fake_time.now += again.value.retry_after
         if shows_up:
-            server.script(UNREADABLE, Reply(json=[_listed("made", after=1)]))
+            server.script(UNREADABLE, Reply(json=[_listed("made", after=1, name="Harbours")]))
         else:
             server.script(UNREADABLE, Reply(json=[]), Reply(json=[]), Reply(json=[]), MADE)
-        assert once.of_source(path, TILESET, None).id == "made"
+        assert once.of_source(path, TILESET, "Harbours").id == "made"
         assert len(bucket.staged) == (0 if shows_up else 1)
 
 
@@ -437,10 +504,11 @@ class TestTheServersClock:
         server.script(
             Reply(json=[older], headers=date),
             LOST,
-            Reply(json=[_listed("mine", after=-ahead + 1), older], headers=date),
+            Reply(json=[_listed("mine", after=-ahead + 1, name="Harbours"), older], headers=date),
         )
 
-        assert make(make_client()).of_dataset(DATASET, TILESET, None).id == "mine"
+        assert make(make_client()).of_dataset(DATASET, TILESET, "Harbours").id == "mine"
+        assert diary.entries[0].listed == ("older",)
         assert diary.entries[0].sent == NOW - ahead
 
     def test_is_told_by_a_refusal_too(
@@ -469,11 +537,11 @@ class TestTheServersClock:
     def test_of_a_dataset_that_was_busy_waits_for_the_last_call(
         self, server: ScriptedServer, once: OneUpload, fake_time: FakeTime
     ) -> None:
-        server.script(ACTIVE)
+        server.script(Reply(json=[]), ACTIVE)
         with pytest.raises(UploadActiveError):
             once.of_dataset(DATASET, TILESET, None)
         fake_time.now += 1800
-        server.script(LOST, Reply(json=[]), Reply(json=[]), Reply(json=[]))
+        server.script(Reply(json=[]), LOST, Reply(json=[]), Reply(json=[]), Reply(json=[]))
         with pytest.raises(NoAnswerError):
             once.of_dataset(DATASET, TILESET, None)
 
@@ -594,16 +662,33 @@ class TestTheList:
         assert once.of_source(path, TILESET, "Harbours").id == "mine"
 
     @pytest.mark.parametrize("name", ["Harbours", None])
-    def test_never_guesses_among_several(
-        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, name: str | None
+    def test_of_several_gives_the_earliest_since_mapbox_takes_no_second_one_while_it_is_active(
+        self, server: ScriptedServer, once: OneUpload, path: Path, name: str | None
     ) -> None:
-        uploads = [_listed("later", after=50, name="Harbours"), _listed("sooner", after=30, name="Harbours")]
+        uploads = [_listed(one, after=after, name=name) for one, after in (("latest", 70), ("later", 50), ("mine", 30))]
         server.script(USED, Reply(json=uploads))
 
-        with pytest.raises(UploadNotListedError, match=r"several of that time: sooner, later"):
-            once.of_source(path, TILESET, name)
+        assert once.of_source(path, TILESET, name).id == "mine"
 
-        assert diary.entries[-1].upload is None
+    def test_of_several_prefers_one_that_is_not_older_by_its_clock(
+        self, server: ScriptedServer, once: OneUpload, path: Path
+    ) -> None:
+        server.script(USED, Reply(json=[_listed("mine", after=0.5), _listed("ended already", after=-2.5)]))
+
+        assert once.of_source(path, TILESET, None).id == "mine"
+
+    @pytest.mark.parametrize(
+        "odd", [{"progress": None}, {"tileset": None}, {"complete": None}, {"error": 3}, "text", None, []]
+    )
+    def test_passes_over_items_that_cannot_be_read(
+        self, server: ScriptedServer, once: OneUpload, path: Path, odd: Any
+    ) -> None:
+        item = _listed("odd", after=40) | odd if isinstance(odd, dict) else odd
+        without_error = _listed("odder", after=50)
+        del without_error["error"]
+        server.script(USED, Reply(json=[without_error, item, _listed("mine", after=30)]))
+
+        assert once.of_source(path, TILESET, None).id == "mine"
 
     @pytest.mark.parametrize("apart", [0.9, 2.9])
     def test_may_have_a_clock_of_its_own(
@@ -619,7 +704,7 @@ class TestADataset:
     def test_is_written_down_before_it_is_created(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, bucket: Bucket
     ) -> None:
-        server.script(MADE)
+        server.script(Reply(json=[]), MADE)
 
         assert once.of_dataset(DATASET, TILESET, None).id == "made"
         assert [(entry.url, entry.uncertain) for entry in diary.entries] == [(DATASET, True), (DATASET, False)]
@@ -631,19 +716,33 @@ class TestADataset:
 
         assert once.of_dataset(DATASET, TILESET, None).id == "made"
 
-    def test_whose_answer_was_lost_is_looked_for_and_not_created_again(
+    def test_whose_answer_was_lost_is_known_by_its_display_name_and_not_created_again(
         self, server: ScriptedServer, once: OneUpload
     ) -> None:
-        server.script(LOST, Reply(json=[_listed("mine", after=1)]))
+        server.script(
+            Reply(json=[]), LOST, Reply(json=[_listed("theirs", after=1), _listed("mine", after=1, name="Harbours")])
+        )
 
-        assert once.of_dataset(DATASET, TILESET, None).id == "mine"
+        assert once.of_dataset(DATASET, TILESET, "Harbours").id == "mine"
+        assert len(_creates(server)) == 1
+
+    def test_whose_answer_was_lost_adopts_no_upload_that_may_be_another_clients(
+        self, server: ScriptedServer, once: OneUpload
+    ) -> None:
+        known = _listed("known", after=-1)
+        server.script(Reply(json=[known]), LOST, Reply(json=[_listed("whose", after=1), known]))
+
+        with pytest.raises(UnclaimedUploadError, match="whose, created") as caught:
+            once.of_dataset(DATASET, TILESET, None)
+
+        assert [upload.id for upload in caught.value.candidates] == ["whose"]
         assert len(_creates(server)) == 1
 
     def test_that_an_earlier_try_may_have_created_waits_until_it_is_known(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, fake_time: FakeTime
     ) -> None:
         diary.write(Entry(TILESET, DATASET, DATASET, NOW - 600, NOW - 60, uncertain=True))
-        server.script(Reply(json=[]), Reply(json=[]), MADE)
+        server.script(Reply(json=[]), Reply(json=[]), Reply(json=[]), MADE)
 
         with pytest.raises(CreationUnknownError) as caught:
             once.of_dataset(DATASET, TILESET, None)
@@ -656,9 +755,19 @@ class TestADataset:
         self, server: ScriptedServer, once: OneUpload, diary: Diary
     ) -> None:
         diary.write(Entry(TILESET, DATASET, DATASET, NOW, uncertain=True))
-        server.script(Reply(json=[_listed("mine", after=1)]))
+        server.script(Reply(json=[_listed("mine", after=1, name="Harbours")]))
 
-        assert once.of_dataset(DATASET, TILESET, None).id == "mine"
+        assert once.of_dataset(DATASET, TILESET, "Harbours").id == "mine"
+        assert _creates(server) == []
+
+    def test_that_an_earlier_try_may_have_created_is_not_taken_for_somebody_elses(
+        self, server: ScriptedServer, once: OneUpload, diary: Diary
+    ) -> None:
+        diary.write(Entry(TILESET, DATASET, DATASET, NOW, uncertain=True))
+        server.script(Reply(json=[_listed("theirs", after=1)]))
+
+        with pytest.raises(UnclaimedUploadError):
+            once.of_dataset(DATASET, TILESET, None)
         assert _creates(server) == []
 
 
@@ -780,8 +889,15 @@ def test_a_note_of_another_version_is_not_guessed_at() -> None:
         Entry.from_json({"version": 99, "tileset": TILESET})
 
 
+def test_a_note_of_a_version_before_the_last_is_read(path: Path) -> None:
+    document = _entry(path, uncertain=True).to_json()
+    del document["listed"]
+
+    assert Entry.from_json(document) == _entry(path, uncertain=True)
+
+
 def test_a_note_has_no_secret_in_it(path: Path) -> None:
     assert set(_entry(path).to_json()) == {
         "version", "tileset", "source", "url", "sent", "asked", "fingerprint", "sha256", "facts", "uncertain",
-        "busy_since", "upload",
+        "busy_since", "upload", "listed",
     }  # fmt: skip

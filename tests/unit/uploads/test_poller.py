@@ -461,7 +461,7 @@ class TestConnectionsOfOneAccount:
             else:
                 with pytest.raises(WaitTimeoutError):
                     await waits[1]
-                assert client.clock() <= START + 1000 + 120
+                assert client.clock() <= START + 1000 + 15
 
         virtual_time.run(story())
 

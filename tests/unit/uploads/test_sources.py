@@ -1,19 +1,26 @@
 from __future__ import annotations
 
+import _socket
+import gzip
 import io
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
 
 import pytest
+import requests
 
 from airflow_mapbox.uploads.errors import MapboxError, SourceError, SourceUnavailableError
-from airflow_mapbox.uploads.sources import describe, open_source
+from airflow_mapbox.uploads.sources import describe, identity, open_source
+from airflow_mapbox.uploads.web import _Session
 
 from ..support import Reply, ScriptedServer, all_text_of, closed_port
 
+# The one of the system: the tests' own refuses to look up what is not on the loopback.
+_LOOK_UP: Any = _socket.getaddrinfo
 DATA = b'{"type":"FeatureCollection","features":[]}'
 
 
@@ -68,7 +75,7 @@ def test_any_os_path_is_a_local_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("missing.geojson", "does not exist"), (".", "is a folder"), ("x" * 300, "cannot be looked at")]
+    ("name", "why"), [("missing.geojson", "does not exist"), (".", "is a folder"), ("x" * 300, "cannot be read")]
 )
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str, why: str) -> None:
     with pytest.raises(SourceError, match=why) as caught:
@@ -177,6 +184,12 @@ class TestStreams:
 
 
 class TestIterators:
+    def test_none_is_an_error_and_not_the_end(self) -> None:
+        with open_source(iter([b"one", None, b"two"])).open() as stream:  # type: ignore[list-item]
+            assert stream.read(10) == b"one"
+            with pytest.raises(SourceError, match="None instead of bytes"):
+                stream.read(10)
+
     def test_of_bytes_are_read_like_a_file_and_closed(self) -> None:
         closed = []
 
@@ -215,7 +228,39 @@ def test_a_local_file_that_changes_has_another_fingerprint(tmp_path: Path) -> No
 
     os.utime(path, ns=(1, 1))
 
-    assert open_source(path).fingerprint == {"size": len(DATA), "modified": 1} != before
+    assert open_source(path).fingerprint == before | {"modified": 1} != before
+
+
+def _chunked(data: bytes, encoding: str = "identity") -> Reply:
+    half = len(data) // 2
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (data[:half], data[half:]) if part)
+    head = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Encoding: {encoding}\r\n\r\n"
+    return Reply(raw=head.encode() + chunks + b"0\r\n\r\n")
+
+
+def _read_in_blocks(stream: Any) -> None:
+    while stream.read(5):
+        pass
+
+
+def _redirect(url: str, target: str) -> requests.Response:
+    response = requests.Response()
+    response.url, response.status_code = url, 302
+    response.headers["Location"] = target
+    return response
+
+
+def _resolve(monkeypatch: pytest.MonkeyPatch, names: dict[str, str]) -> None:
+    """Have names resolve as a name server would; addresses are read as the system reads them."""
+    look_up = _LOOK_UP
+
+    def resolved(host: str, *arguments: Any, **options: Any) -> Any:
+        if host.endswith(".example") and host not in names:
+            raise socket.gaierror("unknown")
+        numeric = {} if host == "localhost" else {"flags": socket.AI_NUMERICHOST}
+        return look_up(names.get(host, host), *arguments, **numeric, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
 
 
 class TestWebSources:
@@ -263,12 +308,79 @@ class TestWebSources:
         server.script(Reply(body=DATA, headers=headers))
 
         with open_source(f"{server.url}/x.geojson") as source:
-            assert source.fingerprint == {"size": len(DATA)} | expected
+            assert source.fingerprint == {"source": identity(f"{server.url}/x.geojson"), "size": len(DATA)} | expected
 
-    def test_without_a_length_have_no_size(self, server: ScriptedServer) -> None:
+    def test_in_chunks_have_no_size(self, server: ScriptedServer) -> None:
+        server.script(_chunked(DATA))
+
+        with open_source(f"{server.url}/x.geojson") as source:
+            assert source.size is None
+            assert source.open().read() == DATA
+
+    def test_of_which_a_cut_off_answer_would_look_whole_are_refused(self, server: ScriptedServer) -> None:
         server.script(Reply(body=DATA, headers={"Content-Length": ""}))
 
-        assert open_source(f"{server.url}/x.geojson").size is None
+        with pytest.raises(SourceError, match="without its length"):
+            open_source(f"{server.url}/x.geojson")
+
+    @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP"])
+    def test_that_are_packed_are_unpacked(self, server: ScriptedServer, encoding: str) -> None:
+        packed = gzip.compress(DATA)
+        server.script(Reply(body=packed, headers={"Content-Encoding": encoding}))
+
+        with open_source(f"{server.url}/x.geojson") as source:
+            assert source.size is None
+            assert source.open().read() == DATA
+        assert server.requests[0].headers["accept-encoding"] == "gzip"
+
+    @pytest.mark.parametrize("size", [1, 10, -8, -1])
+    @pytest.mark.parametrize("chunked", [False, True])
+    def test_whose_packed_content_is_cut_off_are_refused(
+        self, server: ScriptedServer, size: int, chunked: bool
+    ) -> None:
+        packed = gzip.compress(bytes(range(256)) * 400)[:size]
+        reply = (
+            _chunked(packed, encoding="gzip") if chunked else Reply(body=packed, headers={"Content-Encoding": "gzip"})
+        )
+        server.script(reply)
+
+        with (
+            open_source(f"{server.url}/x.csv") as source,
+            source.open() as stream,
+            pytest.raises(SourceUnavailableError, match=r"x\.csv can no longer be read"),
+        ):
+            _read_in_blocks(stream)
+
+    def test_in_chunks_that_break_off_are_refused(self, server: ScriptedServer) -> None:
+        whole = _chunked(DATA).raw
+        assert whole is not None
+        server.script(Reply(raw=whole[:-5]))
+
+        with (
+            open_source(f"{server.url}/x.geojson") as source,
+            source.open() as stream,
+            pytest.raises(SourceUnavailableError),
+        ):
+            _read_in_blocks(stream)
+
+    @pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip"])
+    def test_that_are_packed_otherwise_than_was_asked_for_are_refused(
+        self, server: ScriptedServer, encoding: str
+    ) -> None:
+        server.script(Reply(body=DATA, headers={"Content-Encoding": encoding}))
+
+        with pytest.raises(SourceError, match="packed in a way that was not asked for"):
+            open_source(f"{server.url}/x.geojson")
+
+    @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+    def test_are_told_of_certificates_that_are_not_there(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+    ) -> None:
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+
+        with pytest.raises(SourceError, match=name):
+            open_source("https://127.0.0.1:9/x.geojson")
 
     @pytest.mark.parametrize("status", [204, 401, 404, 500])
     def test_that_answer_no_file_are_named_with_the_status(self, server: ScriptedServer, status: int) -> None:
@@ -312,7 +424,55 @@ class TestWebSources:
         with pytest.raises(SourceError, match=r"192\.0\.2\.1 over plain http"):
             open_source(f"{server.url}/x.geojson")
 
-    @pytest.mark.parametrize("status", [429, 503])
+    @pytest.mark.parametrize(
+        "target",
+        [
+            "https://127.0.0.1/x",
+            "https://127.1/x",
+            "https://0x7f000001/x",
+            "https://2130706433/x",
+            "https://[::1]/x",
+            "https://[::ffff:10.0.0.1]/x",
+            "https://localhost/x",
+            "https://0.0.0.0/x",
+            "https://10.1.2.3/x",
+            "https://192.168.0.1:8443/x",
+            "https://172.16.5.4/x",
+            "https://169.254.169.254/latest/meta-data",
+            "https://100.64.0.1/x",
+            "https://[fd00::1]/x",
+            "https://[fe80::1]/x",
+            "https://internal.example/x",
+            "//127.0.0.1/x",
+        ],
+    )
+    def test_on_the_internet_do_not_lead_into_the_own_network(
+        self, monkeypatch: pytest.MonkeyPatch, target: str
+    ) -> None:
+        _resolve(monkeypatch, {"files.example": "93.184.215.14", "internal.example": "10.0.0.5"})
+        redirected = _redirect("https://files.example/x", target)
+
+        with pytest.raises(SourceError, match="this machine or in a private network"):
+            _Session("https://files.example/x").get_redirect_target(redirected)
+
+    def test_may_lead_from_one_public_or_private_server_to_another(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        _resolve(monkeypatch, {"a.example": "93.184.215.14", "b.example": "2606:2800:21f:cb07:6820:80da:af6b:8b2c"})
+
+        for start, target in (
+            ("https://a.example/x", "https://b.example/y"),
+            ("https://10.0.0.5/x", "https://10.0.0.6/y"),
+            ("https://10.0.0.5/x", "https://a.example/y"),
+            ("https://a.example/x", "https://only-the-proxy-knows.example/y"),
+        ):
+            assert _Session(start).get_redirect_target(_redirect(start, target)) == target
+
+    def test_do_not_lead_from_https_to_http(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        redirected = _redirect("https://127.0.0.1/x", "http://127.0.0.1/x")
+
+        with pytest.raises(SourceError, match="from https to plain http"):
+            _Session("https://127.0.0.1/x").get_redirect_target(redirected)
+
+    @pytest.mark.parametrize("status", [429, 503, 408])
     def test_that_are_out_of_service_may_be_retried(self, server: ScriptedServer, status: int) -> None:
         server.script(Reply(status))
 

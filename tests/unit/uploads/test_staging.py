@@ -253,7 +253,7 @@ def test_a_file_that_grows_while_it_is_sent_is_an_error(stage: Stage, tmp_path: 
     with path.open("ab") as more:
         more.write(b"y")
 
-    with pytest.raises(StagingError, match=r"3,000 bytes .* 3,001"):
+    with pytest.raises(StagingError, match=r"(?s)3,000 bytes .* 3,001"):
         stage(source, FakeS3())
 
 
@@ -472,7 +472,7 @@ class TestParts:
 
         s3 = FakeS3(spoil)
         if times == 3:
-            with pytest.raises(StagingError, match=r"received other bytes for (the file|part 1) .* 3 times"):
+            with pytest.raises(StagingError, match=r"(?s)received other bytes for (the file|part 1) .* 3 times"):
                 stage(_source(_bytes(size)), s3)
         else:
             stage(_source(_bytes(size)), s3)
@@ -544,7 +544,7 @@ def test_an_object_of_another_size_is_an_error(stage: Stage) -> None:
         def head_object(self, **arguments: Any) -> dict[str, Any]:
             return {"ContentLength": 4}
 
-    with pytest.raises(StagingError, match=r"has 4 bytes .* 5 were sent"):
+    with pytest.raises(StagingError, match=r"(?s)has 4 bytes .* 5 were sent"):
         stage(_source(b"12345"), Short())
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from airflow_mapbox.uploads.throttle import RetryPolicy
 from airflow_mapbox.uploads.transport import Transport
 
 from ..conftest import MakeClient
+from ..proxies import Proxy
 from ..support import ACCOUNT, Reply, ScriptedServer, all_text_of, closed_port, everything_logged, upload_json
 
 UPLOAD_ID = upload_json()["id"]
@@ -117,42 +117,6 @@ class TestBodies:
         client.create_upload("harbours", DATASET, "Häfen \ud800")
 
         assert server.requests[0].json["name"] == "Häfen \ud800"
-
-
-class Proxy:
-    """A proxy that tunnels to wherever it is asked, and keeps what it was told."""
-
-    def __init__(self, answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> None:
-        self.heads: list[str] = []
-        self._answer = answer
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def stop(self) -> None:
-        self._listening.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = self._listening.accept()
-                threading.Thread(target=self._tunnel, args=(connection,), daemon=True).start()
-
-    def _tunnel(self, near: socket.socket) -> None:
-        with near, suppress(OSError):
-            head = near.recv(1 << 16).decode("latin-1")
-            self.heads.append(head)
-            near.sendall(self._answer)
-            if " 200 " not in self._answer.decode("latin-1"):
-                return
-            host, _, port = head.split()[1].rpartition(":")
-            with socket.create_connection((host, int(port))) as far:
-                while True:
-                    for ready in select.select([near, far], [], [])[0]:
-                        data = ready.recv(1 << 16)
-                        if not data:
-                            return
-                        (far if ready is near else near).sendall(data)
 
 
 @pytest.fixture

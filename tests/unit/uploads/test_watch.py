@@ -238,7 +238,7 @@ class TestNotFound:
 
 class TestDeadline:
     def test_it_ends_the_wait_with_what_was_last_seen(self) -> None:
-        with pytest.raises(WaitTimeoutError, match=r"of tileset .* was at 50% after 100 s"):
+        with pytest.raises(WaitTimeoutError, match=r"(?s)of tileset .* was at 50% after 100 s"):
             after(seen(0.5), deadline=CREATED + 100)
 
     def test_it_ends_it_also_while_the_limit_is_spent(self) -> None:
