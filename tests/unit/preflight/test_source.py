@@ -273,7 +273,7 @@ class TestSecrets:
     )
     @pytest.mark.parametrize("form", [str, Path, lambda text: Stream(CSV, text)])
     def test_in_a_source_are_refused_without_being_shown(self, source: str, form: Any) -> None:
-        with pytest.raises(ConfigurationError, match="password or a signature") as caught:
+        with pytest.raises(ConfigurationError, match="password, a key or a signature") as caught:
             check_source(form(source))
 
         assert "c4nary" not in all_text_of(caught.value)
