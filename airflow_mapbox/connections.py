@@ -38,8 +38,7 @@ def no_connection(conn_id: str, conn_type: str = CONN_TYPE) -> ConnectionNotFoun
         f"Airflow finds no connection {conn_id!r}. It says the same while a secrets backend or its API server is "
         "away.\n"
         "If there is none, make one of type mapbox with the secret token as its password: in the UI under Admin, "
-        "Connections, or with `airflow connections add`. Or name another one (`mapbox_conn_id`, on the command line "
-        "-c).\n"
+        "Connections, or with `airflow connections add`. Or name another one (`mapbox_conn_id`).\n"
         f"A Python script outside of a task finds connections in AIRFLOW_CONN_{conn_id.upper()} and the secrets "
         "backends only."
     )

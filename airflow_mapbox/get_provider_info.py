@@ -33,12 +33,14 @@ def get_provider_info() -> dict[str, Any]:
                 "hook-class-name": "airflow_mapbox.hooks.uploads.MapboxUploadsHook",
                 "hook-name": "Mapbox",
                 "ui-field-behaviour": {
-                    "hidden-fields": ["schema", "port", "extra"],
+                    # The port is shown: Airflow 3.3.1 and 3.3.2 test no connection without one (apache/airflow#73298).
+                    "hidden-fields": ["schema", "extra"],
                     "relabeling": {"password": "Secret token", "login": "Account", "host": "API base URL"},
                     "placeholders": {
                         "password": "sk.… with the scopes uploads:read, uploads:write and uploads:list",
                         "login": "read from the token where empty",
                         "host": "https://api.mapbox.com",
+                        "port": "0, which Airflow 3.3's connection test needs",
                     },
                 },
                 "conn-fields": {

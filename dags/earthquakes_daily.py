@@ -1,8 +1,14 @@
-"""One tileset a day of that day's earthquakes: read, export to CRS84 GeoJSON, upload, wait."""
+"""
+One tileset a day of that day's earthquakes: read, export to CRS84 GeoJSON, upload, wait.
+
+The bundled file has the eight days from 2018-01-31 to 2018-02-07: backfill these (Trigger, Backfill). A run for any
+other day is skipped, unless its parameter `feed` is the event service of the U.S. Geological Survey.
+"""
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +22,8 @@ from airflow_mapbox.sensors.uploads import UploadCompleteSensor
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
+
+log = logging.getLogger(__name__)
 
 # Where the export waits for its upload; on several machines this is a folder that all workers share.
 EXPORT_FOLDER = Path(
@@ -78,7 +86,13 @@ def earthquakes_daily() -> None:
             raise AirflowFailException("This run has no data interval: run the DAG by its schedule or a backfill.")
         quakes = read_earthquakes(params["feed"], data_interval_start, data_interval_end)
         if quakes.empty and params["feed"] == str(EIGHT_DAYS):
-            raise AirflowSkipException(f"{EIGHT_DAYS.name} has no such day: set the feed to {USGS_SERVICE} for it.")
+            reason = (
+                f"Skipped: {EIGHT_DAYS.name} has no earthquakes of {data_interval_start:%Y-%m-%d}. Backfill the days "
+                f"from 2018-01-31 to 2018-02-07, or trigger the DAG with the parameter feed set to {USGS_SERVICE}."
+            )
+            # Airflow shows the exception's text in a collapsed group of the log only.
+            log.warning(reason)
+            raise AirflowSkipException(reason)
         # The same name at every try and every backfill of a day, so that running it again leaves nothing behind.
         path = EXPORT_FOLDER / "earthquakes_daily" / f"{data_interval_start:%Y-%m-%d}.geojson"
         try:

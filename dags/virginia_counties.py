@@ -1,4 +1,8 @@
-"""A polygon layer in a projected reference system: read, export to CRS84 GeoJSON, upload, wait."""
+"""
+The counties of Virginia, polygons in a projected reference system: read, export to CRS84 GeoJSON, upload, wait.
+
+Trigger it with the defaults: its data comes with it.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from demo.stack import ROOT, Stack, StackError, every
 
 DAG_ID = "earthquakes_daily"
+FIRST_DAG_ID = "virginia_counties"  # succeeds when it is triggered with the defaults, on any day
 RUN_SECONDS = 180
 # A task's log has Airflow's lines too; these are the ones that tell what happened to the data.
 TOLD = ("Exported ", "Staged ", "Upload ", "Task failed")
@@ -31,7 +32,9 @@ def main() -> int:
         signal.signal(ending, _interrupt)
     try:
         say("start", "Airflow on SQLite, and the emulator")
-        with Stack(options.folder, port=8080, emulator_port=8787, scheduler=options.serve) as stack:
+        with Stack(
+            options.folder, port=8080, emulator_port=8787, scheduler=options.serve, triggerer=options.serve
+        ) as stack:
             say("ready", f"Airflow at {stack.url}, emulator at {stack.emulator.url}, for this machine only")
             if options.serve:
                 serve(stack)
@@ -129,10 +132,24 @@ class RunLog:
 def serve(stack: Stack) -> None:
     """Keep everything up until the user has seen enough."""
     stack.watch_dags()
+    # Both pages are there before they are named.
+    for dag_id in (FIRST_DAG_ID, DAG_ID):
+        stack.await_dag(dag_id)
     airflow = Path(sys.executable).with_name("airflow")
+    tileset = f"{stack.emulator.account}.virginia-counties"
     print(
-        f"  Airflow   {stack.url}\n  tilesets  {stack.emulator.url}/\n"
-        f"  commands  AIRFLOW_HOME={stack.home} {airflow} …\nEnd it with Ctrl-C.",
+        f"""
+  Airflow   {stack.url}
+  tilesets  {stack.emulator.url}/
+  commands  AIRFLOW_HOME={stack.home} {airflow} …
+
+1. Open {stack.url}/dags/{FIRST_DAG_ID} and click Trigger, twice. In half a minute its map is at
+   {stack.emulator.url}/tilesets/{tileset}
+2. Open {stack.url}/dags/{DAG_ID}, click Trigger, and choose Backfill, from 2018-01-31 to 2018-02-07: a map a day.
+   A run for any other day is skipped; the log of its task `export` says why.
+3. Open {stack.url}/connections and click the first icon in the row of mapbox_default: the test turns it green.
+
+End it with Ctrl-C.""",
         flush=True,
     )
     while True:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 import requests
 
+from airflow_mapbox.emulator.connection import airflow_connection
 from demo.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -215,7 +216,8 @@ class Stack:
 
         # A home that was used before knows it, and starting the DAG processor takes five seconds of one core.
         if not is_current():
-            self.watch_dags()
+            if "dag-processor" not in self._processes:
+                self.watch_dags()
             self._await(f"DAG {dag_id}", is_current, seconds=90)
 
     def watch_dags(self) -> None:
@@ -276,16 +278,14 @@ class Stack:
         self._processes[name] = process
         return process
 
+    def connection(self) -> dict[str, Any]:
+        """Give the fields of a connection to the emulator, as Airflow's REST API and `AIRFLOW_CONN_…` take them."""
+        fields = airflow_connection(**asdict(self.emulator))
+        return fields | {"extra": json.dumps(fields["extra"])}
+
     def _keep_connection(self) -> None:
         """Give Airflow the connection to the emulator, or bring the one that it has up to date."""
-        connection = {
-            "connection_id": "mapbox_default",
-            "conn_type": "mapbox",
-            "host": self.emulator.url,
-            "login": self.emulator.account,
-            "password": self.emulator.token,
-            "extra": json.dumps({"s3_endpoint_url": self.emulator.s3_url}),
-        }
+        connection = {"connection_id": "mapbox_default", **self.connection()}
         known = self.api("GET", "connections", params={"connection_id_pattern": "mapbox_default"})["connections"]
         if any(item["connection_id"] == "mapbox_default" for item in known):
             self.api("PATCH", "connections/mapbox_default", json=connection)

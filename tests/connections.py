@@ -10,11 +10,5 @@ from airflow_mapbox.emulator import Emulator
 
 def connection(emulator: Emulator, **changes: Any) -> str:
     """Give the connection as JSON, with changes; None leaves a field out."""
-    fields = {
-        "conn_type": "mapbox",
-        "host": emulator.url,
-        "login": emulator.account,
-        "password": emulator.token,
-        "extra": {"s3_endpoint_url": emulator.s3_url},
-    }
-    return json.dumps({name: value for name, value in (fields | changes).items() if value is not None})
+    fields = json.loads(emulator.airflow_connection()) | changes
+    return json.dumps({name: value for name, value in fields.items() if value is not None})

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from airflow_mapbox.emulator.connection import airflow_connection
 from airflow_mapbox.emulator.server import Emulator
 from airflow_mapbox.emulator.settings import EmulatorSettings
 
@@ -105,13 +106,7 @@ def _greeting(emulator: Emulator, *, show_token: bool) -> str:
     where = f"in ${TOKEN_VARIABLE}" if emulator.token_file is None else f"in {emulator.token_file}"
     password = "$(cat '" + str(emulator.token_file) + "')" if emulator.token_file else f"${TOKEN_VARIABLE}"
     connection = json.dumps(
-        {
-            "conn_type": "mapbox",
-            "login": emulator.account,
-            "password": "TOKEN",
-            "host": emulator.url,
-            "extra": {"s3_endpoint_url": emulator.s3_url},
-        }
+        airflow_connection(url=emulator.url, s3_url=emulator.s3_url, account=emulator.account, token="TOKEN")  # noqa: S106
     ).replace('"TOKEN"', f'"\'"{password}"\'"')
     trust = [f"  CA     {emulator.ca_file}"] if emulator.ca_file else []
     lines = [

@@ -1,4 +1,4 @@
-"""The files that the pages load: our own scripts, and the map library out of the package `maplibre`."""
+"""The files that the pages load: our own scripts, the map library of `maplibre`, the countries of `pyogrio`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ PREFIX = "/static"
 _OWN = Path(__file__).parent / "static"
 _FROM_MAPLIBRE = ("maplibre-gl.js", "maplibre-gl.css")
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
+_COUNTRIES = "countries.geojson"
+# Natural Earth, 1:110 million, public domain. pyogrio's wheels carry it for their own tests.
+_NATURAL_EARTH = Path("tests", "fixtures", "naturalearth_lowres", "naturalearth_lowres.shp")
 
 
 @functools.cache
@@ -28,10 +31,31 @@ def asset_file(name: str) -> Path | None:
     """
     if name in _FROM_MAPLIBRE:
         # Found without importing it, which would take pydantic and more.
-        spec = find_spec("maplibre")
-        folders = list(spec.submodule_search_locations or ()) if spec is not None else []
-        return next((Path(folder) / "srcjs" / name for folder in folders), None)
+        return _in_package("maplibre", Path("srcjs", name))
     return next((file for file in _OWN.iterdir() if file.name == name), None)
+
+
+@functools.cache
+def countries() -> str:
+    """
+    Return the world's countries as GeoJSON, so that a map shows where its features lie.
+
+    The collection is empty if pyogrio comes from elsewhere than its wheel and has no test data.
+    """
+    import geopandas
+
+    file = _in_package("pyogrio", _NATURAL_EARTH)
+    if file is None or not file.is_file():
+        return '{"type": "FeatureCollection", "features": []}'
+    frame = geopandas.read_file(file, columns=["name"])
+    frame.geometry = frame.geometry.set_precision(0.01)  # a kilometre, which is less than the data is off
+    return str(frame.to_json())
+
+
+def _in_package(name: str, path: Path) -> Path | None:
+    spec = find_spec(name)
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return next((Path(folder) / path for folder in folders), None)
 
 
 def routes() -> list[Route]:
@@ -40,6 +64,8 @@ def routes() -> list[Route]:
 
 
 def _serve(request: Request) -> Response:
+    if request.path_params["name"] == _COUNTRIES:
+        return Response(countries(), media_type="application/geo+json")
     file = asset_file(request.path_params["name"])
     if file is None or not file.is_file():
         return JSONResponse({"message": Said.NOT_FOUND}, status_code=404)

@@ -23,6 +23,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from airflow_mapbox.emulator.api import TILESET, UploadsApi
 from airflow_mapbox.emulator.app import build_app
 from airflow_mapbox.emulator.clock import AdjustableClock
+from airflow_mapbox.emulator.connection import airflow_connection
 from airflow_mapbox.emulator.control import Control
 from airflow_mapbox.emulator.faults import Faults
 from airflow_mapbox.emulator.faulty_api import Connections
@@ -160,15 +161,7 @@ class Emulator:
 
     def airflow_connection(self) -> str:
         """Return an Airflow connection to it as JSON, for ``AIRFLOW_CONN_…``; the token is in it."""
-        return json.dumps(
-            {
-                "conn_type": "mapbox",
-                "login": self.account,
-                "password": self.token,
-                "host": self.url,
-                "extra": {"s3_endpoint_url": self.s3_url},
-            }
-        )
+        return json.dumps(airflow_connection(url=self.url, s3_url=self.s3_url, account=self.account, token=self.token))
 
     def create_token(
         self,

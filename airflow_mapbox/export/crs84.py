@@ -72,7 +72,7 @@ def known_crs(own: CRS | None, given: CRS | None, origin: str) -> CRS:
     if crs is None:
         raise MissingCrsError(
             f"{origin} does not say which coordinate reference system its data is in, or names an unknown one.\n"
-            'Give it with crs=…, such as crs="EPSG:4326" (in an upload export={"crs": …}, on the command line --crs). '
+            'Give it with crs=…, such as crs="EPSG:4326" (in an upload export={"crs": …}). '
             "For a frame frame.set_crs(…) does it too."
         )
     return crs

@@ -4,38 +4,56 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, TypedDict
+from os import PathLike
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 
 ExportFormat: TypeAlias = Literal["geojson", "mbtiles", "auto"]
 FORMATS: tuple[ExportFormat, ...] = ("geojson", "mbtiles", "auto")
+Tier: TypeAlias = Literal["free", "10m", "1m", "30cm", "1cm"]
 
 
 class GeoJSONKeywords(TypedDict, total=False):
-    """What :func:`~airflow_mapbox.export.stream_geojson` takes beside the source."""
+    """
+    What :func:`~airflow_mapbox.export.stream_geojson` takes beside the source.
 
-    crs: object
-    decimals: int
-    z: Literal["keep", "drop"]
-    on_invalid: Literal["fix", "drop", "error"]
-    beyond_mercator: Literal["clip", "error"]
-    antimeridian: Literal["cut", "keep"]
-    max_segment: float | None
-    accuracy_warning: float
-    write_bbox: bool
-    as_text: Collection[str]
-    layer: str | int | None
-    where: str | None
-    columns: Sequence[str] | None
-    bbox: Sequence[float] | None
-    x: str | None
-    y: str | None
-    id_attribute: str | None
-    batch_rows: int | None
-    limit_bytes: int | None
+    The command line makes its options of these: the first type of a union is what it reads, the text is its help.
+    """
+
+    crs: Annotated[object, "reference system of data that does not say its own, such as EPSG:25832"]
+    decimals: Annotated[int, "decimals of each coordinate (default: 7, about a centimetre)"]
+    z: Annotated[Literal["keep", "drop"], "keep or drop heights"]
+    on_invalid: Annotated[Literal["fix", "drop", "error"], "what to do with invalid polygons"]
+    beyond_mercator: Annotated[Literal["clip", "error"], "what to do with geometries beyond ±85.0511 degrees"]
+    antimeridian: Annotated[Literal["cut", "keep"], "what to do with geometries that cross ±180 degrees"]
+    max_segment: Annotated[float | None, "metres: longer edges in a projected system get vertices between"]
+    accuracy_warning: Annotated[float, "metres: warn of transformations that may be less accurate"]
+    write_bbox: Annotated[bool, "write a bbox member for each feature"]
+    as_text: Annotated[Collection[str], "columns of numbers to write as text"]
+    layer: Annotated[str | int | None, "layer of a file that has several"]
+    where: Annotated[str | None, "condition on attributes, in OGR's SQL"]
+    columns: Annotated[Sequence[str] | None, "attributes to write (default: all)"]
+    bbox: Annotated[
+        tuple[float, float, float, float] | Sequence[float] | None,
+        "west, south, east, north in the source's own reference system",
+    ]
+    x: Annotated[str | None, "column of longitudes or eastings, for CSV"]
+    y: Annotated[str | None, "column of latitudes or northings, for CSV"]
+    id_attribute: Annotated[str | None, "attribute to write the ids of GeoJSON features to"]
+    batch_rows: Annotated[int | None, "features in a batch, at most"]
+    limit_bytes: Annotated[int | None, "most bytes of GeoJSON (default: 1 GiB, Mapbox's limit)"]
 
 
-# What `write_mbtiles` and `write_auto` take beside these.
-TILE_KEYWORDS = ("name", "minzoom", "maxzoom", "tier", "temporary_directory")
+class TileKeywords(TypedDict, total=False):
+    """What :func:`~airflow_mapbox.export.write_mbtiles` and ``write_auto`` take beside these."""
+
+    name: Annotated[str | None, "name of the layer in vector tiles (default: the tileset's)"]
+    minzoom: Annotated[int, "lowest zoom of vector tiles (default: 0)"]
+    maxzoom: Annotated[int | None, "highest zoom of vector tiles"]
+    tier: Annotated[Tier | None, "price tier whose highest zoom is the maxzoom"]
+    temporary_directory: Annotated[str | PathLike[str] | None, "folder for temporary files of vector tiles"]
+
+
+TILE_KEYWORDS = tuple(TileKeywords.__annotations__)
 
 
 def check_format(format: str | None, options: Mapping[str, Any] | None) -> None:
@@ -49,7 +67,8 @@ def check_format(format: str | None, options: Mapping[str, Any] | None) -> None:
     if format is not None and format not in FORMATS:
         raise ValueError(f"format is one of {', '.join(FORMATS)}, or None to send the source as it is, not {format!r}")
     if format is None and options:
-        raise ValueError(f"export={dict(options)!r} has no meaning without a format: {', '.join(FORMATS)}")
+        choices = " or ".join(f'format="{choice}"' for choice in FORMATS)
+        raise ValueError(f"export={dict(options)!r} has no meaning without {choices}.")
     known = (*GeoJSONKeywords.__annotations__, *(() if format == "geojson" else TILE_KEYWORDS))
     for name in options or ():
         if name not in known:

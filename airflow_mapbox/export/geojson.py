@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES = 1 << 20
 
 # Mapbox sniffs the format from about the first 400 characters, and an attribute called "objects" or "tilejson" would
-# mislead it: the spaces keep every attribute out of them (export-notes.md, "Traps").
+# mislead it: the spaces keep every attribute out of them (docs/reference/mapbox-uploads-api.md).
 _HEAD = b'{"type":"FeatureCollection","features":[' + b" " * (SNIFFED_CHARACTERS + 112)
 
 
@@ -185,7 +185,7 @@ def stream_geojson(
     :param y: the column of latitudes or northings, for CSV.
     :param id_attribute: the attribute to write the ids of GeoJSON's features to, which are not written otherwise.
     :param batch_rows: features in a slice, at most, where a megabyte of them is too many.
-    :param limit_bytes: the most that Mapbox takes as GeoJSON (uploads-api.md, "Names and limits"); None for no limit.
+    :param limit_bytes: the most that Mapbox takes as GeoJSON (docs/reference/mapbox-uploads-api.md); None for no limit.
     :return: an iterator of pieces, with the report at its end.
     :raises ValueError: for a choice that there is not.
     :raises UnknownCrsError: where PROJ does not know ``crs``.

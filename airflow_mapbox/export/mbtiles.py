@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, Unpack
+from typing import Any, TypeAlias, Unpack
 
 from airflow_mapbox.export.errors import EmptyExportError, ExportError, NoSpaceError, TilerError, TooLargeError
 from airflow_mapbox.export.files import part_of, publish, scratch_folder, target_of
-from airflow_mapbox.export.formats import GeoJSONKeywords
+from airflow_mapbox.export.formats import GeoJSONKeywords, Tier
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.report import ExportReport
 from airflow_mapbox.export.sources import ExportSource
@@ -29,14 +29,13 @@ from airflow_mapbox.preflight.formats import MBTILES
 
 log = logging.getLogger(__name__)
 
-# The highest zoom of each price tier (uploads-api.md, "Price").
+# The highest zoom of each price tier (docs/reference/mapbox-uploads-api.md, "Price").
 TIERS = {"free": 5, "10m": 10, "1m": 13, "30cm": 16, "1cm": 22}
-Tier = Literal["free", "10m", "1m", "30cm", "1cm"]
 
 # Of a source layer: a source, or one with the keywords that it is read by.
 LayerSource: TypeAlias = "ExportSource | tuple[ExportSource, GeoJSONKeywords]"
 
-METADATA_BYTES = 60 * 1024  # uploads-api.md, "Names and limits"
+METADATA_BYTES = 60 * 1024  # docs/reference/mapbox-uploads-api.md, "Names and limits"
 TILE_BYTES = 512_000
 _EXTENT = 4096  # units along a tile's edge, tippecanoe's --full-detail=12
 # Control characters, and what has no form in UTF-8.

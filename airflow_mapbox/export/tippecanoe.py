@@ -20,7 +20,7 @@ from airflow_mapbox.export.errors import NoSpaceError, TilerError
 
 log = logging.getLogger(__name__)
 
-# A tile may have 512,000 bytes at Mapbox (uploads-api.md, "Names and limits"); tippecanoe's own limit is 500,000.
+# Mapbox takes tiles of at most 512,000 bytes (docs/reference/mapbox-uploads-api.md); tippecanoe's own limit is 500,000.
 _TILE_BYTES = 500_000
 _EVERY = 10.0  # percent of progress between two lines of the log
 # Only without --json-progress does it say how many features it read.

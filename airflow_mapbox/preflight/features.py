@@ -10,11 +10,11 @@ from airflow_mapbox.preflight.problems import REPROJECT, Problem
 
 _GEOMETRY_WRITER = "Write it with airflow_mapbox.export.write_geojson, or look at the task that wrote it."
 _CLIP = (
-    'Upload it with format="auto" and export={"beyond_mercator": "clip"} (airflow_mapbox.export.write_geojson(…, '
-    'beyond_mercator="clip")), which cuts off what lies beyond; or leave the polar areas out.'
+    'Upload it with format="auto" and export={"beyond_mercator": "clip"}, which cuts off what lies beyond (as does '
+    "airflow_mapbox.export.write_geojson with that option); or leave the polar areas out."
 )
 _CUT = (
-    'Upload it with format="auto" (on the command line --format auto), which cuts at the antimeridian; longitudes that '
+    'Upload it with format="auto", which cuts at the antimeridian; longitudes that '
     "are counted from 0 to 360 must become -180 to 180 first."
 )
 

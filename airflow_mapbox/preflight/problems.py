@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 # Every format that the export reads is sent to it with the same words.
 EXPORT = (
-    'Upload it with format="auto" (on the command line --format auto), which exports it to what Mapbox takes; '
+    'Upload it with format="auto", which exports it to what Mapbox takes; '
     "export={…} has the export's options. Or write it with airflow_mapbox.export.write_geojson."
 )
 REPROJECT = (
-    'Upload it with format="auto" (on the command line --format auto), which reprojects to longitude, latitude; or '
+    'Upload it with format="auto", which reprojects to longitude, latitude; or '
     "write it with airflow_mapbox.export.write_geojson."
 )
 WRITER = "Look at the task that wrote it."

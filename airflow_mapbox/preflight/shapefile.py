@@ -11,7 +11,7 @@ from typing import IO
 
 from airflow_mapbox.preflight.problems import EXPORT, WRITER, Problem
 
-# "A shapefile travels as one .zip with .shp, .dbf, .shx and .prj" (uploads-api.md, "Names and limits").
+# What one .zip has to hold (docs/reference/mapbox-uploads-api.md, "Names and limits").
 _PARTS = (".shp", ".dbf", ".shx", ".prj")
 _COUNTED = (".shp", ".dbf")
 _LIMIT = 272_629_760  # bytes of .shp and .dbf, unzipped

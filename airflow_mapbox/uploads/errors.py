@@ -358,7 +358,7 @@ _ZIP = "Send one .zip that holds the .shp, .dbf, .shx and .prj of one shapefile.
 _EMPTY = "Check the query or the filter that chose the data: no feature was in it."
 _TIFF = "The TIFF must be 8-bit and georeferenced, with a coordinate reference system."
 
-# The messages of failed processing (uploads-api.md, "Messages of failed processing"), all of them the data's fault.
+# The messages of failed processing whose cause is the data (docs/reference/mapbox-uploads-api.md).
 _DATA_AT_FAULT: tuple[tuple[str, str], ...] = (
     (r"Failed to find a shapefile in your zip", _ZIP),
     (r"Invalid shapefile: (missing|invalid) projection file", _ZIP),

@@ -17,6 +17,7 @@ page.on("request", (request) => {
 await page.goto(url);
 await page.waitForSelector("#map[data-drawn]", { timeout: 60000 });
 const drawn = Number(await page.getAttribute("#map", "data-drawn"));
+const land = Number(await page.getAttribute("#map", "data-land"));
 const box = await page.locator("#map").boundingBox();
 await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
 // An image has no features with attributes.
@@ -25,4 +26,4 @@ const attributes = await page.locator("#attributes tr").allInnerTexts();
 const layers = await page.locator("#layers label").allInnerTexts();
 await page.screenshot({ path: screenshot });
 await browser.close();
-console.log(JSON.stringify({ drawn, attributes, layers, errors, foreign }));
+console.log(JSON.stringify({ drawn, land, attributes, layers, errors, foreign }));

@@ -53,6 +53,7 @@ def test_the_uploaded_features_are_on_the_map_with_their_attributes(tmp_path: Pa
     assert seen["errors"] == []
     assert seen["foreign"] == []
     assert seen["drawn"] > 0
+    assert seen["land"] > 0, "no country is drawn around the square in the Eifel"
     assert seen["layers"] == ["places"]
     assert [row.split("\t") for row in seen["attributes"]] == [["name", "Eifel"]]
     assert _share_of_blue(picture) > 0.05
@@ -74,6 +75,7 @@ def test_an_uploaded_image_is_on_the_map(tmp_path: Path, driver: Path) -> None:
 
     seen = json.loads(said)
     assert (seen["errors"], seen["foreign"], seen["layers"]) == ([], [], [])
+    assert seen["land"] > 0
     assert _share_of_blue(picture) > 0.1
 
 

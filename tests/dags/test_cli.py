@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,9 @@ import pytest
 
 from airflow_mapbox.emulator import Emulator
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+
+# How a Python keyword looks in a message; the command line spells it as an option.
+KEYWORD = re.compile(r"\b(crs|format|export|layer|where|decimals|mapbox_conn_id|beyond_mercator)\b *=|`mapbox_conn_id`")
 
 pytestmark = pytest.mark.usefixtures("database", "mapbox_connection")
 
@@ -139,3 +145,187 @@ def test_a_connection_in_airflows_database_is_found(
     monkeypatch.delenv("AIRFLOW_CONN_MAPBOX_DEFAULT")
 
     assert isinstance(answered(airflow("list", "--conn-id", "mapbox_kept", "--json")), list)
+
+
+@pytest.fixture
+def faults(emulator: Emulator) -> Iterator[Any]:
+    yield emulator.faults
+    emulator.faults.clear()
+
+
+@pytest.fixture
+def interrupted(emulator: Emulator) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command, press Ctrl-C once it is as far as wanted, and give what it said."""
+
+    def run(*arguments: str, once: Callable[[], bool]) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "airflow", "mapbox", "uploads", *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            deadline = time.monotonic() + 40
+            while not once():
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            pressed = time.monotonic()
+            out, err = process.communicate(timeout=30)
+            assert time.monotonic() - pressed < 8
+        assert "Traceback" not in err
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    return run
+
+
+def seen(emulator: Emulator, method: str, path: str, *, since: int = 0) -> bool:
+    return any(one.method == method and re.search(path, one.path) for one in emulator.requests[since:])
+
+
+@pytest.mark.parametrize("command", ["upload", "wait"])
+def test_ctrl_c_during_a_wait_says_the_id_and_how_to_go_on(
+    interrupted: Any, airflow: Run, geojson: Path, emulator: Emulator, faults: Any, command: str
+) -> None:
+    faults.add("stall", where="processing", path="interrupted", progress=0.37)
+    arguments = ["upload", str(geojson), f"interrupted-{command}", "--wait"]
+    if command == "wait":
+        made = answered(airflow(*arguments[:-1], "--json"))
+        arguments = ["wait", made["id"]]
+    before = len(emulator.requests)
+
+    done = interrupted(*arguments, once=lambda: seen(emulator, "GET", r"/uploads/v1/demo/\w+", since=before))
+
+    assert (done.returncode, done.stdout) == (130, "")
+    (upload,) = [one for one in MapboxUploadsHook().list_uploads() if one.tileset.endswith(f"interrupted-{command}")]
+    assert upload.id in done.stderr
+    (advised,) = re.findall(r"airflow mapbox uploads (wait .*)$", done.stderr, re.MULTILINE)
+    faults.clear()
+    assert answered(airflow(*advised.split(), "--json"))["complete"]
+
+
+def test_ctrl_c_while_staging_takes_the_parts_back_and_creates_nothing(
+    interrupted: Any, tmp_path: Path, emulator: Emulator, faults: Any
+) -> None:
+    large = tmp_path / "large.csv"
+    large.write_text("lon,lat,note\n" + f"7,50,{'x' * 1000}\n" * 24_000)
+    faults.add("hang", where="s3", path="partNumber=2", seconds=20)
+    uploads = len(list(MapboxUploadsHook().list_uploads()))
+
+    done = interrupted("upload", str(large), "staging", once=lambda: not emulator.faults.all())
+
+    assert (done.returncode, done.stdout) == (130, "")
+    assert "No upload was created" in done.stderr
+    assert len(list(MapboxUploadsHook().list_uploads())) == uploads
+
+
+def test_ctrl_c_before_mapbox_answers_says_that_the_upload_may_exist(
+    interrupted: Any, geojson: Path, emulator: Emulator, faults: Any
+) -> None:
+    faults.add("hang", method="POST", path="^/uploads/v1/demo\\?", seconds=20)
+
+    done = interrupted("upload", str(geojson), "unanswered", once=lambda: not emulator.faults.all())
+
+    assert (done.returncode, done.stdout) == (130, "")
+    assert f"{emulator.account}.unanswered may exist" in done.stderr
+    assert "airflow mapbox uploads list" in done.stderr
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_busy_tileset_can_be_skipped(airflow: Run, geojson: Path, faults: Any, form: tuple[str, ...]) -> None:
+    name = f"busy{len(form)}"
+    faults.add("stall", where="processing", path=name, progress=0.5)
+    answered(airflow("upload", str(geojson), name, "--json"))
+
+    done = airflow("upload", str(geojson), name, "--if-active", "skip", *form)
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)["skipped"] if form else done.stdout
+    assert "already" in told
+    failed = airflow("upload", str(geojson), name, "--if-active", "fail", *form)
+    assert (failed.returncode, failed.stdout) == (1, "")
+
+
+@pytest.fixture
+def two_layers(tmp_path: Path) -> Path:
+    import geopandas
+
+    path = tmp_path / "city.gpkg"
+    for layer, count in (("roads", 2), ("trees", 3)):
+        points = geopandas.points_from_xy([7.0 + number / 10 for number in range(count)], [50.0] * count)
+        frame = geopandas.GeoDataFrame({"number": range(count), "kind": "a"}, geometry=points, crs=4326)
+        frame.to_file(path, layer=layer)
+    return path
+
+
+def test_the_exports_options_are_the_commands(airflow: Run, two_layers: Path, emulator: Emulator) -> None:
+    import requests
+
+    options = ["--layer", "trees", "--where", "number > 0", "--columns", "number", "--decimals", "3"]
+
+    done = airflow("upload", str(two_layers), "trees", "--format", "geojson", *options, "--wait", "--json")
+
+    assert answered(done)["complete"]
+    (layer,) = requests.get(f"{emulator.url}/tilesets/demo.trees.json", timeout=10).json()["vector_layers"]
+    assert layer["fields"] == {"number": "Number"}
+
+
+@pytest.fixture
+def airflow_here(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process, which takes a hundredth of the time."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        from airflow.cli.cli_parser import get_parser
+
+        args = get_parser().parse_args(["mapbox", "uploads", *arguments])
+        code: Any = 0
+        try:
+            args.func(args)
+        except SystemExit as ended:
+            code = ended.code
+        written = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, written.out, written.err)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("{gpkg}", "t", "--format", "geojson"), "--layer"),
+        (("{gpkg}", "t"), "--format auto"),
+        (("{csv}", "t", "--format", "auto"), "--crs EPSG:4326"),
+        (("{gpkg}", "t", "--layer", "roads"), "--layer roads has no meaning without --format"),
+        (("{gpkg}", "t", "--format", "geojson", "--tier", "1m"), "choose mbtiles or auto"),
+        (("{gpkg}", "t", "--format", "auto", "--layer", "roads", "--decimals", "99"), "--decimals 99"),
+        (("{gpkg}", "t", "--format", "auto", "--layer", "roads", "--columns", "height"), "height"),
+        (("{gpkg}", "t", "-c", "nowhere"), "--mapbox-conn-id"),
+        (("{gpkg}", "t", "--part-size", "1"), "--part-size"),
+        (("{polar}", "t"), "--beyond-mercator clip"),
+    ],
+)
+def test_an_error_advises_options_of_the_command_line(
+    airflow_here: Run, two_layers: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    (tmp_path / "table.csv").write_text("name,x,y\nA,7,50\n")
+    pole = {"type": "Feature", "properties": {}, "geometry": {"type": "Point", "coordinates": [0, 89.5]}}
+    (tmp_path / "polar.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [pole]}))
+    files = {"gpkg": two_layers, "csv": tmp_path / "table.csv", "polar": tmp_path / "polar.geojson"}
+
+    done = airflow_here("upload", *(argument.format(**files) for argument in arguments))
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not KEYWORD.search(done.stderr), done.stderr
+
+
+def test_each_problem_and_each_remedy_is_a_line_of_its_own(airflow_here: Run, tmp_path: Path) -> None:
+    features = [
+        {"type": "Feature", "properties": {}, "geometry": {"type": "Point", "coordinates": [500000, 4649776]}},
+        {"type": "Feature", "properties": {}, "geometry": {"type": "Circle", "coordinates": [1, 2]}},
+    ]
+    bad = tmp_path / "bad.geojson"
+    bad.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+    lines = airflow_here("upload", str(bad), "bad").stderr.strip().splitlines()
+
+    assert lines[0] == f"Nothing was sent of {bad}."
+    assert len(lines) >= 3
+    assert any(line.startswith("Upload it with --format auto") for line in lines)

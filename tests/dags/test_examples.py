@@ -17,7 +17,7 @@ from airflow_mapbox.emulator import Emulator
 from tests.conftest import ROOT
 
 FEED = ROOT / "dags" / "data" / "usgs-earthquakes-2018-01-31-to-02-07.geojson"
-# shared/data/README.md counts these by day from 2018-01-31.
+# dags/data/README.md has the counts by day.
 A_DAY = {"2018-01-31": 198, "2018-02-03": 259, "2018-02-07": 14}
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -109,11 +109,17 @@ def test_running_a_day_again_leaves_one_file_and_one_tileset_and_touches_no_othe
 
 
 @pytest.mark.usefixtures("mapbox_connection")
-def test_a_day_that_the_bundled_file_lacks_is_skipped(dags: dict[str, Any]) -> None:
+def test_a_day_that_the_bundled_file_lacks_is_skipped_and_the_log_says_why(
+    dags: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     outcome = run(dags["earthquakes_daily"], "2019-06-02")
 
     states = {instance.task_id: instance.state for instance in outcome.get_task_instances()}
     assert states == {"export": "skipped", "upload": "skipped", "wait": "skipped"}
+    # Airflow itself shows the reason in a collapsed group only.
+    (line,) = [record for record in caplog.records if "has no earthquakes of 2019-06-01" in record.getMessage()]
+    assert (line.levelname, line.name.startswith("airflow.")) == ("WARNING", False)
+    assert "feed" in line.getMessage()
 
 
 @pytest.mark.usefixtures("mapbox_connection")

@@ -152,6 +152,7 @@ class TestCommandLine:
             "login": "acme",
             "password": (tmp_path / "folder" / "token").read_text().strip(),
             "host": running.ready["url"],
+            "port": 0,
             "extra": {"s3_endpoint_url": running.ready["s3_url"]},
         }
 

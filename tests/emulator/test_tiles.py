@@ -119,6 +119,7 @@ class TestAssets:
             ("maplibre-gl.css", "text/css"),
             ("map.js", "text/javascript"),
             ("live.js", "text/javascript"),
+            ("countries.geojson", "application/geo+json"),
         ],
     )
     def test_what_the_pages_load_comes_from_this_machine(self, published: Account, name: str, kind: str) -> None:

@@ -21,7 +21,7 @@ from tests.system.canaries import issued_secrets, places_with_secrets
 
 DAG_ID = "earthquakes_daily"
 DAYS = [date(2018, 1, 31) + timedelta(days=number) for number in range(8)]
-# As shared/data/README.md counts the file.
+# As in dags/data/README.md.
 EARTHQUAKES = [198, 231, 242, 259, 301, 249, 213, 14]
 SECONDS = 540
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from demo.stack import Stack
 from tests.conftest import ROOT
+from tests.system.test_connection import airflow_shell, ui_test
 
 COMPOSE = ROOT / "docker" / "docker-compose.yaml"
 
@@ -66,7 +70,29 @@ def test_no_secret_is_in_the_file_and_a_missing_one_is_named() -> None:
 
 def test_what_talks_to_the_emulator_does_so_over_the_loopback(services: dict[str, Any]) -> None:
     # Plain http is refused for any other host, so they share the emulator's network.
-    for name in ("worker", "triggerer"):
+    for name in ("worker", "triggerer", "api-server"):
         assert services[name]["network_mode"] == "service:emulator"
-        described = json.loads(services[name]["environment"]["AIRFLOW_CONN_MAPBOX_DEFAULT"])
-        assert described["host"] == "http://127.0.0.1:8787"
+    assert "--conn-host http://127.0.0.1:8787 " in services["init"]["command"][0]
+
+
+def test_the_api_server_is_found_by_its_name_in_the_emulators_network(services: dict[str, Any]) -> None:
+    address = services["scheduler"]["environment"]["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
+    assert address == "http://api-server:8080/execution/"
+    assert services["emulator"]["networks"]["default"]["aliases"] == ["api-server"]
+    assert {port["published"] for port in services["emulator"]["ports"]} == {"8080", "8787"}
+
+
+def test_the_connection_can_be_tested_in_the_ui(services: dict[str, Any], tmp_path: Path) -> None:
+    """The command of the service `init` stores it; a running API server is asked what the UI sends."""
+    assert services["api-server"]["environment"]["AIRFLOW__CORE__TEST_CONNECTION"] == "Enabled"
+    (script,) = services["init"]["command"]
+    script = re.sub(r"^chown .*$", "", script.replace("$$", "$").replace("/entrypoint ", ""), flags=re.MULTILINE)
+    with Stack(tmp_path / "stack", scheduler=False) as stack:
+        stack.api("DELETE", "connections/mapbox_default")
+        script = script.replace("http://127.0.0.1:8787", stack.emulator.url)
+        script = script.replace("http://127.0.0.1:8788", stack.emulator.s3_url)
+        for _start in ("first", "second"):
+            done = airflow_shell(stack, script, MAPBOX_EMULATOR_TOKEN=stack.emulator.token)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+            assert ui_test(stack, "mapbox_default")["status"] is True

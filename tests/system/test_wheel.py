@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -42,19 +43,21 @@ def wheel(home: Path) -> Path:
     return built
 
 
+def install(python: Path, *what: str | Path, home: Path) -> str:
+    """Install into an environment, or say what would be with `--dry-run`; give what was said."""
+    what = ("-c", ROOT / "constraints.txt", *what)
+    # As in the Makefile: uv is quick, and pip reaches what pip is configured to.
+    uv = (sys.executable, "-m", "uv", "pip", "install", "--system-certs", "--python", python)
+    done = attempt(*uv, *what, home=home)
+    return done.stderr if done.returncode == 0 else run(python, "-m", "pip", "install", *what, home=home)
+
+
 def environment(folder: Path, *what: str | Path, home: Path) -> Path:
     """Make an environment of what is given and nothing else; give its interpreter."""
     run(sys.executable, "-m", "venv", folder, home=home)
     python = folder / "bin" / "python"
-    what = ("-c", ROOT / "constraints.txt", *what)
-    # As in the Makefile: uv is quick, and pip reaches what pip is configured to.
-    if (
-        attempt(
-            sys.executable, "-m", "uv", "pip", "install", "--system-certs", "--python", python, *what, home=home
-        ).returncode
-        != 0
-    ):
-        run(python, "-m", "pip", "install", "--quiet", *what, home=home)
+    if what:
+        install(python, *what, home=home)
     return python
 
 
@@ -101,7 +104,7 @@ def test_everything_but_the_emulator_works_without_its_extra(home: Path, empty_e
 def test_the_example_of_the_page_on_testing_passes_where_only_the_wheel_is(
     home: Path, testing_environment: Path
 ) -> None:
-    page = (ROOT / "docs" / "emulator.md").read_text()
+    page = (ROOT / "docs/emulator.md").read_text()
     project = home / "project"
     # Each file of the example stands behind the line that names it.
     files = re.findall(r"^`((?:dags|tests)/\w+\.py)`[^\n]*\n\n```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
@@ -114,3 +117,41 @@ def test_the_example_of_the_page_on_testing_passes_where_only_the_wheel_is(
     told = run(testing_environment, "-m", "pytest", "--strict-markers", project, home=home)
 
     assert f"{page.count('def test_')} passed" in told
+
+
+def documented_installs(name: str) -> list[list[str]]:
+    """Return the arguments of each `pip install` in a page's code blocks."""
+    lines = re.findall(r"^pip install (.*)$", (ROOT / name).read_text(), re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/emulator.md"])
+def test_the_install_lines_of_the_documentation_find_the_package(home: Path, page: str) -> None:
+    python = environment(home / f"{Path(page).stem}-venv", home=home)
+    installs = documented_installs(page)
+    assert installs
+    for wanted in installs:
+        # "In the clone's folder": nothing is written into it, and nothing is installed.
+        places = [re.sub(r"^\.", str(ROOT), name) for name in wanted]
+        told = install(python, "--dry-run", *places, home=home)
+        assert "Would install" in told
+        assert "airflow-provider-mapbox" in told
+
+
+def test_an_extra_is_added_to_the_installed_package(home: Path, empty_environment: Path) -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "airflow_mapbox").rglob("*.py")]
+    extras = {
+        extra
+        for page in pages
+        for extra in re.findall(r"pip install 'airflow-provider-mapbox\[(\w+)\]'", page.read_text())
+    }
+    assert {"mbtiles", "s3", "emulator"} <= extras
+    for extra in sorted(extras - {"EXTRA"}):
+        wanted = f"airflow-provider-mapbox[{extra}]"
+
+        told = run(
+            empty_environment, "-m", "pip", "install", "--dry-run", "-c", ROOT / "constraints.txt", wanted, home=home
+        )
+
+        assert "Would install" in told
+        assert "does not provide" not in told

@@ -109,7 +109,9 @@ def test_the_connection_form_asks_for_token_account_and_addresses() -> None:
         "host": form.standard_fields.host.title,
     }
     assert labels == {"password": "Secret token", "login": "Account", "host": "API base URL"}
-    assert form.standard_fields.port.hidden
+    # Airflow's connection test needs a stored port (apache/airflow#73298), so the form must let a user enter one.
+    assert not form.standard_fields.port.hidden
+    assert "0" in (form.standard_fields.port.placeholder or "")
     assert form.standard_fields.url_schema.hidden
     assert set(form.extra_fields or {}) == {"s3_endpoint_url"}
 

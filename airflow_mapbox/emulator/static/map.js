@@ -3,7 +3,12 @@ const COLORS = ["#3564e8", "#d1495b", "#2a9d8f", "#e09f3e", "#6a4c93", "#1b998b"
 const element = document.getElementById("map");
 const tilejson = await (await fetch(element.dataset.tilejson)).json();
 
-const layers = [{ id: "background", type: "background", paint: { "background-color": "#eef1f5" } }];
+// Land and borders, coarse, to see where the features lie; they are no part of the tileset.
+const layers = [
+  { id: "water", type: "background", paint: { "background-color": "#dfe8f0" } },
+  { id: "land", type: "fill", source: "countries", paint: { "fill-color": "#f8f6f1" } },
+  { id: "borders", type: "line", source: "countries", paint: { "line-color": "#b9bfc6", "line-width": 0.7 } },
+];
 const shown = [];
 const isImage = tilejson.format !== "pbf";
 if (isImage) layers.push({ id: "image", type: "raster", source: "tileset" });
@@ -26,12 +31,14 @@ tilejson.vector_layers.forEach((layer, index) => {
 
 const map = new maplibregl.Map({
   container: element,
-  attributionControl: false,
+  attributionControl: { compact: false },
   bounds: tilejson.bounds,
   fitBoundsOptions: { padding: 30, maxZoom: 14 },
   style: {
     version: 8,
     sources: {
+      countries: { type: "geojson", data: `${location.origin}/static/countries.geojson`,
+        attribution: "Land: Natural Earth" },
       tileset: { ...(isImage ? { type: "raster", tileSize: 256 } : { type: "vector" }), tiles: tilejson.tiles,
         minzoom: tilejson.minzoom, maxzoom: tilejson.maxzoom, bounds: tilejson.bounds },
     },
@@ -71,7 +78,8 @@ const tellZoom = () => { zoom.textContent = map.getZoom().toFixed(1); };
 map.on("zoom", tellZoom);
 map.once("idle", () => {
   tellZoom();
-  // For whoever waits for the picture: how many features are drawn, or one image.
+  // For whoever waits for the picture: how many features are drawn, or one image; and how many countries.
   const ids = shown.flatMap(({ ids }) => ids);
+  element.dataset.land = map.queryRenderedFeatures({ layers: ["land"] }).length;
   element.dataset.drawn = isImage ? 1 : map.queryRenderedFeatures({ layers: ids }).length;
 });

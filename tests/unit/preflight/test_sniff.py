@@ -164,7 +164,7 @@ def test_every_format_of_the_export_is_told_of_it_in_the_same_way(write: Write, 
     told, remedy = problem.splitlines()
     assert told.startswith(f"data{kind} is ")
     assert "which Mapbox does not take." in told
-    for words in ('format="auto"', "--format auto", "export={…}", "write_geojson"):
+    for words in ('format="auto"', "export={…}", "write_geojson"):
         assert words in remedy
 
 
