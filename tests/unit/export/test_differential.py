@@ -163,8 +163,8 @@ def test_random_frames_have_the_features_that_went_in(tmp_path: Path, capsys: py
         print(f"\n{ROUNDS} frames from seed {SEED}: {dict(outcomes)}")
 
 
-# What GDAL can write points to, without a server, an option or a schema of its own. (DGN has lines of no length for them,
-# which the export drops and counts.)
+# What GDAL can write points to, without a server, an option or a schema of its own. Not DGN, where a point is a line of
+# no length, which the export drops and counts.
 DRIVERS = {
     "GeoJSON": "x.geojson",
     "GeoJSONSeq": "x.geojsonl",
