@@ -27,11 +27,13 @@ def unfinished_multiparts(emulator: Emulator) -> set[str]:
     return set(emulator._started._gate.backend._bucket.multiparts)
 
 
-def assert_one_whole_upload(task: Task, outcome: dict[str, Any], made_of: dict[str, str]) -> None:
+def assert_one_whole_upload(
+    task: Task, outcome: dict[str, Any], made_of: dict[str, str], *, of: Path | None = None
+) -> None:
     task.await_idle()
     uploads = task.uploads()
     assert [upload["id"] for upload in uploads] == [outcome["upload"]], (task.outcomes, task.logs()[-3000:])
-    assert made_of[outcome["upload"]] == digest(Path(task.source))
+    assert made_of[outcome["upload"]] == digest(of or Path(task.source))
 
 
 def assert_no_secret(task: Task) -> None:
