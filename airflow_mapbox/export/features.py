@@ -81,7 +81,8 @@ class _Columns:
 
     def noted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
-            self._known = (self._known or {}) | dict.fromkeys(batch.columns)
+            self._known = self._known or {}
+            self._known.update(dict.fromkeys(batch.columns))
             if self._one_table:
                 self.check()
             yield batch

@@ -77,7 +77,7 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) ->
     attributes = [(name, place) for name, place in attributes if name in chosen]
     fields = [place for _, place in attributes if isinstance(place, str)]
     with _named(file):
-        as_text = frozenset(name for name, place in attributes if isinstance(place, str) and _is_large(parquet, place))
+        as_text = frozenset(_large(parquet, fields))
     read = _record_batches(parquet, [*fields, geometry.name])
     first = 0
     while True:
@@ -105,7 +105,8 @@ def _attributes(
 ) -> list[tuple[str, str | range]]:
     """Name the attributes of the file, and for each its column, or what pandas counts in place of one."""
     index = _pandas_index(metadata)
-    others = [name for name in names if name not in geometry.not_attributes.union(map(str, (of for _, of in index)))]
+    left_out = geometry.not_attributes.union(str(of) for _, of in index)
+    others = [name for name in names if name not in left_out]
     levels = zip(index_attributes([name for name, _ in index], others), (of for _, of in index), strict=True)
     there = [(name, of) for name, of in levels if name is not None and (isinstance(of, range) or of in names)]
     return [*there, *((name, name) for name in others)]
@@ -183,14 +184,18 @@ def _rows(parquet: pq.ParquetFile) -> int:
     return max(1, min(_MOST_ROWS, BATCH_BYTES * max(int(metadata.num_rows), 1) // max(int(size), 1)))
 
 
-def _is_large(parquet: pq.ParquetFile, name: str) -> bool:
-    """Say whether a column has integers past 2^53, by its statistics or else by reading it."""
-    if not may_be_large(parquet.schema_arrow.field(name).type):
-        return False
-    metadata = parquet.metadata
-    place = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == name)
-    for group in range(metadata.num_row_groups):
-        statistics = metadata.row_group(group).column(place).statistics
+def _large(parquet: pq.ParquetFile, names: list[str]) -> Iterator[str]:
+    """Choose columns that have integers past 2^53, by their statistics or else by reading them."""
+    schema, metadata = parquet.schema_arrow, parquet.metadata
+    places = {metadata.schema.column(place).path: place for place in range(metadata.num_columns)}
+    for name in names:
+        if may_be_large(schema.field(name).type) and _is_large(parquet, name, places[name]):
+            yield name
+
+
+def _is_large(parquet: pq.ParquetFile, name: str, place: int) -> bool:
+    for group in range(parquet.metadata.num_row_groups):
+        statistics = parquet.metadata.row_group(group).column(place).statistics
         if statistics is None or not statistics.has_min_max:
             read = parquet.iter_batches(1 << 20, columns=[name], use_threads=False)
             return any(large_integers(batch.column(0)) for batch in read)
