@@ -7,6 +7,7 @@ The longitudes of a line or ring are counted on past ±180, and the result cut i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -134,8 +135,7 @@ def cut_polygons(
         polygons[place] = shapely.difference(polygons[place], united(holes[~shapely.is_empty(holes)]))
     members = lonlat.offsets[0] if lonlat.kind.depth == 3 else np.arange(len(lonlat) + 1)
     cut = np.empty(len(lonlat), dtype=object)
-    for place in range(len(lonlat)):
-        cut[place] = _joined(polygons[members[place] : members[place + 1]])
+    cut[:] = [_joined(polygons[start:end]) for start, end in itertools.pairwise(members)]
     return cut, uncut
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Coordinates and attributes of a slice: of less, calls take longer than what they do; of more, what one makes falls out
 # of the processor's cache before the next one reads it.
 SLICE_BYTES = 2 << 20
+# Of many columns a slice has at least so many rows of numbers: each column is a few calls a slice, whatever its rows.
+_LEAST_ROWS, _NUMBER_BYTES = 256, 8
 _SAMPLES = 100  # objects of a column that are looked at
 
 
@@ -67,9 +69,10 @@ class Batch:
             else:
                 widths = widths + width
         ends = np.cumsum(widths + same)
+        room = max(SLICE_BYTES, _LEAST_ROWS * _NUMBER_BYTES * len(self.columns))
         start, before = 0, 0
         while start < len(self):
-            stop = max(int(np.searchsorted(ends, before + SLICE_BYTES, side="right")), start + 1)
+            stop = max(int(np.searchsorted(ends, before + room, side="right")), start + 1)
             stop = stop if rows is None else min(stop, start + rows)
             before = int(ends[stop - 1])
             yield self._slice(start, min(stop, len(self)))

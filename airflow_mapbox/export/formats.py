@@ -31,6 +31,7 @@ class GeoJSONKeywords(TypedDict, total=False):
     y: str | None
     id_attribute: str | None
     batch_rows: int | None
+    threads: int | None
     limit_bytes: int | None
 
 
