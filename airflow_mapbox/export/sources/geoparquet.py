@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) ->
     fields = [place for _, place in attributes if isinstance(place, str)]
     with _named(file):
         as_text = frozenset(_large(parquet, fields))
-    read = _record_batches(parquet, [*fields, geometry.name])
+        read = _plain(parquet.schema_arrow, geometry.name, _record_batches(parquet, [*fields, geometry.name]))
     first = 0
     while True:
         # Not around the yield as well: what is raised there is not of this file.
@@ -139,6 +140,19 @@ def _counted(numbers: range, first: int, count: int) -> pa.Array:
 
 def _next(read: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
     return next(read, None)
+
+
+def _plain(schema: pa.Schema, geometry: str, read: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Have Arrow take geometries out of GeoArrow's types: in Python each batch would parse their CRS several times."""
+    field = schema.field(geometry)
+    if not isinstance(field.type, pa.BaseExtensionType):
+        return read
+    first = next(read, None)
+    if first is None:
+        return iter(())
+    given = first.schema
+    storage = given.set(given.get_field_index(geometry), pa.field(geometry, field.type.storage_type))
+    return iter(pa.RecordBatchReader.from_batches(given, itertools.chain((first,), read)).cast(storage))
 
 
 def _record_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
