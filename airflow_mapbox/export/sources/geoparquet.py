@@ -15,7 +15,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from airflow_mapbox.export.attributes import EXACT, columns_by_name, index_attributes, large_integers, may_be_large
-from airflow_mapbox.export.batch import Batch
+from airflow_mapbox.export.batch import Batch, row_bytes
 from airflow_mapbox.export.errors import ExportError, UnreadableSourceError
 from airflow_mapbox.export.geometry_columns import stored
 from airflow_mapbox.export.shapes import KINDS, Kind
@@ -164,18 +164,32 @@ def _record_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.
     each time for at most half.
     """
     most = _rows(parquet)
+    encoded = [name for name in columns if pa.types.is_dictionary(parquet.schema_arrow.field(name).type)]
     done, rows = 0, min(most, _FIRST_ROWS)
     again = True
     while again:
         again = False
         for found in _from(parquet, columns, done, rows):
             yield found
-            fitting = max(1, min(most, BATCH_BYTES * len(found) // max(found.nbytes, 1)))
+            fitting = max(1, min(most, BATCH_BYTES * len(found) // max(_size(found, encoded), 1)))
             again = fitting <= rows // 2 or (done == 0 and fitting > rows)
             done += len(found)
             if again:
                 rows = fitting
                 break
+
+
+def _size(found: pa.RecordBatch, encoded: list[str]) -> int:
+    """
+    Say how many bytes a batch takes, of dictionaries only the values that it has: each comes with all of the file's.
+
+    :param encoded: columns that have a dictionary.
+    """
+    size = int(found.nbytes)
+    for name in encoded:
+        column = found.column(name)
+        size += int(row_bytes(column).sum()) - int(column.dictionary.nbytes)
+    return size
 
 
 def _from(parquet: pq.ParquetFile, columns: list[str], first: int, rows: int) -> Iterator[pa.RecordBatch]:

@@ -21,6 +21,8 @@ import pytest
 import shapely
 
 from airflow_mapbox.export import attributes, stream_geojson
+from airflow_mapbox.export.sources import geoparquet, read_source
+from airflow_mapbox.export.sources.selection import Selection
 
 from .support import features, frame, geometry, streamed
 
@@ -76,6 +78,18 @@ def test_frames_that_share_categories_write_their_own_alone(searched: list[int])
 
     assert [feature["properties"]["text"] for feature in found] == TEXTS[:400]
     assert sum(searched) <= 1.1 * sum(map(len, TEXTS[:400]))
+
+
+def test_a_file_of_categories_is_read_by_as_many_rows_as_one_of_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(geoparquet, "BATCH_BYTES", sum(map(len, TEXTS)) // 4)
+    _frame(pd.Categorical(TEXTS)).to_parquet(tmp_path / "x.parquet")
+
+    ((*batches,),) = read_source(tmp_path / "x.parquet", Selection())
+
+    assert sum(map(len, batches)) == ROWS
+    assert len(batches) <= 16
 
 
 @pytest.mark.parametrize("values", [TEXTS, list(range(ROWS)), [f"2026-01-{1 + n % 28:02}" for n in range(ROWS)]])
