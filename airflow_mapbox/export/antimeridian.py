@@ -7,13 +7,15 @@ The longitudes of a line or ring are counted on past ±180, and the result cut i
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
-from shapely.affinity import translate
 
+from airflow_mapbox.export.areas import repaired, united
 from airflow_mapbox.export.crs84 import Transformation
 from airflow_mapbox.export.lines import middles, parted, with_vertices
 from airflow_mapbox.export.shapes import Shapes
@@ -87,8 +89,7 @@ def cut_lines(lonlat: Shapes, turns: NDArray[np.int64]) -> Shapes:
     :param turns: what :func:`crossings` gave.
     :return: lines of several parts, in their order, within ±180 degrees.
     """
-    turned = np.concatenate(([0], np.cumsum(turns[:-1])))
-    x = lonlat.x + 360.0 * (turned - np.repeat(turned[lonlat.paths[:-1]], np.diff(lonlat.paths)))
+    x = _counted_on(lonlat, turns)
     nearest = 360 * np.floor(x / 360) + 180
     x = np.where(np.abs(x - nearest) < _NOISE, nearest, x)
     lines = with_vertices(replace(lonlat, x=x), "x", np.arange(nearest.min(), nearest.max() + 1, 360))
@@ -112,63 +113,68 @@ def cut_polygons(
     :return: two arrays of shapely geometries, shape (n,): within ±180 degrees, valid; and uncut, with longitudes
         counted on past ±180, which tell whether they were valid.
     """
-    paths, firsts = lonlat.paths, lonlat.starts
-    cut_ones, uncut = np.empty(len(lonlat), dtype=object), np.empty(len(lonlat), dtype=object)
-    shells = _shells(lonlat)
-    for place in range(len(lonlat)):
-        members = range(np.searchsorted(paths, firsts[place]), np.searchsorted(paths, firsts[place + 1]))
-        pieces: list[Any] = []
-        polygons: list[_Polygon] = []
-        for path in members:
-            chosen = slice(paths[path], paths[path + 1])
-            coordinates = lonlat_of(lonlat, chosen, turns[chosen])
-            turned = int(turns[chosen][:-1].sum())
-            if turned:
-                north = _is_north(source.x[chosen], source.y[chosen], lonlat.y[chosen], turned, projected=projected)
-                coordinates = _over_pole(coordinates, 90.0 if north else -90.0)
-            area = shapely.polygons(coordinates)
-            if shells[path]:
-                polygons.append(_Polygon(area, [], bool(turned)))
-            else:
-                polygons[-1].holes.append(area)
-            if not shapely.is_valid(area):
-                area = shapely.make_valid(area, method="structure", keep_collapsed=False)
-            area = shapely.union_all(_within(area))
-            if shells[path]:
-                pieces.append(area)
-            else:
-                pieces[-1] = shapely.difference(pieces[-1], area)
-        cut_ones[place] = _joined(pieces)
-        uncut[place] = _together(polygons)
-    return cut_ones, uncut
+    lonlat = replace(lonlat, x=_counted_on(lonlat, turns))
+    paths, rings = lonlat.paths, lonlat.offsets[-2]
+    around = np.add.reduceat(turns, paths[:-1])
+    coordinates = lonlat.coordinates()
+    indices = np.repeat(np.arange(len(paths) - 1), np.diff(paths))
+    areas = shapely.polygons(shapely.linearrings(coordinates, indices=indices))
+    for path in np.flatnonzero(around):
+        own = slice(paths[path], paths[path + 1])
+        north = _is_north(source.x[own], source.y[own], lonlat.y[own], int(around[path]), projected=projected)
+        areas[path] = shapely.polygons(_over_pole(coordinates[own], 90.0 if north else -90.0))
+    uncut = _together(lonlat, areas, around != 0)
+    areas = repaired(areas)
+    west, _, east, _ = shapely.bounds(areas).T
+    for path in np.flatnonzero((west < -180) | (east > 180)):
+        areas[path] = _within(areas[path])
+    polygons = areas[rings[:-1]]
+    for place in np.flatnonzero(np.diff(rings) > 1):
+        # All holes at once: one by one, each would have GEOS look at all that were cut out before.
+        holes = shapely.get_parts(areas[rings[place] + 1 : rings[place + 1]])
+        polygons[place] = shapely.difference(polygons[place], united(holes[~shapely.is_empty(holes)]))
+    members = lonlat.offsets[0] if lonlat.kind.depth == 3 else np.arange(len(lonlat) + 1)
+    cut = np.empty(len(lonlat), dtype=object)
+    cut[:] = [_joined(polygons[start:end]) for start, end in itertools.pairwise(members)]
+    return cut, uncut
 
 
-class _Polygon(NamedTuple):
-    """The rings of a polygon, each with longitudes counted on from its own first one; and whether it is over a pole."""
-
-    shell: Any
-    holes: list[Any]
-    polar: bool
-
-
-def _together(polygons: list[_Polygon]) -> Any:
+def _together(lonlat: Shapes, areas: NDArray[Any], polar: NDArray[np.bool_]) -> NDArray[Any]:
     """
-    Put the rings of a geometry next to each other by whole turns: holes into their shells, parts beside the first one.
+    Put the rings of each geometry next to each other by whole turns: holes into their shells, parts beside the first.
 
-    What is over a pole is without its holes, which may lie across the two ends of its ring.
+    A polygon over a pole is without its holes, which may lie across the two ends of its ring.
+
+    :param lonlat: with longitudes counted on from each ring's own first one.
+    :param areas: of each ring.
+    :param polar: rings that go around a pole.
     """
-    whole = []
-    for shell, holes, polar in polygons:
-        shell = _moved(shell, polygons[0].shell)
-        inside = [] if polar else [_moved(hole, shell).exterior for hole in holes]
-        whole.append(shapely.polygons(shell.exterior, inside or None))
-    return shapely.multipolygons(whole)
+    rings = lonlat.offsets[-2]
+    members = lonlat.offsets[0] if lonlat.kind.depth == 3 else np.arange(len(lonlat) + 1)
+    middle = middles(lonlat, lonlat.x)
+    shells = rings[:-1]
+    moved = _turns(np.repeat(middle[shells[members[:-1]]], np.diff(members)) - middle[shells])
+    holes = np.repeat(middle[shells] + moved, np.diff(rings)) - middle
+    moved = np.where(_shells(lonlat), np.repeat(moved, np.diff(rings)), _turns(holes))
+    uncut = replace(lonlat, x=lonlat.x + np.repeat(moved, np.diff(lonlat.paths))).to_shapely()
+    for place in np.unique(lonlat.owners(lonlat.paths[:-1][polar])):
+        parts, own = shapely.get_parts(uncut[place]), shells[members[place] : members[place + 1]]
+        for polygon in np.flatnonzero(polar[own]):
+            parts[polygon] = _shifted(areas[own[polygon]], moved[own[polygon]])
+        uncut[place] = shapely.multipolygons(parts)
+    return uncut
 
 
-def _moved(ring: Any, other: Any) -> Any:
-    """Move a ring by the turns that bring its middle next to another one's."""
-    (west, _, east, _), (other_west, _, other_east, _) = ring.bounds, other.bounds
-    return translate(ring, 360 * np.round((other_west + other_east - west - east) / 720))
+def _turns(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round to whole turns of 360 degrees."""
+    return 360 * np.round(degrees / 360)
+
+
+def _counted_on(lonlat: Shapes, turns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Give longitudes that go on past ±180 along each path."""
+    turned = np.concatenate(([0], np.cumsum(turns[:-1])))
+    x: NDArray[np.float64] = lonlat.x + 360.0 * (turned - np.repeat(turned[lonlat.paths[:-1]], np.diff(lonlat.paths)))
+    return x
 
 
 def lonlat_of(lonlat: Shapes, chosen: slice, turns: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -206,25 +212,32 @@ def _over_pole(coordinates: NDArray[np.float64], pole: float) -> NDArray[np.floa
     return np.concatenate((coordinates, [last, first, coordinates[0]]))
 
 
-def _within(geometry: Any) -> list[Any]:
-    """Cut into turns of the world, and move each to within ±180 degrees."""
-    if shapely.is_empty(geometry):
-        return []
-    west, _, east, _ = shapely.bounds(geometry)
-    pieces = []
-    for turn in range(int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))):
-        piece = shapely.intersection(geometry, shapely.box(360 * turn - 180, -90, 360 * turn + 180, 90))
-        pieces += [
-            shapely.transform(part, lambda c, turn=turn: c - [360 * turn, 0], include_z=False)
-            if not shapely.has_z(part)
-            else shapely.transform(part, lambda c, turn=turn: c - [360 * turn, 0, 0], include_z=True)
-            for part in shapely.get_parts(piece)
-            if shapely.get_dimensions(part) == shapely.get_dimensions(geometry)
-        ]
-    return pieces
-
-
-def _joined(pieces: list[Any]) -> Any:
+def _within(area: Any) -> Any:
+    """Cut an area into turns of the world, move each to within ±180 degrees, and give them as one."""
+    west, _, east, _ = shapely.bounds(area)
+    first, last = int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))
+    pieces = [_shifted(piece, -360 * turn) for turn, piece in _by_turn(area, first, last)]
     parts = shapely.get_parts(np.array(pieces, dtype=object))
-    wanted = parts[shapely.get_dimensions(parts) == 2] if len(parts) else parts
+    return united(parts[shapely.get_dimensions(parts) == 2])
+
+
+def _by_turn(area: Any, first: int, last: int) -> Iterator[tuple[int, Any]]:
+    """Cut an area into turns, halves first: each turn of the whole would be turns squared."""
+    if last - first == 1:
+        yield first, area
+        return
+    middle = (first + last) // 2
+    for start, end in ((first, middle), (middle, last)):
+        box = shapely.box(360 * start - 180, -90, 360 * end - 180, 90)
+        yield from _by_turn(shapely.intersection(area, box), start, end)
+
+
+def _shifted(geometry: Any, degrees: float) -> Any:
+    high = shapely.has_z(geometry)
+    return shapely.transform(geometry, lambda c: c + ([degrees, 0, 0] if high else [degrees, 0]), include_z=bool(high))
+
+
+def _joined(polygons: NDArray[Any]) -> Any:
+    parts = shapely.get_parts(polygons)
+    wanted = parts[shapely.get_dimensions(parts) == 2]
     return wanted[0] if len(wanted) == 1 else shapely.multipolygons(wanted)

@@ -8,7 +8,7 @@ import math
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import orjson
@@ -20,6 +20,9 @@ from pyarrow import types
 from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError, ExportError
 from airflow_mapbox.export.numerals import number_texts
 from airflow_mapbox.export.pieces import Pieces, joined
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Column: TypeAlias = "pa.Array | pd.Series"
 
@@ -190,9 +193,7 @@ class _Encoder:
         if isinstance(kind, pd.SparseDtype):
             return self._pandas(column.sparse.to_dense())
         if isinstance(kind, pd.CategoricalDtype):
-            categories = self._pandas(pd.Series(kind.categories))
-            codes = column.cat.codes.to_numpy()
-            return categories.take(pa.array(codes, mask=codes < 0))
+            return self._categories(column.cat.codes.to_numpy(), kind.categories)
         if pd.api.types.is_object_dtype(kind):
             inferred = pd.api.types.infer_dtype(column, skipna=True)
             if inferred not in ("string", "boolean"):
@@ -206,6 +207,14 @@ class _Encoder:
         if isinstance(found, pa.ChunkedArray):
             found = found.combine_chunks()
         return self._arrow(found)
+
+    def _categories(self, codes: NDArray[Any], categories: pd.Index) -> _Texts:
+        missing = codes < 0
+        if len(categories) > len(codes):
+            # Only those of this slice: all of them for each slice would be rows squared, if hardly any repeats.
+            used, codes = np.unique(np.where(missing, codes.max(initial=0), codes), return_inverse=True)
+            categories = categories[used]
+        return self._pandas(pd.Series(categories)).take(pa.array(codes, mask=missing))
 
     def _arrow(self, column: pa.Array) -> _Texts:
         kind = column.type
@@ -222,7 +231,7 @@ class _Encoder:
         return (
             (types.is_null, _cast),
             (lambda kind: isinstance(kind, pa.BaseExtensionType), self._extension),
-            (types.is_dictionary, lambda column: self._arrow(column.dictionary).take(column.indices)),
+            (types.is_dictionary, self._dictionary),
             (types.is_run_end_encoded, lambda column: self._arrow(pc.run_end_decode(column))),
             (types.is_boolean, _cast),
             (types.is_integer, self._numbers),
@@ -235,6 +244,11 @@ class _Encoder:
             (types.is_duration, self._durations),
             (types.is_nested, self._nested),
         )
+
+    def _dictionary(self, column: pa.Array) -> _Texts:
+        if len(column.dictionary) > len(column):
+            return self._arrow(column.dictionary.take(column.indices))  # see _categories
+        return self._arrow(column.dictionary).take(column.indices)
 
     def _extension(self, column: pa.Array) -> _Texts:
         if isinstance(column.type, pa.UuidType):
@@ -265,7 +279,7 @@ class _Encoder:
         return _Texts(pc.if_else(pa.array(np.isfinite(values)), pc.utf8_trim(texts, " "), None), quotes=True)
 
     def _texts(self, column: pa.Array) -> _Texts:
-        column = column.cast(pa.string())
+        column = _of_its_own(column)
         try:
             column.validate(full=True)
         except pa.ArrowInvalid:
@@ -357,6 +371,28 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _cast(column: pa.Array) -> _Texts:
     return _Texts(column.cast(pa.string()))
+
+
+def _of_its_own(texts: pa.Array) -> pa.Array:
+    """
+    Return strings with the memory that they take and no more: a slice shares that of the whole column.
+
+    Whoever reads the memory of a slice would read all of the column for each slice otherwise. It may also be longer
+    than the offsets of 32 bits reach.
+
+    :param texts: of any of Arrow's types for strings.
+    """
+    if types.is_string_view(texts.type):
+        return texts.cast(pa.string())
+    _, offsets, data = texts.buffers()
+    if data is None or not len(texts):
+        return texts.cast(pa.string())
+    wide = np.int64 if types.is_large_string(texts.type) else np.int32
+    places = np.frombuffer(offsets, wide)[texts.offset : texts.offset + len(texts) + 1]
+    first, last = int(places[0]), int(places[-1])
+    valid = pa.py_buffer(np.packbits(np.asarray(texts.is_valid()), bitorder="little")) if texts.null_count else None
+    own = pa.py_buffer((places - first).astype(np.int32))
+    return pa.Array.from_buffers(pa.string(), len(texts), [valid, own, data.slice(first, last - first)])
 
 
 def _escaped(texts: pa.Array) -> pa.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Coordinates and attributes of a slice: of less, calls take longer than what they do; of more, what one makes falls out
 # of the processor's cache before the next one reads it.
 SLICE_BYTES = 2 << 20
+# Of many columns a slice has at least so many rows of numbers: each column is a few calls a slice, whatever its rows.
+_LEAST_ROWS, _NUMBER_BYTES = 256, 8
 _SAMPLES = 100  # objects of a column that are looked at
 
 
@@ -58,14 +60,19 @@ class Batch:
 
         :param rows: features a piece, at most.
         """
-        widths = sizes(self.geometry)
+        widths, same = sizes(self.geometry), 0
         for name, column in self.columns.items():
             with named_column(name):
-                widths = widths + row_bytes(column)
-        ends = np.cumsum(widths)
+                width = row_bytes(column)
+            if isinstance(width, int):
+                same += width
+            else:
+                widths = widths + width
+        ends = np.cumsum(widths + same)
+        room = max(SLICE_BYTES, _LEAST_ROWS * _NUMBER_BYTES * len(self.columns))
         start, before = 0, 0
         while start < len(self):
-            stop = max(int(np.searchsorted(ends, before + SLICE_BYTES, side="right")), start + 1)
+            stop = max(int(np.searchsorted(ends, before + room, side="right")), start + 1)
             stop = stop if rows is None else min(stop, start + rows)
             before = int(ends[stop - 1])
             yield self._slice(start, min(stop, len(self)))
@@ -94,17 +101,21 @@ def row_bytes(column: Column) -> Any:
     """
     if isinstance(column, pd.Series):
         if isinstance(column.dtype, pd.CategoricalDtype):
-            return _of_codes(column.cat.codes.to_numpy(), [len(str(value)) for value in column.cat.categories])
-        if column.dtype == object:
+            return _of_codes(column.cat.codes.to_numpy(), column.cat.categories)
+        if column.dtype == object or isinstance(column.array, pd.arrays.StringArray):
             # To look at each would take longer than to write it.
             some = column.iloc[:: max(1, len(column) // _SAMPLES)]
             return sum(len(str(value)) for value in some) // max(len(some), 1)
         return int(column.memory_usage(index=False)) // max(len(column), 1)
     if pa.types.is_dictionary(column.type):
-        codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        return _of_codes(codes, [len(str(value)) for value in column.dictionary.to_pylist()])
+        return _of_codes(column.indices.fill_null(-1).to_numpy(zero_copy_only=False), column.dictionary)
     return int(column.nbytes) // max(len(column), 1)
 
 
-def _of_codes(codes: NDArray[Any], lengths: Sequence[int]) -> NDArray[np.int64]:
-    return np.array([*lengths, 0], np.int64)[codes.astype(np.int64)]  # -1 is no value
+def _of_codes(codes: NDArray[Any], values: pd.Index | pa.Array) -> NDArray[np.int64]:
+    # Frames that are parts of one table may each have all of its values.
+    used = np.unique(codes[codes >= 0]) if len(values) > len(codes) else np.arange(len(values))
+    lengths = np.zeros(len(values) + 1, np.int64)  # the last one for -1, which is no value
+    lengths[used] = [len(str(value)) for value in values.take(used).tolist()]
+    found: NDArray[np.int64] = lengths[codes.astype(np.int64)]
+    return found

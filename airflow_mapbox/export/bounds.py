@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import shapely
 
+from airflow_mapbox.export.areas import united
 from airflow_mapbox.export.lines import middles, parted, with_vertices
 from airflow_mapbox.export.shapes import Shapes
 from airflow_mapbox.preflight.formats import WEB_MERCATOR_LATITUDE
@@ -112,7 +113,7 @@ def clip(geometries: NDArray[Any], decimals: int) -> NDArray[Any]:
     for place in mixed:
         # What only touches the edge is left as a line or a point.
         parts = shapely.get_parts(inside[place])
-        inside[place] = shapely.union_all(parts[shapely.get_dimensions(parts) == dimensions[place]])
+        inside[place] = united(parts[shapely.get_dimensions(parts) == dimensions[place]])
     inside[shapely.get_dimensions(inside) != dimensions] = shapely.Point()
     return np.asarray(inside)
 

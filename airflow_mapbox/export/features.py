@@ -12,6 +12,7 @@ import pyarrow as pa
 from pyproj import CRS
 
 from airflow_mapbox.export.batch import Batch
+from airflow_mapbox.export.cores import usable_cores
 from airflow_mapbox.export.encoder import encode
 from airflow_mapbox.export.errors import AttributeNameError
 from airflow_mapbox.export.memory import keep_freed_memory
@@ -24,8 +25,8 @@ from airflow_mapbox.export.tally import Tally
 
 # Most of the work is done outside of Python's lock; processes would have to send what they made to each other, and
 # a task's process may be one that is not allowed to have any.
-THREADS = 2
-_AHEAD = 4  # slices that are written or wait to be
+_MOST_THREADS = 16  # by themselves: the thread that reads keeps no more of them busy (docs/perform.md)
+_WAITING = 2  # slices that wait for a thread, so that none waits for a slice
 # What frames that come one by one are not: all of it has the same columns.
 _ONE_TABLE = (geopandas.GeoDataFrame, PostGISQuery, str, PathLike, OpenablePath)
 
@@ -39,6 +40,7 @@ def encoded_features(
     options: Options,
     selection: Selection,
     batch_rows: int | None,
+    threads: int | None,
     opening: str,
 ) -> Iterator[Encoded]:
     """
@@ -49,6 +51,7 @@ def encoded_features(
     :param options: what to do where there is a choice.
     :param selection: of what is in the source.
     :param batch_rows: features a slice, at most.
+    :param threads: that write, or None for as many as there are cores.
     :param opening: how each feature begins.
     :return: slices of features, as :func:`encode` gives them, in the source's order.
     :raises AttributeNameError: where ``as_text`` names a column that there is not.
@@ -56,10 +59,12 @@ def encoded_features(
     """
     keep_freed_memory()
     columns = _Columns(options.as_text, one_table=isinstance(source, _ONE_TABLE))
-    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="export")
+    count = threads or min(usable_cores(), _MOST_THREADS)
+    pool = ThreadPoolExecutor(count, thread_name_prefix="export")
+    ahead = count + _WAITING
     try:
         for batches in read_source(source, selection):
-            yield from _in_order(pool, columns.noted(batches), crs, options, batch_rows, opening)
+            yield from _in_order(pool, ahead, columns.noted(batches), crs, options, batch_rows, opening)
             del batches
         columns.check()
     finally:
@@ -81,7 +86,8 @@ class _Columns:
 
     def noted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
-            self._known = (self._known or {}) | dict.fromkeys(batch.columns)
+            self._known = self._known or {}
+            self._known.update(dict.fromkeys(batch.columns))
             if self._one_table:
                 self.check()
             yield batch
@@ -100,6 +106,7 @@ class _Columns:
 
 def _in_order(
     pool: ThreadPoolExecutor,
+    ahead: int,
     batches: Iterator[Batch],
     crs: CRS | None,
     options: Options,
@@ -112,7 +119,7 @@ def _in_order(
             for part in batch.slices(rows):
                 pending.append(pool.submit(encode, part, crs, options, opening))
                 del part
-                if len(pending) >= _AHEAD:
+                if len(pending) >= ahead:
                     yield pending.popleft().result()
             del batch
         while pending:

@@ -40,6 +40,7 @@ class GeoJSONKeywords(TypedDict, total=False):
     y: Annotated[str | None, "column of latitudes or northings, for CSV"]
     id_attribute: Annotated[str | None, "attribute to write the ids of GeoJSON features to"]
     batch_rows: Annotated[int | None, "features in a batch, at most"]
+    threads: Annotated[int | None, "threads that write features (default: the cores that may be used, up to 16)"]
     limit_bytes: Annotated[int | None, "most bytes of GeoJSON (default: 1 GiB, Mapbox's limit)"]
 
 

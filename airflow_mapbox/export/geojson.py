@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from os import PathLike
@@ -29,6 +31,7 @@ from airflow_mapbox.preflight.formats import GEOJSON, SNIFFED_CHARACTERS
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
+_UNDIGESTED = 4  # pieces that wait for their digest
 
 # Mapbox sniffs the format from about the first 400 characters, and an attribute called "objects" or "tilejson" would
 # mislead it: the spaces keep every attribute out of them (docs/reference/mapbox-uploads-api.md).
@@ -50,7 +53,7 @@ class GeoJSONStream:
     """
     The bytes of a FeatureCollection, made as they are taken: an iterator of pieces of at most a megabyte.
 
-    The source is read in the thread that takes the pieces; two others write. Nothing is read before the first piece is
+    The source is read in the thread that takes the pieces; others write. Nothing is read before the first piece is
     asked for. An error of the export is raised where it happens, after pieces that are sound, and then each time that
     another one is asked for: who sends them on has to take back what was sent.
     """
@@ -156,12 +159,14 @@ def stream_geojson(
     y: str | None = None,
     id_attribute: str | None = None,
     batch_rows: int | None = None,
+    threads: int | None = None,
     limit_bytes: int | None = GEOJSON.limit,
 ) -> GeoJSONStream:
     """
     Give geodata as the bytes of a GeoJSON FeatureCollection in longitude, latitude on WGS 84 (RFC 7946, section 4).
 
-    Memory is bounded by a few slices of a megabyte, whatever the size of the source; of frames, one is held at a time.
+    Memory is bounded by a few slices of two megabytes a thread, whatever the size of the source; of frames, one is held
+    at a time.
 
     :param source: a GeoDataFrame, an iterable of them, or the path or URL of geodata.
     :param crs: the reference system of data that does not name its own, as pyproj takes it.
@@ -185,6 +190,8 @@ def stream_geojson(
     :param y: the column of latitudes or northings, for CSV.
     :param id_attribute: the attribute to write the ids of GeoJSON's features to, which are not written otherwise.
     :param batch_rows: features in a slice, at most, where a megabyte of them is too many.
+    :param threads: that write features, beside the one that reads; None for as many as the process may use cores, by
+        its affinity and its container's quota, up to 16. The bytes are the same for any number.
     :param limit_bytes: the most that Mapbox takes as GeoJSON (docs/reference/mapbox-uploads-api.md); None for no limit.
     :return: an iterator of pieces, with the report at its end.
     :raises ValueError: for a choice that there is not.
@@ -201,6 +208,8 @@ def stream_geojson(
     """
     if batch_rows is not None and not (is_whole(batch_rows) and batch_rows >= 1):
         raise ValueError(f"batch_rows={batch_rows!r}: a slice has at least one row.")
+    if threads is not None and not (is_whole(threads) and threads >= 1):
+        raise ValueError(f"threads={threads!r}: it is a number of threads from 1 on, or None for one for each core.")
     if limit_bytes is not None and not (is_whole(limit_bytes) and limit_bytes >= 1):
         raise ValueError(f"limit_bytes={limit_bytes!r}: it is a number of bytes, or None for no limit.")
     options = Options(
@@ -220,7 +229,13 @@ def stream_geojson(
     def pieces(extra: bytes | None) -> Iterator[memoryview | ExportReport]:
         frame = _COLLECTION if extra is None else _Frame(b"", "\n" + '{"type":"Feature",' + extra.decode(), b"\n")
         features = encoded_features(
-            source, crs=given, options=options, selection=selection, batch_rows=batch_rows, opening=frame.opening
+            source,
+            crs=given,
+            options=options,
+            selection=selection,
+            batch_rows=batch_rows,
+            threads=threads,
+            opening=frame.opening,
         )
         return _pieces(features, frame, options, selection, limit_bytes)
 
@@ -249,10 +264,36 @@ def write_geojson(source: ExportSource, path: str | PathLike[str], **keywords: U
     return report
 
 
+class _Digest:
+    """SHA-256 in a thread of its own: computed by the thread that reads, it would take half of that one's time."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="export-digest")
+        self._pending: deque[Future[None]] = deque()
+
+    def __enter__(self) -> _Digest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def update(self, piece: memoryview) -> None:
+        """Add bytes that nobody changes any more."""
+        if len(self._pending) >= _UNDIGESTED:
+            self._pending.popleft().result()
+        self._pending.append(self._thread.submit(self._sha256.update, piece))
+
+    def hexdigest(self) -> str:
+        while self._pending:
+            self._pending.popleft().result()
+        return self._sha256.hexdigest()
+
+
 def _pieces(
     features: Iterator[Encoded], frame: _Frame, options: Options, selection: Selection, limit: int | None
 ) -> Iterator[memoryview | ExportReport]:
-    tally, digest, size = Tally(), hashlib.sha256(), 0
+    tally, size = Tally(), 0
 
     def counted(piece: bytes | memoryview) -> memoryview:
         nonlocal size
@@ -264,10 +305,11 @@ def _pieces(
                 'read.\nMake vector tiles of the data (airflow_mapbox.export.write_mbtiles, or format="mbtiles" of an '
                 "upload), or write fewer features, attributes or decimals."
             )
-        digest.update(piece)
-        return memoryview(piece)
+        view = memoryview(piece)
+        digest.update(view)
+        return view
 
-    with closing(features):  # type: ignore[type-var]
+    with closing(features), _Digest() as digest:  # type: ignore[type-var]
         if frame.head:
             yield counted(frame.head)
         for texts, added in features:
@@ -275,12 +317,12 @@ def _pieces(
             tally.add(added)
             for start in range(0, len(text), CHUNK_BYTES):
                 yield counted(text[start : start + CHUNK_BYTES])
-    if not tally.written:
-        raise EmptyExportError(_nothing_left(tally, selection))
-    yield counted(frame.tail + (_closing(tally, options) if frame.head else b""))
-    for warning in transformation_warnings(tally, options):
-        log.warning("%s", warning)
-    yield report_of(tally, options, size=size, sha256=digest.hexdigest(), crs_to=CRS84)
+        if not tally.written:
+            raise EmptyExportError(_nothing_left(tally, selection))
+        yield counted(frame.tail + (_closing(tally, options) if frame.head else b""))
+        for warning in transformation_warnings(tally, options):
+            log.warning("%s", warning)
+        yield report_of(tally, options, size=size, sha256=digest.hexdigest(), crs_to=CRS84)
 
 
 def _nothing_left(tally: Tally, selection: Selection) -> str:

@@ -16,6 +16,7 @@ import shapely
 from pyproj import CRS
 
 from airflow_mapbox.export import antimeridian, bounds
+from airflow_mapbox.export.areas import on_grid, repaired
 from airflow_mapbox.export.bounds import Problem
 from airflow_mapbox.export.crs84 import Transformation, transformation
 from airflow_mapbox.export.edges import densify, edge_error
@@ -191,7 +192,7 @@ class _Locator:
         if invalid.any():
             kept = self._faultless(source, outer, geometries, invalid)
             outer, geometries, invalid = outer.select(kept), geometries[kept], invalid[kept]
-            geometries[invalid] = _repaired(geometries[invalid])
+            geometries[invalid] = repaired(geometries[invalid])
         inside = bounds.clip(geometries, self._options.decimals)
         self._repair(outer.rows[invalid], inside[invalid])
         self._tally.change(CLIPPED, int((~shapely.is_empty(inside)).sum()))
@@ -215,10 +216,10 @@ class _Locator:
         geometries = broken.to_shapely()
         kept = self._faultless(source, broken, geometries, np.ones(len(broken), dtype=bool))
         broken, geometries = broken.select(kept), geometries[kept]
-        repaired = _on_grid(_repaired(geometries), 10.0**-decimals)
-        self._repair(broken.rows, repaired)
-        for mended in self._arrays(repaired, broken.rows, COLLAPSED):
-            yield wind_rings(bounds.scaled(mended, decimals))[0]
+        mended = on_grid(repaired(geometries), 10.0**-decimals)
+        self._repair(broken.rows, mended)
+        for valid in self._arrays(mended, broken.rows, COLLAPSED):
+            yield wind_rings(without_repeats(bounds.scaled(valid, decimals)))[0]
 
     def _faultless(
         self, source: Shapes, shapes: Shapes, geometries: Any, invalid: NDArray[np.bool_]
@@ -237,9 +238,9 @@ class _Locator:
             kept = ~own
         return kept
 
-    def _repair(self, rows: NDArray[np.int64], repaired: NDArray[Any]) -> None:
+    def _repair(self, rows: NDArray[np.int64], mended: NDArray[Any]) -> None:
         """Count what was repaired, once a geometry however often it was."""
-        self._repaired.append(rows[~shapely.is_empty(repaired)])
+        self._repaired.append(rows[~shapely.is_empty(mended)])
 
     def _refuse(self, shapes: Shapes, geometries: Any, invalid: NDArray[np.bool_]) -> None:
         if self._options.on_invalid == "error" and invalid.any():
@@ -266,22 +267,6 @@ class _Locator:
 
 def _invalid(shapes: Shapes) -> NDArray[np.bool_]:
     return ~np.asarray(shapely.is_valid(shapes.to_shapely())) if len(shapes) else np.empty(0, dtype=bool)
-
-
-def _on_grid(geometries: Any, grid: float) -> Any:
-    """Round valid geometries so that they stay valid; one that GEOS cannot is empty, and so counted as collapsed."""
-    try:
-        return shapely.set_precision(geometries, grid)
-    except shapely.GEOSException:
-        if len(geometries) == 1:
-            return np.array([shapely.Polygon()], dtype=object)
-    # One that fails must not take the others with it.
-    half = len(geometries) // 2
-    return np.concatenate((_on_grid(geometries[:half], grid), _on_grid(geometries[half:], grid)))
-
-
-def _repaired(geometries: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(shapely.make_valid(geometries, method="structure", keep_collapsed=False))
 
 
 def _raise(problem: Problem | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import count
 
 import geopandas
@@ -26,28 +27,25 @@ def read_frames(frames: Iterable[geopandas.GeoDataFrame], selection: Selection) 
     :raises UnreadableSourceError: for an item that is not a GeoDataFrame, or has no geometry.
     """
     first = 0
-    as_text: frozenset[str] = frozenset()
-    numbers: frozenset[str] = frozenset()
+    as_text: set[str] = set()
+    numbers: set[str] = set()
     places = count()
     for frame in frames:  # enumerate would hold the last one
         batch = _batch(frame, next(places), first, selection)
         # A column that was text in one frame is text in all that follow; one that was not cannot become it.
-        as_text |= {name for name, column in batch.columns.items() if _is_large(name, column)} - numbers
-        numbers |= batch.columns.keys() - as_text
+        names = batch.columns.keys()
+        as_text.update({name for name, column in batch.columns.items() if _is_large(name, column)} - numbers)
+        numbers.update(names - as_text)
         rows = len(batch)
         del frame
-        yield iter((_with_text(batch, as_text),))
-        del batch
+        yield iter((replace(batch, as_text=frozenset(names & as_text)),))
+        del batch, names
         first += rows
 
 
 def _is_large(name: str, column: Column) -> bool:
     with named_column(name):
         return large_integers(column)
-
-
-def _with_text(batch: Batch, as_text: frozenset[str]) -> Batch:
-    return Batch(batch.geometry, batch.columns, batch.crs, batch.origin, batch.first, as_text=as_text)
 
 
 def _batch(frame: object, index: int, first: int, selection: Selection) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from airflow_mapbox.export.attributes import EXACT, columns_by_name, index_attributes, large_integers, may_be_large
-from airflow_mapbox.export.batch import Batch
+from airflow_mapbox.export.batch import Batch, row_bytes
 from airflow_mapbox.export.errors import ExportError, UnreadableSourceError
 from airflow_mapbox.export.geometry_columns import stored
 from airflow_mapbox.export.shapes import KINDS, Kind
@@ -77,8 +78,8 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) ->
     attributes = [(name, place) for name, place in attributes if name in chosen]
     fields = [place for _, place in attributes if isinstance(place, str)]
     with _named(file):
-        as_text = frozenset(name for name, place in attributes if isinstance(place, str) and _is_large(parquet, place))
-    read = _record_batches(parquet, [*fields, geometry.name])
+        as_text = frozenset(_large(parquet, fields))
+        read = _plain(parquet.schema_arrow, geometry.name, _record_batches(parquet, [*fields, geometry.name]))
     first = 0
     while True:
         # Not around the yield as well: what is raised there is not of this file.
@@ -105,7 +106,8 @@ def _attributes(
 ) -> list[tuple[str, str | range]]:
     """Name the attributes of the file, and for each its column, or what pandas counts in place of one."""
     index = _pandas_index(metadata)
-    others = [name for name in names if name not in geometry.not_attributes.union(map(str, (of for _, of in index)))]
+    left_out = geometry.not_attributes.union(str(of) for _, of in index)
+    others = [name for name in names if name not in left_out]
     levels = zip(index_attributes([name for name, _ in index], others), (of for _, of in index), strict=True)
     there = [(name, of) for name, of in levels if name is not None and (isinstance(of, range) or of in names)]
     return [*there, *((name, name) for name in others)]
@@ -140,6 +142,19 @@ def _next(read: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
     return next(read, None)
 
 
+def _plain(schema: pa.Schema, geometry: str, read: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Have Arrow take geometries out of GeoArrow's types: in Python each batch would parse their CRS several times."""
+    field = schema.field(geometry)
+    if not isinstance(field.type, pa.BaseExtensionType):
+        return read
+    first = next(read, None)
+    if first is None:
+        return iter(())
+    given = first.schema
+    storage = given.set(given.get_field_index(geometry), pa.field(geometry, field.type.storage_type))
+    return iter(pa.RecordBatchReader.from_batches(given, itertools.chain((first,), read)).cast(storage))
+
+
 def _record_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """
     Read pages, as many rows at a time as fit into :data:`BATCH_BYTES`.
@@ -149,18 +164,32 @@ def _record_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.
     each time for at most half.
     """
     most = _rows(parquet)
+    encoded = [name for name in columns if pa.types.is_dictionary(parquet.schema_arrow.field(name).type)]
     done, rows = 0, min(most, _FIRST_ROWS)
     again = True
     while again:
         again = False
         for found in _from(parquet, columns, done, rows):
             yield found
-            fitting = max(1, min(most, BATCH_BYTES * len(found) // max(found.nbytes, 1)))
+            fitting = max(1, min(most, BATCH_BYTES * len(found) // max(_size(found, encoded), 1)))
             again = fitting <= rows // 2 or (done == 0 and fitting > rows)
             done += len(found)
             if again:
                 rows = fitting
                 break
+
+
+def _size(found: pa.RecordBatch, encoded: list[str]) -> int:
+    """
+    Say how many bytes a batch takes, of dictionaries only the values that it has: each comes with all of the file's.
+
+    :param encoded: columns that have a dictionary.
+    """
+    size = int(found.nbytes)
+    for name in encoded:
+        column = found.column(name)
+        size += int(row_bytes(column).sum()) - int(column.dictionary.nbytes)
+    return size
 
 
 def _from(parquet: pq.ParquetFile, columns: list[str], first: int, rows: int) -> Iterator[pa.RecordBatch]:
@@ -183,14 +212,18 @@ def _rows(parquet: pq.ParquetFile) -> int:
     return max(1, min(_MOST_ROWS, BATCH_BYTES * max(int(metadata.num_rows), 1) // max(int(size), 1)))
 
 
-def _is_large(parquet: pq.ParquetFile, name: str) -> bool:
-    """Say whether a column has integers past 2^53, by its statistics or else by reading it."""
-    if not may_be_large(parquet.schema_arrow.field(name).type):
-        return False
-    metadata = parquet.metadata
-    place = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == name)
-    for group in range(metadata.num_row_groups):
-        statistics = metadata.row_group(group).column(place).statistics
+def _large(parquet: pq.ParquetFile, names: list[str]) -> Iterator[str]:
+    """Choose columns that have integers past 2^53, by their statistics or else by reading them."""
+    schema, metadata = parquet.schema_arrow, parquet.metadata
+    places = {metadata.schema.column(place).path: place for place in range(metadata.num_columns)}
+    for name in names:
+        if may_be_large(schema.field(name).type) and _is_large(parquet, name, places[name]):
+            yield name
+
+
+def _is_large(parquet: pq.ParquetFile, name: str, place: int) -> bool:
+    for group in range(parquet.metadata.num_row_groups):
+        statistics = parquet.metadata.row_group(group).column(place).statistics
         if statistics is None or not statistics.has_min_max:
             read = parquet.iter_batches(1 << 20, columns=[name], use_threads=False)
             return any(large_integers(batch.column(0)) for batch in read)

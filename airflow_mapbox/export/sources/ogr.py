@@ -392,7 +392,8 @@ def _coordinates(layer: _Layer, info: dict[str, Any]) -> list[str]:
     if info["driver"] != "CSV":
         return []
     kept = replace(layer, options=layer.options | {"KEEP_GEOM_COLUMNS": "YES"})
-    return [name for name in map(str, kept.info()["fields"]) if name not in info["fields"]]
+    given = set(map(str, info["fields"]))
+    return [name for name in map(str, kept.info()["fields"]) if name not in given]
 
 
 def _unreadable(geometry: pa.Array, coordinates: dict[str, pa.Array]) -> pa.Array:

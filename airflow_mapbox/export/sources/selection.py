@@ -78,12 +78,13 @@ class Selection:
         there = list(names)
         if self.columns is None:
             return there
-        missing = sorted(set(self.columns) - set(there))
+        wanted = set(self.columns)
+        missing = sorted(wanted - set(there))
         if missing:
             raise AttributeNameError(
                 f"There is no column called {', '.join(missing)}.\nThe source has {', '.join(there) or 'none'}."
             )
-        return [name for name in there if name in self.columns]
+        return [name for name in there if name in wanted]
 
 
 def _box(given: Any) -> tuple[float, float, float, float]:
