@@ -282,6 +282,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         from airflow_mapbox.hooks.uploads import MapboxUploadsHook
         from airflow_mapbox.uploads.errors import (
             CreationUnknownError,
+            ServerError,
             ThrottledError,
             UnchangedSourceError,
             UploadActiveError,
@@ -314,8 +315,10 @@ class StageAndCreateUploadOperator(BaseOperator):
                 )
             except UnchangedSourceError as error:
                 raise AirflowSkipException(str(error)) from None
-            except (ThrottledError, CreationUnknownError) as error:
-                self.log.info("%s The worker slot is given back until then.", error)
+            except (ThrottledError, CreationUnknownError, ServerError) as error:
+                if error.retry_after is None:
+                    raise
+                self.log.info("%s\nThe worker slot is given back until then.", error)
                 raise come_again(error.retry_after) from None
             except UploadActiveError as error:
                 raise self._when_active(error, hook.get_conn().server_now()) from None

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, A
 
 from airflow_mapbox.assets import announce, tilesets_of
 from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
-from airflow_mapbox.exceptions import MapboxTaskError, airflow_errors
+from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, airflow_errors
 from airflow_mapbox.rescheduling import seconds_until_exit_is_noticed
 from airflow_mapbox.uploads.pacing import fit
 from airflow_mapbox.waits import KEY, TaskWait, id_of, is_nothing, name_map_index, seconds, source_of, timeouts_told
@@ -110,10 +110,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         :raises AirflowSkipException: if the upstream tasks have left no upload to wait for.
         """
         if is_nothing(self.upload_id) and self.upstream_task_ids:
-            self._skip(
-                "There is no upload to wait for: the upstream tasks have left no result. "
-                f"See whether {' or '.join(sorted(self.upstream_task_ids))} was skipped, or was marked as a success."
-            )
+            self._end_without_upload(context)
         with timeouts_told(self._which):
             try:
                 return super().execute(context)
@@ -122,6 +119,22 @@ class UploadCompleteSensor(BaseSensorOperator):
                 if self.soft_fail and skip.__cause__ is None:
                     self._skip(f"{self._which()}. {skip}")
                 raise
+
+    def _end_without_upload(self, context: Context) -> NoReturn:
+        """Skip if the upload task was skipped or marked as a success, and fail if it failed."""
+        upstream = sorted(self.upstream_task_ids)
+        ti = context["ti"]
+        by_run = ti.get_task_states(dag_id=self.dag_id, task_ids=upstream, run_ids=[ti.run_id])
+        states = by_run.get(ti.run_id) or {}
+        failed = [task for task, state in states.items() if state in ("failed", "upstream_failed")]
+        if failed:
+            raise MapboxFailError(
+                f"There is no upload to wait for: {', '.join(sorted(failed))} failed.\nClear that task, and this one."
+            )
+        self._skip(
+            "There is no upload to wait for: the upstream tasks have left no result. "
+            f"See whether {' or '.join(upstream)} was skipped, or was marked as a success."
+        )
 
     def _skip(self, reason: str) -> NoReturn:
         self.log.warning("%s", reason)  # Airflow shows a skip's own text in a group that is folded away

@@ -37,6 +37,8 @@ _TIMEOUT = (5.0, 15.0, 45.0)
 _FIELDS = ("conn_type", "schema", "host", "port", "login", "password")
 
 _SECONDS_AFTER_FAULT = 10.0
+# Seconds that a connection may take beyond the deadline.
+_SECONDS_TO_CONNECT = 5.0
 # Seconds for which a connection is asked for where a wait has no deadline.
 _LONGEST_CONNECTING = 3600.0
 
@@ -156,7 +158,8 @@ class _Shared:
         problem: Exception | None = None
         deadline = time.time() + _LONGEST_CONNECTING if terms.deadline is None else terms.deadline
         try:
-            async with asyncio.timeout(deadline - time.time()):
+            # An upload that is done is done, also for a triggerer that starts after the deadline.
+            async with asyncio.timeout(max(0.0, deadline - time.time()) + _SECONDS_TO_CONNECT):
                 while True:
                     try:
                         return await connector.client()

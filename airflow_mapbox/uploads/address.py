@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_mapbox.uploads.errors import ConfigurationError
 from airflow_mapbox.uploads.redaction import has_secret
 
+# Translated (NAT64, RFC 6052) and compatible addresses (RFC 4291) have the IPv4 address that is meant in them.
+_WITH_IPV4_AT_ITS_END = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+# A public address that is each virtual machine's own host there.
+_AZURE_HOST = ipaddress.IPv4Address("168.63.129.16")
+_LONGEST_URL = 8192
 API_URL = "https://api.mapbox.com"
 
 
@@ -46,16 +51,27 @@ def refuse_secrets(source: object) -> None:
     :param source: a source as a user gave it; only texts and paths can carry secrets.
     :raises ConfigurationError: with advice, and without the text.
     """
-    if isinstance(source, Mapping):
-        source = source.get("path")  # of an export's report
-    text = str(source) if isinstance(source, str) or hasattr(source, "open") else ""
-    if has_secret(text):
+    if any(map(has_secret, _texts_in(source))):
         raise ConfigurationError(
             "The source contains a password, a key or a signature, which would be shown in the UI and stored in the "
             "database.\n"
             "Put the credentials into an Airflow connection and name it: s3://my_conn@bucket/key for object storage, "
             "postgis_query(…, postgres_conn_id=…) for PostGIS. Or fetch the data in a task before this one."
         )
+
+
+def _texts_in(source: object) -> Iterator[str]:
+    """Give the texts of a source: its own, or those in it, as of an export's report."""
+    if isinstance(source, str) or (hasattr(source, "open") and not isinstance(source, type)):
+        yield str(source)
+    elif isinstance(source, bytes):
+        yield source[:_LONGEST_URL].decode("latin-1")
+    elif isinstance(source, Mapping):
+        for value in source.values():
+            yield from _texts_in(value)
+    elif isinstance(source, list | tuple):
+        for item in source:
+            yield from _texts_in(item)
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
@@ -102,8 +118,12 @@ def is_internal(host: str) -> bool:
 
 def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address.sixtofour or address
-    return address.is_global and not address.is_multicast
+        if address.is_site_local:
+            return False
+        embedded = any(address in network for network in _WITH_IPV4_AT_ITS_END)
+        last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if embedded else None
+        address = address.ipv4_mapped or address.sixtofour or last or address
+    return address.is_global and not address.is_multicast and address != _AZURE_HOST
 
 
 def _unusable(where: str, why: str) -> ConfigurationError:

@@ -46,7 +46,14 @@ from airflow_mapbox.uploads.models import (
     is_dataset_url,
 )
 from airflow_mapbox.uploads.redaction import guard_loggers, redact, register_secret
-from airflow_mapbox.uploads.throttle import ONE_TRY, RetryPolicy, retry_after, server_time, throttle_delay
+from airflow_mapbox.uploads.throttle import (
+    LOST_ON_THE_WAY,
+    ONE_TRY,
+    RetryPolicy,
+    retry_after,
+    server_time,
+    throttle_delay,
+)
 from airflow_mapbox.uploads.transport import Answer, Transport
 
 log = logging.getLogger(__name__)
@@ -232,8 +239,8 @@ class UploadsClient:
         if name is not None:
             body["name"] = name
         call = _Call("POST", f"/uploads/v1/{self.username}", "uploads:write", repeatable=not is_dataset_url(url))
-        answer = self._request(call, body=body, before_sending=before_sending)
         try:
+            answer = self._request(call, body=body, before_sending=before_sending)
             return self._upload(call, answer, "tileset", body["tileset"])
         except InvalidAnswerError as error:
             error.may_have_happened = True  # what cannot be read may be the news of a success
@@ -259,17 +266,27 @@ class UploadsClient:
         :raises InvalidAnswerError: where a page links to another host, or pages run in a circle.
         :raises MapboxError: as the API or the network has it.
         """
+        for item in self.list_items(limit=limit, reverse=reverse):
+            try:
+                upload = Upload.from_json(item)
+            except InvalidAnswerError as error:
+                log.warning("Passing over an item of the account's list that cannot be read. %s", error)
+            else:
+                yield upload
+
+    def list_items(self, *, limit: int | None = None, reverse: bool = False) -> Iterator[object]:
+        """
+        Go through the account's recent uploads as :meth:`list_uploads` does, and give each item as it came.
+
+        :param limit: how many at most, in all; None for every one.
+        :param reverse: oldest first instead of newest first.
+        :raises MapboxError: as for :meth:`list_uploads`.
+        """
         left = math.inf if limit is None else limit
         url, seen = None, set[str]()
         while left > 0:
             page = self.list_page(url, size=int(min(left, _PAGE)), reverse=reverse)
-            for item in page.items[: None if limit is None else int(left)]:
-                try:
-                    upload = Upload.from_json(item)
-                except InvalidAnswerError as error:
-                    log.warning("Passing over an item of the account's list that cannot be read. %s", error)
-                else:
-                    yield upload
+            yield from page.items[: None if limit is None else int(left)]
             left -= len(page.items)
             url = page.next
             if url is None:
@@ -387,7 +404,11 @@ class UploadsClient:
                 throttled_for += pause
                 log.info("%s was rate limited; trying again in %.1f s", call, pause)
             elif self._worth_another_try(call, error) and attempt < self.retry.attempts:
-                pause = max(self.retry.backoff(attempt, self._rng), error.retry_after or 0.0)
+                asked_for, limit = error.retry_after or 0.0, self.retry.max_throttle_wait
+                if asked_for and limit is not None and throttled_for + asked_for > limit:
+                    raise error
+                throttled_for += asked_for
+                pause = max(self.retry.backoff(attempt, self._rng), asked_for)
                 attempt += 1
                 log.info("%s Trying again in %.1f s (try %d of %d).", error, pause, attempt, self.retry.attempts)
             else:
@@ -497,11 +518,6 @@ _REFUSALS_BY_MESSAGE: tuple[tuple[str, str, type[ApiError], str], ...] = (
 )
 
 
-# What gateways answer in the place of a server that may have done what it was asked: Request Timeout, Too Early, and
-# nginx's Client Closed Request. A Misdirected Request has reached a server that knows nothing of it.
-_LOST_ON_THE_WAY = frozenset({408, 421, 425, 499})
-
-
 def _refusal(call: _Call, status: int, message: str) -> tuple[type[ApiError], str]:
     """Give the class and the advice for an answer that is no success and no rate limit."""
     for method, words, kind, advice in _REFUSALS_BY_MESSAGE:
@@ -509,7 +525,7 @@ def _refusal(call: _Call, status: int, message: str) -> tuple[type[ApiError], st
             return kind, advice
     if status >= 500:
         return ServerError, "The fault is on Mapbox's side; try later."
-    if status in _LOST_ON_THE_WAY:
+    if status in LOST_ON_THE_WAY:
         return ServerError, "A gateway on the way to Mapbox gave the request up; try later."
     if status == 401:
         return TokenRejectedError, "Check the token in the connection's password: it is missing, mistyped or revoked."

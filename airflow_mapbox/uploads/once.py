@@ -106,12 +106,10 @@ class OneUpload:
         :raises UnclaimedUploadError: if the list shows uploads that an earlier call may have made, or somebody else.
         :raises MapboxError: as the API, S3, the source or the network has it.
         """
-        entry = self._entry_of(describe(source), tileset, identity(source))
-        if entry is None:
-            return self._create_of_changed(self._staged(source, tileset), name)
-        if entry.upload is not None:
+        entry = self._entry_of(tileset)
+        if entry is not None and entry.upload is not None:
             return self._adopted(entry)
-        if not entry.uncertain and self._may_have_changed(entry, source):
+        if entry is None or not (entry.uncertain or self._is_staged(entry, source)):
             return self._create_of_changed(self._staged(source, tileset), name)
         try:
             return self._create_of_changed(entry, name)
@@ -134,7 +132,7 @@ class OneUpload:
         :raises UploadActiveError: where the tileset is being processed by another upload: the same call goes on later.
         :raises MapboxError: as the API or the network has it.
         """
-        entry = self._entry_of(url, tileset)
+        entry = self._entry_of(tileset)
         if entry is None:
             return self._create(Entry(tileset, url, url), name)
         if entry.upload is not None:
@@ -149,30 +147,35 @@ class OneUpload:
             entry = replace(entry, uncertain=False)
         return self._create(entry, name)
 
-    def _entry_of(self, source: str, tileset: str, text: str | None = None) -> Entry | None:
-        """Return what an earlier try wrote down about this source, with the same query if it has one, and tileset."""
-        entry = self._ledger.read()
-        if entry is None or (entry.source, entry.tileset) != (source, tileset):
-            return None
-        return None if text is not None and entry.fingerprint.get("source", text) != text else entry
+    def _entry_of(self, tileset: str) -> Entry | None:
+        """
+        Return what an earlier try of this intent wrote down about the tileset.
 
-    def _may_have_changed(self, entry: Entry, source: SourceLike) -> bool:
-        """Say whether only reading all of the source can tell that it is what an earlier try has staged."""
+        Its source may be spelt otherwise since: with the time of the try in its query, or in another folder.
+        """
+        entry = self._ledger.read()
+        return entry if entry is not None and entry.tileset == tileset else None
+
+    def _is_staged(self, entry: Entry, source: SourceLike) -> bool:
+        """Tell whether a source is what an earlier try has staged; nothing was created of that yet."""
+        text = identity(source)
+        if entry.source != describe(source) or (text and entry.fingerprint.get("source", text) != text):
+            return False
         try:
             with open_source(source) as opened:
                 if opened.fingerprint == dict(entry.fingerprint) or is_same(opened, entry.fingerprint, entry.sha256):
-                    return False
+                    return True
                 fingerprint = opened.fingerprint
         except SourceError as error:
             log.info("%s It is staged already, so this try does without it.", error)
-            return False
+            return True
         log.info(
             "%s is not as it was at an earlier try of this task (%s, now %s)",
             entry.source,
             _shown(entry.fingerprint),
             _shown(fingerprint),
         )
-        return True
+        return False
 
     def _staged(self, source: SourceLike, tileset: str) -> Entry:
         with open_source(source) as opened:
@@ -236,8 +239,11 @@ class OneUpload:
                 upload = self._client.create_upload(entry.tileset, entry.url, name, before_sending=announced.again)
             except LedgerError:
                 raise  # nothing was sent, or an earlier note still holds
-            except StagedUrlUsedError:
-                return self._keep(announced.entry, self._find_or_fail(announced.entry, name))
+            except StagedUrlUsedError as error:
+                # Whether it was created before this process asked, or by an answer that this process has lost.
+                lost_here = error.may_have_happened or unanswered not in (None, entry.asked)
+                parted = announced.began if lost_here and entry.uncertain else None
+                return self._keep(announced.entry, self._find_or_fail(announced.entry, name, parted))
             except MapboxError as error:
                 if error.may_have_happened:
                     unanswered = announced.entry.asked
@@ -266,7 +272,7 @@ class OneUpload:
 
         A staged URL needs neither if an answer has told the clock: a second upload of it is refused (409).
         """
-        if entry.uncertain or (self._client.knows_server_time and not is_dataset_url(entry.url)):
+        if self._client.knows_server_time and (entry.uncertain or not is_dataset_url(entry.url)):
             return entry
         with suppress(NotFoundError):  # without the scope for it the answer tells the clock as well
             listed = [
@@ -274,7 +280,8 @@ class OneUpload:
                 for item in self._client.list_page().items
                 if isinstance(item, Mapping) and item.get("tileset") == entry.tileset and "id" in item
             ]
-            return replace(entry, listed=tuple(listed))
+            if not entry.uncertain:
+                return replace(entry, listed=tuple(listed))
         return entry
 
     def _unknown(self, entry: Entry) -> CreationUnknownError | None:
@@ -319,17 +326,23 @@ class OneUpload:
             log.warning("Upload %s was created, but: %s", upload.id, failure)
         return upload
 
-    def _find_or_fail(self, entry: Entry, name: str | None) -> Upload:
+    def _find_or_fail(self, entry: Entry, name: str | None, parted: float | None) -> Upload:
         """
         Find the upload of a staged URL that Mapbox says is used, so that it exists.
 
         Mapbox takes no second upload of a tileset while one is active, so it is the earliest since the call was
         announced: others may follow before this is asked. One that is a moment older is by a clock that differs.
+
+        :param parted: unix time by the server's clock of this process' own call, if an earlier process and this one
+            have each lost an answer: then the upload may be on either side of it.
+        :raises UnclaimedUploadError: if there are uploads on both sides.
         """
         for left in reversed(range(_LOOKS_AT_LIST)):
             candidates = self._candidates(entry)
             named = [upload for upload in candidates if upload.name == name]
             candidates = named or [upload for upload in candidates if name is None or upload.name is None]
+            if parted is not None and len({_created(upload) < parted for upload in candidates}) > 1:
+                raise UnclaimedUploadError(entry.source, entry.tileset, candidates)
             in_time = [upload for upload in candidates if _created(upload) >= entry.sent - 1]
             if candidates:
                 return _adopt(in_time[0] if in_time else candidates[-1])
@@ -396,6 +409,7 @@ class _Announced:
         self, ledger: Ledger, entry: Entry, server_now: Callable[[], float], clock: Callable[[], float]
     ) -> None:
         self.entry = entry
+        self.began: float | None = None
         self._ledger = ledger
         self._server_now = server_now
         self._clock = clock
@@ -410,6 +424,7 @@ class _Announced:
         """
         while self._clock() - self._written > _NOTE_HOLDS:
             self._written, now = self._clock(), self._server_now()
+            self.began = now if self.began is None else self.began
             # The first call that may have taken effect is the one that an upload cannot be older than.
             sent = self.entry.sent if self.entry.uncertain else now
             self.entry = replace(self.entry, uncertain=True, sent=sent, asked=now)

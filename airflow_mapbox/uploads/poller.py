@@ -167,11 +167,17 @@ class Poller:
         if self._task is None and self._restart is None:
             self._next_round = max(self._next_round, self._clock() + self._gathering)
             self._start()
-        left = None if terms.deadline is None else max(0.0, terms.deadline - self._clock()) + self._last_look
+        left = None if terms.deadline is None else max(0.0, terms.deadline - self._clock())
         try:
             # The deadline holds whatever becomes of the loop.
-            async with asyncio.timeout(left):
-                return await waiting.ended
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    return await asyncio.shield(waiting.ended)
+            # A last look may be under way or come soon, but while a rate limit lasts none does.
+            if self._next_request - self._clock() <= self._seconds_per_request:
+                async with asyncio.timeout(self._last_look):
+                    return await waiting.ended
+            raise timed_out(waiting.watch, self._clock())
         except TimeoutError:
             raise timed_out(waiting.watch, self._clock()) from None
         finally:

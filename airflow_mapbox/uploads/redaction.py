@@ -7,35 +7,45 @@ import re
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
+from urllib.parse import unquote
 
 _REPLACEMENT = "***"
 
 _START = r"(?<![A-Za-z0-9_.-])"
-# The parts of a parameter in the query or fragment of a URL, or in a connection string: `name=value`, also quoted.
-_NAME = re.compile(_START + r"([A-Za-z0-9_.-]{1,64})(?:=|%3D)", re.IGNORECASE)
-_VALUE = re.compile(r"'[^']*'|\"[^\"]*\"|[^&;,\s\"'<>)]+")
+# The parts of a parameter in the query or fragment of a URL, or in a connection string, where spaces may
+# surround the sign and quotes around the value (libpq, "Connection Strings").
+_NAME = re.compile(_START + r"([A-Za-z0-9_.-]{1,64})\s{0,8}(?:=|%3D)\s{0,8}", re.IGNORECASE)
+_VALUE = re.compile(
+    r"(?:(?:Bearer|Basic|Digest|Token)\s+)?"
+    r"(?:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^&;,\s\"'<>)]+|['\"][^&;,\s]*)",
+    re.IGNORECASE,
+)
 # How the names of secrets end or read, without their separators: of URLs that are signed or carry a key (AWS, Azure,
 # Google and others), and of the databases that GDAL reads.
 _SECRET_ENDINGS = (
     *("token", "secret", "password", "passwd", "passphrase", "pwd", "apikey", "accesskey", "accesskeyid", "accountkey"),
     *("authkey", "privatekey", "secretkey", "sharedkey", "signingkey", "subscriptionkey", "signature", "credential"),
-    *("credentials", "jwt", "authorization", "hmac"),
+    *("credentials", "jwt", "authorization", "hmac", "consumerkey", "licensekey", "licencekey"),
 )
-_SECRET_NAMES = frozenset({"sig", "auth", "pass", "sas", "bearer", "pw", "qak"})
+_SECRET_NAMES = frozenset({"sig", "auth", "pass", "sas", "bearer", "pw", "qak", "tok"})
+# These say where a page of a list begins.
+_NO_SECRET_ENDINGS = ("pagetoken", "nexttoken", "continuationtoken", "synctoken", "resumptiontoken")
 # Names whose values may be secrets: `?code=DE` is a country, `?code=` with a key behind it is one.
-_DOUBTFUL_ENDINGS = ("code", "key", "session", "sessionid", "sid", "ticket", "state", "hash", "policy")
-_DOUBTFUL_NAMES = frozenset({"k", "t", "s", "id", "user", "username"})
-_RANDOM = re.compile(r"[A-Za-z0-9_.~+/=%-]{16,2000}(?![A-Za-z0-9_.~+/=%-])")
-_DATE = re.compile(r"\d{4}-?\d\d-?\d\d")
+_DOUBTFUL_ENDINGS = ("code", "key", "session", "sessionid", "sid", "ticket", "appid", "license", "licence")
+_DOUBTFUL_VALUE = re.compile(r"[A-Za-z0-9_.~+/=%-]{1,2000}")
+# Names of files, dates and versions have separators; a key has long runs without one.
+_RUN = re.compile(r"[A-Za-z0-9+=]{16,}")
 # A user and a password before a host. A password may contain a slash, as AWS keys do; digits before the first slash
 # are a port. A `Path` of a URL has lost one of its two slashes. In a web address a user alone is a secret too, as
-# GitHub's tokens are.
+# GitHub's tokens are. The lengths are bounded, so that the time stays linear.
 _LOGIN = re.compile(
-    rf"{_START}(https?:/+)([^/?#@\s]+)@|{_START}([A-Za-z][A-Za-z0-9+.-]*:/+[^/?#@:\s]*:)(?!/|\d{{1,5}}[/?#])([^@\s]*)@",
+    rf"{_START}(https?:/{{1,9}})([^/?#@\s]{{1,500}})@"
+    rf"|{_START}([A-Za-z][A-Za-z0-9+.-]{{0,60}}:/{{1,9}}[^/?#@:\s]{{0,200}}:)(?!/|\d{{1,5}}[/?#])([^@\s]{{0,500}})@"
+    r"|(?<![A-Za-z0-9:/])(//[^/?#@:\s]{1,200}:)([^/@\s]{1,500})@",
     re.IGNORECASE,
 )
 # What GDAL reads as a database with a login: OCI:user/password@host and the like.
-_ORACLE = re.compile(rf"{_START}((?:OCI|GEOR|ODBC|MSSQL):[^/@\s,]+/)([^@\s]+)@", re.IGNORECASE)
+_ORACLE = re.compile(rf"{_START}((?:OCI|GEOR|ODBC):[^/@\s,:]{{1,200}}/)([^@\s:,]{{1,500}})", re.IGNORECASE)
 
 # A Mapbox token by its shape: the kind, a base64 payload, a signature. The shape finds tokens that were not registered,
 # such as one that a server sends back in a message.
@@ -43,7 +53,7 @@ _TOKEN = re.compile(r"\b[spt]k\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?")
 
 
 # What each of the patterns above contains. Most texts do not, and the fields of every answer are looked through.
-_NEEDS_A_LOOK = re.compile(r"[=@]|%3D|k\.", re.IGNORECASE)
+_NEEDS_A_LOOK = re.compile(r"[=@]|%3D|k\.|(?:OCI|GEOR|ODBC):", re.IGNORECASE)
 
 
 def has_secret(text: str) -> bool:
@@ -52,8 +62,11 @@ def has_secret(text: str) -> bool:
 
     :param text: as a user gave it. The time is linear in its length.
     """
-    return next(_secret_values(text), None) is not None or any(
-        pattern.search(text) for pattern in (_LOGIN, _ORACLE, _TOKEN)
+    decoded = unquote(text)
+    return any(
+        next(_secret_values(form), None) is not None
+        or any(pattern.search(form) for pattern in (_LOGIN, _ORACLE, _TOKEN))
+        for form in dict.fromkeys((text, decoded))
     )
 
 
@@ -73,20 +86,19 @@ def _is_secret(parameter: re.Match[str]) -> bool:
     if before == "/":
         return False  # a folder of a partitioned data set
     name = re.sub(r"[_.-]", "", parameter[1]).lower()
+    if name.endswith(_NO_SECRET_ENDINGS):
+        return False
     if name.endswith(_SECRET_ENDINGS) or name in _SECRET_NAMES:
         return True
-    doubtful = name.endswith(_DOUBTFUL_ENDINGS) or name in _DOUBTFUL_NAMES
-    return doubtful and before in tuple("?&#;") and _is_random(text, end)
+    return name.endswith(_DOUBTFUL_ENDINGS) and before in tuple("?&#;") and _is_random(text, end)
 
 
 def _is_random(text: str, start: int) -> bool:
     """Tell whether a value is not a word, a number, a date or a name, but random characters."""
-    value = _RANDOM.match(text, start)
-    if value is None:
-        return False
-    rest = _DATE.sub("", value[0])
-    changes = sum(one.isdigit() != other.isdigit() for one, other in pairwise(rest))
-    return changes >= 4 and any(character.isalpha() for character in rest)
+    value = _DOUBTFUL_VALUE.match(text, start)
+    return value is not None and any(
+        sum(one.isdigit() != other.isdigit() for one, other in pairwise(run)) >= 3 for run in _RUN.findall(value[0])
+    )
 
 
 # urllib3 writes the URL of each request at DEBUG, botocore headers and canonical requests, session token included.
@@ -125,8 +137,8 @@ def redact(text: str) -> str:
         pieces += [text[position : value.start()], _REPLACEMENT]
         position = value.end()
     text = "".join((*pieces, text[position:]))
-    text = _LOGIN.sub(lambda match: f"{match[1] or match[3]}{_REPLACEMENT}@", text)
-    text = _ORACLE.sub(rf"\1{_REPLACEMENT}@", text)
+    text = _LOGIN.sub(lambda match: f"{match[1] or match[3] or match[5]}{_REPLACEMENT}@", text)
+    text = _ORACLE.sub(rf"\1{_REPLACEMENT}", text)
     return _TOKEN.sub(_REPLACEMENT, text)
 
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 # 30 requests a minute (Uploads API, "Restrictions and limits"): the window where an answer does not name its own.
 DEFAULT_INTERVAL = 60.0
 # No window is this long: what a header says beyond it makes no sense.
 _LONGEST_INTERVAL = 3600.0
+
+
+# What gateways answer in the place of a server that may have done what it was asked: Request Timeout, Too Early, and
+# nginx's Client Closed Request. A Misdirected Request has reached a server that knows nothing of it.
+LOST_ON_THE_WAY = frozenset({408, 421, 425, 499})
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,9 @@ def server_time(headers: Mapping[str, str]) -> float | None:
 
 def _unix_time(date: str) -> float | None:
     try:
-        return parsedate_to_datetime(date).timestamp()
+        parsed = parsedate_to_datetime(date)
+        # HTTP's dates are in UTC, also in the forms that do not say so (RFC 9110, section 5.6.7).
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
 

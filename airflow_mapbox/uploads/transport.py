@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 import socket
 import ssl
 import threading
@@ -18,7 +19,6 @@ from urllib.parse import urlencode, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
-from requests.utils import parse_header_links
 from urllib3.exceptions import HTTPError, NewConnectionError
 
 from airflow_mapbox.uploads.address import origin
@@ -29,6 +29,9 @@ from airflow_mapbox.uploads.errors import ConfigurationError, NoAnswerError, Not
 # and the next request would wait for an answer in vain.
 _IDLE_SECONDS = 30.0
 _BLOCK_BYTES = 2**16
+# A link and its parameters (RFC 8288, section 3); requests' own reading of them loses some.
+_LINK = re.compile(r'<(?P<target>[^>]*)>(?P<parameters>(?:\s*;\s*[^\s=;,"]+(?:\s*=\s*(?:"[^"]*"|[^\s;,"]*))?)*)')
+_LINK_PARAMETER = re.compile(r'([^\s=;,"]+)\s*=\s*(?:"([^"]*)"|([^\s;,"]*))')
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -49,10 +52,10 @@ class Answer:
     @property
     def next_link(self) -> str | None:
         """The target of the ``Link`` header whose relation types include ``next`` (RFC 8288), or None."""
-        for link in parse_header_links(self.headers.get("Link", "")):
-            parameters = {name.strip().lower(): value for name, value in link.items()}
-            if "next" in parameters.get("rel", "").lower().split():
-                return parameters["url"]
+        for link in _LINK.finditer(self.headers.get("Link", "")):
+            for name, quoted, plain in _LINK_PARAMETER.findall(link["parameters"]):
+                if name.lower() == "rel" and "next" in (quoted or plain).lower().split():
+                    return link["target"]
         return None
 
 

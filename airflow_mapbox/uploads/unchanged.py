@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Mapping
 
 from airflow_mapbox.uploads.client import UploadsClient
+from airflow_mapbox.uploads.errors import InvalidAnswerError
+from airflow_mapbox.uploads.models import Upload
 from airflow_mapbox.uploads.sources import NOT_OF_CONTENT, Source
 
 
@@ -46,7 +48,14 @@ def is_last_finished(client: UploadsClient, tileset: str, upload_id: str) -> boo
     :return: False also where the account's list no longer says so, or another upload of the tileset is on its way.
     :raises MapboxError: as the API or the network has it.
     """
-    for upload in client.list_uploads():  # newest first
-        if upload.tileset == tileset and not upload.is_failed:
+    for item in client.list_items():  # newest first
+        of = item.get("tileset") if isinstance(item, Mapping) else None
+        if isinstance(of, str) and of != tileset:
+            continue
+        try:
+            upload = Upload.from_json(item)
+        except InvalidAnswerError:
+            return False  # it may be a newer upload of this tileset
+        if not upload.is_failed:
             return upload.id == upload_id and upload.is_successful
     return False

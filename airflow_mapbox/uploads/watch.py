@@ -14,6 +14,7 @@ from airflow_mapbox.uploads.errors import (
     ApiError,
     MapboxError,
     NotFoundError,
+    NotSentError,
     ThrottledError,
     TokenRejectedError,
     UploadFailedError,
@@ -202,11 +203,11 @@ def judge(
 
 def is_refusal(seen: Upload | MapboxError) -> bool:
     """
-    Tell whether a look was answered with an error that a person has to mend: 401, 403, 404 and their like.
+    Tell whether a look met what a person has to mend, if it stays: 401, 403, 404 and their like, or a certificate.
 
     :param seen: what the look has led to.
     """
-    return isinstance(seen, ApiError) and not seen.retryable
+    return isinstance(seen, ApiError | NotSentError) and not seen.retryable
 
 
 def explain_refusal(seen: MapboxError, check_token: Callable[[], TokenState]) -> MapboxError:

@@ -11,11 +11,10 @@ import requests
 
 from airflow_mapbox.uploads.address import is_internal, is_loopback
 from airflow_mapbox.uploads.errors import SourceError, SourceUnavailableError, without_frames
+from airflow_mapbox.uploads.throttle import LOST_ON_THE_WAY
 
 _TIMEOUT = (10.0, 60.0)  # to connect, and between bytes: a file may take as long as it takes
-_GZIP = ("gzip", "x-gzip")
-# A server or gateway that is busy, or gave the request up.
-_PASSING = frozenset({408, 421, 425, 429, 499})
+_CODINGS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"})
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,9 @@ def open_url(url: str, description: str) -> WebFile:
             return _file(response, description)
         response.close()
         status = response.status_code
-        problem = (SourceUnavailableError if status >= 500 or status in _PASSING else SourceError)(
-            f"The source {description} answered {status}.\nCheck the URL, and that it needs no login."
-        )
+        problem = (
+            SourceUnavailableError if status >= 500 or status == 429 or status in LOST_ON_THE_WAY else SourceError
+        )(f"The source {description} answered {status}.\nCheck the URL, and that it needs no login.")
     raise problem
 
 
@@ -135,8 +134,10 @@ class _Gunzipped(gzip.GzipFile):
 def _file(response: requests.Response, description: str) -> WebFile:
     headers, raw = response.headers, response.raw
     raw.decode_content = False
-    length, encoding = headers.get("Content-Length", ""), headers.get("Content-Encoding", "identity").lower()
-    if encoding not in ("identity", "", *_GZIP):
+    length, encoding = headers.get("Content-Length", ""), headers.get("Content-Encoding", "").lower()
+    # What is no coding of the content's, such as a store's aws-chunked or a character set, changes no bytes.
+    codings = [coding for coding in map(str.strip, encoding.split(",")) if coding in _CODINGS]
+    if codings not in ([], ["gzip"], ["x-gzip"]):
         response.close()
         raise SourceError(
             f"The source {description} was sent packed in a way that was not asked for ({encoding}).\nFetch the file "
@@ -149,7 +150,7 @@ def _file(response: requests.Response, description: str) -> WebFile:
             "whole one.\nFetch the file in a task before this one and check it there, or have the server send a "
             "Content-Length."
         )
-    packed = encoding in _GZIP
+    packed = bool(codings)
     size = int(length) if length.isdigit() and not packed else None
     fingerprint: dict[str, str | int] = {} if size is None else {"size": size}
     validator = next((name for name in ("ETag", "Last-Modified") if name in headers), None)

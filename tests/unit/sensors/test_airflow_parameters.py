@@ -212,6 +212,16 @@ class TestNothingToWaitFor:
                 EmptyOperator(task_id="upload") >> waiting
         return waiting
 
+    @staticmethod
+    def context_with_state(state: str) -> Any:
+        ti = SimpleNamespace(max_tries=1, run_id="r", get_task_states=lambda **_: {"r": {"upload": state}})
+        return {"ti": ti}
+
+    @pytest.mark.parametrize("state", ["failed", "upstream_failed"])
+    def test_an_upload_task_that_failed_is_a_failure(self, state: str) -> None:
+        with pytest.raises(MapboxFailError, match="upload failed"):
+            self.sensor("None").execute(self.context_with_state(state))
+
     @pytest.mark.parametrize("upload_id", [None, "", "None", [], {}])
     def test_an_upload_task_that_left_no_result_is_a_skip_that_says_so(self, upload_id: Any) -> None:
         waiting = self.sensor(upload_id)
@@ -219,7 +229,7 @@ class TestNothingToWaitFor:
             mock.patch.object(waiting.log, "warning") as said,
             pytest.raises(AirflowSkipException, match="was skipped"),
         ):
-            waiting.execute({})
+            waiting.execute(self.context_with_state("skipped"))
 
         assert "There is no upload to wait for" in str(said.call_args)
 

@@ -32,6 +32,7 @@ from airflow_mapbox.uploads.errors import (
     UploadIncompleteError,
 )
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload
+from airflow_mapbox.uploads.throttle import server_time
 
 from ..conftest import MakeClient
 from ..support import (
@@ -294,6 +295,25 @@ class TestList:
         assert [upload.id for upload in client.list_uploads()] == ["u1", "u2"]
         assert server.requests[1].query["start"] == "u1"
 
+    @pytest.mark.parametrize(
+        "link",
+        [
+            '<?start=u1>; title="a=b"; rel="next"',
+            '<?start=u1>; foo; rel="next"',
+            '<?start=u1>; title="a, <b>; rel=prev"; rel=next',
+            '<?start=u0>; rel="prev",\t<?start=u1>; rel="next"',
+            '<?start=u1;t=2>; rel="next"',
+            "<?start=u1>;rel=next",
+        ],
+    )
+    def test_a_next_page_is_found_beside_other_parameters_and_links(
+        self, server: ScriptedServer, client: UploadsClient, link: str
+    ) -> None:
+        server.script(Reply(json=[], headers={"Link": link}), Reply(json=[]))
+
+        assert list(client.list_uploads()) == []
+        assert server.requests[1].query["start"].startswith("u1")
+
     @pytest.mark.parametrize("length", [1, 2, 3])
     def test_pages_that_run_in_a_circle_are_refused(
         self, server: ScriptedServer, client: UploadsClient, length: int
@@ -403,6 +423,41 @@ class TestRetryAfter:
         make_client(rng=FixedRandom(0.0)).get_upload(UPLOAD_ID)
 
         assert fake_time.slept[0] in (0.5, 3600)
+
+    def test_that_is_longer_than_a_call_may_wait_is_raised(
+        self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime
+    ) -> None:
+        server.script(Reply(503, {"message": "later"}, headers={"Retry-After": "3600"}))
+
+        with pytest.raises(ServerError) as caught:
+            make_client(max_throttle_wait=60).get_upload(UPLOAD_ID)
+
+        assert caught.value.retry_after == 3600
+        assert fake_time.slept == []
+
+
+def test_an_answer_that_is_too_large_leaves_a_create_call_in_doubt(
+    server: ScriptedServer, client: UploadsClient
+) -> None:
+    server.script(Reply(200, body=b" " * (9 * 2**20)))
+
+    with pytest.raises(InvalidAnswerError) as caught:
+        client.create_upload("harbours", DATASET)
+
+    assert caught.value.may_have_happened
+
+
+@pytest.mark.parametrize(
+    "date", ["Tue Nov 14 22:13:20 2023", "Tue, 14 Nov 2023 22:13:20 -0000", "Tue, 14 Nov 2023 22:13:20 GMT"]
+)
+def test_a_date_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch, date: str) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert server_time({"Date": date}) == 1_700_000_000
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 class TestTheServersClock:

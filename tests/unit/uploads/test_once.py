@@ -426,18 +426,31 @@ class TestALaterTry:
         assert len(bucket.staged) == 1
         assert len(_creates(server)) == 1
 
+    @pytest.mark.parametrize("known", [{"upload": upload_json(id="made", tileset=TILESET)}, {"uncertain": True}])
+    def test_of_a_source_that_is_spelt_otherwise_at_each_try_is_the_same_upload(
+        self, server: ScriptedServer, once: OneUpload, diary: Diary, bucket: Bucket, known: dict[str, Any]
+    ) -> None:
+        first = f"{server.url}/x.geojson?t=1"
+        diary.write(Entry(TILESET, first, URL, NOW, NOW, fingerprint={"source": str(identity(first))}, **known))
+        found = [Reply(json=[_listed("made", after=1)])] if "uncertain" in known else []
+        server.script(USED if found else Reply(json=upload_json(id="made", tileset=TILESET)), *found)
+
+        assert once.of_source(f"{server.url}/x.geojson?t=2", TILESET, None).id == "made"
+        assert bucket.staged == []
+
     @pytest.mark.parametrize("query", ["?date=2026-01-02", ""])
-    def test_of_another_query_of_a_url_is_another_upload(
+    def test_of_another_query_of_a_url_that_was_only_staged_stages_again(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, query: str
     ) -> None:
         first, second = (f"{server.url}/x.geojson{one}" for one in ("?date=2026-01-01", query))
+        staged = URL.replace("/1/", "/0/")
         diary.write(
-            Entry(TILESET, f"{server.url}/x.geojson", URL, NOW, upload=upload_json(id="first", tileset=TILESET),
-                  fingerprint={"source": str(identity(first))})
-        )  # fmt: skip
+            Entry(TILESET, f"{server.url}/x.geojson", staged, NOW, fingerprint={"source": str(identity(first))})
+        )
         server.script(Reply(body=b"{}"), MADE)
 
         assert once.of_source(second, TILESET, None).id == "made"
+        assert _creates(server) == [URL]
 
     def test_of_a_file_that_was_written_to_while_it_was_sent_creates_nothing(
         self, server: ScriptedServer, once: OneUpload, path: Path, bucket: Bucket
@@ -449,11 +462,11 @@ class TestALaterTry:
 
         assert server.requests == []
 
-    @pytest.mark.parametrize("other", [{"tileset": f"{ACCOUNT}.lights"}, {"source": "/elsewhere.geojson"}])
-    def test_passes_over_what_was_written_down_about_another_upload(
-        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket, other: dict[str, str]
+    def test_passes_over_what_was_written_down_about_another_tileset(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
-        diary.write(_entry(path, upload=upload_json(id="other", tileset=TILESET), **other))
+        lights = f"{ACCOUNT}.lights"
+        diary.write(_entry(path, tileset=lights, upload=upload_json(id="other", tileset=lights)))
         server.script(MADE)
 
         assert once.of_source(path, TILESET, None).id == "made"
@@ -550,6 +563,43 @@ class TestTheServersClock:
         with pytest.raises(CreationUnknownError):
             once.of_dataset(DATASET, TILESET, None)
         assert len(_creates(server)) == 2
+
+    def test_is_learnt_too_by_a_retry_that_is_in_doubt(
+        self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, path: Path, diary: Diary
+    ) -> None:
+        # The worker of the retry is ten minutes slow; its own call takes effect, and the next try must find it.
+        diary.write(_entry(path, uncertain=True))
+        date = {"Date": formatdate(NOW + 600, usegmt=True)}
+        server.script(Reply(json=[], headers=date), LOST, LOST)
+
+        with pytest.raises(NoAnswerError):
+            make(make_client(attempts=2)).of_source(path, TILESET, None)
+
+        assert diary.entries[-1].asked >= NOW + 600
+
+
+class TestAnAnswerThatEachOfTwoProcessesHasLost:
+    """The 409 then says that one of the two calls took effect, and not which."""
+
+    def test_leaves_uploads_from_both_times_to_a_person(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, fake_time: FakeTime
+    ) -> None:
+        diary.write(_entry(path, uncertain=True))
+        fake_time.now += 600
+        server.script(LOST, USED, Reply(json=[_listed("mine", after=600.5), _listed("foreign", after=60)]))
+
+        with pytest.raises(UnclaimedUploadError):
+            once.of_source(path, TILESET, None)
+
+    @pytest.mark.parametrize("after", [60, 600.5])
+    def test_adopts_the_upload_if_there_is_one_time(
+        self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, fake_time: FakeTime, after: float
+    ) -> None:
+        diary.write(_entry(path, uncertain=True))
+        fake_time.now += 600
+        server.script(LOST, USED, Reply(json=[_listed("mine", after=after)]))
+
+        assert once.of_source(path, TILESET, None).id == "mine"
 
 
 class TestATilesetThatIsBusy:
@@ -857,8 +907,10 @@ class TestAnUnchangedSource:
             [_listed("on its way"), _listed("last", complete=True, progress=1)],
             [_listed("last", error="Processing timed out.")],
             [_listed("last", tileset="lights", complete=True, progress=1)],
+            [_listed("newer", complete=True, progress=None), _listed("last", complete=True, progress=1)],
+            [_listed("newer") | {"tileset": None}, _listed("last", complete=True, progress=1)],
         ],
-        ids=["deleted", "replaced by another", "about to be replaced", "failed", "of another tileset"],
+        ids=["deleted", "replaced by another", "about to be replaced", "failed", "of another tileset", "odd", "whose"],
     )
     def test_is_uploaded_where_the_tileset_may_show_something_else(
         self,

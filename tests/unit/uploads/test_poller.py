@@ -288,6 +288,17 @@ def test_an_upload_that_is_missing_for_a_moment_is_waited_for() -> None:
     virtual_time.run(story())
 
 
+def test_a_deadline_holds_while_a_rate_limit_lasts() -> None:
+    async def story() -> None:
+        client = FakeClient(limit=1, spent_after=0.0)
+        client.create("c0")
+        with pytest.raises(WaitTimeoutError):
+            await Story(client).wait("c0", Terms(10, deadline=START + 3))
+        assert client.clock() <= START + 4
+
+    virtual_time.run(story())
+
+
 def test_a_revoked_token_is_named_in_place_of_the_upload() -> None:
     async def story() -> None:
         client = FakeClient()

@@ -363,7 +363,20 @@ class TestWebSources:
         ):
             _read_in_blocks(stream)
 
-    @pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip"])
+    @pytest.mark.parametrize("encoding", ["identity", "utf-8", "none", "binary", "aws-chunked", ""])
+    def test_of_which_the_encoding_changes_nothing_are_read(self, server: ScriptedServer, encoding: str) -> None:
+        server.script(Reply(body=DATA, headers={"Content-Encoding": encoding}))
+
+        with open_source(f"{server.url}/x.geojson") as source:
+            assert source.open().read() == DATA
+
+    def test_that_are_packed_on_the_way_through_a_store_are_unpacked(self, server: ScriptedServer) -> None:
+        server.script(Reply(body=gzip.compress(DATA), headers={"Content-Encoding": "gzip, aws-chunked"}))
+
+        with open_source(f"{server.url}/x.geojson") as source:
+            assert source.open().read() == DATA
+
+    @pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "gzip, br"])
     def test_that_are_packed_otherwise_than_was_asked_for_are_refused(
         self, server: ScriptedServer, encoding: str
     ) -> None:
@@ -442,6 +455,10 @@ class TestWebSources:
             "https://100.64.0.1/x",
             "https://[fd00::1]/x",
             "https://[fe80::1]/x",
+            "https://[64:ff9b::a9fe:a9fe]/x",
+            "https://[::7f00:1]/x",
+            "https://[fec0::1]/x",
+            "https://168.63.129.16/x",
             "https://internal.example/x",
             "//127.0.0.1/x",
         ],

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from airflow_mapbox.uploads.errors import (
-    ApiError,
     InvalidRequestError,
     MapboxError,
     NoAnswerError,
     NotFoundError,
+    NotSentError,
     ServerError,
     ThrottledError,
     TokenRejectedError,
@@ -114,15 +114,20 @@ def test_a_fault_that_may_pass_leaves_the_wait_as_it_was(error: MapboxError) -> 
     assert following.watch == Watch(ID, since=CREATED)
 
 
+def _cause(error: MapboxError) -> str:
+    return str(getattr(error, "status", "certificate"))
+
+
 REFUSALS = [
     TokenRejectedError("401.", status=401, message=""),
     InvalidRequestError("403.", status=403, message=""),
     InvalidRequestError("400.", status=400, message=""),
+    NotSentError("The certificate could not be verified.", retryable=False),
 ]
 
 
-@pytest.mark.parametrize("refusal", [NOT_FOUND, *REFUSALS], ids=lambda error: str(error.status))
-def test_one_refusal_between_two_answers_leaves_the_wait_as_it_was(refusal: ApiError) -> None:
+@pytest.mark.parametrize("refusal", [NOT_FOUND, *REFUSALS], ids=_cause)
+def test_one_refusal_between_two_answers_leaves_the_wait_as_it_was(refusal: MapboxError) -> None:
     first = after(seen(0.3), at=0)
 
     refused = after(refusal, first.watch, at=1000)
@@ -134,8 +139,8 @@ def test_one_refusal_between_two_answers_leaves_the_wait_as_it_was(refusal: ApiE
     assert refused_later.upload is None
 
 
-@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda error: str(error.status))
-def test_a_refusal_that_is_repeated_some_time_later_ends_the_wait(refusal: ApiError) -> None:
+@pytest.mark.parametrize("refusal", REFUSALS, ids=_cause)
+def test_a_refusal_that_is_repeated_some_time_later_ends_the_wait(refusal: MapboxError) -> None:
     first = after(refusal, at=0)
     soon = after(refusal, first.watch, at=REFUSAL_SECONDS - 1)
 
