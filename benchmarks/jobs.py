@@ -37,7 +37,7 @@ def gdal_rfc7946(source: Path, target: Path) -> None:
 
 
 def duckdb(source: Path, target: Path) -> None:
-    """DuckDB's own writer; it does not reproject, so the source is in longitude, latitude already."""
+    """DuckDB's own writer."""
     import duckdb
 
     connection = duckdb.connect()
@@ -75,6 +75,7 @@ def peak_memory(process: int | str) -> int:
 
 TOOLS = {
     "ours": ours,
+    "ours, lonlat": ours,
     "pyogrio": gdal,
     "pyogrio RFC 7946": gdal_rfc7946,
     "DuckDB": duckdb,
