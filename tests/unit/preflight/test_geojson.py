@@ -11,7 +11,7 @@ import pytest
 from airflow_mapbox.preflight import check_source, formats
 from airflow_mapbox.uploads.errors import SourceError
 
-from .support import KML, POINT, Stream, Write, collection, with_geometry
+from .support import KML, POINT, WGS84, Stream, Write, collection, with_geometry
 
 RING = [[0, 0], [1, 0], [1, 1], [0, 0]]
 
@@ -143,6 +143,19 @@ class TestSmallDocuments:
         crs = {"type": "name", "properties": {"name": name}}
 
         assert check_source(write(collection(POINT, crs=crs))).ok
+
+    @pytest.mark.parametrize("degree", ["Degree", "degree", "Decimal_Degree", "°"])
+    def test_a_crs_member_in_wkt_passes_however_it_spells_degrees(self, write: Write, degree: str) -> None:
+        crs = {"type": "name", "properties": {"name": WGS84.replace("Degree", degree)}}
+
+        report = check_source(write(collection(POINT, crs=crs)))
+
+        assert (report.problems, report.warnings) == ((), ())
+
+    def test_a_crs_member_in_wkt_with_another_unit_is_a_problem(self, write: Write) -> None:
+        name = WGS84.replace('"Degree",0.0174532925199433', '"Grad",0.01570796326794897')
+
+        assert not check_source(write(collection(POINT, crs={"type": "name", "properties": {"name": name}}))).ok
 
     @pytest.mark.parametrize("crs", [None, "EPSG:3857", {"properties": None}, {"properties": {"name": 5}}, []])
     def test_a_crs_member_that_names_nothing_does_no_harm(self, write: Write, crs: Any) -> None:
