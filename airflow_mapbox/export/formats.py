@@ -67,6 +67,11 @@ def check_format(format: str | None, options: Mapping[str, Any] | None) -> None:
     :param options: of the export.
     :raises ValueError: for a format or an option that there is not, and for options without a format.
     """
+    if options is not None and not isinstance(options, Mapping):
+        raise OptionError(
+            f"export must be a mapping of keywords, got {options!r}. In a task, each value in it can be templated; a "
+            "template for the whole mapping needs render_template_as_native_obj=True on the DAG."
+        )
     if format is not None and format not in FORMATS:
         raise OptionError(f"format is one of {', '.join(FORMATS)}, or None to send the source as it is, not {format!r}")
     if format is None and options:
