@@ -40,7 +40,7 @@ _INTERRUPTED = 130  # what a shell gives a command that Ctrl-C ended
 
 
 def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
-    """Have connections found in Airflow's database, and errors told in a sentence with an exit code; a bug keeps its traceback."""
+    """Find connections in Airflow's database; tell errors in a sentence with an exit code. Bugs keep their traceback."""
 
     @wraps(function)
     @suppress_logs_and_warning
