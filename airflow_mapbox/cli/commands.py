@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import signal
@@ -20,14 +21,17 @@ from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, T
 from airflow_mapbox.cli.definition import arguments_of
 from airflow_mapbox.cli.options import chosen_export
 from airflow_mapbox.cli.spelling import Spelling
+from airflow_mapbox.export.errors import ExportError
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
-from airflow_mapbox.uploads.errors import MapboxError, UploadActiveError
+from airflow_mapbox.uploads.errors import MapboxError, OptionError, UploadActiveError
 from airflow_mapbox.uploads.ledger import Entry, MemoryLedger
 from airflow_mapbox.uploads.models import Upload
 from airflow_mapbox.uploads.staging import StagingOptions
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+log = logging.getLogger(__name__)
 
 # Outside of a task, Airflow asks its database for connections only in the processes of a server: without this,
 # `BaseHook.get_connection` looks at environment variables alone.
@@ -36,7 +40,7 @@ _INTERRUPTED = 130  # what a shell gives a command that Ctrl-C ended
 
 
 def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
-    """Have connections found in Airflow's database, and errors told in a sentence with an exit code."""
+    """Find connections in Airflow's database; tell errors in a sentence with an exit code. Bugs keep their traceback."""
 
     @wraps(function)
     @suppress_logs_and_warning
@@ -46,7 +50,8 @@ def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], Non
         message, code = None, 1
         try:
             function(args)
-        except (MapboxError, ValueError) as error:  # an ExportError, and an option's value that cannot be
+        except (MapboxError, ExportError, OptionError) as error:
+            log.info("The command failed.", exc_info=True)
             message = str(error)
         except KeyboardInterrupt as error:
             message, code = str(error) or "Interrupted.", _INTERRUPTED

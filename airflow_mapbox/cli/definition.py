@@ -23,9 +23,6 @@ _TIMEOUT = Arg(
     type=float,
     default=WAIT_TIMEOUT_SECONDS,
 )
-_STALL_TIMEOUT = Arg(
-    ("--stall-timeout",), help="Seconds without progress that end the wait (default: none)", type=float
-)
 _WAIT = (
     _TIMEOUT,
     Arg(("--stall-timeout",), help="Seconds without progress that end the wait (default: none)", type=float),

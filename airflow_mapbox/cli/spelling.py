@@ -13,19 +13,26 @@ from airflow.cli.cli_config import Arg
 from airflow_mapbox.cli.options import EXPORT_PREFIX
 
 # A Python value as messages have it: a string, a list or tuple, a dictionary, `…` for any, a number or a bare word.
-_VALUE = r"""(?>"[^"\n]*"|'[^'\n]*'|\[[^]\n]*\]|\([^)\n]*\)|\{[^}\n]*\}|…|[\w.+-]*\w)?"""
+# Every length is bounded, so that a message that quotes a file's content takes time in proportion to its length.
+_VALUE = (
+    r"""(?>"[^"\n]{0,2000}"|'[^'\n]{0,2000}'|\[[^]\n]{0,2000}\]|\([^)\n]{0,2000}\)|\{[^}\n]{0,2000}\}|…"""
+    r"""|[\w.+-]{0,100}\w)?"""
+)
 # A call in Python, such as frame.set_crs(crs=4326), whose keywords stay.
-_CALL = r"(?P<call>\w\([^()\n]*\))"
+_CALL = r"(?P<call>\w\((?>[^()\n]{1,200}|\([^()\n]{0,200}\)){0,9}\))"
+# What a message adds for those who write a task.
+_IN_TASK = r"(?P<in_task> \(in (?:an upload|a task) export=\{[^}\n]{0,200}\}\))"
 
 
 class Spelling:
     """
-    Rewrites the Python keywords in a message as the options of a command.
+    Rewrites the Python parameters in a message as the options of a command.
 
-    A message names a keyword as ``crs="EPSG:4326"``, ``crs=…``, ``crs=`` or ``export={"crs": "EPSG:4326"}``, in
-    backquotes, or bare if it has an underscore (``part_size``). Everything else stays.
+    A message names a keyword of the export as ``crs="EPSG:4326"``, ``crs=…``, ``crs=`` or
+    ``export={"crs": "EPSG:4326"}``, likewise ``format="auto"``; and any other parameter in backquotes, as
+    ```part_size```. Everything else stays.
 
-    :param arguments: of the command: a keyword is an argument's ``dest``, without the prefix of the export's.
+    :param arguments: of the command: a parameter is an argument's ``dest``, without the prefix of the export's.
     :param command: the command, whose help lists what ``export={…}`` may hold.
     """
 
@@ -36,15 +43,13 @@ class Spelling:
         }
         self._options = self._of_export | flags
         self._command = command
-        names = "|".join(map(re.escape, (*self._options, "export")))
-        bare = "|".join(re.escape(name) for name in self._options if "_" in name) or "(?!)"
-        self._keywords = re.compile(
+        keywords = [name for name in self._of_export if name not in flags] + ["format", "export"]
+        quoted = [name for name in flags if name != "format" and not name.startswith(EXPORT_PREFIX)]
+        self._parameters = re.compile(
             # Not within a path (/x=1/y=2.parquet) or a URL (?x=1&y=2).
-            rf"{_CALL}|(?<![\w/.(?&=-])(?P<name>{names})=(?P<value>{_VALUE})(?![\w/=])"
-            rf"|`(?P<quoted>{names})`|(?<![\w/.\"'-])(?P<bare>{bare})(?![\w/=\"'-]|\.\w)"
+            rf"{_CALL}|{_IN_TASK}|(?<![\w/.(?&=-])(?P<keyword>{'|'.join(keywords)})=(?P<value>{_VALUE})(?![\w/=])"
+            rf"|`(?P<quoted>{'|'.join(quoted)})`"
         )
-        # A parenthesis that repeats the option before it, as another surface spells it.
-        self._repeated = re.compile(r"(?P<told>(?P<option>--[a-z-]+)\b[^()\n]{0,40}) \([^()\n]*(?P=option)\b[^()\n]*\)")
 
     def __call__(self, message: str) -> str:
         """
@@ -52,11 +57,15 @@ class Spelling:
 
         :param message: an error's text.
         """
-        return self._repeated.sub(lambda match: match["told"], self._keywords.sub(self._option, message))
+        return self._parameters.sub(self._option, message)
 
     def _option(self, match: re.Match[str]) -> str:
-        name, value = match["name"] or match["quoted"] or match["bare"], match["value"] or ""
-        if name is None:
+        if match["in_task"]:
+            return ""
+        if match["quoted"]:
+            return self._options[match["quoted"]]
+        name, value = match["keyword"], match["value"]
+        if name is None or not self._of_export:
             return match[0]
         if name != "export":
             return f"{self._options[name]} {_shell_value(value)}".rstrip()
@@ -92,5 +101,5 @@ def _shell_value(text: str) -> str:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text.replace("…", "'…'") if text == "…" or ": …" in text else text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None

@@ -8,6 +8,8 @@ origin, say where the page came from (cross-site requests). Programs that are no
 from __future__ import annotations
 
 import ipaddress
+import re
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -20,6 +22,8 @@ FOREIGN = "A web page of another site must not use the emulator."
 UNKNOWN_HOST = (
     "The emulator is not asked by this name: use 127.0.0.1 or localhost, or allow the name with --allow-host."
 )
+# Of an IPv4 address: decimal, octal or hexadecimal.
+_NUMBERS = re.compile(r"[0-9a-fx.]+")
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>{}</Message></Error>'
 
 
@@ -138,4 +142,9 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(name)
     except ValueError:
+        pass
+    try:
+        # 127.1 and 2130706433 are addresses too, for browsers and for curl. inet_aton stops reading at a space.
+        return ipaddress.IPv4Address(socket.inet_aton(name)) if _NUMBERS.fullmatch(name) else None
+    except OSError:
         return None

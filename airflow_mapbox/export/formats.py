@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
 from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 
+from airflow_mapbox.uploads.errors import OptionError
+
 ExportFormat: TypeAlias = Literal["geojson", "mbtiles", "auto"]
 FORMATS: tuple[ExportFormat, ...] = ("geojson", "mbtiles", "auto")
 Tier: TypeAlias = Literal["free", "10m", "1m", "30cm", "1cm"]
@@ -65,11 +67,16 @@ def check_format(format: str | None, options: Mapping[str, Any] | None) -> None:
     :param options: of the export.
     :raises ValueError: for a format or an option that there is not, and for options without a format.
     """
+    if options is not None and not isinstance(options, Mapping):
+        raise OptionError(
+            f"export must be a mapping of keywords, got {options!r}. In a task, each value in it can be templated; a "
+            "template for the whole mapping needs render_template_as_native_obj=True on the DAG."
+        )
     if format is not None and format not in FORMATS:
-        raise ValueError(f"format is one of {', '.join(FORMATS)}, or None to send the source as it is, not {format!r}")
+        raise OptionError(f"format is one of {', '.join(FORMATS)}, or None to send the source as it is, not {format!r}")
     if format is None and options:
         choices = " or ".join(f'format="{choice}"' for choice in FORMATS)
-        raise ValueError(f"export={dict(options)!r} has no meaning without {choices}.")
+        raise OptionError(f"export={dict(options)!r} has no meaning without {choices}.")
     known = (*GeoJSONKeywords.__annotations__, *(() if format == "geojson" else TILE_KEYWORDS))
     for name in options or ():
         if name not in known:
@@ -77,4 +84,4 @@ def check_format(format: str | None, options: Mapping[str, Any] | None) -> None:
             advice = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(known)}."
             if name in TILE_KEYWORDS:
                 advice = "it is for tiles: choose mbtiles or auto."
-            raise ValueError(f"export has {name!r}, which format {format!r} does not take: {advice}")
+            raise OptionError(f"export has {name!r}, which format {format!r} does not take: {advice}")

@@ -27,6 +27,7 @@ from airflow_mapbox.export.sources import ExportSource
 from airflow_mapbox.export.sources.selection import Selection
 from airflow_mapbox.export.tally import Tally
 from airflow_mapbox.preflight.formats import GEOJSON, SNIFFED_CHARACTERS
+from airflow_mapbox.uploads.errors import OptionError
 
 log = logging.getLogger(__name__)
 
@@ -207,11 +208,11 @@ def stream_geojson(
     :raises ExportError: for a source, column or value that cannot be written; the message names it.
     """
     if batch_rows is not None and not (is_whole(batch_rows) and batch_rows >= 1):
-        raise ValueError(f"batch_rows={batch_rows!r}: a slice has at least one row.")
+        raise OptionError(f"batch_rows={batch_rows!r}: a slice has at least one row.")
     if threads is not None and not (is_whole(threads) and threads >= 1):
-        raise ValueError(f"threads={threads!r}: it is a number of threads from 1 on, or None for one for each core.")
+        raise OptionError(f"threads={threads!r}: it is a number of threads from 1 on, or None for one for each core.")
     if limit_bytes is not None and not (is_whole(limit_bytes) and limit_bytes >= 1):
-        raise ValueError(f"limit_bytes={limit_bytes!r}: it is a number of bytes, or None for no limit.")
+        raise OptionError(f"limit_bytes={limit_bytes!r}: it is a number of bytes, or None for no limit.")
     options = Options(
         decimals=decimals,
         z=z,

@@ -26,6 +26,7 @@ from airflow_mapbox.export.sources import ExportSource
 from airflow_mapbox.export.tippecanoe import tile
 from airflow_mapbox.export.vectortile import distinct_features
 from airflow_mapbox.preflight.formats import MBTILES
+from airflow_mapbox.uploads.errors import OptionError
 
 log = logging.getLogger(__name__)
 
@@ -149,10 +150,10 @@ def _check_names(layers: Iterable[object]) -> None:
     """Refuse what is no name of a source layer: tippecanoe takes an empty one for none, and ends one at a NUL."""
     names = list(layers)
     if not names:
-        raise ValueError("source={}: name at least one layer.")
+        raise OptionError("source={}: name at least one layer.")
     for name in names:
         if not isinstance(name, str) or not name.strip() or _NOT_IN_NAMES.search(name):
-            raise ValueError(
+            raise OptionError(
                 f"A source layer called {name!r}: its name is what styles find it by, a text of visible characters."
             )
 
@@ -167,14 +168,14 @@ def chosen_zooms(minzoom: int, maxzoom: int | None, tier: Tier | None) -> tuple[
     :raises ValueError: for a choice that there is not.
     """
     if tier is not None and tier not in TIERS:
-        raise ValueError(f"tier={tier!r}: it is {' or '.join(map(repr, TIERS))}.")
+        raise OptionError(f"tier={tier!r}: it is {' or '.join(map(repr, TIERS))}.")
     ceiling = 22 if tier is None else TIERS[tier]
     highest = maxzoom if maxzoom is not None or tier is None else ceiling
     for name, zoom in (("minzoom", minzoom), ("maxzoom", highest)):
         if zoom is not None and not 0 <= zoom <= ceiling:
-            raise ValueError(f"{name}={zoom}: zooms are from 0 to {ceiling}" + (f" in tier {tier}." if tier else "."))
+            raise OptionError(f"{name}={zoom}: zooms are from 0 to {ceiling}" + (f" in tier {tier}." if tier else "."))
     if highest is not None and minzoom > highest:
-        raise ValueError(f"minzoom={minzoom} is above the maxzoom, {highest}.")
+        raise OptionError(f"minzoom={minzoom} is above the maxzoom, {highest}.")
     return minzoom, highest
 
 

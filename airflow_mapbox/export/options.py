@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Literal, get_args, get_type_hints
 
+from airflow_mapbox.uploads.errors import OptionError
+
 DEFAULT_DECIMALS = 7  # about a centimetre; RFC 7946, section 11.2, advises six to seven
 _MOST_DECIMALS = 15
 
@@ -46,15 +48,15 @@ class Options:
             value, choices = getattr(self, field.name), get_args(hints[field.name])
             if isinstance(field.default, str) and not (isinstance(value, str) and value in choices):
                 known = " or ".join(repr(choice) for choice in choices)
-                raise ValueError(f"{field.name}={value!r}: it is {known}.")
+                raise OptionError(f"{field.name}={value!r}: it is {known}.")
         if not (is_whole(self.decimals) and 0 <= self.decimals <= _MOST_DECIMALS):
-            raise ValueError(f"decimals={self.decimals!r}: it is a whole number from 0 to {_MOST_DECIMALS}.")
+            raise OptionError(f"decimals={self.decimals!r}: it is a whole number from 0 to {_MOST_DECIMALS}.")
         if self.max_segment is not None and not (is_number(self.max_segment) and self.max_segment > 0):
-            raise ValueError(f"max_segment={self.max_segment!r}: it is a length in metres.")
+            raise OptionError(f"max_segment={self.max_segment!r}: it is a length in metres.")
         if not (is_number(self.accuracy_warning) and self.accuracy_warning >= 0):
-            raise ValueError(f"accuracy_warning={self.accuracy_warning!r}: it is a distance in metres.")
+            raise OptionError(f"accuracy_warning={self.accuracy_warning!r}: it is a distance in metres.")
         if self.write_bbox not in (True, False):
-            raise ValueError(f"write_bbox={self.write_bbox!r}: it is True or False.")
+            raise OptionError(f"write_bbox={self.write_bbox!r}: it is True or False.")
         object.__setattr__(self, "as_text", names_of("as_text", self.as_text))
 
 

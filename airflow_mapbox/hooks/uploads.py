@@ -21,6 +21,7 @@ from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import (
     MapboxError,
     NotFoundError,
+    OptionError,
     SourceError,
     TokenRejectedError,
     UploadActiveError,
@@ -222,7 +223,7 @@ class MapboxUploadsHook(BaseHook):
         :raises MapboxError: as the API, S3 or the network has it.
         """
         if if_active not in ("wait", "fail"):
-            raise ValueError(f'if_active is "wait" or "fail", not {if_active!r}')
+            raise OptionError(f'`if_active` is "wait" or "fail", not {if_active!r}')
         check_format(format, export)
         client = self.get_conn()
         tileset_id = client.tileset_id(tileset)

@@ -131,7 +131,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         self.name = name
         self.mapbox_conn_id = mapbox_conn_id
         self.format = format
-        self.export = export if isinstance(export, str) else dict(export or {})
+        self.export = dict(export or {}) if export is None or isinstance(export, Mapping) else export
         self.if_active = if_active
         self.active_timeout = seconds(active_timeout, "active_timeout") or 0.0
         self.skip_unchanged = _constant("skip_unchanged", skip_unchanged, bool)
@@ -183,7 +183,10 @@ class StageAndCreateUploadOperator(BaseOperator):
             check_display_name(self.name)
         if known(self.if_active) and self.if_active not in IF_ACTIVE:
             raise ValueError(f"if_active must be one of {', '.join(IF_ACTIVE)}, got {self.if_active!r}")
-        if (self.format is None or known(self.format)) and isinstance(self.export, Mapping):
+        # Text is no mapping, whatever the format; while the DAG is parsed, another task's output is not known.
+        if known(self.export) or (
+            (self.format is None or known(self.format)) and (isinstance(self.export, Mapping) or not only_constants)
+        ):
             check_format(self.format, self.export)
 
     def execute(self, context: Context) -> dict[str, Any]:

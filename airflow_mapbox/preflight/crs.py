@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from enum import Enum
 from functools import lru_cache
@@ -88,7 +89,9 @@ def _system(name: str) -> _System:
     if not crs.is_geographic or crs.is_derived:
         return _System.OTHER
     meridian = crs.prime_meridian
-    in_degrees = all(axis.unit_name in ("degree", "metre") for axis in crs.axis_info)
+    # ESRI's WKT calls the unit Degree, and many writers cut its factor; heights, the third axis, do not matter.
+    degree = math.radians(1)
+    in_degrees = all(math.isclose(axis.unit_conversion_factor, degree, rel_tol=1e-4) for axis in crs.axis_info[:2])
     if not in_degrees or (meridian is not None and meridian.longitude != 0):
         return _System.OTHER
     return _System.WGS84 if crs.to_2d().equals(_longitude_latitude(), ignore_axis_order=True) else _System.DEGREES

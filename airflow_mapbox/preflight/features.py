@@ -45,6 +45,7 @@ class Features:
         # The first position of each kind beyond the map, with its feature.
         self._beyond: dict[str, tuple[int, float, float]] = {}
         self._unclosed: int | None = None
+        self._null_height: int | None = None
 
     def add(self, feature: object) -> Problem | None:
         """
@@ -81,6 +82,13 @@ class Features:
             yield Problem(
                 f"has a ring that does not end where it begins in feature {self._unclosed}.",
                 f"GeoJSON wants it closed (RFC 7946, 3.1.6). {_GEOMETRY_WRITER}",
+                refused=False,
+            )
+
+        if self._null_height is not None:
+            yield Problem(
+                f"has a position whose height is null in feature {self._null_height}.",
+                f"GeoJSON wants a number or nothing there (RFC 7946, 3.1.1). {_GEOMETRY_WRITER}",
                 refused=False,
             )
 
@@ -141,9 +149,12 @@ class Features:
             # bool is an int, but not to type().
             if type(position) is not list or len(position) < 2:
                 raise _UnsoundError(_shown(position))
-            for number in position:
+            for at, number in enumerate(position):
                 if type(number) is not float and type(number) is not int:
-                    raise _UnsoundError(_shown(position))
+                    if number is not None or at < 2:
+                        raise _UnsoundError(_shown(position))
+                    if self._null_height is None:
+                        self._null_height = self._feature
             x, y = position[0], position[1]
             if not (-180 <= x <= 180 and -WEB_MERCATOR_LATITUDE <= y <= WEB_MERCATOR_LATITUDE):
                 self._beyond.setdefault(kind_beyond(x, y), (self._feature, x, y))
@@ -168,7 +179,7 @@ def beyond_problem(kind: str, example: tuple[int, float, float], *, place: str =
     :param place: what that number is one of.
     """
     number, x, y = example
-    at = f"({x:.9g}, {y:.9g}) in {place} {number}"
+    at = f"({_digits(x)}, {_digits(y)}) in {place} {number}"
     if kind == "polar":
         return Problem(
             f"has {at}: latitudes beyond ±85.0511 degrees lie outside of the Web Mercator map, which Mapbox refuses.",
@@ -182,6 +193,12 @@ def beyond_problem(kind: str, example: tuple[int, float, float], *, place: str =
         else "the coordinates are in another reference system"
     )
     return Problem(f"has {at}, beyond ±180 and ±90 degrees: {why}.", REPROJECT)
+
+
+def _digits(number: float) -> str:
+    """Return a number in nine digits, or in all where it would look like another one, such as 180."""
+    text = f"{number:.9g}"
+    return text if float(text) == number else repr(number)
 
 
 def _shown(value: object) -> str:

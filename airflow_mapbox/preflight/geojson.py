@@ -17,6 +17,10 @@ from airflow_mapbox.preflight.problems import EXPORT, WRITER, Problem
 from airflow_mapbox.preflight.sniff import GEOJSON_TYPES, GEOMETRIES, mistaken_for, sniff
 
 _FEATURE = re.compile(r'\{\s*"type"\s*:\s*"Feature"')
+# What follows a backslash in JSON: a whole surrogate pair, half of one, or anything else.
+_ESCAPES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -28,10 +32,12 @@ def check_whole(data: bytes) -> Iterator[Problem]:
     """
     plain = data.removeprefix(_BOM)
     try:
-        document = orjson.loads(plain)
+        document, has_half = _decoded(plain)
     except orjson.JSONDecodeError as error:
         yield _not_json(plain, f"{error.msg} at line {error.lineno}, column {error.colno}")
         return
+    if has_half:
+        yield _HALF_CHARACTER
     kind = document.get("type") if isinstance(document, dict) else None
     if kind not in GEOJSON_TYPES:
         yield _not_geojson(kind)
@@ -46,6 +52,17 @@ def check_whole(data: bytes) -> Iterator[Problem]:
     problem = next((found for found in map(features.add, wanted) if found), None)
     yield from _some(problem)
     yield from features.problems(is_whole=problem is None)
+
+
+def _decoded(plain: bytes) -> tuple[Any, bool]:
+    """Return a document, and whether it escapes halves of characters, which become U+FFFD."""
+    try:
+        return orjson.loads(plain), False
+    except orjson.JSONDecodeError:
+        mended = _ESCAPES.sub(lambda escape: rb"\ufffd" if escape["half"] else escape[0], plain)
+        if mended == plain:
+            raise
+        return orjson.loads(mended), True
 
 
 def check_beginning(head: bytes) -> Iterator[Problem]:
@@ -181,6 +198,11 @@ def _as_feature(document: dict[str, Any]) -> dict[str, Any]:
     return {"type": "Feature", "geometry": document} if document["type"] in GEOMETRIES else document
 
 
+_HALF_CHARACTER = Problem(
+    "escapes half of a character (a lone surrogate such as \\ud83d), which is no Unicode.",
+    f"Text was cut within a character. {WRITER}",
+    refused=False,
+)
 _NO_ARRAY = Problem("is a FeatureCollection whose `features` is no array.", WRITER)
 
 

@@ -23,7 +23,7 @@ _FILE_CODE, _VERSION = 9994, 1000
 _ZIP_AGAIN = "Send one .zip that holds the .shp, .dbf, .shx and .prj of one shapefile."
 _WRITE_PRJ = f"Write the shapefile with its reference system, such as with frame.set_crs(…).to_file(…). {EXPORT}"
 # Absolute, on a drive, or in the folder above.
-_OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(?:^|[/\\])\.\.(?:[/\\]|$)")
+_OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:[/\\]|(?:^|[/\\])\.\.(?:[/\\]|$)")
 # Older than WKT, and read by GDAL: "Projection GEOGRAPHIC", one setting a line.
 _OLD_PROJECTION = re.compile(r"\s*Projection\s+\w+", re.IGNORECASE)
 
@@ -114,7 +114,7 @@ def _check_projection(content: bytes, name: str) -> Problem | None:
         return Problem(f"holds {name}, which is empty: nothing says which reference system the data is in.", _WRITE_PRJ)
     if _OLD_PROJECTION.match(text) or _is_known(text):
         return None
-    return Problem(f"holds {name}, which names no reference system ({text[:40]!r}).", _WRITE_PRJ)
+    return Problem(f"holds {name}, which is not WKT of a reference system ({text[:40]!r}).", _WRITE_PRJ)
 
 
 def _is_known(text: str) -> bool:

@@ -37,7 +37,7 @@ def check_rows(head: bytes, *, is_whole: bool) -> Iterator[Problem]:
         if is_whole:
             yield Problem("has a header and no rows.", "Check the query or filter that chose the data.")
         return
-    yield from _check_places(data, columns_of(head))
+    yield from _check_places(data, columns_of(head), is_whole=is_whole)
 
 
 def _rows(text: str, separator: str) -> Iterator[list[str]]:
@@ -48,7 +48,7 @@ def _rows(text: str, separator: str) -> Iterator[list[str]]:
         return
 
 
-def _check_places(rows: list[tuple[int, list[str]]], columns: list[str]) -> Iterator[Problem]:
+def _check_places(rows: list[tuple[int, list[str]]], columns: list[str], *, is_whole: bool) -> Iterator[Problem]:
     unreadable: list[tuple[int, str]] = []
     beyond: list[tuple[int, float, float]] = []
     for number, row in rows:
@@ -67,12 +67,13 @@ def _check_places(rows: list[tuple[int, list[str]]], columns: list[str]) -> Iter
         yield problem
     if unreadable:
         number, cells = unreadable[0]
-        if len(unreadable) == len(rows):
-            what = f"has no coordinates that Mapbox can read in any row looked at; row {number} has {cells}."
-            yield Problem(what, _NUMBERS)
+        if is_whole and len(unreadable) == len(rows):
+            yield Problem(f"has no coordinates that Mapbox can read in any row; row {number} has {cells}.", _NUMBERS)
         else:
             what = f"has no coordinates that Mapbox can read in {len(unreadable):,} {of}; row {number} has {cells}."
-            yield Problem(what, f"Mapbox leaves such rows out. {WRITER}", refused=False)
+            # Mapbox takes the file if a later row has a position.
+            remedy = _NUMBERS if len(unreadable) == len(rows) else WRITER
+            yield Problem(what, f"Mapbox leaves such rows out. {remedy}", refused=False)
 
 
 def _place(row: list[str], columns: list[str]) -> tuple[float, float] | str:

@@ -55,6 +55,10 @@ def without_frames(function: Callable[_Parameters, _Result]) -> Callable[_Parame
     return called
 
 
+class OptionError(ValueError):
+    """A parameter has a value that it cannot have; the message names the parameter."""
+
+
 class MapboxError(Exception):
     """
     The root of the tree.

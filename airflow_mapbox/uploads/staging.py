@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from airflow_mapbox.uploads.bucket import Bucket, PartReceipt
 from airflow_mapbox.uploads.errors import (
+    OptionError,
     SourceError,
     StagingCredentialsExpiredError,
     StagingError,
@@ -70,9 +71,11 @@ class StagingOptions:
 
     def __post_init__(self) -> None:
         if self.part_size is not None and not SMALLEST_PART <= self.part_size <= LARGEST_PART:
-            raise ValueError(f"part_size is {self.part_size:,} bytes; S3 takes {SMALLEST_PART:,} to {LARGEST_PART:,}")
+            raise OptionError(
+                f"`part_size` is {self.part_size:,} bytes; S3 takes {SMALLEST_PART:,} to {LARGEST_PART:,}"
+            )
         if self.parts_in_flight < 1:
-            raise ValueError("parts_in_flight is at least 1")
+            raise OptionError("`parts_in_flight` is at least 1")
 
     def part_size_for(self, size: int | None) -> int:
         """
@@ -83,9 +86,9 @@ class StagingOptions:
         """
         if self.part_size is not None:
             if size is not None and size > self.part_size * MOST_PARTS:
-                raise ValueError(
+                raise OptionError(
                     f"{size:,} bytes in parts of {self.part_size:,} are more than the {MOST_PARTS:,} parts that S3 "
-                    "takes: set a larger part_size, or leave it out"
+                    "takes: set a larger `part_size`, or leave it out"
                 )
             return self.part_size
         if size is None:
@@ -208,7 +211,7 @@ class Staging:
                 if number > MOST_PARTS:
                     raise StagingError(
                         f"{self._source.description} is longer than {MOST_PARTS:,} parts of {part_size:,} bytes, which "
-                        "is the most that S3 takes. Nothing was created; set a larger part_size."
+                        "is the most that S3 takes. Nothing was created; set a larger `part_size`."
                     )
                 in_flight.add(threads.submit(self._send_part, number, part))
                 del part

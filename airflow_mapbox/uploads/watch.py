@@ -281,7 +281,7 @@ def _stalled(watch: Watch, moved: float, now: float) -> UploadStalledError:
     return UploadStalledError(
         f"{watch} has stood at {watch.progress:.0%} since {since:%Y-%m-%d %H:%M:%S} UTC, which is {now - moved:.0f} s."
         "\nMapbox may never end it, and while it is active takes no other upload of the tileset: look at it in Mapbox "
-        "Studio, then clear the task that created it to upload again, or wait with a longer stall_timeout."
+        "Studio, then clear the task that created it to upload again, or wait with a longer `stall_timeout`."
     )
 
 

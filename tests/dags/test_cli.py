@@ -316,6 +316,26 @@ def test_an_error_advises_options_of_the_command_line(
     assert not KEYWORD.search(done.stderr), done.stderr
 
 
+def test_a_bug_keeps_its_traceback(airflow_here: Run, geojson: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(MapboxUploadsHook, "upload", broken)
+
+    with pytest.raises(ValueError, match="a bug"):
+        airflow_here("upload", str(geojson), "t")
+
+
+@pytest.mark.parametrize(("flags", "shown"), [((), False), (("-v",), True)])
+def test_the_traceback_of_an_error_is_logged_for_who_wants_it(
+    airflow: Run, flags: tuple[str, ...], shown: bool
+) -> None:
+    done = airflow("upload", "/nowhere.geojson", "points", *flags)
+
+    assert done.returncode == 1
+    assert ("SourceError" in done.stdout + done.stderr) is shown
+
+
 def test_each_problem_and_each_remedy_is_a_line_of_its_own(airflow_here: Run, tmp_path: Path) -> None:
     features = [
         {"type": "Feature", "properties": {}, "geometry": {"type": "Point", "coordinates": [500000, 4649776]}},

@@ -55,6 +55,9 @@ class TestHost:
             "a b",
             "localhost@evil.example",
             "127.0.0.1:x",
+            "127.1.evil.example",
+            "face",
+            "256.1",
         ],
     )
     def test_a_name_that_is_not_ours_is_refused(self, shared: Account, host: str, path: str) -> None:
@@ -72,6 +75,9 @@ class TestHost:
             "[::1]",
             "[::1]:8787",
             "192.0.2.7:80",
+            "127.1:8787",
+            "2130706433",
+            "0x7f.1",
             "x.localhost",
         ],
     )

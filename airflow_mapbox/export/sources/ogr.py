@@ -28,6 +28,7 @@ from airflow_mapbox.export.sources.files import SourceFile
 from airflow_mapbox.export.sources.gdal_path import GdalPath, gdal_path
 from airflow_mapbox.export.sources.geojson_text import Ids, geometry_texts, has_member_ids, named_crs, write_collection
 from airflow_mapbox.export.sources.selection import Selection
+from airflow_mapbox.uploads.errors import OptionError
 
 _BATCH_BYTES = 8 << 20
 _BATCH_ROWS = 8_000  # where the size of a feature is not known
@@ -531,7 +532,7 @@ def _ids(layer: _Layer, info: dict[str, Any], names: list[str]) -> _IdColumn | N
     if name is None:
         return None
     if info["driver"] not in _GEOJSON or layer.place.open is None:
-        raise ValueError(f"id_attribute= cannot be used with {layer.name}: it is for GeoJSON.")
+        raise OptionError(f"id_attribute= cannot be used with {layer.name}: it is for GeoJSON.")
     if name in names:
         raise AttributeNameError(
             f"id_attribute={name!r}: {layer.name} has a property of that name.\nChoose another name, or leave the "

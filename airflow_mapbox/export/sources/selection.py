@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_mapbox.export.errors import AttributeNameError
 from airflow_mapbox.export.options import is_number, is_string, is_whole, names_of
+from airflow_mapbox.uploads.errors import OptionError
 
 _MEANT_FOR = {"x": "it is for CSV", "y": "it is for CSV", "id_attribute": "it is for GeoJSON"}
 
@@ -41,12 +42,12 @@ class Selection:
         if self.bbox is not None:
             object.__setattr__(self, "bbox", _box(self.bbox))
         if self.id_attribute is not None and not (self.where is None and self.bbox is None):
-            raise ValueError("id_attribute= cannot be used with where= or bbox=: filter the data first.")
+            raise OptionError("id_attribute= cannot be used with where= or bbox=: filter the data first.")
         for name in ("where", "x", "y", "id_attribute"):
             if (value := getattr(self, name)) is not None and not is_string(value):
-                raise ValueError(f"{name}={value!r}: give it as a string.")
+                raise OptionError(f"{name}={value!r}: give it as a string.")
         if not (self.layer is None or is_string(self.layer) or is_whole(self.layer)):
-            raise ValueError(f"layer={self.layer!r}: give the name of a layer, or its number, from 0 on.")
+            raise OptionError(f"layer={self.layer!r}: give the name of a layer, or its number, from 0 on.")
         if is_whole(self.layer):
             object.__setattr__(self, "layer", int(self.layer))  # type: ignore[arg-type]
 
@@ -60,7 +61,7 @@ class Selection:
         asked = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         for name in asked:
             if name not in names:
-                raise ValueError(f"{name}= cannot be used with {of}: {_MEANT_FOR.get(name, 'filter the data first')}.")
+                raise OptionError(f"{name}= cannot be used with {of}: {_MEANT_FOR.get(name, 'filter the data first')}.")
 
     def condition(self) -> str:
         """Say by what features were chosen; nothing where all are."""
@@ -91,10 +92,10 @@ def _box(given: Any) -> tuple[float, float, float, float]:
     """Read a box in any form that holds four numbers, such as a list from an XCom or a frame's ``total_bounds``."""
     sides = () if isinstance(given, str | bytes) or not isinstance(given, Iterable) else tuple(given)
     if len(sides) != 4 or not all(map(is_number, sides)):
-        raise ValueError(f"bbox={given!r}: give four numbers, west, south, east, north.")
+        raise OptionError(f"bbox={given!r}: give four numbers, west, south, east, north.")
     west, south, east, north = map(float, sides)
     if not (west <= east and south <= north):
-        raise ValueError(
+        raise OptionError(
             f"bbox={given!r}: west, south, east, north are given in this order, the smaller of two sides first."
         )
     return west, south, east, north

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import time
 from typing import Any
 
 import pytest
@@ -85,9 +86,10 @@ def test_a_value_that_an_option_does_not_take_ends_with_the_usage(
         ("export={'crs': 'EPSG:1', 'decimals': 3} has", "--crs EPSG:1 --decimals 3 has"),
         ("export={…} has the options.", "`airflow mapbox uploads upload --help` has the options."),
         ("name another one (`mapbox_conn_id`).", "name another one (--mapbox-conn-id)."),
-        ("set a larger part_size, or leave", "set a larger --part-size, or leave"),
-        ("wait with a longer stall_timeout.", "wait with a longer --stall-timeout."),
+        ("set a larger `part_size`, or leave", "set a larger --part-size, or leave"),
+        ("wait with a longer `stall_timeout`.", "wait with a longer --stall-timeout."),
         ("Change the `name` parameter", "Change the --name parameter"),
+        ('such as crs="EPSG:4326" (in an upload export={"crs": …}). For', "such as --crs EPSG:4326. For"),
         ('such as crs="EPSG:4326" (in a task export={"crs": "EPSG:4326"}), or', "such as --crs EPSG:4326, or"),
         ("decimals=99: it is a number", "--decimals 99: it is a number"),
     ],
@@ -102,6 +104,9 @@ def test_messages_name_options_as_the_command_line_spells_them(spelled: Spelling
         "/data/z=12/x=3.parquet does not exist.",
         "z=12/x=3/y=4.parquet does not exist.",
         "geopandas.GeoDataFrame(frame, geometry=…, crs=…)",
+        "GeoDataFrame(frame, geometry=points_from_xy(frame.lon, frame.lat), crs=4326)",
+        "connect with timeout=3600 s, name='a', json=1, wait=2, export_crs=3, (read timeout=60)",
+        "Columns are part_size, where and 'stall_timeout'.",
         "has no `type`, and a `crs` member",
         "The layer is empty, the columns are x, y and name.",
         "frame.set_crs(…, allow_override=True)",
@@ -109,4 +114,41 @@ def test_messages_name_options_as_the_command_line_spells_them(spelled: Spelling
     ],
 )
 def test_what_is_no_option_stays_in_messages(spelled: Spelling, message: str) -> None:
-    assert spelled(message).replace("--crs", "`crs`") == message
+    assert spelled(message) == message
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *(
+            "export={",
+            "crs=[",
+            "crs=(",
+            'crs="',
+            "crs='",
+            "crs=a",
+            "crs=-",
+            "`crs",
+            "`part_size",
+            "--crs (",
+            "x(",
+            "x((",
+        ),
+        *("export={'crs':", "export={'a':[1", " (in a task export={", "GeoDataFrame(a(b), ", "-", ".", "("),
+    ],
+)
+def test_the_time_grows_with_the_length_of_a_message_and_no_faster(spelled: Spelling, piece: str) -> None:
+    began = time.process_time()
+
+    spelled(piece * (400_000 // len(piece)))
+
+    # A message quotes what a file contains; 160,000 characters of it took 6 s.
+    assert time.process_time() - began < 2
+
+
+def test_a_command_without_an_export_keeps_the_exports_keywords() -> None:
+    spelled = Spelling(arguments_of("wait"), "airflow mapbox uploads wait")
+
+    assert spelled('crs="EPSG:4326" and format="auto"; `stall_timeout`') == (
+        'crs="EPSG:4326" and format="auto"; --stall-timeout'
+    )

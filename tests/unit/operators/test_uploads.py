@@ -145,6 +145,20 @@ def test_what_comes_with_rendering_is_checked_before_anything_is_read(name: str,
         task.execute({})  # type: ignore[typeddict-item]
 
 
+def test_a_template_that_renders_an_export_to_text_says_how_to_keep_a_mapping() -> None:
+    task = operator("/nowhere.gpkg", format="geojson", export="{{ chosen }}")  # type: ignore[arg-type]
+    task.render_template_fields({"chosen": {"columns": ["a"]}})  # type: ignore[typeddict-unknown-key]
+
+    with pytest.raises(MapboxFailError, match=r"export must be a mapping.*render_template_as_native_obj=True"):
+        task.execute({})  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize("format", ["geojson", "{{ format }}", None])
+def test_a_constant_text_as_export_is_refused_while_the_dag_is_parsed(format: Any) -> None:
+    with pytest.raises(ValueError, match="export must be a mapping"):
+        operator("/x.gpkg", format=format, export="columns=a")
+
+
 @pytest.mark.parametrize(
     "name",
     [

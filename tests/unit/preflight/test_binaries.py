@@ -43,9 +43,10 @@ class TestZips:
         [
             (archive(ROADS | {"roads.prj": ""}), "roads.prj, which is empty"),
             (archive(ROADS | {"roads.prj": " \n"}), "roads.prj, which is empty"),
-            (archive(ROADS | {"roads.prj": "<html>404</html>"}), "names no reference system"),
-            (archive(ROADS | {"roads.prj": b"\x00\xff\x00"}), "names no reference system"),
-            (archive(ROADS | {"roads.prj": 'GEOGCS["x"'}), "names no reference system"),
+            (archive(ROADS | {"roads.prj": "EPSG:4326"}), "is not WKT of a reference system"),
+            (archive(ROADS | {"roads.prj": "<html>404</html>"}), "is not WKT of a reference system"),
+            (archive(ROADS | {"roads.prj": b"\x00\xff\x00"}), "is not WKT of a reference system"),
+            (archive(ROADS | {"roads.prj": 'GEOGCS["x"'}), "is not WKT of a reference system"),
             (archive(ROADS | {"roads.shp": b"hello"}), "not of a shapefile"),
             (archive(ROADS | {"roads.shp": b""}), "not of a shapefile"),
             (archive(ROADS | {"roads.shp": bytes(100)}), "not of a shapefile"),
@@ -82,6 +83,9 @@ class TestZips:
         (problem,) = check_source(write(archive(members), "roads.zip")).problems
 
         assert "outside of its folder" in problem
+
+    def test_beside_a_name_with_a_colon_pass(self, write: Write) -> None:
+        assert check_source(write(archive(ROADS | {"a:b.txt": "x"}), "roads.zip")).ok
 
     def test_behind_a_password_are_a_problem(self, write: Write) -> None:
         problems = check_source(write(_with_flag(ZIP, 1), "roads.zip")).problems

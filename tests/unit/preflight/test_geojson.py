@@ -11,7 +11,7 @@ import pytest
 from airflow_mapbox.preflight import check_source, formats
 from airflow_mapbox.uploads.errors import SourceError
 
-from .support import KML, POINT, Stream, Write, collection, with_geometry
+from .support import KML, POINT, WGS84, Stream, Write, collection, with_geometry
 
 RING = [[0, 0], [1, 0], [1, 1], [0, 0]]
 
@@ -144,6 +144,19 @@ class TestSmallDocuments:
 
         assert check_source(write(collection(POINT, crs=crs))).ok
 
+    @pytest.mark.parametrize("degree", ["Degree", "degree", "Decimal_Degree", "°"])
+    def test_a_crs_member_in_wkt_passes_however_it_spells_degrees(self, write: Write, degree: str) -> None:
+        crs = {"type": "name", "properties": {"name": WGS84.replace("Degree", degree)}}
+
+        report = check_source(write(collection(POINT, crs=crs)))
+
+        assert (report.problems, report.warnings) == ((), ())
+
+    def test_a_crs_member_in_wkt_with_another_unit_is_a_problem(self, write: Write) -> None:
+        name = WGS84.replace('"Degree",0.0174532925199433', '"Grad",0.01570796326794897')
+
+        assert not check_source(write(collection(POINT, crs={"type": "name", "properties": {"name": name}}))).ok
+
     @pytest.mark.parametrize("crs", [None, "EPSG:3857", {"properties": None}, {"properties": {"name": 5}}, []])
     def test_a_crs_member_that_names_nothing_does_no_harm(self, write: Write, crs: Any) -> None:
         assert check_source(write(collection(POINT, crs=crs))).ok
@@ -194,7 +207,8 @@ class TestDepth:
             {"type": "Point", "coordinates": [[1, 2]]},
             {"type": "Point", "coordinates": [[[1, 2]]]},
             {"type": "Point", "coordinates": [1]},
-            {"type": "Point", "coordinates": [1, 2, None]},
+            {"type": "Point", "coordinates": [1, None, 2]},
+            {"type": "Point", "coordinates": [1, 2, "3"]},
             {"type": "Point", "coordinates": [True, False]},
             {"type": "MultiPoint", "coordinates": [1, 2]},
             {"type": "MultiPoint", "coordinates": [[[1, 2]]]},
@@ -265,6 +279,36 @@ class TestDepth:
         assert report.ok
         (warning,) = report.warnings
         assert "feature 0" in warning
+
+    def test_a_height_that_is_null_is_a_warning(self, write: Write) -> None:
+        report = check_source(write(collection(POINT, with_geometry(type="Point", coordinates=[1, 2, None]))))
+
+        assert report.ok
+        (warning,) = report.warnings
+        assert "height is null in feature 1" in warning
+
+    @pytest.mark.parametrize("half", ["\\ud83d", "\\uDE00", "\\ud83d\\ud83d\\ude00"])
+    def test_half_of_a_character_is_a_warning(self, write: Write, half: str) -> None:
+        document = json.dumps(collection(POINT | {"properties": {"name": "it"}})).replace('"it"', f'"{half}"')
+
+        report = check_source(write(document.encode()))
+
+        assert report.ok
+        (warning,) = report.warnings
+        assert "half of a character" in warning
+
+    @pytest.mark.parametrize("whole", ["\\ud83d\\ude00", "\\\\ud83d"])
+    def test_a_whole_character_passes(self, write: Write, whole: str) -> None:
+        document = json.dumps(collection(POINT | {"properties": {"name": "it"}})).replace('"it"', f'"{whole}"')
+
+        report = check_source(write(document.encode()))
+
+        assert (report.problems, report.warnings) == ((), ())
+
+    def test_a_position_hardly_beyond_the_map_is_shown_with_its_digits(self, write: Write) -> None:
+        (problem,) = check_source(write(collection(with_geometry(type="Point", coordinates=[180.0000001, 2])))).problems
+
+        assert "(180.0000001, 2)" in problem
 
     @pytest.mark.parametrize("properties", [[1], [], "name", "", 7, True])
     def test_properties_that_are_no_object_are_a_problem(self, write: Write, properties: Any) -> None:

@@ -76,6 +76,18 @@ def test_rows_without_a_place_among_others_are_a_warning_with_their_number(write
     assert "'N/A'" in warning
 
 
+@pytest.mark.parametrize("row", ["1,,", "1,N/A,N/A"])
+def test_a_large_table_whose_first_rows_have_no_place_is_a_warning(write: Write, row: str) -> None:
+    rows = table(*[row] * 20_000, *["2,13.4,52.5"] * 20_000, header="id,lon,lat")
+
+    report = check_source(write(rows, "a.csv"))
+
+    assert report.ok
+    (warning,) = report.warnings
+    assert "no coordinates that Mapbox can read" in warning
+    assert "Mapbox leaves such rows out" in warning
+
+
 def test_rows_beyond_the_map_among_others_are_a_warning(write: Write) -> None:
     report = check_source(write(table("1,2,x", "500000,4649776,y"), "a.csv"))
 

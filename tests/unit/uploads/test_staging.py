@@ -360,7 +360,7 @@ class TestParts:
         assert size is None or -(-size // chosen) <= MOST_PARTS
 
     def test_of_a_size_that_was_set_are_refused_where_they_are_too_many(self) -> None:
-        with pytest.raises(ValueError, match="larger part_size"):
+        with pytest.raises(ValueError, match="larger `part_size`"):
             StagingOptions(SMALLEST_PART).part_size_for(MOST_PARTS * SMALLEST_PART + 1)
 
     @pytest.mark.parametrize("size", [0, SMALLEST_PART - 1, LARGEST_PART + 1])
@@ -374,7 +374,7 @@ class TestParts:
         monkeypatch.setattr("airflow_mapbox.uploads.staging.MOST_PARTS", 3)
         s3 = FakeS3()
 
-        with pytest.raises(StagingError, match="larger part_size"):
+        with pytest.raises(StagingError, match="larger `part_size`"):
             stage(Source("stream", None, lambda: io.BytesIO(_bytes(3 * PART + 1))), s3)
 
         assert (s3.aborted, s3.stored) == (True, None)
