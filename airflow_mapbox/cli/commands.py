@@ -40,7 +40,7 @@ _INTERRUPTED = 130  # what a shell gives a command that Ctrl-C ended
 
 
 def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
-    """Find connections in Airflow's database; tell errors in a sentence and an exit code. Bugs keep their traceback."""
+    """Find connections in Airflow's database; tell errors in a sentence, with an exit code. Bugs keep a traceback."""
 
     @wraps(function)
     @suppress_logs_and_warning
