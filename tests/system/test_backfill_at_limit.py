@@ -70,7 +70,7 @@ def test_the_simulation_counts_as_the_emulator_does(run: tuple[bool, Any, Outcom
     real = sum(number for (kind, status), number in outcome.asked.items() if kind in KINDS and status == 200)
 
     def simulated(wait: Callable[[Simulation], None], limit: int = LIMIT) -> int:
-        world = World(uploads=DAYS, limit=limit, window=WINDOW, workers=4, floor=6.0, busy=1.0)
+        world = World(uploads=DAYS, limit=limit, window=WINDOW, workers=4, floor=10.0, busy=1.0)
         simulation = Simulation(world, seed=1)
         for job, upload in zip(simulation.jobs, uploads, strict=True):
             job.seconds = when(upload["modified"]) - when(upload["created"])
