@@ -130,7 +130,7 @@ def test_a_rendered_tileset_that_mapbox_would_refuse_is_found_before_anything_is
         (
             "unnamed.geojson",
             b'{"type": "Point", "coordinates": [746269.598, 4325134.642]}',
-            "has (746269.598, 4325134.64) in feature 0, beyond",
+            "has (746269.598, 4325134.642) in feature 0, beyond",
         ),
     ],
 )
