@@ -86,7 +86,7 @@ def test_the_simulation_counts_as_the_emulator_does(run: tuple[bool, Any, Outcom
             "pace": simulated(lambda one: one.replay(moments, one.providers())),
             # Without a limit, at which a plain sensor fails and looks no more.
             "fixed, 6 s": simulated(lambda one: one.replay(moments, one.fixed(6)), limit=0),
-            "fixed, 60 s": simulated(lambda one: one.replay(moments, one.fixed(60)), limit=0),
+            "fixed, 3 s": simulated(lambda one: one.replay(moments, one.fixed(3)), limit=0),
         }
     print(f"looks: {real} in the real run; simulated {ways}")
     (ours, *others) = ways.values()
