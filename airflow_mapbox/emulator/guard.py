@@ -1,8 +1,8 @@
 """Web pages of other sites kept away: a browser on the developer's machine would carry their requests to the emulator.
 
-Two headers that no page can choose tell them. ``Host`` is the name that the browser looked up, which stays the
-attacker's own when he has it lead to this machine (DNS rebinding). ``Origin``, and ``Sec-Fetch-Site`` where there is no
-origin, say where the page came from (cross-site requests). Programs that are no browsers send neither of the last two.
+No page can choose these headers. ``Host`` is the name that the browser looked up: an attacker's own name, even if it
+resolves to this machine (DNS rebinding). ``Origin``, or else ``Sec-Fetch-Site``, says where the page came from
+(cross-site requests). Programs other than browsers send neither of these two.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Guard:
         return None
 
     def _is_ours(self, name: str | None) -> bool:
-        # An address in numbers is not looked up, so nobody can have it lead elsewhere.
+        # A numeric address is not looked up, so no name server can redirect it.
         return name is not None and (self._is_local_name(name) or _address(name) is not None)
 
     def _is_local_name(self, name: str) -> bool:

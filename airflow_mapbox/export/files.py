@@ -29,7 +29,7 @@ class WholeFile:
     """A file being written to the side of its name."""
 
     def __init__(self, path: Path) -> None:
-        # Exclusive, and nobody else's: who may read the file in the end is not known to the part.
+        # Created new and private: the final permissions are set when the file is published.
         self._file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb", buffering=0)
         self._path = path
         # Bytes are written, and go on to the disk, while further ones are made: little is left to wait for at the end.
@@ -44,7 +44,7 @@ class WholeFile:
         """
         Append bytes; what goes wrong may be told by a later call.
 
-        :param data: that nobody changes any more; large pieces are faster than small ones.
+        :param data: that does not change any more; large pieces are faster than small ones.
         :raises OSError: as the file system has it.
         """
         if len(self._pending) >= _PENDING:
@@ -155,7 +155,7 @@ def target_of(path: Path) -> Path:
 
 def publish(part: Path, path: Path) -> None:
     """
-    Have a part appear under its file's name, for whoever could read the file that was there.
+    Publish a part under its file's name, with the permissions of the file that it replaces.
 
     :param part: as :func:`part_of` gives it.
     :param path: the file. One that was not there is for everybody whom the umask lets read.
@@ -170,8 +170,8 @@ def _part_in(folder: Path) -> Iterator[Path]:
     """
     Give a name in a folder for what is not whole, and delete what is left of it at the end.
 
-    What killed processes left in the folder is deleted first: whoever writes a part holds a lock, which ends with the
-    process. Beside the part, since SQLite has locks of its own on what it writes.
+    Delete first what killed processes left in the folder. A process that writes a part holds a lock, which ends with
+    the process. The lock is a file beside the part, since SQLite has locks of its own on what it writes.
     """
     for lock in folder.glob(f"{_NAME}{_LOCK}"):
         with contextlib.suppress(OSError), _opened_lock(lock, os.O_RDONLY | os.O_NONBLOCK) as stream:
@@ -188,7 +188,7 @@ def _part_in(folder: Path) -> Iterator[Path]:
             try:
                 yield lock.with_suffix(_PART)
             finally:
-                _remove(lock)  # while it is held, so that nobody else does
+                _remove(lock)  # while it is held, so that no other process does
             return
 
 

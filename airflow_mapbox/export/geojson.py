@@ -280,7 +280,7 @@ class _Digest:
         self._thread.shutdown(cancel_futures=True)
 
     def update(self, piece: memoryview) -> None:
-        """Add bytes that nobody changes any more."""
+        """Add bytes that do not change any more."""
         if len(self._pending) >= _UNDIGESTED:
             self._pending.popleft().result()
         self._pending.append(self._thread.submit(self._sha256.update, piece))

@@ -1,4 +1,4 @@
-"""The hook over https, with an authority that only the environment names."""
+"""What staging over https keeps in memory."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from pathlib import Path
 import pytest
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
-from airflow_mapbox.hooks.uploads import MapboxUploadsHook
-from airflow_mapbox.uploads.errors import MapboxError
-from airflow_mapbox.uploads.throttle import RetryPolicy
 from tests.connections import connection
 
 VARIABLES = ("REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
@@ -27,38 +24,6 @@ def secure(
     with Emulator(tmp_path / "emulator", settings=make_settings(), tls=True) as running:
         monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(running))
         yield running
-
-
-@pytest.fixture
-def geojson(tmp_path: Path) -> Path:
-    path = tmp_path / "point.geojson"
-    path.write_text('{"type": "Point", "coordinates": [7.1, 50.7]}')
-    return path
-
-
-# boto3 looks at its own variable first, and then at the one of requests.
-@pytest.mark.parametrize("variables", [VARIABLES, ("REQUESTS_CA_BUNDLE",)], ids="+".join)
-def test_a_file_becomes_a_tileset(
-    secure: Emulator, geojson: Path, monkeypatch: pytest.MonkeyPatch, variables: tuple[str, ...]
-) -> None:
-    for name in variables:
-        monkeypatch.setenv(name, str(secure.ca_file))
-    hook = MapboxUploadsHook()
-
-    upload = hook.upload(geojson, "points")
-
-    assert secure.url.startswith("https://")
-    assert secure.s3_url.startswith("https://")
-    assert hook.wait(upload.id, timeout=60, poll_interval=0.1).is_successful
-
-
-def test_who_does_not_trust_the_authority_sends_nothing(secure: Emulator, geojson: Path) -> None:
-    hook = MapboxUploadsHook(retry=RetryPolicy(attempts=1))
-
-    with pytest.raises(MapboxError, match=r"(?i)certificate|SSL"):
-        hook.upload(geojson, "points")
-
-    assert secure.requests == []
 
 
 # The peak of a process of its own that stages a stream with boto3 itself: what it copies counts as well.
