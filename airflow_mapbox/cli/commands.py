@@ -24,9 +24,9 @@ from airflow_mapbox.cli.spelling import Spelling
 from airflow_mapbox.export.errors import ExportError
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.uploads.errors import MapboxError, OptionError, UploadActiveError
-from airflow_mapbox.uploads.ledger import Entry, MemoryLedger
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.staging import StagingOptions
+from airflow_mapbox.uploads.once.ledger import Entry, MemoryLedger
+from airflow_mapbox.uploads.staging.stager import StagingOptions
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_mapbox.connections import get_connection
+from airflow_mapbox.tasks.connection import get_connection
 from airflow_mapbox.uploads.errors import without_frames
 
 if TYPE_CHECKING:

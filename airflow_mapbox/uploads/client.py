@@ -15,7 +15,17 @@ from typing import Self
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
 from airflow_mapbox import __version__
-from airflow_mapbox.uploads.address import API_URL, check_endpoint, origin
+from airflow_mapbox.http.retry import (
+    LOST_ON_THE_WAY,
+    ONE_TRY,
+    RetryPolicy,
+    retry_after,
+    server_time,
+    throttle_delay,
+)
+from airflow_mapbox.http.session import Answer, Transport
+from airflow_mapbox.security.endpoints import API_URL, check_endpoint, origin
+from airflow_mapbox.security.redaction import guard_loggers, redact, register_secret
 from airflow_mapbox.uploads.errors import (
     ApiError,
     ConfigurationError,
@@ -45,16 +55,6 @@ from airflow_mapbox.uploads.models import (
     check_display_name,
     is_dataset_url,
 )
-from airflow_mapbox.uploads.redaction import guard_loggers, redact, register_secret
-from airflow_mapbox.uploads.throttle import (
-    LOST_ON_THE_WAY,
-    ONE_TRY,
-    RetryPolicy,
-    retry_after,
-    server_time,
-    throttle_delay,
-)
-from airflow_mapbox.uploads.transport import Answer, Transport
 
 log = logging.getLogger(__name__)
 

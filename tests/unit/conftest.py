@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.uploads.client import UploadsClient
-from airflow_mapbox.uploads.throttle import RetryPolicy
 
 from .support import FakeTime, ScriptedServer, make_token
 

@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 from airflow_mapbox.export.errors import UnavailableSourceError, UnreadableSourceError
 from airflow_mapbox.export.files import scratch_folder
-from airflow_mapbox.uploads.address import refuse_secrets
-from airflow_mapbox.uploads.redaction import redact
+from airflow_mapbox.security.endpoints import refuse_secrets
+from airflow_mapbox.security.redaction import redact
 
 # Errors that another try would meet again; every other one of a store may be the network's.
 _LASTING = (

@@ -34,7 +34,7 @@ WRITERS = {
 KILLED = """
 import os, sys, geopandas, shapely
 from airflow_mapbox.export import write_geojson, write_mbtiles
-from airflow_mapbox.exported import exported
+from airflow_mapbox.tasks.export_source import exported
 
 def frames():
     yield geopandas.GeoDataFrame(geometry=shapely.points([0] * 100_000, 0), crs=4326)

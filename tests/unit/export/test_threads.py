@@ -14,7 +14,7 @@ import shapely
 from airflow_mapbox.export import features, stream_geojson
 from airflow_mapbox.export.batch import SLICE_BYTES
 from airflow_mapbox.export.cores import usable_cores
-from airflow_mapbox.exported import exported
+from airflow_mapbox.tasks.export_source import exported
 
 from .support import frame
 

@@ -12,9 +12,9 @@ import pytest
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.http.retry import RetryPolicy
+from airflow_mapbox.sources.source import open_source
 from airflow_mapbox.uploads.errors import MapboxError
-from airflow_mapbox.uploads.sources import open_source
-from airflow_mapbox.uploads.throttle import RetryPolicy
 from tests.connections import connection
 
 from ..proxies import Proxy, SocksProxy

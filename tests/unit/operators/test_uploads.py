@@ -30,10 +30,10 @@ from airflow_mapbox.exceptions import (
     airflow_errors,
 )
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from airflow_mapbox.uploads import errors
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.throttle import RetryPolicy
 from tests.connections import connection
 
 

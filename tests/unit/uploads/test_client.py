@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from airflow_mapbox.http.retry import server_time
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import (
     ApiError,
@@ -32,7 +33,6 @@ from airflow_mapbox.uploads.errors import (
     UploadIncompleteError,
 )
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload
-from airflow_mapbox.uploads.throttle import server_time
 
 from ..conftest import MakeClient
 from ..support import (
