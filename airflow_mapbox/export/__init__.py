@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from airflow_mapbox.export.auto import write_auto
     from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson, write_geojson
     from airflow_mapbox.export.mbtiles import TilesetReport, write_mbtiles
+    from airflow_mapbox.export.readers.postgis import PostGISQuery
     from airflow_mapbox.export.report import ExportReport
-    from airflow_mapbox.export.sources.postgis import PostGISQuery
 
 __all__ = [
     "ExportError",

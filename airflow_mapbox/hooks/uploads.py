@@ -37,7 +37,7 @@ from airflow_mapbox.uploads.waiting.blocking import wait_for_upload
 from airflow_mapbox.uploads.waiting.interval import seconds_to_next_try
 
 if TYPE_CHECKING:
-    from airflow_mapbox.export.sources import ExportSource
+    from airflow_mapbox.export.readers import ExportSource
 
 # Schemes that the core reads itself; every other one is object storage.
 _READ_BY_CORE = re.compile(r"(https?|file)://", re.IGNORECASE)

@@ -25,7 +25,7 @@ from airflow_mapbox.sources.source import (
 
 if TYPE_CHECKING:
     from airflow_mapbox.export import ExportReport
-    from airflow_mapbox.export.sources import ExportSource
+    from airflow_mapbox.export.readers import ExportSource
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def exported(
             tell(stream.report)
 
     def written() -> ByteStream:
-        from airflow_mapbox.export.files import scratch_folder
+        from airflow_mapbox.export.atomic_file import scratch_folder
         from airflow_mapbox.export.mbtiles import temporary_folder
 
         with scratch_folder(temporary_folder(chosen.get("temporary_directory"))) as folder:

@@ -8,8 +8,7 @@ import pytest
 
 from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.uploads.client import UploadsClient
-
-from .support import FakeTime, ScriptedServer, make_token
+from tests.unit.support import FakeTime, ScriptedServer, make_token
 
 
 @pytest.fixture(autouse=True)

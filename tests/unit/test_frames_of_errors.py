@@ -26,9 +26,8 @@ from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.models import StagingCredentials
 from airflow_mapbox.uploads.staging.bucket import Bucket
 from airflow_mapbox.uploads.staging.stager import STAGING_REGION
-
-from .conftest import MakeClient
-from .support import ACCOUNT, Reply, ScriptedServer, all_text_of, chain, closed_port, make_token, upload_json
+from tests.unit.conftest import MakeClient
+from tests.unit.support import ACCOUNT, Reply, ScriptedServer, all_text_of, chain, closed_port, make_token, upload_json
 
 UPLOAD_ID = upload_json()["id"]
 

@@ -16,8 +16,7 @@ from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.sources.source import open_source
 from airflow_mapbox.uploads.errors import MapboxError
 from tests.connections import connection
-
-from ..proxies import Proxy, SocksProxy
+from tests.unit.proxies import Proxy, SocksProxy
 
 VARIABLES = (
     *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE"),

@@ -6,8 +6,7 @@ from email.utils import formatdate
 import pytest
 
 from airflow_mapbox.http.retry import RetryPolicy, server_time, throttle_delay
-
-from ..support import FixedRandom
+from tests.unit.support import FixedRandom
 
 NOW = 1_700_000_000.0
 

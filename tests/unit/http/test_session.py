@@ -19,10 +19,9 @@ from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.http.session import Transport
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import ConfigurationError, InvalidAnswerError, NotSentError
-
-from ..conftest import MakeClient
-from ..proxies import Proxy
-from ..support import ACCOUNT, Reply, ScriptedServer, all_text_of, closed_port, everything_logged, upload_json
+from tests.unit.conftest import MakeClient
+from tests.unit.proxies import Proxy
+from tests.unit.support import ACCOUNT, Reply, ScriptedServer, all_text_of, closed_port, everything_logged, upload_json
 
 UPLOAD_ID = upload_json()["id"]
 DATASET = f"mapbox://datasets/{ACCOUNT}/cjz0harbours"

@@ -24,8 +24,7 @@ from airflow_mapbox.tasks.state import TaskLedger
 from airflow_mapbox.uploads.models import Upload
 from airflow_mapbox.uploads.once.ledger import Entry, Ledger
 from airflow_mapbox.uploads.waiting.poller import LAST_LOOK
-
-from ..support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
+from tests.unit.support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
 
 ID = upload_json()["id"]
 UNDER_WAY = Reply(json=upload_json(progress=0.3))

@@ -8,8 +8,7 @@ import pytest
 from airflow_mapbox.security.endpoints import check_endpoint, origin, refuse_secrets
 from airflow_mapbox.security.redaction import has_secret, redact
 from airflow_mapbox.uploads.errors import ConfigurationError
-
-from ..support import all_text_of
+from tests.unit.support import all_text_of
 
 CANARY = "c4nary0secret"
 

@@ -5,8 +5,7 @@ import logging
 import pytest
 
 from airflow_mapbox.security.redaction import guard_loggers, redact, register_secret
-
-from ..support import everything_logged, make_token
+from tests.unit.support import everything_logged, make_token
 
 
 @pytest.mark.parametrize("kind", ["sk", "pk", "tk"])

@@ -37,8 +37,7 @@ from airflow_mapbox.uploads.errors import UploadFailedError, UploadGoneError, Up
 from airflow_mapbox.uploads.models import Upload
 from airflow_mapbox.uploads.waiting.decide import REFUSAL_SECONDS
 from airflow_mapbox.uploads.waiting.poller import LAST_LOOK
-
-from ..support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
+from tests.unit.support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
 
 ID = upload_json()["id"]
 UNDER_WAY = Reply(json=upload_json(progress=0.3))

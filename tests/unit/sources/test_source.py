@@ -16,8 +16,7 @@ import requests
 from airflow_mapbox.sources.source import describe, identity, open_source
 from airflow_mapbox.sources.web import _Session
 from airflow_mapbox.uploads.errors import MapboxError, SourceError, SourceUnavailableError
-
-from ..support import Reply, ScriptedServer, all_text_of, closed_port
+from tests.unit.support import Reply, ScriptedServer, all_text_of, closed_port
 
 # The one of the system: the tests' own refuses to look up what is not on the loopback.
 _LOOK_UP: Any = _socket.getaddrinfo

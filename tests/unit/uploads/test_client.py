@@ -33,9 +33,8 @@ from airflow_mapbox.uploads.errors import (
     UploadIncompleteError,
 )
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload
-
-from ..conftest import MakeClient
-from ..support import (
+from tests.unit.conftest import MakeClient
+from tests.unit.support import (
     ACCOUNT,
     FakeTime,
     FixedRandom,

@@ -32,9 +32,8 @@ from airflow_mapbox.uploads.errors import (
 from airflow_mapbox.uploads.once.ledger import Entry, MemoryLedger, Published
 from airflow_mapbox.uploads.once.one_upload import OneUpload
 from airflow_mapbox.uploads.staging.stager import StagedFile
-
-from ..conftest import MakeClient
-from ..support import ACCOUNT, FakeTime, Reply, ScriptedServer, upload_json
+from tests.unit.conftest import MakeClient
+from tests.unit.support import ACCOUNT, FakeTime, Reply, ScriptedServer, upload_json
 
 TILESET = f"{ACCOUNT}.harbours"
 URL = "https://bucket.s3.amazonaws.com/43/_pending/1/orion"

@@ -10,8 +10,7 @@ import pytest
 
 from airflow_mapbox.sources.source import IteratorStream, Source, open_source
 from airflow_mapbox.uploads.once.unchanged import is_same
-
-from ..support import Reply, ScriptedServer
+from tests.unit.support import Reply, ScriptedServer
 
 
 def _source(**fingerprint: str | int) -> Source:

@@ -40,8 +40,7 @@ from airflow_mapbox.uploads.staging.stager import (
     Staging,
     StagingOptions,
 )
-
-from ..support import Reply, ScriptedServer, all_text_of, everything_logged
+from tests.unit.support import Reply, ScriptedServer, all_text_of, everything_logged
 
 PART = SMALLEST_PART
 SESSION = boto3.session.Session()  # loading the description of S3 takes longer than most tests

@@ -7,9 +7,8 @@ import pytest
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import UploadFailedError, WaitTimeoutError
 from airflow_mapbox.uploads.waiting.blocking import wait_for_upload
-
-from ..conftest import MakeClient
-from ..support import FakeTime, Reply, ScriptedServer, upload_json
+from tests.unit.conftest import MakeClient
+from tests.unit.support import FakeTime, Reply, ScriptedServer, upload_json
 
 UPLOAD_ID = upload_json()["id"]
 

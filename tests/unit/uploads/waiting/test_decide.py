@@ -24,8 +24,7 @@ from airflow_mapbox.uploads.errors import (
 )
 from airflow_mapbox.uploads.models import TokenState, Upload
 from airflow_mapbox.uploads.waiting.decide import REFUSAL_SECONDS, Next, Terms, Watch, explain_refusal, judge
-
-from ..support import upload_json
+from tests.unit.support import upload_json
 
 CREATED = 1_700_000_000.0
 NOT_FOUND = NotFoundError("GET answered 404.", status=404, message="Not Found")

@@ -6,8 +6,7 @@ import pytest
 
 from airflow_mapbox.uploads.models import Upload
 from airflow_mapbox.uploads.waiting.interval import seconds_to_next_look, spread
-
-from ..support import upload_json
+from tests.unit.support import upload_json
 
 CREATED = 1_700_000_000.0
 

@@ -26,8 +26,7 @@ from airflow_mapbox.uploads.models import TokenState, Upload
 from airflow_mapbox.uploads.waiting.decide import Terms, Watch
 from airflow_mapbox.uploads.waiting.poller import SECONDS_PER_REQUEST, Account, AccountChangedError, Poller
 from benchmarks import virtual_time
-
-from ..support import upload_json
+from tests.unit.support import upload_json
 
 START = 1_700_000_000.0
 TERMS = Terms(10)
