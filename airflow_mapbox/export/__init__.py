@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_mapbox.export.errors import ExportError
+from airflow_mapbox.errors import ExportError
 
 if TYPE_CHECKING:
     from airflow_mapbox.export.auto import write_auto

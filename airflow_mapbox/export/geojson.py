@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, Unpack
 
 import pyarrow as pa
 
+from airflow_mapbox.errors import OptionError
 from airflow_mapbox.export.atomic_file import whole_file
 from airflow_mapbox.export.counts import Tally
 from airflow_mapbox.export.errors import EmptyExportError, ExportClosedError, TooLargeError
@@ -27,7 +28,6 @@ from airflow_mapbox.export.readers import ExportSource
 from airflow_mapbox.export.report import ExportReport, data_notes, report_of, transformation_warnings
 from airflow_mapbox.export.selection import Selection
 from airflow_mapbox.preflight.formats import GEOJSON, SNIFFED_CHARACTERS
-from airflow_mapbox.uploads.errors import OptionError
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from airflow_mapbox.errors import OptionError
 from airflow_mapbox.export.errors import AttributeNameError
 from airflow_mapbox.export.options import is_number, is_string, is_whole, names_of
-from airflow_mapbox.uploads.errors import OptionError
 
 _MEANT_FOR = {"x": "it is for CSV", "y": "it is for CSV", "id_attribute": "it is for GeoJSON"}
 

@@ -10,8 +10,8 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 from botocore.awsrequest import AWSConnection
 
+from airflow_mapbox.errors import without_frames
 from airflow_mapbox.http.environment import Route, route_to, trust_in
-from airflow_mapbox.uploads.errors import without_frames
 
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.models import StagingCredentials

@@ -12,6 +12,7 @@ from airflow.sdk import BaseHook, ObjectStoragePath
 from airflow.sdk.log import mask_secret
 
 from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
+from airflow_mapbox.errors import MapboxError, OptionError, SourceError, without_frames
 from airflow_mapbox.export.formats import ExportFormat, check_format
 from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.preflight import check_source
@@ -20,15 +21,7 @@ from airflow_mapbox.sources.source import Source, SourceLike, open_source, read_
 from airflow_mapbox.tasks.connection import CONN_TYPE, Access, access_by
 from airflow_mapbox.tasks.export_source import exported
 from airflow_mapbox.uploads.client import UploadsClient
-from airflow_mapbox.uploads.errors import (
-    MapboxError,
-    NotFoundError,
-    OptionError,
-    SourceError,
-    TokenRejectedError,
-    UploadActiveError,
-    without_frames,
-)
+from airflow_mapbox.uploads.errors import NotFoundError, TokenRejectedError, UploadActiveError
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name, is_dataset_url
 from airflow_mapbox.uploads.once.ledger import Ledger, MemoryLedger, Published
 from airflow_mapbox.uploads.once.one_upload import OneUpload

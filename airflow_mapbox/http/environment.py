@@ -10,7 +10,7 @@ import requests
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 from urllib3.util.ssl_ import create_urllib3_context
 
-from airflow_mapbox.uploads.errors import ConfigurationError
+from airflow_mapbox.errors import ConfigurationError
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.exceptions import HTTPError, NewConnectionError
 
+from airflow_mapbox.errors import ConfigurationError, NoAnswerError, NotSentError, without_frames
 from airflow_mapbox.http.environment import route_to, trust_in
 from airflow_mapbox.security.endpoints import origin
-from airflow_mapbox.uploads.errors import ConfigurationError, NoAnswerError, NotSentError, without_frames
 
 # Close an idle connection after so many seconds. Load balancers drop one after a minute or more, some of them silently,
 # and the next request would wait for an answer in vain.

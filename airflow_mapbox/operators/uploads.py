@@ -347,11 +347,11 @@ class StageAndCreateUploadOperator(BaseOperator):
         waited = now - (error.since or now)
         # Where an earlier call got no answer, the active upload may be this task's own: to fail or to skip would then
         # be wrong, and once it has ended the next call tells.
-        if (self.if_active == "wait" or error.may_have_happened) and waited < self.active_timeout:
+        if (self.if_active == "wait" or error.in_doubt) and waited < self.active_timeout:
             pause = seconds_to_next_try(waited)
             self.log.info("%s Coming again in %.0f s; no worker slot is held until then.", error, pause)
             return come_again(pause)
-        if self.if_active == "skip" and not error.may_have_happened:
+        if self.if_active == "skip" and not error.in_doubt:
             return AirflowSkipException(f"{error} This task is skipped, as `if_active` says.")
         return error
 

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterator, Mapping
 from urllib.parse import SplitResult, urlsplit
 
+from airflow_mapbox.errors import ConfigurationError
 from airflow_mapbox.security.redaction import has_secret
-from airflow_mapbox.uploads.errors import ConfigurationError
 
 # Translated (NAT64, RFC 6052) and compatible addresses (RFC 4291) have the IPv4 address that is meant in them.
 _WITH_IPV4_AT_ITS_END = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))

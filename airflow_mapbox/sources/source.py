@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast, runtime_checkable
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from airflow_mapbox.errors import SourceError, SourceUnavailableError
 from airflow_mapbox.security.endpoints import refuse_secrets
 from airflow_mapbox.security.redaction import redact
 from airflow_mapbox.sources.web import check_url, open_url
-from airflow_mapbox.uploads.errors import SourceError, SourceUnavailableError
 
 if TYPE_CHECKING:
     from typing import TypeAlias

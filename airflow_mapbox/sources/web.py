@@ -9,9 +9,9 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
+from airflow_mapbox.errors import SourceError, SourceUnavailableError, without_frames
 from airflow_mapbox.http.retry import LOST_ON_THE_WAY
 from airflow_mapbox.security.endpoints import is_internal, is_loopback
-from airflow_mapbox.uploads.errors import SourceError, SourceUnavailableError, without_frames
 
 _TIMEOUT = (10.0, 60.0)  # to connect, and between bytes: a file may take as long as it takes
 _CODINGS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"})

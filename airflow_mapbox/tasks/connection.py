@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from airflow_mapbox.errors import ConfigurationError, ConnectionNotFoundError, without_frames
 from airflow_mapbox.security.endpoints import API_URL, check_endpoint
 from airflow_mapbox.uploads.client import TIMEOUT, UploadsClient
-from airflow_mapbox.uploads.errors import ConfigurationError, ConnectionNotFoundError, without_frames
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_mapbox.errors import InvalidAnswerError, MapboxError
 from airflow_mapbox.security.redaction import redact
 from airflow_mapbox.uploads.errors import (
-    InvalidAnswerError,
     InvalidEventError,
-    MapboxError,
     UploadFailedError,
     UploadGoneError,
     UploadStalledError,

@@ -141,7 +141,7 @@ def id_of(upload: object) -> str:
     :param upload: an id, or the whole result of the task that created the upload.
     :raises InvalidUploadIdError: if it contains no id.
     """
-    from airflow_mapbox.uploads.errors import InvalidUploadIdError
+    from airflow_mapbox.errors import InvalidUploadIdError
 
     upload_id = upload.get("id") if isinstance(upload, Mapping) else upload
     if isinstance(upload_id, str) and not is_nothing(upload_id):

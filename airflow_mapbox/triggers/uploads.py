@@ -17,11 +17,11 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_mapbox.errors import MapboxError, without_frames
 from airflow_mapbox.http.retry import ONE_TRY
 from airflow_mapbox.security.redaction import redact
 from airflow_mapbox.tasks.connection import client_of, no_connection
 from airflow_mapbox.tasks.events import told
-from airflow_mapbox.uploads.errors import MapboxError, without_frames
 from airflow_mapbox.uploads.waiting.decide import Terms, Watch, timed_out
 from airflow_mapbox.uploads.waiting.poller import Account, AccountChangedError, Poller
 

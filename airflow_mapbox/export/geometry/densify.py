@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pyproj import Geod
 
-from airflow_mapbox.export.errors import ExportError
+from airflow_mapbox.errors import ExportError
 from airflow_mapbox.export.geometry.crs import Transformation
 from airflow_mapbox.export.geometry.shapes import Shapes
 

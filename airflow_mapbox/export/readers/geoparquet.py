@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from airflow_mapbox.export.errors import ExportError, UnreadableSourceError
+from airflow_mapbox.errors import ExportError
+from airflow_mapbox.export.errors import UnreadableSourceError
 from airflow_mapbox.export.geometry.decode import stored
 from airflow_mapbox.export.geometry.shapes import KINDS, Kind
 from airflow_mapbox.export.readers.batch import Batch, row_bytes

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError, ExportError
+from airflow_mapbox.errors import ExportError
+from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError
 from airflow_mapbox.export.text.join import Pieces, joined
 from airflow_mapbox.export.text.numbers import number_texts
 

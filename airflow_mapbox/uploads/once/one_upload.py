@@ -9,15 +9,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
+from airflow_mapbox.errors import InvalidAnswerError, MapboxError, SourceError
 from airflow_mapbox.sources.source import Fingerprint, Source, SourceLike, describe, identity, open_source
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import (
     CreationUnknownError,
-    InvalidAnswerError,
     LedgerError,
-    MapboxError,
     NotFoundError,
-    SourceError,
     StagedUrlNotReadableError,
     StagedUrlUsedError,
     StagingError,
@@ -241,11 +239,11 @@ class OneUpload:
                 raise  # nothing was sent, or an earlier note still holds
             except StagedUrlUsedError as error:
                 # Whether it was created before this process asked, or by an answer that this process has lost.
-                lost_here = error.may_have_happened or unanswered not in (None, entry.asked)
+                lost_here = error.in_doubt or unanswered not in (None, entry.asked)
                 parted = announced.began if lost_here and entry.uncertain else None
                 return self._keep(announced.entry, self._find_or_fail(announced.entry, name, parted))
             except MapboxError as error:
-                if error.may_have_happened:
+                if error.in_doubt:
                     unanswered = announced.entry.asked
                 noted = replace(announced.entry, uncertain=unanswered is not None, asked=unanswered or 0.0)
                 if noted.uncertain and self._may_be_listed(entry, error):
@@ -311,7 +309,7 @@ class OneUpload:
         """Write down what a refusal tells; the error itself is the caller's."""
         if isinstance(error, UploadActiveError):
             entry = replace(entry, busy_since=entry.busy_since or self._client.server_now())
-            error.may_have_happened, error.since = entry.uncertain, entry.busy_since
+            error.in_doubt, error.since = entry.uncertain, entry.busy_since
         try:
             self._ledger.write(entry)
         except LedgerError as failure:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+from airflow_mapbox.errors import InvalidAnswerError
 from airflow_mapbox.sources.source import NOT_OF_CONTENT, Source
 from airflow_mapbox.uploads.client import UploadsClient
-from airflow_mapbox.uploads.errors import InvalidAnswerError
 from airflow_mapbox.uploads.models import Upload
 
 

@@ -12,13 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from airflow_mapbox.errors import MapboxError, without_frames
 from airflow_mapbox.security.redaction import redact
-from airflow_mapbox.uploads.errors import (
-    MapboxError,
-    StagingCredentialsExpiredError,
-    StagingError,
-    without_frames,
-)
+from airflow_mapbox.uploads.errors import StagingCredentialsExpiredError, StagingError
 
 log = logging.getLogger(__name__)
 

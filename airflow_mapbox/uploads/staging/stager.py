@@ -12,15 +12,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from airflow_mapbox.errors import OptionError, SourceError
 from airflow_mapbox.security.redaction import guard_loggers
 from airflow_mapbox.sources.source import ByteStream, Octets, Source
-from airflow_mapbox.uploads.errors import (
-    OptionError,
-    SourceError,
-    StagingCredentialsExpiredError,
-    StagingError,
-    StagingStoppedError,
-)
+from airflow_mapbox.uploads.errors import StagingCredentialsExpiredError, StagingError, StagingStoppedError
 from airflow_mapbox.uploads.models import StagingCredentials
 from airflow_mapbox.uploads.staging.bucket import Bucket, PartReceipt
 

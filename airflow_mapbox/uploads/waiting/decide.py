@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from airflow_mapbox.errors import MapboxError, NotSentError
 from airflow_mapbox.security.redaction import redact
 from airflow_mapbox.uploads.errors import (
     ApiError,
-    MapboxError,
     NotFoundError,
-    NotSentError,
     ThrottledError,
     TokenRejectedError,
     UploadFailedError,

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from airflow_mapbox.errors import MapboxError, UnexpectedError
 from airflow_mapbox.security.redaction import redact
-from airflow_mapbox.uploads.errors import MapboxError, NotFoundError, ThrottledError, UnexpectedError
+from airflow_mapbox.uploads.errors import NotFoundError, ThrottledError
 from airflow_mapbox.uploads.models import Upload
 from airflow_mapbox.uploads.waiting.decide import Terms, Watch, explain_refusal, judge, timed_out
 

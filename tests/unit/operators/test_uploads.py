@@ -379,7 +379,7 @@ class TestABusyTileset:
             def busy(hook: MapboxUploadsHook, *arguments: Any, **_: Any) -> None:
                 error = errors.UploadActiveError("busy", status=422, message="An upload is already active")
                 error.since = hook.get_conn().server_now() - since
-                error.may_have_happened = uncertain
+                error.in_doubt = uncertain
                 raise error
 
             monkeypatch.setattr(MapboxUploadsHook, "upload", busy)

@@ -364,7 +364,7 @@ class TestAnotherAnswerThanWasAskedFor:
         with pytest.raises(InvalidAnswerError) as caught:
             client.create_upload("harbours", STAGED)
 
-        assert caught.value.may_have_happened
+        assert caught.value.in_doubt
 
     @pytest.mark.parametrize("status", [200, 201, 202, 203])
     def test_with_another_status_of_success_is_a_success(
@@ -386,7 +386,7 @@ class TestAGatewaysAnswer:
             make_client(attempts=1).create_upload("harbours", STAGED)
 
         assert caught.value.retryable
-        assert caught.value.may_have_happened
+        assert caught.value.in_doubt
 
     @pytest.mark.parametrize("status", [408, 421, 425, 499])
     def test_is_tried_again(
@@ -443,7 +443,7 @@ def test_an_answer_that_is_too_large_leaves_a_create_call_in_doubt(
     with pytest.raises(InvalidAnswerError) as caught:
         client.create_upload("harbours", DATASET)
 
-    assert caught.value.may_have_happened
+    assert caught.value.in_doubt
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_mapbox.uploads import errors
-from airflow_mapbox.uploads.errors import MapboxError, OptionError, UploadFailedError, explain_failure
+from airflow_mapbox.uploads.errors import MapboxError, OptionError, UploadFailedError
+from airflow_mapbox.uploads.failures import explain_failure
 from airflow_mapbox.uploads.models import Upload
 from tests.unit.support import upload_json
 

@@ -242,7 +242,7 @@ class TestALostAnswer:
         with pytest.raises(UploadActiveError) as caught:
             once.of_source(path, TILESET, None)
 
-        assert caught.value.may_have_happened
+        assert caught.value.in_doubt
         assert diary.entries[-1].uncertain
 
     def test_and_then_a_file_that_is_gone_is_known_by_its_display_name(
@@ -610,7 +610,7 @@ class TestATilesetThatIsBusy:
         for _ in range(2):
             with pytest.raises(UploadActiveError) as caught:
                 once.of_source(path, TILESET, None)
-            seen.append((caught.value.since, caught.value.may_have_happened))
+            seen.append((caught.value.since, caught.value.in_doubt))
             fake_time.now += 600
 
         assert once.of_source(path, TILESET, None).id == "made"
@@ -625,7 +625,7 @@ class TestATilesetThatIsBusy:
 
         with pytest.raises(UploadActiveError) as caught:
             once.of_source(path, TILESET, None)
-        assert caught.value.may_have_happened
+        assert caught.value.in_doubt
 
         assert once.of_source(path, TILESET, None).id == "mine"
 
