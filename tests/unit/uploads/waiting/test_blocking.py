@@ -69,7 +69,7 @@ def test_a_wait_ends_in_time_whatever_is_answered(
     server.script(*[reply] * 4)
     began = fake_time.now
 
-    with pytest.raises(WaitTimeoutError, match="had not been seen"):
+    with pytest.raises(WaitTimeoutError, match="was not seen within"):
         wait_for_upload(client, UPLOAD_ID, timeout=5, poll_interval=2, sleep=fake_time.sleep, clock=fake_time.clock)
 
     assert fake_time.now - began == pytest.approx(5, abs=0.1)
