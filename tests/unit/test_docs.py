@@ -15,9 +15,7 @@ from markdown_it.token import Token
 
 from tests.conftest import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Pages whose sentences and links are checked as well.
-TEXTS = [*PAGES, *(page for page in (ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md") if page.is_file())]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 MOST_WORDS, MOST_WORDS_MEDIAN = 35, 15
 # What a test reads and a reader copies, or a maintainer follows.
 FOLDERS = ("airflow_mapbox", "benchmarks", "dags", "demo", "docker", "docs", "tests")
@@ -109,7 +107,7 @@ def sentences(page: Path) -> Iterator[tuple[int, str]]:
             line += sentence.count("\n")
 
 
-@pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_sentences_are_short(page: Path) -> None:
     lengths = [(len(sentence.split()), line, sentence) for line, sentence in sentences(page)]
     long = [f"{page.name}:{line}: {words} words: {text}" for words, line, text in lengths if words > MOST_WORDS]
@@ -123,7 +121,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
     children = [child for token in inline_tokens(page, "") for child in token.children or ()]
     links = [str(child.attrs["href"]) for child in children if child.type == "link_open"]
