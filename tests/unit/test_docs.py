@@ -7,6 +7,7 @@ import json
 import re
 import statistics
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def inline_tokens(page: Path, inside: str) -> Iterator[Token]:
     :param inside: such as ``paragraph_open``; a table's cell is not a paragraph.
     """
     tokens = MarkdownIt("commonmark").enable("table").parse(page.read_text())
-    for before, token in zip(tokens, tokens[1:], strict=False):
+    for before, token in pairwise(tokens):
         if token.type == "inline" and (before.type == inside or not inside):
             yield token
 
@@ -110,7 +111,9 @@ def sentences(page: Path) -> Iterator[tuple[int, str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_sentences_are_short(page: Path) -> None:
     lengths = [(len(sentence.split()), line, sentence) for line, sentence in sentences(page)]
-    long = [f"{page.name}:{line}: {words} words: {text}" for words, line, text in lengths if words > MOST_WORDS]
+    long = [
+        f"{page.relative_to(ROOT)}:{line}: {words} words: {text}" for words, line, text in lengths if words > MOST_WORDS
+    ]
 
     assert long == []
     assert statistics.median(words for words, *_ in lengths) <= MOST_WORDS_MEDIAN
