@@ -7,14 +7,8 @@ from contextlib import contextmanager
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout
 
-from airflow_mapbox.export.errors import ExportError
-from airflow_mapbox.uploads.errors import (
-    MapboxError,
-    UploadFailedError,
-    UploadGoneError,
-    UploadStalledError,
-    WaitTimeoutError,
-)
+from airflow_mapbox.errors import MapboxError
+from airflow_mapbox.uploads.errors import UploadFailedError, UploadGoneError, UploadStalledError, WaitTimeoutError
 
 
 class MapboxTaskError(AirflowException):
@@ -71,8 +65,6 @@ def airflow_errors(creator: str | None = None) -> Iterator[None]:
         yield
     except MapboxError as error:
         raise _task_error(error, creator) from None
-    except ExportError as error:
-        raise (MapboxTaskError if error.retryable else MapboxFailError)(str(error)) from None
 
 
 def _task_error(error: MapboxError, creator: str | None) -> MapboxTaskError:

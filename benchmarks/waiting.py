@@ -4,8 +4,8 @@ python -m benchmarks.waiting
 
 Simulated is what costs hours of real time: uploads in processing, a limit of 30 requests a minute that refuses without
 counting, workers that a task's start occupies for a while. Not simulated is what decides: rescheduled looks ask the
-provider's own :func:`airflow_mapbox.uploads.watch.judge`, deferred waits are those of its own
-:class:`airflow_mapbox.uploads.poller.Poller` in virtual time, and Airflow's back-off is reckoned as
+provider's own :func:`airflow_mapbox.uploads.waiting.decide.judge`, deferred waits are those of its own
+:class:`airflow_mapbox.uploads.waiting.poller.Poller` in virtual time, and Airflow's back-off is reckoned as
 ``BaseSensorOperator`` does it.
 """
 
@@ -26,8 +26,8 @@ from typing import Any
 from airflow_mapbox.uploads.client import ListPage
 from airflow_mapbox.uploads.errors import MapboxError, ThrottledError
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.poller import Account, Poller
-from airflow_mapbox.uploads.watch import Terms, Watch, judge
+from airflow_mapbox.uploads.waiting.decide import Terms, Watch, judge
+from airflow_mapbox.uploads.waiting.poller import Account, Poller
 from benchmarks import virtual_time
 
 START = 1_700_000_000.0

@@ -21,12 +21,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, T
 from airflow_mapbox.cli.definition import arguments_of
 from airflow_mapbox.cli.options import chosen_export
 from airflow_mapbox.cli.spelling import Spelling
-from airflow_mapbox.export.errors import ExportError
+from airflow_mapbox.errors import MapboxError, OptionError
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
-from airflow_mapbox.uploads.errors import MapboxError, OptionError, UploadActiveError
-from airflow_mapbox.uploads.ledger import Entry, MemoryLedger
+from airflow_mapbox.uploads.errors import UploadActiveError
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.staging import StagingOptions
+from airflow_mapbox.uploads.once.ledger import Entry, MemoryLedger
+from airflow_mapbox.uploads.staging.stager import StagingOptions
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -50,7 +50,7 @@ def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], Non
         message, code = None, 1
         try:
             function(args)
-        except (MapboxError, ExportError, OptionError) as error:
+        except (MapboxError, OptionError) as error:
             log.info("The command failed.", exc_info=True)
             message = str(error)
         except KeyboardInterrupt as error:

@@ -9,12 +9,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Unpack
 
-from airflow_mapbox.export.files import WholeFile, whole_file
+from airflow_mapbox.export.atomic_file import WholeFile, whole_file
 from airflow_mapbox.export.formats import GeoJSONKeywords, Tier
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.mbtiles import Features, chosen_zooms, temporary_folder, tile_features
+from airflow_mapbox.export.readers import ExportSource
 from airflow_mapbox.export.report import ExportReport
-from airflow_mapbox.export.sources import ExportSource
 from airflow_mapbox.preflight.formats import GEOJSON
 
 log = logging.getLogger(__name__)

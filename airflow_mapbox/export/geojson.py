@@ -16,18 +16,18 @@ from typing import Literal, NamedTuple, Unpack
 
 import pyarrow as pa
 
-from airflow_mapbox.export.crs84 import CRS84, parse_crs
+from airflow_mapbox.errors import OptionError
+from airflow_mapbox.export.atomic_file import whole_file
+from airflow_mapbox.export.counts import Tally
 from airflow_mapbox.export.errors import EmptyExportError, ExportClosedError, TooLargeError
-from airflow_mapbox.export.features import Encoded, encoded_features
-from airflow_mapbox.export.files import whole_file
 from airflow_mapbox.export.formats import GeoJSONKeywords
+from airflow_mapbox.export.geometry.crs import CRS84, parse_crs
 from airflow_mapbox.export.options import DEFAULT_DECIMALS, Options, is_whole
+from airflow_mapbox.export.pipeline import Encoded, encoded_features
+from airflow_mapbox.export.readers import ExportSource
 from airflow_mapbox.export.report import ExportReport, data_notes, report_of, transformation_warnings
-from airflow_mapbox.export.sources import ExportSource
-from airflow_mapbox.export.sources.selection import Selection
-from airflow_mapbox.export.tally import Tally
+from airflow_mapbox.export.selection import Selection
 from airflow_mapbox.preflight.formats import GEOJSON, SNIFFED_CHARACTERS
-from airflow_mapbox.uploads.errors import OptionError
 
 log = logging.getLogger(__name__)
 

@@ -17,16 +17,16 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
-from airflow_mapbox.export.errors import EmptyExportError, ExportError, NoSpaceError, TilerError, TooLargeError
-from airflow_mapbox.export.files import part_of, publish, scratch_folder, target_of
+from airflow_mapbox.errors import ExportError, OptionError
+from airflow_mapbox.export.atomic_file import part_of, publish, scratch_folder, target_of
+from airflow_mapbox.export.errors import EmptyExportError, NoSpaceError, TilerError, TooLargeError
 from airflow_mapbox.export.formats import GeoJSONKeywords, Tier
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
+from airflow_mapbox.export.readers import ExportSource
 from airflow_mapbox.export.report import ExportReport
-from airflow_mapbox.export.sources import ExportSource
-from airflow_mapbox.export.tippecanoe import tile
-from airflow_mapbox.export.vectortile import distinct_features
+from airflow_mapbox.export.tiles.tippecanoe import tile
+from airflow_mapbox.export.tiles.vectortile import distinct_features
 from airflow_mapbox.preflight.formats import MBTILES
-from airflow_mapbox.uploads.errors import OptionError
 
 log = logging.getLogger(__name__)
 

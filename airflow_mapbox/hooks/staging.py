@@ -10,8 +10,8 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 from botocore.awsrequest import AWSConnection
 
-from airflow_mapbox.uploads.environment import Route, route_to, trust_in
-from airflow_mapbox.uploads.errors import without_frames
+from airflow_mapbox.errors import without_frames
+from airflow_mapbox.http.environment import Route, route_to, trust_in
 
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.models import StagingCredentials
@@ -42,7 +42,7 @@ def staging_s3_client(credentials: StagingCredentials, endpoint_url: str | None,
     Make a boto3 S3 client for one staged file, with the Amazon provider's retries and user agent.
 
     Proxy and certificate authorities are those that the API is reached with: see
-    :func:`~airflow_mapbox.uploads.environment.route_to`.
+    :func:`~airflow_mapbox.http.environment.route_to`.
 
     :param credentials: from Mapbox.
     :param endpoint_url: another S3 than Amazon's, or None.

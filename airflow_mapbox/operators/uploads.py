@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.sdk import BaseOperator, conf
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_mapbox.assets import announce, last_published, remember, tilesets_of
 from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
 from airflow_mapbox.exceptions import MapboxFailError, airflow_errors
 from airflow_mapbox.export.formats import check_format
-from airflow_mapbox.rescheduling import come_again, seconds_until_exit_is_noticed
-from airflow_mapbox.state import task_ledger, task_note
-from airflow_mapbox.uploads.address import refuse_secrets
-from airflow_mapbox.uploads.ledger import Published
+from airflow_mapbox.security.endpoints import refuse_secrets
+from airflow_mapbox.tasks.assets import announce, last_published, remember, tilesets_of
+from airflow_mapbox.tasks.rescheduling import come_again, seconds_until_exit_is_noticed
+from airflow_mapbox.tasks.state import task_ledger, task_note
+from airflow_mapbox.tasks.wait import KEY, TaskWait, name_map_index, seconds, timeouts_told
 from airflow_mapbox.uploads.models import check_display_name, check_tileset_part
-from airflow_mapbox.uploads.pacing import fit, seconds_to_next_try
-from airflow_mapbox.waits import KEY, TaskWait, name_map_index, seconds, timeouts_told
+from airflow_mapbox.uploads.once.ledger import Published
+from airflow_mapbox.uploads.waiting.interval import fit, seconds_to_next_try
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_mapbox.export.formats import ExportFormat
-    from airflow_mapbox.export.sources import ExportSource
+    from airflow_mapbox.export.readers import ExportSource
     from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+    from airflow_mapbox.sources.source import SourceLike
     from airflow_mapbox.uploads.errors import UploadActiveError
     from airflow_mapbox.uploads.models import Upload
-    from airflow_mapbox.uploads.sources import SourceLike
-    from airflow_mapbox.uploads.watch import Terms
+    from airflow_mapbox.uploads.waiting.decide import Terms
 
 T = TypeVar("T")
 
@@ -235,7 +235,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         :param event: what the trigger sent.
         :return: the finished upload object.
         """
-        from airflow_mapbox.events import heard
+        from airflow_mapbox.tasks.events import heard
 
         with airflow_errors(self.task_id):
             known = task_note(context, KEY).read() or {}
@@ -244,8 +244,8 @@ class StageAndCreateUploadOperator(BaseOperator):
 
     def _wait(self, context: Context, upload_id: str) -> dict[str, Any]:
         """Look once, and come again or go on in the triggerer where it has not ended."""
-        from airflow_mapbox.connections import client_for
-        from airflow_mapbox.uploads.throttle import ONE_TRY
+        from airflow_mapbox.http.retry import ONE_TRY
+        from airflow_mapbox.tasks.connection import client_for
 
         with airflow_errors(self.task_id):
             wait = TaskWait(upload_id, task_note(context, KEY), clock=self._clock)
@@ -262,7 +262,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         raise come_again(pause)
 
     def _terms(self, wait: TaskWait) -> Terms:
-        from airflow_mapbox.uploads.watch import Terms
+        from airflow_mapbox.uploads.waiting.decide import Terms
 
         return Terms(
             floor=seconds_until_exit_is_noticed(),
@@ -283,6 +283,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         self, source: SourceLike | Mapping[str, Any] | Callable[[], ExportSource], context: Context
     ) -> dict[str, Any]:
         from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+        from airflow_mapbox.http.retry import RetryPolicy
         from airflow_mapbox.uploads.errors import (
             CreationUnknownError,
             ServerError,
@@ -290,8 +291,7 @@ class StageAndCreateUploadOperator(BaseOperator):
             UnchangedSourceError,
             UploadActiveError,
         )
-        from airflow_mapbox.uploads.staging import StagingOptions
-        from airflow_mapbox.uploads.throttle import RetryPolicy
+        from airflow_mapbox.uploads.staging.stager import StagingOptions
 
         try:
             self._check(only_constants=False)
@@ -347,11 +347,11 @@ class StageAndCreateUploadOperator(BaseOperator):
         waited = now - (error.since or now)
         # Where an earlier call got no answer, the active upload may be this task's own: to fail or to skip would then
         # be wrong, and once it has ended the next call tells.
-        if (self.if_active == "wait" or error.may_have_happened) and waited < self.active_timeout:
+        if (self.if_active == "wait" or error.in_doubt) and waited < self.active_timeout:
             pause = seconds_to_next_try(waited)
             self.log.info("%s Coming again in %.0f s; no worker slot is held until then.", error, pause)
             return come_again(pause)
-        if self.if_active == "skip" and not error.may_have_happened:
+        if self.if_active == "skip" and not error.in_doubt:
             return AirflowSkipException(f"{error} This task is skipped, as `if_active` says.")
         return error
 

@@ -13,20 +13,29 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
-from airflow_mapbox.assets import announce, tilesets_of
 from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
 from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, airflow_errors
-from airflow_mapbox.rescheduling import seconds_until_exit_is_noticed
-from airflow_mapbox.uploads.pacing import fit
-from airflow_mapbox.waits import KEY, TaskWait, id_of, is_nothing, name_map_index, seconds, source_of, timeouts_told
+from airflow_mapbox.tasks.assets import announce, tilesets_of
+from airflow_mapbox.tasks.rescheduling import seconds_until_exit_is_noticed
+from airflow_mapbox.tasks.wait import (
+    KEY,
+    TaskWait,
+    id_of,
+    is_nothing,
+    name_map_index,
+    seconds,
+    source_of,
+    timeouts_told,
+)
+from airflow_mapbox.uploads.waiting.interval import fit
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mapbox.state import MemoryNote, TaskNote
+    from airflow_mapbox.tasks.state import MemoryNote, TaskNote
     from airflow_mapbox.uploads.client import UploadsClient
     from airflow_mapbox.uploads.models import Upload
-    from airflow_mapbox.uploads.watch import Next, Terms
+    from airflow_mapbox.uploads.waiting.decide import Next, Terms
 
 
 class UploadCompleteSensor(BaseSensorOperator):
@@ -97,8 +106,8 @@ class UploadCompleteSensor(BaseSensorOperator):
 
     @cached_property
     def _client(self) -> UploadsClient:
-        from airflow_mapbox.connections import client_for
-        from airflow_mapbox.uploads.throttle import ONE_TRY
+        from airflow_mapbox.http.retry import ONE_TRY
+        from airflow_mapbox.tasks.connection import client_for
 
         return client_for(self.mapbox_conn_id, ONE_TRY)
 
@@ -184,7 +193,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         :param event: what the trigger sent.
         :return: the finished upload object.
         """
-        from airflow_mapbox.events import heard
+        from airflow_mapbox.tasks.events import heard
 
         with self._errors():
             upload = heard(event, id_of(self.upload_id))
@@ -197,7 +206,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         return upload.to_json()
 
     def _wait(self, context: Context) -> TaskWait:
-        from airflow_mapbox.state import task_note
+        from airflow_mapbox.tasks.state import task_note
 
         upload_id = id_of(self.upload_id)
         if self._note is None:
@@ -205,7 +214,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         return TaskWait(upload_id, self._note, clock=self._clock)
 
     def _terms(self, wait: TaskWait, *, timeout: float | None = None) -> Terms:
-        from airflow_mapbox.uploads.watch import Terms
+        from airflow_mapbox.uploads.waiting.decide import Terms
 
         ends = [] if timeout is None else [self._clock() + timeout]
         if self.total_timeout is not None:

@@ -17,13 +17,13 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_mapbox.connections import client_of, no_connection
-from airflow_mapbox.events import told
-from airflow_mapbox.uploads.errors import MapboxError, without_frames
-from airflow_mapbox.uploads.poller import Account, AccountChangedError, Poller
-from airflow_mapbox.uploads.redaction import redact
-from airflow_mapbox.uploads.throttle import ONE_TRY
-from airflow_mapbox.uploads.watch import Terms, Watch, timed_out
+from airflow_mapbox.errors import MapboxError, without_frames
+from airflow_mapbox.http.retry import ONE_TRY
+from airflow_mapbox.security.redaction import redact
+from airflow_mapbox.tasks.connection import client_of, no_connection
+from airflow_mapbox.tasks.events import told
+from airflow_mapbox.uploads.waiting.decide import Terms, Watch, timed_out
+from airflow_mapbox.uploads.waiting.poller import Account, AccountChangedError, Poller
 
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.client import UploadsClient
@@ -50,7 +50,7 @@ class UploadCompleteTrigger(BaseTrigger):
     Wait for an upload in the triggerer.
 
     It fires once: with the finished or failed upload, or with what ended the wait instead; see
-    :mod:`airflow_mapbox.events`. All that it is made of is JSON without a secret, and times are absolute, so that a
+    :mod:`airflow_mapbox.tasks.events`. Its arguments are JSON without a secret, and times are absolute, so that a
     triggerer that starts it again keeps to the same deadline; of the progress it knows only what the task knew.
 
     :param upload_id: the upload.
@@ -61,7 +61,7 @@ class UploadCompleteTrigger(BaseTrigger):
     :param deadline: unix time that ends the wait; None for never.
     :param not_before: unix time before which it does not fire, since a task that is queued again before the scheduler
         has read of its exit is marked failed; None for at once.
-    :param watch: what earlier looks have shown, as :meth:`airflow_mapbox.uploads.watch.Watch.to_json` gives it.
+    :param watch: the state of the wait so far, from :meth:`airflow_mapbox.uploads.waiting.decide.Watch.to_json`.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class _Shared:
         :param watch: what is known of the upload.
         :param terms: how the wait goes on.
         :raises AccountChangedError: where the connection leads to another account than at the beginning.
-        :raises MapboxError: as :meth:`~airflow_mapbox.uploads.poller.Poller.wait` has it.
+        :raises MapboxError: as :meth:`~airflow_mapbox.uploads.waiting.poller.Poller.wait` has it.
         """
         connector = self._connectors.setdefault(conn_id, _Connector(conn_id))
         self._users[conn_id] += 1

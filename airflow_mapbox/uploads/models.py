@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_mapbox.uploads.errors import ConfigurationError, InvalidAnswerError, InvalidTilesetError
-from airflow_mapbox.uploads.redaction import redact
+from airflow_mapbox.errors import ConfigurationError, InvalidAnswerError, InvalidTilesetError
+from airflow_mapbox.security.redaction import redact
 
 # "The only allowed special characters are - and _", 32 characters a part (Uploads API, "Create an upload").
 _TILESET_PART = re.compile(r"[A-Za-z0-9_-]{1,32}")

@@ -18,8 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, ReadTimeoutError
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
-
-from .conftest import TOWNS, Account
+from tests.emulator.conftest import TOWNS, Account
 
 MIB = 1 << 20
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_mapbox.uploads.poller import SECONDS_PER_REQUEST
+from airflow_mapbox.uploads.waiting.poller import SECONDS_PER_REQUEST
 from benchmarks.backfill import LIMIT, Outcome, backfill, stack_for, unavoidable
 from benchmarks.waiting import Simulation, World
 from tests.system.canaries import places_with_secrets

@@ -30,10 +30,10 @@ from airflow_mapbox.exceptions import (
     airflow_errors,
 )
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from airflow_mapbox.uploads import errors
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.throttle import RetryPolicy
 from tests.connections import connection
 
 
@@ -379,7 +379,7 @@ class TestABusyTileset:
             def busy(hook: MapboxUploadsHook, *arguments: Any, **_: Any) -> None:
                 error = errors.UploadActiveError("busy", status=422, message="An upload is already active")
                 error.since = hook.get_conn().server_now() - since
-                error.may_have_happened = uncertain
+                error.in_doubt = uncertain
                 raise error
 
             monkeypatch.setattr(MapboxUploadsHook, "upload", busy)

@@ -20,12 +20,11 @@ from airflow_mapbox.exceptions import (
 )
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
-from airflow_mapbox.state import TaskLedger
-from airflow_mapbox.uploads.ledger import Entry, Ledger
+from airflow_mapbox.tasks.state import TaskLedger
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.poller import LAST_LOOK
-
-from ..support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
+from airflow_mapbox.uploads.once.ledger import Entry, Ledger
+from airflow_mapbox.uploads.waiting.poller import LAST_LOOK
+from tests.unit.support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
 
 ID = upload_json()["id"]
 UNDER_WAY = Reply(json=upload_json(progress=0.3))

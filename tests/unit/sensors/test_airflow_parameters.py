@@ -22,7 +22,6 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
 )
 
-from airflow_mapbox.events import told
 from airflow_mapbox.exceptions import (
     MapboxFailError,
     MapboxTaskError,
@@ -32,13 +31,13 @@ from airflow_mapbox.exceptions import (
     MapboxUploadTimeoutError,
 )
 from airflow_mapbox.sensors.uploads import UploadCompleteSensor
+from airflow_mapbox.tasks.events import told
 from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
 from airflow_mapbox.uploads.errors import UploadFailedError, UploadGoneError, UploadStalledError, WaitTimeoutError
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.poller import LAST_LOOK
-from airflow_mapbox.uploads.watch import REFUSAL_SECONDS
-
-from ..support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
+from airflow_mapbox.uploads.waiting.decide import REFUSAL_SECONDS
+from airflow_mapbox.uploads.waiting.poller import LAST_LOOK
+from tests.unit.support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
 
 ID = upload_json()["id"]
 UNDER_WAY = Reply(json=upload_json(progress=0.3))
@@ -611,7 +610,7 @@ class TestTheSameErrors:
             (WaitTimeoutError("It took long."), MapboxUploadTimeoutError),
         )
         for error, kind in errors:
-            monkeypatch.setattr("airflow_mapbox.waits.look", mock.Mock(side_effect=error))
+            monkeypatch.setattr("airflow_mapbox.tasks.wait.look", mock.Mock(side_effect=error))
             task = make_task(deferrable=deferrable)
             with pytest.raises(kind) as failure:
                 _ = task.resume(told(error)) if deferrable else task.run()

@@ -19,12 +19,12 @@ import pytest
 import urllib3.util.connection
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from airflow_mapbox.http.retry import ONE_TRY
 from airflow_mapbox.triggers import uploads as module
 from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
-from airflow_mapbox.uploads import poller as poller_module
 from airflow_mapbox.uploads.client import UploadsClient
-from airflow_mapbox.uploads.poller import Poller
-from airflow_mapbox.uploads.throttle import ONE_TRY
+from airflow_mapbox.uploads.waiting import poller as poller_module
+from airflow_mapbox.uploads.waiting.poller import Poller
 from tests.connections import connection
 
 INTERVAL = 0.2
@@ -407,7 +407,7 @@ class TestFaults:
     def test_a_fault_that_passes_is_waited_out(
         self, account: Account, monkeypatch: pytest.MonkeyPatch, kind: str
     ) -> None:
-        monkeypatch.setattr("airflow_mapbox.uploads.watch._SECONDS_AFTER_FAULT", 0.1)
+        monkeypatch.setattr("airflow_mapbox.uploads.waiting.decide._SECONDS_AFTER_FAULT", 0.1)
         ids = account.create(3)
         account.emulator.faults.add(kind, times=3, status=503)
 
@@ -423,7 +423,7 @@ class TestFaults:
     ) -> None:
         ids = account.create(3)
         account.emulator.faults.add("status", status=401, message=f"Bad {account.emulator.token}", times=0)
-        monkeypatch.setattr("airflow_mapbox.uploads.watch.REFUSAL_SECONDS", 0.5)
+        monkeypatch.setattr("airflow_mapbox.uploads.waiting.decide.REFUSAL_SECONDS", 0.5)
 
         async def story() -> None:
             for event in await asyncio.gather(*(event_of(trigger(upload_id)) for upload_id in ids)):
@@ -593,7 +593,7 @@ class TestFaults:
         run(story())
 
     def test_a_connection_that_changes_is_followed(self, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("airflow_mapbox.uploads.watch._SECONDS_AFTER_FAULT", 0.1)
+        monkeypatch.setattr("airflow_mapbox.uploads.waiting.decide._SECONDS_AFTER_FAULT", 0.1)
         (upload,) = account.create()
         monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(account.emulator, host="http://127.0.0.1:9"))
 
