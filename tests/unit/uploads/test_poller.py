@@ -25,7 +25,7 @@ from airflow_mapbox.uploads.errors import (
 from airflow_mapbox.uploads.models import TokenState, Upload
 from airflow_mapbox.uploads.poller import SECONDS_PER_REQUEST, Account, AccountChangedError, Poller
 from airflow_mapbox.uploads.watch import Terms, Watch
-from benchmarks import virtual_time
+from tests.support import virtual_time
 
 from ..support import upload_json
 
