@@ -160,15 +160,11 @@ def interrupted(emulator: Emulator) -> Callable[..., subprocess.CompletedProcess
     def run(*arguments: str, once: Callable[[], bool]) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "airflow", "mapbox", "uploads", *arguments]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            deadline = time.monotonic() + 40
             while not once():
                 assert process.poll() is None, process.communicate()
-                assert time.monotonic() < deadline
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-            pressed = time.monotonic()
-            out, err = process.communicate(timeout=30)
-            assert time.monotonic() - pressed < 8
+            out, err = process.communicate()  # what it interrupts would outlast pytest's timeout
         assert "Traceback" not in err
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
@@ -205,7 +201,7 @@ def test_ctrl_c_while_staging_takes_the_parts_back_and_creates_nothing(
 ) -> None:
     large = tmp_path / "large.csv"
     large.write_text("lon,lat,note\n" + f"7,50,{'x' * 1000}\n" * 24_000)
-    faults.add("hang", where="s3", path="partNumber=2", seconds=20)
+    faults.add("hang", where="s3", path="partNumber=2", seconds=600)
     uploads = len(list(MapboxUploadsHook().list_uploads()))
 
     done = interrupted("upload", str(large), "staging", once=lambda: not emulator.faults.all())
@@ -218,7 +214,7 @@ def test_ctrl_c_while_staging_takes_the_parts_back_and_creates_nothing(
 def test_ctrl_c_before_mapbox_answers_says_that_the_upload_may_exist(
     interrupted: Any, geojson: Path, emulator: Emulator, faults: Any
 ) -> None:
-    faults.add("hang", method="POST", path="^/uploads/v1/demo\\?", seconds=20)
+    faults.add("hang", method="POST", path="^/uploads/v1/demo\\?", seconds=600)
 
     done = interrupted("upload", str(geojson), "unanswered", once=lambda: not emulator.faults.all())
 
