@@ -82,7 +82,7 @@ class TestTheToken:
             assert Account(emulator).call("GET").status_code == 200
         assert not (tmp_path / "token").exists()
 
-    @pytest.mark.parametrize("token", ["nonsense", make_token("other")])
+    @pytest.mark.parametrize("token", ["nonsense", make_token("other")], ids=["nonsense", "another account's"])
     def test_that_is_none_of_the_accounts_is_refused(self, tmp_path: Path, token: str) -> None:
         emulator = Emulator(tmp_path, settings=EmulatorSettings(account="acme", token=token))
         with pytest.raises(ValueError, match="acme") as caught:
