@@ -110,8 +110,12 @@ def prompt_stop() -> Iterator[None]:
     async def sleep(seconds: float) -> None:
         await asyncio.sleep(min(seconds, 0.01))
 
+    async def wait_for(connections: Any, timeout: float) -> None:  # which clients keep open
+        await asyncio.wait_for(connections, min(timeout, 0.1))
+
     patch = pytest.MonkeyPatch()
-    patch.setattr(uvicorn.server, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": sleep}))
+    quick = {**vars(asyncio), "sleep": sleep, "wait_for": wait_for}
+    patch.setattr(uvicorn.server, "asyncio", SimpleNamespace(**quick))
     yield
     patch.undo()
 

@@ -159,7 +159,7 @@ def test_where_others_spend_the_limit_rounds_become_rarer_and_frequent_again_whe
         async def pass_hour(name: str) -> tuple[int, int]:
             asked, refused = len(client.asked), client.refused
             for number in range(30):
-                ids = [f"{name}{number}-{index}" for index in range(5)]
+                ids = [f"{name}{number}-{index}" for index in range(2)]
                 client.create(*ids)
                 waits.extend(story.waits(ids))
                 await asyncio.sleep(120)
@@ -222,9 +222,9 @@ def test_a_round_is_a_request_for_each_hundred_and_one_for_each_that_these_do_no
         client.create(*(f"other{number}" for number in range(200)))
         client.create(*ids[old:])
         waits = Story(client).waits(ids)
-        await asyncio.sleep(3600)
+        while client.what.count("list 0") < 5:
+            await asyncio.sleep(60)
         rounds = "|".join(client.what).split("list 0|")[1:-1]
-        assert len(rounds) > 3
         missed = 500 - min(5 * page, 500 - old)
         for one in rounds:
             assert 1 + len(one.strip("|").split("|")) <= 5 + missed
