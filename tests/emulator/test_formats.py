@@ -179,11 +179,16 @@ def test_formats_that_gdal_knows_and_mapbox_does_not_are_unknown(shared: Account
     assert shared.upload(data)["error"] == "Unknown filetype"
 
 
-@pytest.fixture
-def changed(shared: Account, tmp_path: Path) -> Callable[..., bytes]:
-    """Bytes of a good MBTiles file after some SQL."""
+@pytest.fixture(scope="module")
+def made(shared: Account) -> Path:
+    """A good MBTiles file."""
     shared.upload(points((1, 1), (100, 50)), "made")
-    made = shared.emulator.folder / "tilesets" / "acme.made.mbtiles"
+    return shared.emulator.folder / "tilesets" / "acme.made.mbtiles"
+
+
+@pytest.fixture
+def changed(made: Path, tmp_path: Path) -> Callable[..., bytes]:
+    """Bytes of a good MBTiles file after some SQL."""
 
     def change(*statements: str | tuple[str, tuple[Any, ...]]) -> bytes:
         file = tmp_path / "changed.mbtiles"

@@ -25,7 +25,7 @@ from airflow_mapbox.uploads.errors import (
 from airflow_mapbox.uploads.models import TokenState, Upload
 from airflow_mapbox.uploads.waiting.policy import WaitPolicy, WaitState
 from airflow_mapbox.uploads.waiting.poller import SECONDS_PER_REQUEST, Account, AccountChangedError, Poller
-from benchmarks import virtual_time
+from tests.support import virtual_time
 from tests.unit.support import upload_json
 
 START = 1_700_000_000.0
@@ -160,7 +160,7 @@ def test_where_others_spend_the_limit_rounds_become_rarer_and_frequent_again_whe
         async def pass_hour(name: str) -> tuple[int, int]:
             asked, refused = len(client.asked), client.refused
             for number in range(30):
-                ids = [f"{name}{number}-{index}" for index in range(5)]
+                ids = [f"{name}{number}-{index}" for index in range(2)]
                 client.create(*ids)
                 waits.extend(story.waits(ids))
                 await asyncio.sleep(120)
@@ -223,9 +223,9 @@ def test_a_round_is_a_request_for_each_hundred_and_one_for_each_that_these_do_no
         client.create(*(f"other{number}" for number in range(200)))
         client.create(*ids[old:])
         waits = Story(client).waits(ids)
-        await asyncio.sleep(3600)
+        while client.what.count("list 0") < 5:
+            await asyncio.sleep(60)
         rounds = "|".join(client.what).split("list 0|")[1:-1]
-        assert len(rounds) > 3
         missed = 500 - min(5 * page, 500 - old)
         for one in rounds:
             assert 1 + len(one.strip("|").split("|")) <= 5 + missed
