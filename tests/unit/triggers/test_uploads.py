@@ -543,7 +543,7 @@ class TestFaults:
     def test_a_connection_that_is_missing_to_the_deadline_is_named(
         self, account: Account, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(module, "_SECONDS_TO_CONNECT", 0.1)
+        monkeypatch.setattr(module, "_CONNECT_SECONDS", 0.1)
 
         async def story() -> None:
             event = await event_of(trigger("cany", mapbox_conn_id="mapbox_nowhere", deadline=time.time() + 0.5))
@@ -598,7 +598,7 @@ class TestFaults:
         async def never(*_: Any) -> Any:
             await asyncio.sleep(1000)
 
-        monkeypatch.setattr(module, "_SECONDS_TO_CONNECT", 0.1)
+        monkeypatch.setattr(module, "_CONNECT_SECONDS", 0.1)
         monkeypatch.setattr("airflow.sdk.BaseHook.aget_connection", never)
 
         async def story() -> None:
