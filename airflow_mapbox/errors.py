@@ -98,14 +98,18 @@ class SourceError(MapboxError):
     """The data to upload is missing, unreadable, or would be refused by Mapbox."""
 
 
-class SourceUnavailableError(SourceError):
-    """The data cannot be read at the moment: a network, server or disk failed."""
-
-    retryable = True
-
-
 class ExportError(MapboxError, ValueError):
     """The data cannot be written in a form that Mapbox accepts. No file is left behind."""
+
+
+class UnreadableSourceError(SourceError, ExportError):
+    """The source is missing, or its format cannot be read."""
+
+
+class SourceUnavailableError(UnreadableSourceError):
+    """The source cannot be read at the moment: a network, server or disk failed."""
+
+    retryable = True
 
 
 class NoAnswerError(MapboxError):

@@ -96,8 +96,8 @@ def _job(job: str, source: Path, port: int) -> float:
     from airflow_mapbox.export import stream_geojson
     from airflow_mapbox.hooks.staging import staging_s3_client
     from airflow_mapbox.limits import STAGING_REGION
-    from airflow_mapbox.sources.source import open_source
-    from airflow_mapbox.tasks.export_source import exported
+    from airflow_mapbox.sources.resolve import open_source
+    from airflow_mapbox.tasks.export_source import export_source
     from airflow_mapbox.uploads.models import StagingCredentials
     from airflow_mapbox.uploads.staging.stager import Stager, StagingOptions
 
@@ -110,7 +110,9 @@ def _job(job: str, source: Path, port: int) -> float:
     # Making the first S3 client of a process takes a third of a second, which neither job alone is about.
     s3 = staging_s3_client(credentials, f"http://127.0.0.1:{port}", region=STAGING_REGION)
     stager = Stager(lambda: credentials, lambda _: s3, StagingOptions(PART, IN_FLIGHT))
-    opened = open_source(source) if job == "stage" else exported(source, "geojson", {"limit_bytes": None}, name="layer")
+    opened = (
+        open_source(source) if job == "stage" else export_source(source, "geojson", {"limit_bytes": None}, name="layer")
+    )
     started = time.perf_counter()
     stager.stage(opened)
     return time.perf_counter() - started

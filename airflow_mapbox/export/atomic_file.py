@@ -1,206 +1,155 @@
-"""A file that is whole or absent."""
+"""A file that is complete or absent."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import secrets
-import shutil
 import stat
-import tempfile
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
-_LOCK, _PART = ".lock", ".part"
-# As a pattern, narrow enough to match nothing that is not ours: everything of it that is not locked is deleted.
-_NAME = "." + "[0-9a-f]" * 16 + "-" + "[0-9a-f]" * 16
+from airflow_mapbox.sources.temporary import LOCK_SUFFIX, temporary_path
 
-_PIECE = 1 << 20
-_PENDING = 4  # pieces that wait to be written
-_SYNC = 16 << 20
+_READ_BYTES = 1 << 20
+_MAX_PENDING_WRITES = 4
+# Start to sync after so many bytes, so that little is left to sync at the end.
+_SYNC_BYTES = 16 << 20
 
 
-class WholeFile:
-    """A file being written to the side of its name."""
+class AtomicFile:
+    """
+    A file that is written under a temporary name.
+
+    Bytes are written and synced by two threads of their own, while the caller makes further bytes.
+
+    :param path: the temporary name.
+    """
 
     def __init__(self, path: Path) -> None:
-        # Created new and private: the final permissions are set when the file is published.
+        # New and private. It gets its final permissions when it is published.
         self._file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb", buffering=0)
         self._path = path
-        # Bytes are written, and go on to the disk, while further ones are made: little is left to wait for at the end.
-        self._writing = ThreadPoolExecutor(1, thread_name_prefix="export-write")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="export-write")
         self._pending: deque[Future[None]] = deque()
-        self._syncing = ThreadPoolExecutor(1, thread_name_prefix="export-sync")
-        self._synced: Future[None] | None = None
-        self._since = 0
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="export-sync")
+        self._sync: Future[None] | None = None
+        self._unsynced_bytes = 0
         self.discarded = False
 
     def write(self, data: bytes | memoryview) -> None:
         """
-        Append bytes; what goes wrong may be told by a later call.
+        Append bytes. A later call may raise the error of this one.
 
-        :param data: that does not change any more; large pieces are faster than small ones.
-        :raises OSError: as the file system has it.
+        :param data: bytes that do not change any more. Large chunks are faster than small ones.
+        :raises OSError: if the file system fails.
         """
-        if len(self._pending) >= _PENDING:
+        if len(self._pending) >= _MAX_PENDING_WRITES:
             self._pending.popleft().result()
-        self._pending.append(self._writing.submit(self._append, data))
+        self._pending.append(self._writer.submit(self._append, data))
 
     def _append(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
-        self._since += len(data)
-        if self._since >= _SYNC and (self._synced is None or self._synced.done()):
-            if self._synced is not None:
-                self._synced.result()  # a disk tells of an error once
-            self._synced = self._syncing.submit(os.fdatasync, self._file.fileno())
-            self._since = 0
+        self._unsynced_bytes += len(data)
+        if self._unsynced_bytes >= _SYNC_BYTES and (self._sync is None or self._sync.done()):
+            if self._sync is not None:
+                self._sync.result()  # the system reports the error of a disk only once
+            self._sync = self._syncer.submit(os.fdatasync, self._file.fileno())
+            self._unsynced_bytes = 0
 
-    def _settle(self) -> None:
+    def _flush(self) -> None:
         while self._pending:
             self._pending.popleft().result()
 
-    def written(self) -> Iterator[bytes]:
-        """Give what was written so far, in pieces."""
-        self._settle()
+    def read_back(self) -> Iterator[bytes]:
+        """Yield the bytes that were written so far, in chunks."""
+        self._flush()
         with self._path.open("rb") as stream:
-            while piece := stream.read(_PIECE):
-                yield piece
+            while chunk := stream.read(_READ_BYTES):
+                yield chunk
 
     def discard(self) -> None:
-        """Have the file not appear under its name after all."""
+        """Do not publish the file at the end."""
         self.discarded = True
 
     def close(self) -> None:
-        """Make sure that what was written outlasts a power cut, and close."""
-        self._settle()
-        self._writing.shutdown()
-        self._syncing.shutdown()
-        if self._synced is not None:
-            self._synced.result()
+        """Sync and close, so that the file survives a power cut."""
+        self._flush()
+        self._writer.shutdown()
+        self._syncer.shutdown()
+        if self._sync is not None:
+            self._sync.result()
         os.fsync(self._file.fileno())
         self._file.close()
 
     def abandon(self) -> None:
-        """Close without ceremony."""
-        self._writing.shutdown(cancel_futures=True)
-        self._syncing.shutdown(cancel_futures=True)
+        """Close and discard, without syncing."""
+        self._writer.shutdown(cancel_futures=True)
+        self._syncer.shutdown(cancel_futures=True)
         self._file.close()
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[WholeFile]:
+def atomic_file(path: Path) -> Iterator[AtomicFile]:
     """
-    Write a file that appears under its name only when the block ends well; what was there stays until then.
+    Write a file that gets its name only if the block succeeds. Until then an existing file stays.
 
-    :param path: the file; folders above it are made.
-    :raises IsADirectoryError: where there is a folder of that name; nothing is begun.
-    :raises FileExistsError: where there is something else that is no file; nothing is begun.
+    :param path: the file. Missing folders above it are made.
+    :raises IsADirectoryError: if there is a folder of that name; nothing is written.
+    :raises FileExistsError: if there is a device, a pipe or a socket of that name; nothing is written.
     """
-    path = target_of(path)
-    with part_of(path) as part:
-        file = WholeFile(part)
+    path = link_target(path)
+    with temporary_name(path) as temporary:
+        file = AtomicFile(temporary)
         try:
             yield file
             if file.discarded:
                 file.abandon()
                 return
             file.close()
-            publish(part, path)
+            publish(temporary, path)
         except BaseException:
             file.abandon()
             raise
 
 
 @contextmanager
-def part_of(path: Path) -> Iterator[Path]:
+def temporary_name(path: Path) -> Iterator[Path]:
     """
-    Give the name to write a file under until it is whole; what is left of that name at the end is deleted.
+    Return the name for a file until it is complete. What is left under this name at the end is deleted.
 
-    :param path: the file, as :func:`target_of` gives it; folders above it are made.
-    :raises IsADirectoryError: where there is a folder of that name; nothing is begun.
-    :raises FileExistsError: where there is something else that is no file; nothing is begun.
+    :param path: the file, as :func:`link_target` returns it. Missing folders above it are made.
+    :raises IsADirectoryError: if there is a folder of that name; nothing is written.
+    :raises FileExistsError: if there is a device, a pipe or a socket of that name; nothing is written.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file in it.")
     if path.exists() and not path.is_file():
         raise FileExistsError(f"{path} is a device, a pipe or a socket, which a file would replace: name a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _part_in(path.parent) as part:
-        yield part
+    with temporary_path(path.parent) as temporary:
+        yield temporary
 
 
-@contextmanager
-def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+def link_target(path: Path) -> Path:
     """
-    Make a folder for temporary files, and delete it at the end.
+    Return the file to write: the target of a link, as with any other program, otherwise the path itself.
 
-    :param parent: the folder to make it in, or None for the system's.
+    :param path: the file.
     """
-    with _part_in((parent or Path(tempfile.gettempdir())).absolute()) as part:
-        part.mkdir(mode=0o700)
-        yield part
-
-
-def target_of(path: Path) -> Path:
-    """Return the file that is written under a name: the one that a link leads to, as with any other program."""
     return path.resolve() if path.is_symlink() else path
 
 
-def publish(part: Path, path: Path) -> None:
+def publish(temporary: Path, path: Path) -> None:
     """
-    Publish a part under its file's name, with the permissions of the file that it replaces.
+    Give a complete file its name, with the permissions of the file that it replaces.
 
-    :param part: as :func:`part_of` gives it.
-    :param path: the file. One that was not there is for everybody whom the umask lets read.
+    :param temporary: the complete file, as :func:`temporary_name` returns it.
+    :param path: the file. A new one gets the permissions that the umask allows.
     """
-    given = path if path.exists() else part.with_suffix(_LOCK)
-    part.chmod(stat.S_IMODE(given.stat().st_mode) & 0o777)
-    part.replace(path)
-
-
-@contextmanager
-def _part_in(folder: Path) -> Iterator[Path]:
-    """
-    Give a name in a folder for what is not whole, and delete what is left of it at the end.
-
-    Delete first what killed processes left in the folder. A process that writes a part holds a lock, which ends with
-    the process. The lock is a file beside the part, since SQLite has locks of its own on what it writes.
-    """
-    for lock in folder.glob(f"{_NAME}{_LOCK}"):
-        with contextlib.suppress(OSError), _opened_lock(lock, os.O_RDONLY | os.O_NONBLOCK) as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(lock)
-    while True:
-        lock = folder / f".{secrets.token_hex(8)}-{secrets.token_hex(8)}{_LOCK}"
-        with _opened_lock(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL) as stream:
-            # Where a file system has no locks, nobody can take one either, and what is left stays.
-            with contextlib.suppress(OSError):
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            if os.fstat(stream.fileno()).st_nlink == 0:
-                continue  # another process took it for one that was left, before it was locked
-            try:
-                yield lock.with_suffix(_PART)
-            finally:
-                _remove(lock)  # while it is held, so that no other process does
-            return
-
-
-def _opened_lock(lock: Path, flags: int) -> IO[bytes]:
-    # The system's temporary folder is everybody's: a link there could lead anywhere.
-    return os.fdopen(os.open(lock, flags | os.O_NOFOLLOW, 0o666), "rb")
-
-
-def _remove(lock: Path) -> None:
-    """Delete a part, what SQLite keeps beside it, and the lock."""
-    for left in (*lock.parent.glob(f"{lock.stem}{_PART}*"), lock):
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left)
-        else:
-            left.unlink(missing_ok=True)
+    like = path if path.exists() else temporary.with_suffix(LOCK_SUFFIX)
+    temporary.chmod(stat.S_IMODE(like.stat().st_mode) & 0o777)
+    temporary.replace(path)

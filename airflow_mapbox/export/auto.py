@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Unpack
 
-from airflow_mapbox.export.atomic_file import WholeFile, whole_file
+from airflow_mapbox.export.atomic_file import AtomicFile, atomic_file
 from airflow_mapbox.export.formats import GeoJSONKeywords, Tier
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.mbtiles import Features, chosen_zooms, temporary_folder, tile_features
@@ -54,7 +54,7 @@ def write_auto(
     temporary = temporary_folder(temporary_directory)
     limit = keywords.get("limit_bytes", GEOJSON_BYTES)
     target = base.with_name(base.name + ".geojson")
-    with stream_geojson(source, **(keywords | {"limit_bytes": None})) as stream, whole_file(target) as file:
+    with stream_geojson(source, **(keywords | {"limit_bytes": None})) as stream, atomic_file(target) as file:
         size = 0
         for piece in stream.views():
             size += len(piece)
@@ -90,12 +90,12 @@ def _unheeded(minzoom: int, maxzoom: int | None, tier: Tier | None) -> Iterator[
 class _Continued(Features):
     """A stream of which the beginning is in a file already."""
 
-    def __init__(self, layer: str, stream: GeoJSONStream, begun: WholeFile) -> None:
+    def __init__(self, layer: str, stream: GeoJSONStream, begun: AtomicFile) -> None:
         super().__init__({layer: stream})
         self._begun = begun
 
     def __iter__(self) -> Iterator[bytes]:
-        for pieces in (self._begun.written(), *self.layers.values()):
+        for pieces in (self._begun.read_back(), *self.layers.values()):
             for piece in pieces:
                 self.bytes += len(piece)
                 yield piece

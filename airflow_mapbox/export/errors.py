@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_mapbox.errors import ExportError, SourceError, SourceUnavailableError
+from airflow_mapbox.errors import ExportError, SourceUnavailableError, UnreadableSourceError
 
 __all__ = (
     "AttributeNameError",
@@ -14,9 +14,9 @@ __all__ = (
     "InvalidGeometryError",
     "MissingCrsError",
     "NoSpaceError",
+    "SourceUnavailableError",
     "TilerError",
     "TooLargeError",
-    "UnavailableSourceError",
     "UnknownCrsError",
     "UnreadableSourceError",
 )
@@ -48,14 +48,6 @@ class AttributeValueError(ExportError):
 
 class EmptyExportError(ExportError):
     """There is no feature to write."""
-
-
-class UnreadableSourceError(ExportError, SourceError):
-    """The source is missing, or its format cannot be read."""
-
-
-class UnavailableSourceError(UnreadableSourceError, SourceUnavailableError):
-    """The source cannot be read at the moment: a network, server or disk failed."""
 
 
 class TooLargeError(ExportError):

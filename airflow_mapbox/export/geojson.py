@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, Unpack
 import pyarrow as pa
 
 from airflow_mapbox.errors import OptionError
-from airflow_mapbox.export.atomic_file import whole_file
+from airflow_mapbox.export.atomic_file import atomic_file
 from airflow_mapbox.export.counts import Tally
 from airflow_mapbox.export.errors import EmptyExportError, ExportClosedError, TooLargeError
 from airflow_mapbox.export.formats import GeoJSONKeywords
@@ -257,7 +257,7 @@ def write_geojson(source: ExportSource, path: str | PathLike[str], **keywords: U
     """
     target = Path(path)
     with stream_geojson(source, **keywords) as stream:
-        with whole_file(target) as file:
+        with atomic_file(target) as file:
             for piece in stream.views():
                 file.write(piece)
         report = replace(stream.report, path=target)

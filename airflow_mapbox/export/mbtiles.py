@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
 from airflow_mapbox.errors import ExportError, OptionError
-from airflow_mapbox.export.atomic_file import part_of, publish, scratch_folder, target_of
+from airflow_mapbox.export.atomic_file import link_target, publish, temporary_name
 from airflow_mapbox.export.errors import EmptyExportError, NoSpaceError, TilerError, TooLargeError
 from airflow_mapbox.export.formats import GeoJSONKeywords, Tier
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
@@ -27,6 +27,7 @@ from airflow_mapbox.export.report import ExportReport
 from airflow_mapbox.export.tiles.tippecanoe import tile
 from airflow_mapbox.export.tiles.vectortile import distinct_features
 from airflow_mapbox.limits import MBTILES_BYTES, METADATA_BYTES, TIER_MAXZOOM, TILE_BYTES
+from airflow_mapbox.sources.temporary import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -253,8 +254,8 @@ def tile_features(
     :param size: bytes of the sources, as far as they are known.
     :param selected: whether only some of that is read.
     """
-    place = target_of(target.absolute())
-    with part_of(place) as part, scratch_folder(temporary) as folder:
+    place = link_target(target.absolute())
+    with temporary_name(place) as part, scratch_folder(temporary) as folder:
         space = _Space(folder)
         space.begin(size, selected=selected)
         read = tile(

@@ -18,10 +18,10 @@ from airflow_mapbox.export.errors import AttributeNameError
 from airflow_mapbox.export.options import Options
 from airflow_mapbox.export.readers import ExportSource, read_source
 from airflow_mapbox.export.readers.batch import Batch
-from airflow_mapbox.export.readers.files import OpenablePath
 from airflow_mapbox.export.readers.postgis import PostGISQuery
 from airflow_mapbox.export.selection import Selection
 from airflow_mapbox.export.text.memory import keep_freed_memory
+from airflow_mapbox.sources.source import OpenablePath
 
 # Most of the work is done outside of Python's lock; processes would have to send what they made to each other, and
 # a task's process may be one that is not allowed to have any.

@@ -18,9 +18,10 @@ from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.limits import STAGING_REGION
 from airflow_mapbox.preflight import check_source
 from airflow_mapbox.security.endpoints import API_URL, refuse_secrets
-from airflow_mapbox.sources.source import Source, SourceLike, open_source, read_report
+from airflow_mapbox.sources.resolve import SourceLike, open_source, read_report
+from airflow_mapbox.sources.source import Source
 from airflow_mapbox.tasks.connection import CONN_TYPE, Access, access_by
-from airflow_mapbox.tasks.export_source import exported
+from airflow_mapbox.tasks.export_source import export_source
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import NotFoundError, TokenRejectedError, UploadActiveError
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name, is_dataset_url
@@ -233,7 +234,7 @@ class MapboxUploadsHook(BaseHook):
             raise SourceError(f"{source} is made into a tileset by Mapbox itself: leave the format ({format}) out.")
         sendable: Any = source if dataset else _object_storage(source)
         if format is not None:
-            sendable = exported(sendable, format, export, name=tileset_id.name)
+            sendable = export_source(sendable, format, export, name=tileset_id.name)
         once = OneUpload(client, ledger or MemoryLedger(), self._checked_and_staged, published=published, facts=facts)
         while True:
             try:

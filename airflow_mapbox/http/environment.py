@@ -1,4 +1,4 @@
-"""The proxy and the certificate authorities of the environment, as ``requests`` reads them, for every request."""
+"""The proxy and the certificate authorities that the environment sets for a server, as ``requests`` reads them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from airflow_mapbox.errors import ConfigurationError
 @dataclass(frozen=True)
 class Route:
     """
-    How a server is reached and verified.
+    How to reach a server and verify it.
 
     :param proxy: URL of the proxy, which may contain a password; None for a direct connection.
-    :param authorities: path of the PEM file or folder that certificates are verified with.
+    :param authorities: path of the PEM file or folder of the certificate authorities.
     """
 
     proxy: str | None = field(repr=False)
@@ -28,12 +28,12 @@ class Route:
 
 def route_to(url: str) -> Route:
     """
-    Return how ``requests`` would reach a server: HTTPS_PROXY, ALL_PROXY, NO_PROXY; REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE.
+    Return the route that ``requests`` would take: HTTPS_PROXY, ALL_PROXY, NO_PROXY; REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE.
 
-    The API, https sources and S3 all follow this one rule, so that no half of an upload can succeed where another
-    fails. Plain http is only used on the loopback, which no proxy is for.
+    The API, https sources and S3 all use this function, so that they work or fail together. Plain http is used only on
+    the loopback, which needs no proxy.
 
-    :param url: of the server.
+    :param url: URL of the server.
     """
     with requests.Session() as session:
         settings = session.merge_environment_settings(url, {}, False, None, None)
@@ -47,20 +47,20 @@ def route_to(url: str) -> Route:
 
 def trust_in(route: Route) -> ssl.SSLContext:
     """
-    Make what the servers of a route are verified with.
+    Return the TLS context that verifies the servers of a route.
 
-    :param route: of a server.
-    :raises ConfigurationError: if its authorities cannot be read.
+    :param route: the route.
+    :raises ConfigurationError: if the certificate authorities cannot be read.
     """
     context = create_urllib3_context()
     folder = Path(route.authorities).is_dir()
     try:
         context.load_verify_locations(**{"capath" if folder else "cafile": route.authorities})
-    except OSError:  # ssl's own is one
+    except OSError:  # ssl.SSLError is one too
         pass
     else:
         return context
     raise ConfigurationError(
-        "The certificates that the environment names in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE cannot be read: check the "
-        "path, and that they are PEM."
+        "The certificates in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE cannot be read: check the path, and that they are "
+        "PEM."
     )

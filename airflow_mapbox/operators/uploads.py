@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from airflow_mapbox.export.formats import ExportFormat
     from airflow_mapbox.export.readers import ExportSource
     from airflow_mapbox.hooks.uploads import MapboxUploadsHook
-    from airflow_mapbox.sources.source import SourceLike
+    from airflow_mapbox.sources.resolve import SourceLike
     from airflow_mapbox.uploads.errors import UploadActiveError
     from airflow_mapbox.uploads.models import Upload
 

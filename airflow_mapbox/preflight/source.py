@@ -12,7 +12,8 @@ from airflow_mapbox.preflight.foreign import foreign_format
 from airflow_mapbox.preflight.mbtiles import check_mbtiles
 from airflow_mapbox.preflight.problems import EXPORT, WRITER, Problem
 from airflow_mapbox.preflight.text import check_text, trimmed
-from airflow_mapbox.sources.source import Source, SourceLike, open_source
+from airflow_mapbox.sources.resolve import SourceLike, open_source
+from airflow_mapbox.sources.source import Source
 
 _PART = 64 * 1024  # bytes of the head, and of the tail of a local file
 # Decoding takes 13 to 25 times the bytes in memory, so 16 MiB keep it at 400 MB.

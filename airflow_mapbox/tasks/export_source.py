@@ -1,4 +1,4 @@
-"""Geodata as the source of an upload: exported on the way to the staging bucket, or into temporary space first."""
+"""Geodata as the source of an upload: exported while it is sent, or to temporary disk space first."""
 
 from __future__ import annotations
 
@@ -11,17 +11,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_mapbox.export.errors import UnreadableSourceError
+from airflow_mapbox.errors import UnreadableSourceError
 from airflow_mapbox.export.formats import ExportFormat, check_format
-from airflow_mapbox.sources.source import (
-    ByteStream,
-    Fingerprint,
-    IteratorStream,
-    ReadablePath,
-    Source,
-    describe,
-    open_source,
-)
+from airflow_mapbox.sources.identity import describe
+from airflow_mapbox.sources.resolve import open_source
+from airflow_mapbox.sources.source import Fingerprint, ReadablePath, Source
+from airflow_mapbox.sources.streams import ByteStream, IteratorStream
 
 if TYPE_CHECKING:
     from airflow_mapbox.export import ExportReport
@@ -29,8 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Files beside one that GDAL reads with it, by its ending.
-_BESIDE = {
+# Files that GDAL reads together with a file, by its extension.
+_SIDECARS = {
     ".shp": (".dbf", ".shx", ".prj", ".cpg"),
     ".csv": (".csvt", ".prj"),
     ".gml": (".gfs", ".xsd"),
@@ -39,10 +34,10 @@ _BESIDE = {
 }
 _DATABASES = (".gpkg", ".sqlite", ".db")
 
-_CALLED = {"geojson": "GeoJSON", "mbtiles": "MBTiles", "auto": "GeoJSON or MBTiles"}
+_FORMAT_NAMES = {"geojson": "GeoJSON", "mbtiles": "MBTiles", "auto": "GeoJSON or MBTiles"}
 
 
-def exported(
+def export_source(
     data: ExportSource | Callable[[], ExportSource],
     format: ExportFormat,
     options: Mapping[str, Any] | None = None,
@@ -50,112 +45,139 @@ def exported(
     name: str,
 ) -> Source:
     """
-    Make a source of geodata.
+    Return a source whose bytes are the export of geodata.
 
-    As GeoJSON it is sent while it is exported, and nothing touches the disk. MBTiles, and what may become MBTiles, are
-    written into temporary space first.
+    GeoJSON is sent while it is exported, without a file on disk. MBTiles, and data that may become MBTiles, is written
+    to temporary disk space first.
 
-    :param data: as :func:`~airflow_mapbox.export.stream_geojson` takes it, or a function that gives such.
-    :param format: ``"geojson"``, ``"mbtiles"``, or ``"auto"``: GeoJSON up to Mapbox's limit, and MBTiles beyond it.
-    :param options: keywords of :func:`~airflow_mapbox.export.stream_geojson`, ``write_mbtiles`` or ``write_auto``.
-    :param name: of the layer, where vector tiles are made and the options give no other.
-    :return: a source whose ``facts`` have ``features`` and ``bounds`` once it is read.
-    :raises ValueError: for a format that there is not.
+    :param data: data, as :func:`~airflow_mapbox.export.stream_geojson` takes it, or a function that returns it.
+    :param format: ``"geojson"``, ``"mbtiles"``, or ``"auto"``: GeoJSON up to Mapbox's limit, MBTiles beyond it.
+    :param options: options of :func:`~airflow_mapbox.export.stream_geojson`, ``write_mbtiles`` or ``write_auto``.
+    :param name: name of the layer in vector tiles, unless the options have one.
+    :return: a source that has ``features`` and ``bounds`` in its ``facts`` once it is read.
+    :raises ValueError: for an unknown format or option.
     """
     check_format(format, options)
-    chosen = dict(options or {})
-
-    def streamed() -> ByteStream:
-        return IteratorStream(pieces())
-
-    def pieces() -> Iterator[memoryview]:
-        from airflow_mapbox.export import stream_geojson
-
-        with stream_geojson(given(), **chosen) as stream:
-            yield from stream.views()
-            log.info("Exported %s", stream.report)
-            tell(stream.report)
-
-    def written() -> ByteStream:
-        from airflow_mapbox.export.atomic_file import scratch_folder
-        from airflow_mapbox.export.mbtiles import temporary_folder
-
-        with scratch_folder(temporary_folder(chosen.get("temporary_directory"))) as folder:
-            report = _write(given(), folder / name, format, chosen)
-            assert report.path is not None  # noqa: S101 - it was written to one
-            tell(report)
-            source.size = report.bytes
-            # Read on without a name: whatever kills this process, no file stays.
-            return report.path.open("rb")
-
-    def given() -> ExportSource:
-        found = data() if callable(data) else data
-        if found is None:
-            raise UnreadableSourceError(
-                f"{source.description}: nothing was returned.\nReturn a GeoDataFrame, or yield some."
-            )
-        return found
-
-    def tell(report: ExportReport) -> None:
-        source.facts.update(features=report.features, bounds=list(report.bounds))
-        told.append(report)
-
-    told: list[ExportReport] = []
+    export = _Export(data, format, dict(options or {}), name)
     source = Source(
-        _description(data, format),
+        export.description,
         None,
-        streamed if format == "geojson" else written,
-        look=lambda: _fingerprint(data, format, chosen),
-        digest=lambda: told[-1].sha256,
+        export.open,
+        read_fingerprint=export.fingerprint,
+        checksum=lambda: export.reports[-1].sha256,
         rereadable=not isinstance(data, Iterator),
     )
+    export.source = source
     return source
 
 
-def _write(data: ExportSource, stem: Path, format: ExportFormat, options: Mapping[str, Any]) -> ExportReport:
-    from airflow_mapbox.export import write_auto, write_mbtiles
+class _Export:
+    """
+    One export, which runs each time that its source is opened.
 
-    if format == "mbtiles":
-        return write_mbtiles(data, stem.with_name(f"{stem.name}.mbtiles"), **options)
-    return write_auto(data, stem, **options)
+    :param data: the data, or a function that returns it.
+    :param format: the format.
+    :param options: options of the export.
+    :param name: name of the layer in vector tiles.
+    """
+
+    source: Source
+
+    def __init__(
+        self,
+        data: ExportSource | Callable[[], ExportSource],
+        format: ExportFormat,
+        options: dict[str, Any],
+        name: str,
+    ) -> None:
+        self._data = data
+        self._format = format
+        self._options = options
+        self._name = name
+        self.reports: list[ExportReport] = []
+
+    @property
+    def description(self) -> str:
+        """The data and the format."""
+        if isinstance(self._data, str | PathLike | ReadablePath):
+            data = describe(self._data)
+        elif callable(self._data):
+            data = f"{getattr(self._data, '__name__', type(self._data).__name__)}()"
+        else:
+            data = f"the given {type(self._data).__name__}"
+        return f"{data} as {_FORMAT_NAMES[self._format]}"
+
+    def open(self) -> ByteStream:
+        """Start the export and return its bytes."""
+        return IteratorStream(self._chunks()) if self._format == "geojson" else self._open_file()
+
+    def _chunks(self) -> Iterator[memoryview]:
+        from airflow_mapbox.export import stream_geojson
+
+        with stream_geojson(self._read_data(), **self._options) as stream:
+            yield from stream.views()
+            log.info("Exported %s", stream.report)
+            self._add_report(stream.report)
+
+    def _open_file(self) -> ByteStream:
+        from airflow_mapbox.export.mbtiles import temporary_folder
+        from airflow_mapbox.sources.temporary import scratch_folder
+
+        with scratch_folder(temporary_folder(self._options.get("temporary_directory"))) as folder:
+            report = self._write(folder / self._name)
+            assert report.path is not None  # noqa: S101 - it was written to a path
+            self._add_report(report)
+            self.source.size = report.bytes
+            # The file is deleted while it is open, so that none is left behind if this process is killed.
+            return report.path.open("rb")
+
+    def _write(self, stem: Path) -> ExportReport:
+        from airflow_mapbox.export import write_auto, write_mbtiles
+
+        if self._format == "mbtiles":
+            return write_mbtiles(self._read_data(), stem.with_name(f"{stem.name}.mbtiles"), **self._options)
+        return write_auto(self._read_data(), stem, **self._options)
+
+    def _read_data(self) -> ExportSource:
+        data = self._data() if callable(self._data) else self._data
+        if data is None:
+            raise UnreadableSourceError(
+                f"{self.description}: the function returned nothing.\nReturn a GeoDataFrame, or yield several."
+            )
+        return data
+
+    def _add_report(self, report: ExportReport) -> None:
+        self.source.facts.update(features=report.features, bounds=list(report.bounds))
+        self.reports.append(report)
+
+    def fingerprint(self) -> Fingerprint:
+        """Return values that change with the file and with the options of the export."""
+        if not isinstance(self._data, str | PathLike | ReadablePath) or Path(str(self._data)).is_dir():
+            return {}
+        with open_source(self._data) as opened:
+            fingerprint = {**opened.fingerprint, **_sidecar_fingerprint(opened.path)}
+        # The number of threads does not change the bytes.
+        options = sorted((name, value) for name, value in self._options.items() if name != "threads")
+        digest = hashlib.sha256(json.dumps([self._format, options], default=repr).encode())
+        return {**fingerprint, "export": digest.hexdigest()[:16]}
 
 
-def _description(data: object, format: str) -> str:
-    if isinstance(data, str | PathLike | ReadablePath):
-        what = describe(data)
-    elif callable(data):
-        what = f"{getattr(data, '__name__', type(data).__name__)}()"
-    else:
-        what = f"the given {type(data).__name__}"
-    return f"{what} as {_CALLED[format]}"
-
-
-def _fingerprint(data: object, format: str, options: Mapping[str, Any]) -> Fingerprint:
-    """Tell what changes with the file, and with what is made of it."""
-    if not isinstance(data, str | PathLike | ReadablePath) or Path(str(data)).is_dir():
-        return {}
-    with open_source(data) as opened:
-        found = {**opened.fingerprint, **_beside(opened.path)}
-    # However many threads write, the bytes are the same.
-    chosen = sorted((name, value) for name, value in options.items() if name != "threads")
-    made = json.dumps([format, chosen], default=repr).encode()
-    return {**found, "export": hashlib.sha256(made).hexdigest()[:16]}
-
-
-def _beside(path: Path | None) -> Fingerprint:
-    """Tell what changes with the files that are read along with one."""
+def _sidecar_fingerprint(path: Path | None) -> Fingerprint:
+    """Return a value that changes with the files that GDAL reads together with a file."""
     if path is None:
         return {}
-    ending = path.suffix.lower()
-    others = [
-        path.with_suffix(one) for other in _BESIDE.get(ending, ()) for one in dict.fromkeys((other, other.upper()))
+    extension = path.suffix.lower()
+    sidecars = [
+        path.with_suffix(name)
+        for suffix in _SIDECARS.get(extension, ())
+        for name in dict.fromkeys((suffix, suffix.upper()))
     ]
-    if ending in _DATABASES:
-        others.append(path.with_name(f"{path.name}-wal"))  # what SQLite has not moved into the database yet
-    there = []
-    for other in others:
+    if extension in _DATABASES:
+        sidecars.append(path.with_name(f"{path.name}-wal"))  # changes that SQLite has not moved to the database yet
+    facts = []
+    for sidecar in sidecars:
         with contextlib.suppress(FileNotFoundError):
-            # An empty log comes and goes with every reader.
-            if (found := other.stat()).st_size:
-                there.append((other.name, found.st_size, found.st_mtime_ns))
-    return {"beside": hashlib.sha256(json.dumps(there).encode()).hexdigest()[:16]} if there else {}
+            # Every reader makes and deletes an empty log.
+            if (stat := sidecar.stat()).st_size:
+                facts.append((sidecar.name, stat.st_size, stat.st_mtime_ns))
+    return {"beside": hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]} if facts else {}

@@ -18,6 +18,7 @@ from airflow_mapbox.errors import (
     SourceError,
     SourceUnavailableError,
     UnexpectedError,
+    UnreadableSourceError,
 )
 from airflow_mapbox.uploads.failures import explain_failure
 from airflow_mapbox.uploads.models import Upload
@@ -53,6 +54,7 @@ __all__ = (
     "UnchangedSourceError",
     "UnclaimedUploadError",
     "UnexpectedError",
+    "UnreadableSourceError",
     "UploadActiveError",
     "UploadFailedError",
     "UploadGoneError",

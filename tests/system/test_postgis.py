@@ -20,7 +20,7 @@ from airflow_mapbox.export import PostGISQuery, write_mbtiles
 from airflow_mapbox.export.errors import (
     AttributeNameError,
     AttributeValueError,
-    UnavailableSourceError,
+    SourceUnavailableError,
     UnreadableSourceError,
 )
 from airflow_mapbox.hooks.postgis import postgis_query
@@ -257,9 +257,9 @@ def test_a_server_that_does_not_answer_may_answer_later(query: Any) -> None:
         port = free.getsockname()[1]
     unreachable = PostGISQuery("SELECT 1", lambda: psycopg.connect(host="127.0.0.1", port=port, user="nobody"))
 
-    with pytest.raises(UnavailableSourceError, match=r"(?s)did not answer.*refused.*Check the connection") as refused:
+    with pytest.raises(SourceUnavailableError, match=r"(?s)did not answer.*refused.*Check the connection") as refused:
         features(unreachable)
-    with pytest.raises(UnavailableSourceError, match="terminating connection"):
+    with pytest.raises(SourceUnavailableError, match="terminating connection"):
         features(query("SELECT pg_terminate_backend(pg_backend_pid()), ST_Point(0, 0) AS g"))
     assert refused.value.retryable
     assert not UnreadableSourceError.retryable

@@ -20,7 +20,7 @@ from airflow_mapbox.hooks.staging import staging_s3_client
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.http.retry import ONE_TRY, RetryPolicy
 from airflow_mapbox.limits import STAGING_REGION
-from airflow_mapbox.sources.source import open_source
+from airflow_mapbox.sources.resolve import open_source
 from airflow_mapbox.tasks.connection import client_for
 from airflow_mapbox.triggers.uploads import _Connector
 from airflow_mapbox.uploads.client import UploadsClient

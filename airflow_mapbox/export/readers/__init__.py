@@ -11,12 +11,13 @@ import pandas as pd
 
 from airflow_mapbox.export.errors import UnreadableSourceError
 from airflow_mapbox.export.readers.batch import Batch
-from airflow_mapbox.export.readers.files import OpenablePath, SourceFile, find_file
 from airflow_mapbox.export.readers.frames import read_frames
 from airflow_mapbox.export.readers.geoparquet import is_parquet, read_geoparquet
 from airflow_mapbox.export.readers.ogr import read_ogr
 from airflow_mapbox.export.readers.postgis import PostGISQuery, read_postgis
 from airflow_mapbox.export.selection import Selection
+from airflow_mapbox.sources.files import SourceFile, find_file
+from airflow_mapbox.sources.source import OpenablePath
 
 # A frame, frames, the file of any geodata, or a query.
 ExportSource: TypeAlias = (

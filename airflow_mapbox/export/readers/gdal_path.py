@@ -14,7 +14,7 @@ from typing import IO, cast
 from pyogrio.util import vsi_path
 
 from airflow_mapbox.export.errors import UnreadableSourceError
-from airflow_mapbox.export.readers.files import SourceFile
+from airflow_mapbox.sources.files import SourceFile
 
 # What an archive may hold, by its ending. The latter also accompany data as metadata or tables, so they come second.
 _GEODATA = (

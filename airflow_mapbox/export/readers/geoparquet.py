@@ -19,9 +19,9 @@ from airflow_mapbox.export.errors import UnreadableSourceError
 from airflow_mapbox.export.geometry.decode import stored
 from airflow_mapbox.export.geometry.shapes import KINDS, Kind
 from airflow_mapbox.export.readers.batch import Batch, row_bytes
-from airflow_mapbox.export.readers.files import SourceFile
 from airflow_mapbox.export.selection import Selection
 from airflow_mapbox.export.text.attributes import EXACT, columns_by_name, index_attributes, large_integers, may_be_large
+from airflow_mapbox.sources.files import SourceFile
 
 BATCH_BYTES = 4 << 20  # uncompressed, of a file that is read from start to end; until the first, all wait
 _FIRST_ROWS = 256  # to see how large they are

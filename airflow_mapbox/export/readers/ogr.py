@@ -24,11 +24,11 @@ from airflow_mapbox.errors import ExportError, OptionError
 from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError, UnreadableSourceError
 from airflow_mapbox.export.geometry.decode import has_curves, stored
 from airflow_mapbox.export.readers.batch import Batch
-from airflow_mapbox.export.readers.files import SourceFile
 from airflow_mapbox.export.readers.gdal_path import GdalPath, gdal_path
 from airflow_mapbox.export.readers.geojson_text import Ids, geometry_texts, has_member_ids, named_crs, write_collection
 from airflow_mapbox.export.selection import Selection
 from airflow_mapbox.export.text.attributes import columns_by_name, large_integers
+from airflow_mapbox.sources.files import SourceFile
 
 _BATCH_BYTES = 8 << 20
 _BATCH_ROWS = 8_000  # where the size of a feature is not known

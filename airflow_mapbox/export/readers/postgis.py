@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from airflow_mapbox.export.errors import UnavailableSourceError, UnreadableSourceError
+from airflow_mapbox.export.errors import SourceUnavailableError, UnreadableSourceError
 from airflow_mapbox.export.readers.batch import Batch, row_bytes
 from airflow_mapbox.export.selection import Selection
 from airflow_mapbox.export.text.attributes import EXACT, Column, columns_by_name
@@ -91,7 +91,7 @@ def read_postgis(query: PostGISQuery, selection: Selection) -> Iterator[Batch]:
     :param selection: of its columns.
     :return: batches of about eight megabytes.
     :raises UnreadableSourceError: where the database refuses, there is no geometry, or more than one reference system.
-    :raises UnavailableSourceError: where it cannot be reached, or broke off.
+    :raises SourceUnavailableError: where it cannot be reached, or broke off.
     """
     selection.only("columns", of="a query: put it into the SQL")
     with _named(), query.connect() as connection:
@@ -308,7 +308,7 @@ def _named() -> Iterator[None]:
     try:
         yield
     except psycopg.OperationalError as error:
-        raise UnavailableSourceError(
+        raise SourceUnavailableError(
             f"PostgreSQL did not answer the query: {_problem(error)}.\nCheck the connection and the server, or try "
             "again later."
         ) from None

@@ -10,7 +10,9 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from airflow_mapbox.errors import InvalidAnswerError, MapboxError, SourceError
-from airflow_mapbox.sources.source import Fingerprint, Source, SourceLike, describe, identity, open_source
+from airflow_mapbox.sources.identity import describe, identity
+from airflow_mapbox.sources.resolve import SourceLike, open_source
+from airflow_mapbox.sources.source import Fingerprint, Source
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import (
     CreationUnknownError,

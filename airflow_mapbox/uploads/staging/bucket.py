@@ -1,4 +1,4 @@
-"""One object of the staging bucket: written whole or in parts, each compared with what S3 says it has received."""
+"""One object of the staging bucket, written in one request or in parts. S3's checksum of each is compared."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ log = logging.getLogger(__name__)
 
 _Answer = TypeVar("_Answer")
 
-# What S3 says of credentials whose time is over (Amazon S3, "Error responses").
+# S3's error codes for expired credentials (Amazon S3, "Error responses").
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_SPOILED = "BadDigest"  # of bytes that do not have the checksum which came with them
-# boto3 tries a request again by itself; these are for answers that say that other bytes arrived than were sent.
-_TRIES_AT_A_PART = 3
+_CORRUPT = "BadDigest"  # S3's error code if the received bytes do not match the checksum
+# boto3 retries failed requests itself. These attempts are for parts that arrived corrupt.
+_PART_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, order=True)
 class PartReceipt:
     """
-    What S3 said of one part.
+    S3's receipt of one part. Completing the upload needs all receipts.
 
-    :param number: from 1.
-    :param etag: as it came, which completion gives back.
-    :param crc32: of what was sent, which completion gives as well.
+    :param number: number of the part, from 1.
+    :param etag: the ETag of S3's reply.
+    :param crc32: CRC-32 of the sent bytes, base64.
     """
 
     number: int
@@ -49,8 +49,8 @@ class Bucket:
 
     :param s3: a boto3 S3 client.
     :param bucket: the bucket's name.
-    :param key: the object's.
-    :param description: of what is sent, for messages.
+    :param key: the object's key.
+    :param description: the source, for messages.
     """
 
     def __init__(self, s3: Any, bucket: str, key: str, description: str) -> None:
@@ -64,18 +64,18 @@ class Bucket:
         """
         Write the object in one request.
 
-        :param data: all of it.
-        :raises StagingError: where S3 refuses it, or has received something else.
+        :param data: all bytes of the object.
+        :raises StagingError: if S3 refuses it, or received other bytes.
         """
         self._send("put_object", "the file", data)
 
     def begin(self) -> None:
         """
-        Begin to write it in parts.
+        Start to write the object in parts.
 
-        :raises StagingError: where S3 refuses.
+        :raises StagingError: if S3 refuses.
         """
-        # The checksum of each part is compared only where it was announced (Amazon S3 API, "CreateMultipartUpload").
+        # S3 compares the checksum of each part only if it is announced here (Amazon S3 API, "CreateMultipartUpload").
         answer = self._call(
             "create_multipart_upload",
             lambda: self._s3.create_multipart_upload(**self._at, ChecksumAlgorithm="CRC32"),
@@ -84,21 +84,21 @@ class Bucket:
 
     def put_part(self, number: int, data: bytes) -> PartReceipt:
         """
-        Write one part; one that arrived otherwise than it was sent is sent again, alone.
+        Write one part. A part that arrives corrupt is sent again.
 
-        :param number: from 1.
+        :param number: number of the part, from 1.
         :param data: the part.
-        :raises StagingError: where S3 refuses it, or goes on receiving something else.
+        :raises StagingError: if S3 refuses it, or it arrives corrupt each time.
         """
         answer, crc32 = self._send("upload_part", f"part {number}", data, UploadId=self._upload_id, PartNumber=number)
         return PartReceipt(number, answer["ETag"], crc32)
 
     def complete(self, parts: list[PartReceipt]) -> None:
         """
-        Make the object of its parts.
+        Complete the object from its parts.
 
-        :param parts: all of them, in order.
-        :raises StagingError: where S3 refuses.
+        :param parts: receipts of all parts, in order.
+        :raises StagingError: if S3 refuses.
         """
         listed = [{"PartNumber": part.number, "ETag": part.etag, "ChecksumCRC32": part.crc32} for part in parts]
         at = {**self._at, "UploadId": self._upload_id}
@@ -107,106 +107,106 @@ class Bucket:
                 "complete_multipart_upload",
                 lambda: self._s3.complete_multipart_upload(**at, MultipartUpload={"Parts": listed}),
             )
-        except _GoneError:
-            # boto3 tries again where an answer was lost, and a completed upload is no longer there.
+        except _MissingUploadError:
+            # boto3 retries after a lost reply, and then the upload is completed already.
             answer = {}
             if self._head() is None:
                 raise
         with self._lock:
             self._upload_id = None
-        wanted, found = _etag_of(parts), _etag(answer)
-        if wanted is not None and found.endswith(f"-{len(parts)}") and _digest_is_md5(answer) and found != wanted:
+        expected, actual = _etag_of(parts), _etag(answer)
+        if expected is not None and actual.endswith(f"-{len(parts)}") and _etag_is_md5(answer) and actual != expected:
             raise StagingError(
-                f"S3 made something else of the {len(parts):,} parts of {self._description} than was sent. Nothing was "
-                "created; try again."
+                f"S3 joined the {len(parts):,} parts of {self._description} to another object than was sent. No upload "
+                "was created; run the task again."
             )
 
     def check_size(self, size: int) -> None:
         """
-        Compare the size of the object with what was sent, where Mapbox lets it be looked at.
+        Compare the size of the object with the number of sent bytes, if Mapbox allows it.
 
-        Its credentials are for writing one key, and nobody has shown that they allow a look; the digests of all parts
-        are compared in any case.
+        Mapbox's credentials are for writing one key. It is unknown whether they allow reading its size
+        (docs/reference/undocumented.md). The checksums of all parts are compared in any case.
 
-        :param size: bytes that were sent.
-        :raises StagingError: where it is another.
+        :param size: number of sent bytes.
+        :raises StagingError: if the sizes differ.
         """
-        found = self._head()
-        if found is not None and found != size:
+        actual = self._head()
+        if actual is not None and actual != size:
             raise StagingError(
-                f"The staging bucket has {found:,} bytes of {self._description}, of which {size:,} were sent. Nothing "
-                "was created; try again."
+                f"The staging bucket has {actual:,} bytes of {self._description}, but {size:,} were sent. No upload "
+                "was created; run the task again."
             )
 
     def abort(self) -> None:
-        """Take back the parts of an upload that was begun and not completed; what cannot be is said in the log."""
+        """Delete the parts of an incomplete upload. If that fails, log it."""
         with self._lock:
             upload_id, self._upload_id = self._upload_id, None
         if upload_id is None:
             return
         try:
             self._s3.abort_multipart_upload(**self._at, UploadId=upload_id)
-            log.info("Took back the parts of %s that were staged", self._description)
+            log.info("Deleted the staged parts of %s", self._description)
         except Exception as error:
             log.info(
-                "The parts of %s that were staged stay in Mapbox's bucket until it clears them (%s)",
+                "The staged parts of %s stay in Mapbox's bucket until Mapbox deletes them (%s)",
                 self._description,
                 type(error).__name__,
             )
 
     @without_frames
     def _head(self) -> int | None:
-        """Give the object's size, or None where it is not to be had."""
+        """Return the object's size; None if it cannot be read."""
         try:
             return int(self._s3.head_object(**self._at)["ContentLength"])
         except Exception as error:
-            log.debug("The staged object cannot be looked at (%s)", type(error).__name__)
+            log.debug("The size of the staged object cannot be read (%s)", type(error).__name__)
             return None
 
     @without_frames
     def _call(self, name: str, call: Callable[[], _Answer]) -> _Answer:
-        """Make one call; its errors carry nothing of boto3, which may hold headers with the session token."""
+        """Make one call. Its errors contain nothing of boto3, whose objects may hold headers with the session token."""
         try:
             return call()
         except MapboxError:
             raise
         except Exception as error:
             code = _error_code(error)
-            said = f"{type(error).__name__}: {redact(str(error))}"
-        what = f"Staging {self._description} failed at {name} ({said})."
+            message = f"{type(error).__name__}: {redact(str(error))}"
+        what = f"Staging {self._description} failed at {name} ({message})."
         if code in _EXPIRED:
-            raise StagingCredentialsExpiredError(f"{what} Mapbox's credentials did not last. Nothing was created.")
-        if code == _SPOILED:
-            raise _SpoiledError(what)
+            raise StagingCredentialsExpiredError(f"{what} Mapbox's credentials have expired. No upload was created.")
+        if code == _CORRUPT:
+            raise _CorruptPartError(what)
         if code == "NoSuchUpload":
-            raise _GoneError(f"{what} Nothing was created; try again.")
-        raise StagingError(f"{what} Nothing was created; try again.")
+            raise _MissingUploadError(f"{what} No upload was created; run the task again.")
+        raise StagingError(f"{what} No upload was created; run the task again.")
 
     def _send(self, name: str, what: str, data: bytes, **where: Any) -> tuple[Mapping[str, Any], str]:
-        """Send bytes, and again where others arrived; give the answer, and the CRC-32 that went with them."""
+        """Send bytes, and again if they arrive corrupt. Return S3's reply and the CRC-32 of the bytes."""
         crc32 = _crc32(data)
         send = getattr(self._s3, name)
-        for left in reversed(range(_TRIES_AT_A_PART)):
+        for attempts_left in reversed(range(_PART_ATTEMPTS)):
             try:
                 answer = self._call(name, lambda: send(**self._at, **where, Body=data, ChecksumCRC32=crc32))
-                if _same(answer, data, crc32):
+                if _matches(answer, data, crc32):
                     return answer, crc32
-            except _SpoiledError:
+            except _CorruptPartError:
                 pass
-            if left:
+            if attempts_left:
                 log.info("The staging bucket received other bytes for %s than were sent; sending it again", what)
         raise StagingError(
             f"The staging bucket received other bytes for {what} of {self._description} than were sent, "
-            f"{_TRIES_AT_A_PART} times. Nothing was created; try again from another worker."
+            f"{_PART_ATTEMPTS} times. No upload was created; run the task again on another worker."
         )
 
 
-class _SpoiledError(StagingError):
-    """Other bytes arrived than were sent."""
+class _CorruptPartError(StagingError):
+    """S3 received other bytes than were sent."""
 
 
-class _GoneError(StagingError):
-    """The upload in parts is no longer there."""
+class _MissingUploadError(StagingError):
+    """S3 does not know the multipart upload, or no longer."""
 
 
 def _error_code(error: Exception) -> str:
@@ -214,26 +214,26 @@ def _error_code(error: Exception) -> str:
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, Mapping) else ""
 
 
-def _same(answer: Mapping[str, Any], data: bytes, crc32: str) -> bool:
-    """Say whether S3 has received what was sent, as far as its answer tells."""
+def _matches(answer: Mapping[str, Any], data: bytes, crc32: str) -> bool:
+    """Return whether S3 received the sent bytes, as far as its reply shows."""
     etag, received = _etag(answer), answer.get("ChecksumCRC32")
     if received is not None:
-        # An MD5 beside it would be six times as dear, and tell no more.
+        # An MD5 would take six times as long and show nothing more.
         return bool(received == crc32)
-    return not (_digest_is_md5(answer) and _MD5.fullmatch(etag)) or etag == _md5(data)
+    return not (_etag_is_md5(answer) and _MD5.fullmatch(etag)) or etag == _md5(data)
 
 
 def _etag(answer: Mapping[str, Any]) -> str:
     return str(answer.get("ETag", "")).strip('"').lower()
 
 
-def _digest_is_md5(answer: Mapping[str, Any]) -> bool:
-    # With a key of KMS or of the customer an ETag is no digest (Amazon S3 API, "Object").
+def _etag_is_md5(answer: Mapping[str, Any]) -> bool:
+    # With a KMS key or a customer's key, an ETag is not a checksum (Amazon S3 API, "Object").
     return answer.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in answer
 
 
 def _etag_of(parts: list[PartReceipt]) -> str | None:
-    """Give the ETag that S3 makes of those of the parts, where these are digests: the MD5 of them together."""
+    """Return the ETag that S3 computes from the parts' ETags: the MD5 of all. None if those are not MD5."""
     etags = [part.etag.strip('"').lower() for part in parts]
     if not all(_MD5.fullmatch(etag) for etag in etags):
         return None

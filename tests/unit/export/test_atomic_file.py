@@ -17,9 +17,9 @@ import geopandas
 import pytest
 import shapely
 
-from airflow_mapbox.export import atomic_file as files
 from airflow_mapbox.export import mbtiles, write_auto, write_geojson, write_mbtiles
 from airflow_mapbox.export.errors import NoSpaceError
+from airflow_mapbox.sources.temporary import scratch_folder
 from tests.unit.export.support import frame
 
 Write = Callable[[Path], Any]
@@ -34,7 +34,7 @@ WRITERS = {
 KILLED = """
 import os, sys, geopandas, shapely
 from airflow_mapbox.export import write_geojson, write_mbtiles
-from airflow_mapbox.tasks.export_source import exported
+from airflow_mapbox.tasks.export_source import export_source
 
 def frames():
     yield geopandas.GeoDataFrame(geometry=shapely.points([0] * 100_000, 0), crs=4326)
@@ -49,7 +49,7 @@ elif how == "mbtiles":
 else:
     format = how.removeprefix("upload ")
     options = {"maxzoom": 3} | ({"limit_bytes": 10} if format == "auto" else {})
-    exported(frames(), format, options, name="x").open()
+    export_source(frames(), format, options, name="x").open()
 """
 
 
@@ -209,7 +209,7 @@ def test_many_at_once_delete_nothing_of_each_other(tmp_path: Path) -> None:
     def work() -> None:
         try:
             for _ in range(50):
-                with files.scratch_folder(tmp_path) as folder:
+                with scratch_folder(tmp_path) as folder:
                     (folder / "x").write_text("x")
                     assert (folder / "x").read_text() == "x"
         except BaseException as error:

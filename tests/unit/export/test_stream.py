@@ -23,8 +23,8 @@ from airflow_mapbox.export.errors import (
     CoordinatesError,
     EmptyExportError,
     ExportClosedError,
+    SourceUnavailableError,
     TooLargeError,
-    UnavailableSourceError,
 )
 from airflow_mapbox.export.readers.batch import SLICE_BYTES, Batch
 from airflow_mapbox.uploads.errors import ConfigurationError
@@ -285,14 +285,14 @@ def test_an_error_that_the_disk_tells_only_once_leaves_no_file(
         if len(calls) == failing:
             raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    monkeypatch.setattr(files, "_SYNC", 1)
+    monkeypatch.setattr(files, "_SYNC_BYTES", 1)
     monkeypatch.setattr(files.os, "fdatasync", sync)
 
     def write() -> None:
-        with files.whole_file(tmp_path / "x.geojson") as file:
+        with files.atomic_file(tmp_path / "x.geojson") as file:
             for _ in range(100):
                 file.write(b"x" * 1000)
-                file._settle()  # so that syncs are begun as pieces come
+                file._flush()  # so that each sync starts as soon as its bytes come
 
     with pytest.raises(OSError, match="Disk quota exceeded"):
         write()
@@ -340,6 +340,6 @@ def test_what_a_store_says_is_shown_without_signatures() -> None:
         def open(self, mode: str = "r") -> IO[bytes]:
             raise TimeoutError("no answer from https://store.example/x.parquet?X-Amz-Signature=c4nary&a=1")
 
-    with pytest.raises(UnavailableSourceError, match=r"X-Amz-Signature=\*\*\*&a=1") as caught:
+    with pytest.raises(SourceUnavailableError, match=r"X-Amz-Signature=\*\*\*&a=1") as caught:
         list(stream_geojson(Moved()))
     assert "c4nary" not in str(caught.value)

@@ -15,7 +15,7 @@ from airflow_mapbox.export import pipeline as features
 from airflow_mapbox.export import stream_geojson
 from airflow_mapbox.export.cores import usable_cores
 from airflow_mapbox.export.readers.batch import SLICE_BYTES
-from airflow_mapbox.tasks.export_source import exported
+from airflow_mapbox.tasks.export_source import export_source
 from tests.unit.export.support import frame
 
 
@@ -147,6 +147,6 @@ def test_the_number_of_threads_makes_no_other_upload(tmp_path: Path) -> None:
     frame([shapely.Point(1, 2)]).to_parquet(path)
 
     def fingerprint(**options: Any) -> Any:
-        return exported(path, "geojson", options, name="x").fingerprint
+        return export_source(path, "geojson", options, name="x").fingerprint
 
     assert fingerprint() == fingerprint(threads=2) != fingerprint(decimals=3)

@@ -13,7 +13,7 @@ import pytest
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.http.retry import RetryPolicy
-from airflow_mapbox.sources.source import open_source
+from airflow_mapbox.sources.resolve import open_source
 from airflow_mapbox.uploads.errors import MapboxError
 from tests.connections import connection
 from tests.unit.proxies import Proxy, SocksProxy

@@ -86,8 +86,8 @@ def test_the_report_of_an_export_is_its_file_and_tells_counts_and_bounds(tmp_pat
 @pytest.mark.parametrize(
     ("report", "options", "message"),
     [
-        ({"features": 1}, {}, "names no file"),
-        ({"path": None}, {}, "names no file"),
+        ({"features": 1}, {}, "has no path"),
+        ({"path": None}, {}, "has no path"),
         ({"path": "/nowhere/x.geojson"}, {}, "does not exist"),
         ({"path": "x.geojson"}, {"format": "geojson"}, "leave the format"),
         ({"path": "https://user:c4n4ry@files.example/x.geojson"}, {}, "contains a password"),

@@ -21,10 +21,10 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_mapbox.exceptions import MapboxTaskError, airflow_errors
 from airflow_mapbox.export import ExportError, stream_geojson, write_auto, write_geojson, write_mbtiles
-from airflow_mapbox.export.errors import UnavailableSourceError, UnreadableSourceError
+from airflow_mapbox.export.errors import SourceUnavailableError, UnreadableSourceError
 from airflow_mapbox.export.formats import TILE_KEYWORDS, GeoJSONKeywords
 from airflow_mapbox.preflight import check_source
-from airflow_mapbox.tasks.export_source import exported
+from airflow_mapbox.tasks.export_source import export_source
 from airflow_mapbox.uploads.errors import SourceError
 
 
@@ -51,14 +51,14 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_geojson_is_what_a_file_of_it_would_be(parquet: Path, temporary: Path, tmp_path: Path) -> None:
     report = write_geojson(parquet, tmp_path / "points.geojson", decimals=3)
-    source = exported(parquet, "geojson", {"decimals": 3}, name="points")
+    source = export_source(parquet, "geojson", {"decimals": 3}, name="points")
 
     with source.open() as stream:
         assert stream.read() == (tmp_path / "points.geojson").read_bytes()
 
     assert source.facts == {"features": 5, "bounds": list(report.bounds)}
-    assert source.digest is not None
-    assert source.digest() == report.sha256 == hashlib.sha256((tmp_path / "points.geojson").read_bytes()).hexdigest()
+    assert source.checksum is not None
+    assert source.checksum() == report.sha256 == hashlib.sha256((tmp_path / "points.geojson").read_bytes()).hexdigest()
     assert source.description == f"{parquet} as GeoJSON"
     assert source.size is None
     assert not list(temporary.iterdir())
@@ -73,14 +73,14 @@ def test_what_is_written_first_is_of_the_right_format_and_leaves_nothing(
 ) -> None:
     options = {"limit_bytes": limit} | ({"maxzoom": 4} if format == "mbtiles" or made == "MBTiles" else {})
 
-    with exported(parquet, format, options, name="points") as source:
+    with export_source(parquet, format, options, name="points") as source:
         report = check_source(source)
         assert (report.format, report.problems) == (made, ())
         with source.open() as stream:
             data = stream.read()
         assert source.size == report.bytes == len(data)
-        assert source.digest is not None
-        assert source.digest() == hashlib.sha256(data).hexdigest()
+        assert source.checksum is not None
+        assert source.checksum() == hashlib.sha256(data).hexdigest()
     assert source.facts["features"] == 5
     assert not list(temporary.iterdir())
 
@@ -88,7 +88,7 @@ def test_what_is_written_first_is_of_the_right_format_and_leaves_nothing(
 @pytest.mark.parametrize("format", ["mbtiles", "auto"])
 def test_a_temporary_directory_that_is_missing_is_an_error_of_the_export(parquet: Path, format: Any) -> None:
     with pytest.raises(ExportError, match="temporary_directory='/nowhere'"):
-        exported(parquet, format, {"temporary_directory": "/nowhere", "maxzoom": 4}, name="points").open()
+        export_source(parquet, format, {"temporary_directory": "/nowhere", "maxzoom": 4}, name="points").open()
 
 
 @pytest.mark.parametrize(("format", "limit"), [("mbtiles", None), ("auto", 600)])
@@ -99,7 +99,7 @@ def test_a_relative_temporary_directory_is_taken(
     Path("space").mkdir()
     options = {"temporary_directory": "space", "maxzoom": 4, "limit_bytes": limit}
 
-    with exported(parquet, format, options, name="points") as source, source.open() as stream:
+    with export_source(parquet, format, options, name="points") as source, source.open() as stream:
         assert stream.read(6) == b"SQLite"
     assert not list(Path("space").iterdir())
 
@@ -110,40 +110,40 @@ def test_a_source_that_fails_leaves_nothing(temporary: Path) -> None:
         raise RuntimeError("the query was cancelled")
 
     with pytest.raises(RuntimeError, match="the query was cancelled"):
-        exported(frames, "mbtiles", name="points").open()
+        export_source(frames, "mbtiles", name="points").open()
     assert not list(temporary.iterdir())
 
 
 def test_it_can_be_read_again_where_the_data_can(parquet: Path) -> None:
     for data in (parquet, frame(), frame):
-        source = exported(data, "geojson", name="points")
+        source = export_source(data, "geojson", name="points")
         assert source.rereadable
         assert source.open().read() == source.open().read()
-    assert not exported(iter([frame()]), "geojson", name="points").rereadable
+    assert not export_source(iter([frame()]), "geojson", name="points").rereadable
 
 
 def test_the_fingerprint_is_of_the_file_and_of_what_is_made_of_it(parquet: Path) -> None:
-    one = exported(parquet, "geojson", {"decimals": 5}, name="points").fingerprint
+    one = export_source(parquet, "geojson", {"decimals": 5}, name="points").fingerprint
 
-    assert one == exported(str(parquet), "geojson", {"decimals": 5}, name="points").fingerprint
+    assert one == export_source(str(parquet), "geojson", {"decimals": 5}, name="points").fingerprint
     assert one["size"] == parquet.stat().st_size
-    assert one != exported(parquet, "geojson", {"decimals": 6}, name="points").fingerprint
-    assert one != exported(parquet, "mbtiles", {"decimals": 5}, name="points").fingerprint
+    assert one != export_source(parquet, "geojson", {"decimals": 6}, name="points").fingerprint
+    assert one != export_source(parquet, "mbtiles", {"decimals": 5}, name="points").fingerprint
     frame(6).to_parquet(parquet)
-    assert one != exported(parquet, "geojson", {"decimals": 5}, name="points").fingerprint
-    assert exported(frame(), "geojson", name="points").fingerprint == {}
+    assert one != export_source(parquet, "geojson", {"decimals": 5}, name="points").fingerprint
+    assert export_source(frame(), "geojson", name="points").fingerprint == {}
 
 
 @pytest.mark.parametrize("ending", [".dbf", ".shx", ".prj", ".cpg"])
 def test_the_fingerprint_is_of_all_files_of_a_shapefile(tmp_path: Path, ending: str) -> None:
     path = tmp_path / "points.shp"
     frame().to_file(path)
-    source = exported(path, "geojson", name="points")
+    source = export_source(path, "geojson", name="points")
     before = source.fingerprint
     os.utime(path.with_suffix(ending), ns=(1, 1))
 
     assert source.has_changed()
-    assert exported(path, "geojson", name="points").fingerprint != before
+    assert export_source(path, "geojson", name="points").fingerprint != before
 
 
 def test_the_fingerprint_is_of_what_a_geopackage_has_in_its_log(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_the_fingerprint_is_of_what_a_geopackage_has_in_its_log(tmp_path: Path) 
     frame().to_file(path)
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA journal_mode = WAL")
-        source = exported(path, "geojson", name="points")
+        source = export_source(path, "geojson", name="points")
         assert json.loads(source.open().read())["features"][0]["properties"] == {"n": 0}
         assert not source.has_changed()
         db.execute("PRAGMA wal_autocheckpoint = 0")
@@ -165,17 +165,17 @@ def test_the_fingerprint_is_of_what_a_geopackage_has_in_its_log(tmp_path: Path) 
 def test_the_fingerprint_is_of_what_says_how_to_read_a_csv(tmp_path: Path, ending: str) -> None:
     path = tmp_path / "points.csv"
     path.write_text("lon,lat\n1,2\n")
-    source = exported(path, "geojson", name="points")
+    source = export_source(path, "geojson", name="points")
     before = source.fingerprint
     path.with_suffix(ending).write_text("something else")
 
     assert source.has_changed()
     path.with_suffix(ending).unlink()
-    assert exported(path, "geojson", name="points").fingerprint == before
+    assert export_source(path, "geojson", name="points").fingerprint == before
 
 
 def test_a_file_that_is_not_there_is_said_before_anything_is_read(tmp_path: Path) -> None:
-    source = exported(tmp_path / "gone.parquet", "auto", name="points")
+    source = export_source(tmp_path / "gone.parquet", "auto", name="points")
 
     with pytest.raises(SourceError, match=r"gone\.parquet does not exist on this worker"):
         source.fingerprint  # noqa: B018 - it is found out now
@@ -183,7 +183,7 @@ def test_a_file_that_is_not_there_is_said_before_anything_is_read(tmp_path: Path
 
 def test_a_format_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="format is one of geojson, mbtiles, auto"):
-        exported(frame(), "shapefile", name="points")  # type: ignore[arg-type]
+        export_source(frame(), "shapefile", name="points")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_format_that_there_is_not_is_refused() -> None:
 )
 def test_an_option_that_there_is_not_is_refused_at_once(format: Any, options: dict[str, Any], advice: str) -> None:
     with pytest.raises(ValueError, match=re.escape(advice)):
-        exported(frame(), format, options, name="points")
+        export_source(frame(), format, options, name="points")
 
 
 def test_the_options_are_those_of_the_functions() -> None:
@@ -210,7 +210,7 @@ def test_the_options_are_those_of_the_functions() -> None:
 
 
 @pytest.mark.parametrize("format", ["geojson", "mbtiles"])
-@pytest.mark.parametrize(("error", "retried"), [(UnavailableSourceError, True), (UnreadableSourceError, False)])
+@pytest.mark.parametrize(("error", "retried"), [(SourceUnavailableError, True), (UnreadableSourceError, False)])
 def test_an_export_that_may_do_better_later_is_retried(
     format: Any, error: type[ExportError], retried: bool, temporary: Path
 ) -> None:
@@ -219,7 +219,7 @@ def test_an_export_that_may_do_better_later_is_retried(
         raise error("the warehouse is closed")
 
     with pytest.raises(MapboxTaskError, match="the warehouse is closed") as failed, airflow_errors():
-        exported(frames, format, name="points").open().read()
+        export_source(frames, format, name="points").open().read()
     assert isinstance(failed.value, AirflowFailException) != retried
 
 
@@ -227,8 +227,8 @@ def test_a_function_that_returns_nothing_is_told_so() -> None:
     def forgetful() -> None:
         frame()
 
-    with pytest.raises(ExportError, match=r"forgetful\(\) as GeoJSON: nothing was returned"):
-        exported(forgetful, "geojson", name="points").open().read()  # type: ignore[arg-type]
+    with pytest.raises(ExportError, match=r"forgetful\(\) as GeoJSON: the function returned nothing"):
+        export_source(forgetful, "geojson", name="points").open().read()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("format", ["geojson", "mbtiles", "auto"])
@@ -239,7 +239,7 @@ class TestEveryFormat:
             yield None  # a day without data
             yield frame()
 
-        source = exported(days, format, name="days")  # type: ignore[arg-type]
+        source = export_source(days, format, name="days")  # type: ignore[arg-type]
 
         with pytest.raises(UnreadableSourceError, match="Item 1 of the source is None"), source.open() as stream:
             stream.read()
@@ -247,7 +247,7 @@ class TestEveryFormat:
     def test_takes_a_box_as_json_and_xcoms_have_it(self, tmp_path: Path, format: Any) -> None:
         frame().to_file(tmp_path / "x.gpkg")
         for box in ([0.05, 0.0, 0.25, 1.0], frame()[1:3].total_bounds):
-            source = exported(tmp_path / "x.gpkg", format, {"bbox": box}, name="x")
+            source = export_source(tmp_path / "x.gpkg", format, {"bbox": box}, name="x")
             with source.open() as stream:
                 assert stream.read()
             assert source.facts["features"] == 2
@@ -255,5 +255,5 @@ class TestEveryFormat:
     def test_clips_what_reaches_beyond_the_map(self, format: Any) -> None:
         area = geopandas.GeoDataFrame(geometry=[shapely.box(0, -90, 1, 0)], crs=4326)
 
-        with exported(area, format, name="x").open() as stream:
+        with export_source(area, format, name="x").open() as stream:
             assert stream.read()

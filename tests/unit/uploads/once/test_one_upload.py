@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
-from airflow_mapbox.sources.source import IteratorStream, Source, identity, open_source
+from airflow_mapbox.sources.identity import identity
+from airflow_mapbox.sources.resolve import open_source
+from airflow_mapbox.sources.source import Source
+from airflow_mapbox.sources.streams import IteratorStream
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import (
     CreationUnknownError,

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mapbox.sources.source import IteratorStream, Source, open_source
+from airflow_mapbox.sources.resolve import open_source
+from airflow_mapbox.sources.source import Source
+from airflow_mapbox.sources.streams import IteratorStream
 from airflow_mapbox.uploads.once.unchanged import is_same
 from tests.unit.support import Reply, ScriptedServer
 

@@ -21,7 +21,9 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from airflow_mapbox.security.redaction import register_secret
-from airflow_mapbox.sources.source import IteratorStream, Source, open_source
+from airflow_mapbox.sources.resolve import open_source
+from airflow_mapbox.sources.source import Source
+from airflow_mapbox.sources.streams import IteratorStream
 from airflow_mapbox.uploads.errors import (
     SourceError,
     SourceUnavailableError,
@@ -265,7 +267,7 @@ def test_a_source_that_goes_on_beyond_the_formats_limit_is_stopped_there(stage: 
             read.append(MIB)
             yield b"x" * MIB
 
-    with pytest.raises(SourceError, match="most that Mapbox takes"):
+    with pytest.raises(SourceError, match="Mapbox's limit"):
         stage(Source("stream", None, lambda: IteratorStream(chunks())), s3, limit=3 * PART)
 
     assert (s3.aborted, s3.stored) == (True, None)
@@ -503,7 +505,7 @@ class TestParts:
                 super().complete_multipart_upload(**arguments)
                 return {"ETag": '"00000000000000000000000000000000-2"'}
 
-        with pytest.raises(StagingError, match="something else"):
+        with pytest.raises(StagingError, match="another object than was sent"):
             stage(_source(_bytes(2 * PART)), Mixing())
 
     def test_that_are_completed_while_the_answer_is_lost_are_complete(self, stage: Stage) -> None:
@@ -608,7 +610,7 @@ class TestCancelling:
         stager = Stager(lambda: cancel_at("at the credentials", credentials), lambda _: cancel_at("at the client", s3))
         cancel_at("before", None)
 
-        with pytest.raises(StagingStoppedError, match="was stopped before it began"):
+        with pytest.raises(StagingStoppedError, match="was stopped before it started"):
             stager.stage(_source(b"12345"))
 
         assert s3.calls == []

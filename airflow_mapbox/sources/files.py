@@ -1,4 +1,4 @@
-"""A file on this machine or in object storage."""
+"""A file that readers of geodata read from any position: on this machine, at a URL, or in an object store."""
 
 from __future__ import annotations
 
@@ -10,44 +10,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, cast, runtime_checkable
-from urllib.parse import unquote, urlsplit
+from typing import IO, Any, cast
 
-from airflow_mapbox.export.atomic_file import scratch_folder
-from airflow_mapbox.export.errors import UnavailableSourceError, UnreadableSourceError
+from airflow_mapbox.errors import UnreadableSourceError
 from airflow_mapbox.security.endpoints import refuse_secrets
 from airflow_mapbox.security.redaction import redact
+from airflow_mapbox.sources.failures import error_class
+from airflow_mapbox.sources.identity import file_url_path
+from airflow_mapbox.sources.source import OpenablePath
+from airflow_mapbox.sources.temporary import scratch_folder
 
-# Errors that another try would meet again; every other one of a store may be the network's.
-_LASTING = (
-    FileNotFoundError,
-    PermissionError,
-    IsADirectoryError,
-    NotADirectoryError,
-    ImportError,
-    ValueError,
-    TypeError,
-)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-
-
-@runtime_checkable
-class OpenablePath(Protocol):
-    """What is needed of an object-storage path; Airflow's ``ObjectStoragePath`` is one, and so is ``UPath``."""
-
-    def open(self, mode: str = ...) -> IO[bytes]:
-        """Open it for reading."""
-        ...
+_COPY_BYTES = 1 << 23
 
 
 @dataclass(frozen=True)
 class SourceFile:
     """
-    A file to read.
+    A file to read from any position.
 
-    :param name: a path or URL that may be shown.
-    :param open: opens a stream of its bytes that can seek; the caller closes it.
-    :param path: where it is on this machine, or None.
+    :param name: path or URL without a secret.
+    :param open: opens a stream that can seek. The caller closes it.
+    :param path: its path on this machine, or None.
     """
 
     name: str
@@ -56,40 +40,41 @@ class SourceFile:
 
     @property
     def suffix(self) -> str:
-        """The ending of its name, lower case, with the dot."""
+        """The file name's extension, lower case, with the dot."""
         return Path(self.name).suffix.lower()
 
     @contextmanager
     def local(self) -> Iterator[Path]:
-        """Give a path on this machine, for readers that need one; what is elsewhere is copied to temporary space."""
+        """Return a path on this machine, for readers that need one. A remote file is copied to temporary disk space."""
         if self.path is not None:
             yield self.path
             return
         with scratch_folder() as folder:
             copy = folder / Path(self.name).name
             with self.open() as stream, copy.open("wb") as target:
-                shutil.copyfileobj(stream, target, 1 << 23)
+                shutil.copyfileobj(stream, target, _COPY_BYTES)
             yield copy
 
 
 def find_file(source: str | os.PathLike[str] | OpenablePath) -> SourceFile:
     """
-    Find a file.
+    Return the file of a path or URL.
 
     :param source: a local path, a URL that fsspec knows, or an object with ``open``.
-    :raises UnreadableSourceError: where it does not exist, and from its ``open`` where it cannot be opened.
-    :raises UnavailableSourceError: from its ``open`` where the store does not answer.
-    :raises ConfigurationError: where it carries a secret.
+    :raises UnreadableSourceError: if it does not exist; from its ``open`` if it cannot be opened.
+    :raises SourceUnavailableError: from its ``open`` if the store does not reply.
+    :raises ConfigurationError: if it contains a secret.
     """
     refuse_secrets(source)
+    path = file_url_path(source)
+    if path is not None:
+        return _local(Path(path))
     if isinstance(source, str):
-        if source.startswith("file://"):
-            return _local(Path(unquote(urlsplit(source).path)))
         return _url(source) if _SCHEME.match(source) else _local(Path(source))
     if isinstance(source, Path):
         return _local(source)
     if isinstance(source, OpenablePath):
-        return SourceFile(str(source), lambda: _opened(str(source), lambda: source.open("rb")))
+        return SourceFile(str(source), lambda: _open(str(source), lambda: source.open("rb")))
     return _local(Path(source))
 
 
@@ -102,20 +87,20 @@ def _local(path: Path) -> SourceFile:
 def _url(url: str) -> SourceFile:
     import fsspec
 
-    return SourceFile(url, lambda: _opened(url, lambda: fsspec.open(url, "rb").open()))
+    return SourceFile(url, lambda: _open(url, lambda: fsspec.open(url, "rb").open()))
 
 
-def _opened(name: str, opener: Callable[[], Any]) -> IO[bytes]:
-    with _named(name, "opened"):
-        return cast("IO[bytes]", _Stream(opener(), name))
+def _open(name: str, opener: Callable[[], Any]) -> IO[bytes]:
+    with _named_errors(name, "opened"):
+        return cast("IO[bytes]", _NamedStream(opener(), name))
 
 
-class _Stream(io.RawIOBase):
+class _NamedStream(io.RawIOBase):
     """
-    The bytes of a remote source, whose errors name it.
+    A seekable stream whose errors name the source.
 
-    :param stream: the store's own; it is closed with this one.
-    :param name: of the source, for messages.
+    :param stream: the store's own stream. It is closed with this one.
+    :param name: the source.
     """
 
     def __init__(self, stream: IO[bytes], name: str) -> None:
@@ -129,7 +114,7 @@ class _Stream(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        with _named(self._name, "read"):
+        with _named_errors(self._name, "read"):
             return self._stream.read(size)
 
     def readinto(self, buffer: Any, /) -> int:
@@ -139,7 +124,7 @@ class _Stream(io.RawIOBase):
         return len(data)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        with _named(self._name, "read"):
+        with _named_errors(self._name, "read"):
             return self._stream.seek(offset, whence)
 
     def tell(self) -> int:
@@ -152,13 +137,13 @@ class _Stream(io.RawIOBase):
 
 
 @contextmanager
-def _named(name: str, done: str) -> Iterator[None]:
-    """Say which source failed, and whether it may do better later: every store has a tree of errors of its own."""
+def _named_errors(name: str, action: str) -> Iterator[None]:
+    """Name the source in every error. Each store has error classes of its own."""
     try:
         yield
     except Exception as error:
         problem = redact((f"{type(error).__name__}: {error}".rstrip(": ").splitlines() or [""])[0])
-        kind = UnreadableSourceError if isinstance(error, _LASTING) else UnavailableSourceError
+        failure = error_class(error)
     else:
         return
-    raise kind(f"The source {name} cannot be {done} ({problem}).\nCheck its name and the connection.")
+    raise failure(f"The source {name} cannot be {action} ({problem}).\nCheck its name and the connection.")

@@ -1,0 +1,48 @@
+"""Errors of stores, file systems and secrets backends: whether a retry can help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from airflow_mapbox.errors import SourceUnavailableError, UnreadableSourceError
+from airflow_mapbox.security.redaction import redact
+
+T = TypeVar("T")
+
+# A retry would meet these errors again. Any other error of a store may come from the network.
+_PERMANENT = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    ImportError,
+    ValueError,
+    TypeError,
+)
+
+
+def error_class(error: Exception) -> type[UnreadableSourceError]:
+    """
+    Return the class for an error of a store, a file system or a secrets backend.
+
+    :param error: the error.
+    """
+    return UnreadableSourceError if isinstance(error, _PERMANENT) else SourceUnavailableError
+
+
+def open_or_fail(description: str, opener: Callable[[], T]) -> T:
+    """
+    Open a source.
+
+    :param description: the source, for the message.
+    :param opener: opens it.
+    :raises UnreadableSourceError: if it is missing or must not be read.
+    :raises SourceUnavailableError: if the store or the file system fails.
+    """
+    try:
+        return opener()
+    except Exception as error:
+        failure, strerror = error_class(error), getattr(error, "strerror", None)
+        problem = strerror or f"{type(error).__name__}: {redact(str(error))}"
+    raise failure(f"The source {description} cannot be read: {problem}.")

@@ -1,0 +1,72 @@
+"""The identity of a source: its description without a secret, and a digest of its whole text."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from airflow_mapbox.sources.source import ReadablePath, Source
+from airflow_mapbox.sources.streams import ReadableStream
+
+_WEB = re.compile(r"https?://", re.IGNORECASE)
+_FILE = "file://"
+
+
+def is_web_url(source: object) -> bool:
+    """
+    Return whether a source is an ``http(s)://`` URL.
+
+    :param source: the source.
+    """
+    return isinstance(source, str) and _WEB.match(source) is not None
+
+
+def file_url_path(source: object) -> str | None:
+    """
+    Return the path of a ``file://`` URL; None for any other source.
+
+    :param source: the source.
+    """
+    return unquote(urlsplit(source).path) if isinstance(source, str) and source.startswith(_FILE) else None
+
+
+def describe(source: object) -> str:
+    """
+    Return the description of a source without opening it: no query, no password.
+
+    :param source: as :func:`~airflow_mapbox.sources.resolve.open_source` takes it.
+    """
+    if isinstance(source, Source):
+        return source.description
+    if isinstance(source, str) and is_web_url(source):
+        return urlunsplit(urlsplit(source)._replace(query="", fragment=""))
+    path = file_url_path(source)
+    if path is not None:
+        return path
+    if isinstance(source, ReadableStream):
+        return str(getattr(source, "name", "")) or "the given stream"
+    return "the given iterator" if isinstance(source, Iterator) else str(source)
+
+
+def identity(source: object) -> str | None:
+    """
+    Return a digest of the whole path or URL, query included; None for a stream or an iterator.
+
+    :param source: as :func:`~airflow_mapbox.sources.resolve.open_source` takes it.
+    """
+    if isinstance(source, str | os.PathLike) or (isinstance(source, ReadablePath) and not hasattr(source, "read")):
+        return hashlib.sha256(str(source).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return None
+
+
+def path_fingerprint(source: object) -> dict[str, str | int]:
+    """
+    Return the part of a fingerprint that identifies the path or URL.
+
+    :param source: the source.
+    """
+    digest = identity(source)
+    return {} if digest is None else {"source": digest}
