@@ -16,7 +16,7 @@ from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.emulator.clock import AdjustableClock
 from airflow_mapbox.emulator.control import Control
 from airflow_mapbox.emulator.faults import Faults
-from airflow_mapbox.emulator.requests_seen import RequestLog
+from airflow_mapbox.emulator.request_log import RequestLog
 from airflow_mapbox.emulator.store import Store
 from tests.emulator.conftest import TOWNS, Account, Clock
 
@@ -191,7 +191,7 @@ class TestTilingService:
 @pytest.mark.parametrize("client", ["192.0.2.7", "2001:db8::1", "nonsense"])
 def test_other_machines_find_nothing_here(tmp_path: Path, path: str, client: str) -> None:
     store = Store(tmp_path, clock=Clock())
-    control = Control(faults=Faults(), clock=AdjustableClock(), seen=RequestLog(), store=store)
+    control = Control(faults=Faults(), clock=AdjustableClock(), request_log=RequestLog(), store=store)
     app = Starlette(routes=list(control.routes()))
 
     said: list[Any] = []

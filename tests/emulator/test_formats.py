@@ -483,7 +483,7 @@ class TestSize:
     ) -> None:
         file = tmp_path / "data"
         with file.open("wb") as stream:
-            stream.write(head.ljust(sniff.HEAD))
+            stream.write(head.ljust(sniff.HEAD_BYTES))
             stream.truncate(size)
 
         with pytest.raises(DataError) as caught:

@@ -1,4 +1,4 @@
-// Keeps the list of uploads up to date: fetches the page again and puts its new content in the place of the old.
+// Refreshes the lists every second: fetches the page again and replaces its content.
 const main = document.querySelector("main");
 setInterval(async () => {
   try {
@@ -6,6 +6,6 @@ setInterval(async () => {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
     if (fresh.innerHTML !== main.innerHTML) main.innerHTML = fresh.innerHTML;
   } catch {
-    // The emulator was stopped; the last state stays to be read.
+    // The emulator was stopped. The page still shows the last state.
   }
 }, 1000);
