@@ -102,15 +102,8 @@ def verify(
     :raises S3RefusedError: with S3's message if the signature is missing or wrong, or the credentials are not valid.
     """
     signature = _signature_of_header(request) if "authorization" in request.headers else _signature_of_query(request)
+    _check_scope(signature)
     scope = signature.scope
-    if scope["region"] != REGION or scope["service"] != "s3":
-        raise S3RefusedError(
-            400,
-            "AuthorizationHeaderMalformed",
-            f"The authorization header is malformed; the region '{scope['region']}' is wrong; expecting '{REGION}'",
-        )
-    if not re.fullmatch(r"\d{8}T\d{6}Z", signature.timestamp) or signature.timestamp[:8] != scope["date"]:
-        raise S3RefusedError(403, "AccessDenied", "AWS authentication requires a valid Date or x-amz-date header")
     credentials = find(scope["key"])
     if credentials is None:
         raise S3RefusedError(
@@ -130,6 +123,18 @@ def verify(
     if clock() >= credentials.expires:
         raise expired_token()
     return credentials
+
+
+def _check_scope(signature: _Signature) -> None:
+    scope = signature.scope
+    if scope["region"] != REGION or scope["service"] != "s3":
+        raise S3RefusedError(
+            400,
+            "AuthorizationHeaderMalformed",
+            f"The authorization header is malformed; the region '{scope['region']}' is wrong; expecting '{REGION}'",
+        )
+    if not re.fullmatch(r"\d{8}T\d{6}Z", signature.timestamp) or signature.timestamp[:8] != scope["date"]:
+        raise S3RefusedError(403, "AccessDenied", "AWS authentication requires a valid Date or x-amz-date header")
 
 
 def _expected_signature(request: SignedRequest, signature: _Signature, credentials: Credentials) -> str:

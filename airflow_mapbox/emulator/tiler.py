@@ -72,14 +72,7 @@ def tile(
         listener = threading.Thread(target=_read_progress, args=(process, progress, log_lines), daemon=True)
         listener.start()
         try:
-            while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(POLL_SECONDS)
-                    break
-                tick()
-        except BaseException:
-            process.kill()
-            raise
+            _wait(process, tick)
         finally:
             listener.join()
     # 100: incomplete tileset, 110: input without features.
@@ -112,6 +105,19 @@ def _command(layers: list[Layer], output: Path, *, zooms: tuple[int, int], name:
             for layer in layers
         ),
     ]
+
+
+def _wait(process: subprocess.Popen[str], tick: Callable[[], None]) -> None:
+    """Wait until the process ends. Kill it if ``tick`` raises."""
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_SECONDS)
+                return
+            tick()
+    except BaseException:
+        process.kill()
+        raise
 
 
 def clean_metadata(mbtiles: Path) -> None:
