@@ -27,8 +27,7 @@ def authorize(store: Store, token: str | None, *, account: str, scope: str | Non
 
 def describe_token(store: Store, token: str) -> dict[str, object]:
     """Return the body of ``GET /tokens/v2`` for a token."""
-    parsed = parse_token(token)
-    if parsed is None:
+    if parse_token(token) is None:
         return {"code": TokenState.MALFORMED}
     record = store.find_token(token)
     if record is None:

@@ -250,14 +250,14 @@ async def read_body(request: Request) -> bytes:
 
 def _parse_object(body: bytes) -> dict[str, Any]:
     try:
-        parsed = json.loads(body)
+        content = json.loads(body)
         # JSON can escape half of a surrogate pair, but UTF-8 cannot encode it.
-        json.dumps(parsed, ensure_ascii=False).encode()
+        json.dumps(content, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise RefusedError(400, ApiMessage.NO_JSON) from None
-    if not isinstance(parsed, dict):
+    if not isinstance(content, dict):
         raise RefusedError(400, ApiMessage.NO_OBJECT)
-    return parsed
+    return content
 
 
 def _limit(value: str | None) -> int:

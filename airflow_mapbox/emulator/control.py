@@ -82,7 +82,7 @@ class Control:
 
     async def _on_clock(self, request: Request) -> Response:
         if self._clock is None:
-            return JSONResponse({"message": "The clock was given by the program that started the emulator."}, 409)
+            return JSONResponse({"message": "The program that started the emulator controls its clock."}, 409)
         if request.method == "POST":
             try:
                 _set_clock(self._clock, await _fields(request))

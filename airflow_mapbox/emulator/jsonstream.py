@@ -30,17 +30,17 @@ class JsonReader:
     def __init__(self, stream: io.TextIOBase) -> None:
         self._stream = stream
         self._decoder = json.JSONDecoder(parse_constant=_refuse_constant)
-        self._text = ""
-        self._at = 0
+        self._buffer = ""
+        self._position = 0
         self._end = False
 
     def peek(self) -> str:
         """Return the next character that is not whitespace, or an empty string at the end."""
         while True:
-            while self._at < len(self._text):
-                if self._text[self._at] not in WHITESPACE:
-                    return self._text[self._at]
-                self._at += 1
+            while self._position < len(self._buffer):
+                if self._buffer[self._position] not in WHITESPACE:
+                    return self._buffer[self._position]
+                self._position += 1
             if not self._read_more(BLOCK):
                 return ""
 
@@ -51,7 +51,7 @@ class JsonReader:
         """
         if self.peek() != character:
             raise JsonError(f"expected {character!r}")
-        self._at += 1
+        self._position += 1
 
     def value(self) -> object:
         """Return the next complete value, of any type.
@@ -62,7 +62,7 @@ class JsonReader:
         size = BLOCK
         while True:
             try:
-                value, end = self._decoder.raw_decode(self._text, self._at)
+                value, end = self._decoder.raw_decode(self._buffer, self._position)
             except JsonError:
                 raise
             except (ValueError, RecursionError) as error:
@@ -72,9 +72,9 @@ class JsonReader:
                 size *= 2
                 continue
             # A number at the end of the buffer may continue in the next block, also after ".", "e" or a sign.
-            if isinstance(value, int | float) and not self._text[end:].strip(".eE+-") and self._read_more(BLOCK):
+            if isinstance(value, int | float) and not self._buffer[end:].strip(".eE+-") and self._read_more(BLOCK):
                 continue
-            self._at = end
+            self._position = end
             return value
 
     def members(self) -> Iterator[str]:
@@ -111,14 +111,14 @@ class JsonReader:
         """Return whether the error may be due to the missing rest of the value."""
         if not isinstance(error, json.JSONDecodeError):
             return False
-        return error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - LONGEST_TOKEN
+        return error.msg.startswith("Unterminated string") or error.pos >= len(self._buffer) - LONGEST_TOKEN
 
     def _read_more(self, size: int) -> bool:
         """Read the next block and drop the text before the cursor; return whether there was a block."""
         if self._end:
             return False
         block = self._stream.read(size)
-        self._text = self._text[self._at :] + block
-        self._at = 0
+        self._buffer = self._buffer[self._position :] + block
+        self._position = 0
         self._end = not block
         return bool(block)

@@ -194,10 +194,10 @@ def _feature_counts(stats: Any) -> dict[str, int] | None:
 
 def _json(value: Any) -> dict[str, Any]:
     try:
-        parsed = json.loads(value)
+        details = json.loads(value)
     except (TypeError, ValueError):
         return {}
-    return parsed if isinstance(parsed, dict) else {}
+    return details if isinstance(details, dict) else {}
 
 
 def _numbers(value: Any, count: int) -> tuple[float, ...] | None:

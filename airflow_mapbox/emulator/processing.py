@@ -207,9 +207,9 @@ class _Job:
         self._stop = stop
         self._on_stalled = on_stalled
         self._started = clock()
-        self._done = 0.0
+        self._work_share = 0.0
         self._reported = 0.0
-        self._fell_back_at: float | None = None
+        self._fall: float | None = None
         self.has_stalled = False
 
     def tick(self) -> None:
@@ -220,13 +220,13 @@ class _Job:
             raise DataError(FailureMessage.TIMED_OUT)
         self._update_progress()
 
-    def report(self, done: float) -> None:
-        """Set the share of the work that is done. The thread that reads tippecanoe's output calls it, too."""
-        self._done = max(self._done, done)
+    def report(self, share: float) -> None:
+        """Set the share of finished work. The thread that reads tippecanoe's output calls it, too."""
+        self._work_share = max(self._work_share, share)
 
     def wait_out(self) -> None:
         """Return once the minimum duration is over and no fault stalls the upload."""
-        self._done = 1.0
+        self._work_share = 1.0
         while True:
             if self._stop.is_set():
                 raise _StoppedError
@@ -248,7 +248,8 @@ class _Job:
     def _update_progress(self) -> None:
         min_seconds = self._settings.processing_seconds
         time_share = (self._clock() - self._started) / min_seconds if min_seconds else 1.0
-        progress = round(MAX_UNPUBLISHED_PROGRESS * max(0.0, min(self._done, time_share, 1.0)), 2)
+        # The smaller share counts: progress must not end before the work, nor before the minimum duration.
+        progress = round(MAX_UNPUBLISHED_PROGRESS * max(0.0, min(self._work_share, time_share, 1.0)), 2)
         fault = self._faults.claim(self._upload.tileset, self._upload.id)
         if fault is not None and progress >= min(fault.progress, MAX_UNPUBLISHED_PROGRESS):
             self._apply_fault(fault, progress)
@@ -257,21 +258,21 @@ class _Job:
         progress = self._apply_fall(progress)
         if progress != self._reported:
             self._reported = progress
-            self._store.set_progress(self._upload.id, progress, may_fall=self._fell_back_at is not None)
+            self._store.set_progress(self._upload.id, progress, may_fall=self._fall is not None)
 
     def _apply_fault(self, fault: Fault, progress: float) -> None:
         if fault.kind == ProcessingFault.FAIL:
             self._store.set_progress(self._upload.id, fault.progress)
             raise _FaultError(fault.message)
-        if fault.kind == ProcessingFault.BACKWARDS and self._fell_back_at is None:
+        if fault.kind == ProcessingFault.BACKWARDS and self._fall is None:
             # Recorded first, so that a client can see the progress before it falls.
             self._store.set_progress(self._upload.id, progress)
-            self._fell_back_at = progress
+            self._fall = progress
 
     def _apply_fall(self, progress: float) -> float:
         """Return the progress after a fall to half: scaled so that it still reaches the end."""
-        at = self._fell_back_at
-        return progress if at is None else round(at / 2 + (progress - at) * (1 - at / 2) / (1 - at), 2)
+        fall = self._fall
+        return progress if fall is None else round(fall / 2 + (progress - fall) * (1 - fall / 2) / (1 - fall), 2)
 
 
 def layer_name(name: str) -> str:

@@ -388,26 +388,26 @@ def _local_name(element: ElementTree.Element) -> str:
 class _ClosingResponse:
     """A response that closes the request's body after it."""
 
-    def __init__(self, answer: Iterable[bytes], body: _RequestBody) -> None:
-        self._respond = answer
+    def __init__(self, response: Iterable[bytes], body: _RequestBody) -> None:
+        self._response = response
         self._body = body
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._respond)
+        return iter(self._response)
 
     def close(self) -> None:
         with contextlib.ExitStack() as stack:
             stack.callback(self._body.close)
-            if hasattr(self._respond, "close"):
-                stack.callback(self._respond.close)
+            if hasattr(self._response, "close"):
+                stack.callback(self._response.close)
 
 
 def _drain(source: IO[bytes]) -> None:
     """Read the rest of a refused body: a client reads the response only after it has sent the body."""
-    left = MAX_DRAIN_BYTES
+    remaining = MAX_DRAIN_BYTES
     with contextlib.suppress(ClientDisconnected):
-        while left > 0 and (block := source.read(BLOCK_BYTES)):
-            left -= len(block)
+        while remaining > 0 and (block := source.read(BLOCK_BYTES)):
+            remaining -= len(block)
 
 
 def _signed_request(environ: WSGIEnvironment) -> SignedRequest:

@@ -95,21 +95,21 @@ def _detect(head: bytes, path: Path) -> Formats | None:
         return Formats.SHAPEFILE if is_too_small or zipfile.is_zipfile(path) else None
     if b"\x00" in head:
         return None
-    text = head.decode("utf-8-sig", errors="replace").lstrip()
-    if text.startswith("{"):
-        return _detect_json(text)
-    if text.startswith("<"):
-        root = XML_ROOT.match(text)
+    start = head.decode("utf-8-sig", errors="replace").lstrip()
+    if start.startswith("{"):
+        return _detect_json(start)
+    if start.startswith("<"):
+        root = XML_ROOT.match(start)
         return {"kml": Formats.KML, "gpx": Formats.GPX}.get(root[1]) if root else None
-    first = text.splitlines()[0] if text else ""
+    first = start.splitlines()[0] if start else ""
     is_table = any(separator in first for separator in SEPARATORS) or first.strip('"').lower() in WHOLE_GEOMETRY
     is_readable = first.replace("\t", " ").isprintable() and "\ufffd" not in first[:-1]
     return Formats.CSV if is_table and is_readable else None
 
 
-def _detect_json(text: str) -> Formats | None:
-    if '"tilejson":' in text:
+def _detect_json(start: str) -> Formats | None:
+    if '"tilejson":' in start:
         return Formats.TILEJSON
-    if '"arcs":' in text or '"objects":' in text:
+    if '"arcs":' in start or '"objects":' in start:
         return Formats.TOPOJSON
-    return Formats.GEOJSON if GEOJSON_MEMBER.search(text) else None
+    return Formats.GEOJSON if GEOJSON_MEMBER.search(start) else None

@@ -172,16 +172,16 @@ class Store:
         :param token: a token to use instead of the stored token. It is not written to the folder.
         """
         if token is not None:
-            parsed = parse_token(token)
-            if parsed is None or parsed["user"] != account:
+            payload = parse_token(token)
+            if payload is None or payload["user"] != account:
                 raise ValueError(f"the token in the settings is malformed, or not a token of account {account!r}")
             self.add_token(token, scopes=SCOPES)
             return token, None
         file = self.folder / "token"
         if file.exists():
             token = file.read_text(encoding="ascii").strip()
-            parsed = parse_token(token)
-            if parsed is not None and parsed["user"] == account:
+            payload = parse_token(token)
+            if payload is not None and payload["user"] == account:
                 self.add_token(token, scopes=SCOPES)
                 return token, file
         token = make_token(account)
@@ -197,17 +197,17 @@ class Store:
         self, token: str, *, scopes: tuple[str, ...] | frozenset[str], state: TokenState = TokenState.VALID
     ) -> None:
         """Store a token's digest and record."""
-        parsed = parse_token(token)
-        if parsed is None:
+        payload = parse_token(token)
+        if payload is None:
             raise ValueError("the token is malformed")
         with self._transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?, ?)",
                 (
                     _digest(token),
-                    parsed["user"],
-                    parsed["authorization"],
-                    parsed["usage"],
+                    payload["user"],
+                    payload["authorization"],
+                    payload["usage"],
                     json.dumps(sorted(scopes)),
                     state,
                 ),
