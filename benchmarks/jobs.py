@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests.support.memory import peak_memory
+
 _of_child: dict[str, int] = {}
 
 
@@ -62,15 +64,6 @@ def ogr2ogr(source: Path, target: Path) -> None:
             time.sleep(0.02)
     if process.returncode:
         raise SystemExit(process.returncode)
-
-
-def peak_memory(process: int | str) -> int:
-    """Give a process's peak in bytes; ``ru_maxrss`` would count that of the process which started it as well."""
-    try:
-        status = Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
 
 TOOLS = {

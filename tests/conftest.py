@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
+import resource
 import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,6 +38,11 @@ os.environ |= {
     "NO_PROXY": "127.0.0.1,localhost,::1",
     "no_proxy": "127.0.0.1,localhost,::1",
 }
+
+# tippecanoe opens as many files as it may when it starts: with Linux's usual limit that takes a third of a second less
+# than with the 20,000 or more of many machines, and hundreds of tests start it.
+_, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (1024, _most))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,6 +104,24 @@ def loopback_only() -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     patch.setattr(socket.socket, "connect", guarded_connect)
     patch.setattr(socket, "getaddrinfo", guarded_look_up)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prompt_stop() -> Iterator[None]:
+    """Have uvicorn see at once that it is to stop, not within two tenths of a second: hundreds of tests wait for it."""
+    import uvicorn.server
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(min(seconds, 0.01))
+
+    async def wait_for(connections: Any, timeout: float) -> None:  # which clients keep open
+        await asyncio.wait_for(connections, min(timeout, 0.1))
+
+    patch = pytest.MonkeyPatch()
+    quick = {**vars(asyncio), "sleep": sleep, "wait_for": wait_for}
+    patch.setattr(uvicorn.server, "asyncio", SimpleNamespace(**quick))
     yield
     patch.undo()
 

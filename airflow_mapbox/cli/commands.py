@@ -123,10 +123,10 @@ def _cancelled_by_interrupt(hook: MapboxUploadsHook) -> Iterator[None]:
 
 def _after_interrupt(entry: Entry | None, args: Namespace) -> str:
     """Say what has become of an upload whose command was interrupted."""
-    made = entry.known_upload() if entry is not None else None
+    made = entry.created_upload() if entry is not None else None
     if made is not None:
         return _still_processed(made.id, args)
-    if entry is not None and entry.uncertain:
+    if entry is not None and entry.in_doubt:
         return (
             f"Interrupted before Mapbox's answer arrived: the upload of tileset {entry.tileset} may exist.\n"
             f"Look for it with: {_command_line('list', args=args)}"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-# 30 requests a minute (Uploads API, "Restrictions and limits"): the window where an answer does not name its own.
-DEFAULT_INTERVAL = 60.0
+from airflow_mapbox.limits import RATE_LIMIT_INTERVAL_SECONDS
+
 # No window is this long: what a header says beyond it makes no sense.
 _LONGEST_INTERVAL = 3600.0
 
@@ -66,7 +66,7 @@ def throttle_delay(headers: Mapping[str, str], now: float, rng: random.Random) -
     :param rng: the source of the jitter, up to a tenth of the window and five seconds.
     :return: seconds.
     """
-    interval = min(_positive(headers.get("X-Rate-Limit-Interval")) or DEFAULT_INTERVAL, _LONGEST_INTERVAL)
+    interval = min(_positive(headers.get("X-Rate-Limit-Interval")) or RATE_LIMIT_INTERVAL_SECONDS, _LONGEST_INTERVAL)
     reset = _positive(headers.get("X-Rate-Limit-Reset"))
     delay = interval if reset is None else reset - (server_time(headers) or now)
     delay = min(max(delay, 0.0), interval)

@@ -1,4 +1,4 @@
-"""What a trigger tells its task: how the upload ended, as JSON that is checked before it is believed."""
+"""The event that a trigger sends to its task: how the upload ended, as JSON. The task checks it before it uses it."""
 
 from __future__ import annotations
 
@@ -16,47 +16,49 @@ from airflow_mapbox.uploads.errors import (
 )
 from airflow_mapbox.uploads.models import Upload
 
-# Errors whose class says more than whether a retry may help. A failed upload is told by its upload object.
-_KINDS: dict[str, type[MapboxError]] = {
-    kind.__name__: kind for kind in (UploadStalledError, UploadGoneError, WaitTimeoutError)
+# Errors whose class matters to the task. A failed upload is sent as its upload object.
+_CLASSES: dict[str, type[MapboxError]] = {
+    error.__name__: error for error in (UploadStalledError, UploadGoneError, WaitTimeoutError)
 }
 
 
-def told(ended: Upload | Exception) -> dict[str, Any]:
+def to_event(result: Upload | Exception) -> dict[str, Any]:
     """
-    Make the event of a wait that has ended.
+    Return the event of a wait that has ended.
 
-    :param ended: the finished upload, or what was raised in its place; of an error that is not this package's only the
-        class and the redacted text are told, since events go to the database as they are.
+    :param result: the finished upload, or the error that ended the wait. Of an unexpected error, the event has only the
+        class and the redacted message, because Airflow stores events in its database.
     """
-    if isinstance(ended, UploadFailedError):
-        ended = ended.upload
-    if isinstance(ended, Upload):
-        return {"upload": ended.to_json()}
-    if isinstance(ended, MapboxError):
-        kind = type(ended).__name__
-        return {"error": kind, "retryable": ended.retryable, "message": redact(str(ended))}
-    message = f"The wait broke off ({type(ended).__name__}: {redact(str(ended))[:300]}); the upload goes on at Mapbox."
-    return {"error": type(ended).__name__, "retryable": True, "message": message}
+    if isinstance(result, UploadFailedError):
+        result = result.upload
+    if isinstance(result, Upload):
+        return {"upload": result.to_json()}
+    name = type(result).__name__
+    if isinstance(result, MapboxError):
+        return {"error": name, "retryable": result.retryable, "message": redact(str(result))}
+    message = (
+        f"Waiting for the upload was interrupted ({name}: {redact(str(result))[:300]}). Mapbox is still processing it."
+    )
+    return {"error": name, "retryable": True, "message": message}
 
 
-def heard(event: object, upload_id: str) -> Upload:
+def upload_from_event(event: object, upload_id: str) -> Upload:
     """
     Read an event.
 
-    :param event: as Airflow hands it over.
-    :param upload_id: the upload that was waited for.
+    :param event: the event, as Airflow passes it to the task.
+    :param upload_id: the upload that the task waits for.
     :return: the successful upload.
-    :raises InvalidEventError: where the event is none, or tells of another upload or of one that has not ended.
-    :raises MapboxError: as it was raised in the trigger.
+    :raises InvalidEventError: if it has another form, or is about another upload or an unfinished one.
+    :raises MapboxError: the error that ended the wait.
     """
     if not isinstance(event, Mapping):
         raise InvalidEventError(
-            f"The trigger that waited for upload {upload_id} sent {type(event).__name__} in place of an event: run the "
-            "task again, and look into the triggerer's log."
+            f"The trigger of upload {upload_id} sent a {type(event).__name__} instead of an event. Run the task again, "
+            "and look in the triggerer's log for the reason."
         )
     if "error" in event:
-        error = _KINDS.get(str(event["error"]), MapboxError)(str(event.get("message")))
+        error = _CLASSES.get(str(event["error"]), MapboxError)(str(event.get("message")))
         error.retryable = event.get("retryable") is True
         raise error
     problem = ""
@@ -71,6 +73,6 @@ def heard(event: object, upload_id: str) -> Upload:
             return upload
         problem = f"It is about upload {upload.id} at {upload.progress:.0%}."
     raise InvalidEventError(
-        f"The trigger that waited for upload {upload_id} sent an event that does not say how it ended. {problem} Run "
-        "the task again, and look into the triggerer's log."
+        f"The trigger of upload {upload_id} sent an event that does not say how the upload ended. {problem} Run the "
+        "task again, and look in the triggerer's log for the reason."
     )

@@ -1,4 +1,4 @@
-"""Giving the worker slot back: how soon a task may come again."""
+"""Give the worker slot back, and run the task again later without using a retry."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from airflow.sdk import conf, timezone
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 
-def seconds_until_exit_is_noticed() -> float:
+def min_reschedule_delay() -> float:
     """
-    Give the seconds after which a task may safely be queued again.
+    Return the seconds after which a task can safely be queued again.
 
-    The supervisor reports a task's exit up to one heartbeat late, and a busy scheduler takes seconds to read the
-    report: at twice a heartbeat of 1 s, one task of 16 was queued again before that and failed. What a trigger fires
-    queues a task again too: without this pause 4 deferred waits of 200 failed on a busy machine.
+    The supervisor reports a task's exit up to one heartbeat late, and a busy scheduler takes seconds to read it. A task
+    that is queued before that is marked as failed: with a delay of two heartbeats of 1 s, one task of 16 failed. A
+    trigger's event queues a task too: without this delay, 4 of 200 deferred waits failed on a busy machine.
     """
     return conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0) + 5.0
 
 
-def come_again(seconds: float) -> AirflowRescheduleException:
+def reschedule_in(seconds: float) -> AirflowRescheduleException:
     """
-    Give what a task raises to be run again later, without using up a retry.
+    Return the exception that a task raises to run again later. It uses no retry.
 
-    :param seconds: until then; never sooner than is safe.
+    :param seconds: the delay; :func:`min_reschedule_delay` if that is longer.
     """
-    pause = max(seconds, seconds_until_exit_is_noticed())
-    return AirflowRescheduleException(timezone.utcnow() + timedelta(seconds=pause))  # type: ignore[no-untyped-call]
+    delay = max(seconds, min_reschedule_delay())
+    return AirflowRescheduleException(timezone.utcnow() + timedelta(seconds=delay))  # type: ignore[no-untyped-call]

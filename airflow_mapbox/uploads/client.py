@@ -33,6 +33,7 @@ from airflow_mapbox.http.retry import (
     throttle_delay,
 )
 from airflow_mapbox.http.session import Answer, Transport
+from airflow_mapbox.limits import LIST_BYTES, LIST_PAGE
 from airflow_mapbox.security.endpoints import API_URL, check_endpoint, origin
 from airflow_mapbox.security.redaction import guard_loggers, redact, register_secret
 from airflow_mapbox.uploads.errors import (
@@ -69,8 +70,7 @@ _HEADERS = {
     "Cache-Control": "no-cache",
     "User-Agent": f"airflow-provider-mapbox/{__version__}",
 }
-_PAGE = 100  # "The maximum number of statuses to return, up to 100" (Uploads API, "Retrieve recent upload statuses")
-_LARGEST_ANSWER = 8 * 2**20  # a list is at most one MB (same section); beyond this it is not the Uploads API
+_LARGEST_ANSWER = 8 * LIST_BYTES  # a larger reply does not come from the Uploads API
 _SHOWN_OF_FOREIGN_ANSWER = 120
 _SHOWN_OF_MESSAGE = 500
 
@@ -287,7 +287,7 @@ class UploadsClient:
         left = math.inf if limit is None else limit
         url, seen = None, set[str]()
         while left > 0:
-            page = self.list_page(url, size=int(min(left, _PAGE)), reverse=reverse)
+            page = self.list_page(url, size=int(min(left, LIST_PAGE)), reverse=reverse)
             yield from page.items[: None if limit is None else int(left)]
             left -= len(page.items)
             url = page.next
@@ -297,7 +297,7 @@ class UploadsClient:
                 raise InvalidAnswerError(f"The pages of GET /uploads/v1/{self.username} run in a circle.")
             seen.add(url)
 
-    def list_page(self, url: str | None = None, *, size: int = _PAGE, reverse: bool = False) -> ListPage:
+    def list_page(self, url: str | None = None, *, size: int = LIST_PAGE, reverse: bool = False) -> ListPage:
         """
         Get one page of the account's recent uploads (scope uploads:list): one request.
 

@@ -19,8 +19,8 @@ import pytest
 import shapely
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
-from benchmarks.jobs import peak_memory
 from tests.emulator.conftest import Account
+from tests.support.memory import peak_memory
 
 pytestmark = pytest.mark.timeout(7200)
 

@@ -102,7 +102,7 @@ def test_a_busy_tileset_is_waited_for_without_a_slot_and_uses_no_retry(
     outcome = run_dag(lambda: StageAndCreateUploadOperator(task_id="upload", source=str(geojson), tileset="busy"))
 
     assert (outcome.states, outcome.tries) == ({"upload": "success"}, {"upload": 1})
-    assert "no worker slot is held" in outcome.written
+    assert "the worker slot is free" in outcome.written
     assert "UP_FOR_RESCHEDULE" in outcome.written
     asked = [request.path.rpartition("/")[2] for request in emulator.requests[before:] if request.method == "POST"]
     assert asked == ["credentials", emulator.account, emulator.account], "staged once, asked twice"

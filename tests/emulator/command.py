@@ -33,7 +33,7 @@ class Command:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 100
         while not ready.exists():
             assert self.process.poll() is None, self.process.stdout.read()  # type: ignore[union-attr]
             assert time.monotonic() < deadline
@@ -54,5 +54,5 @@ class Command:
 
     def end(self, name: signal.Signals = signal.SIGTERM) -> str:
         self.process.send_signal(name)
-        output, _ = self.process.communicate(timeout=15)
+        output, _ = self.process.communicate(timeout=100)
         return str(output)

@@ -185,15 +185,20 @@ def test_formats_of_gdal_that_mapbox_does_not_support_are_unknown(shared: Accoun
     assert shared.upload(data)["error"] == "Unknown filetype"
 
 
-@pytest.fixture
-def change_mbtiles(shared: Account, tmp_path: Path) -> Callable[..., bytes]:
-    """A function that returns the bytes of a valid MBTiles file after some SQL statements."""
+@pytest.fixture(scope="module")
+def valid_mbtiles(shared: Account) -> Path:
+    """A valid MBTiles file."""
     shared.upload(points((1, 1), (100, 50)), "made")
-    made = shared.emulator.folder / "tilesets" / "acme.made.mbtiles"
+    return shared.emulator.folder / "tilesets" / "acme.made.mbtiles"
+
+
+@pytest.fixture
+def change_mbtiles(valid_mbtiles: Path, tmp_path: Path) -> Callable[..., bytes]:
+    """A function that returns the bytes of a valid MBTiles file after some SQL statements."""
 
     def change(*statements: str | tuple[str, tuple[Any, ...]]) -> bytes:
         file = tmp_path / "change_mbtiles.mbtiles"
-        shutil.copy(made, file)
+        shutil.copy(valid_mbtiles, file)
         with sqlite3.connect(file) as db:
             for statement in statements:
                 sql, values = (statement, ()) if isinstance(statement, str) else statement

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType, SimpleNamespace, TracebackType
 from typing import Any
 
 import pytest
@@ -19,13 +19,13 @@ from airflow_mapbox.hooks.postgis import _connect
 from airflow_mapbox.hooks.staging import staging_s3_client
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.http.retry import ONE_TRY, RetryPolicy
+from airflow_mapbox.limits import STAGING_REGION
 from airflow_mapbox.sources.source import open_source
 from airflow_mapbox.tasks.connection import client_for
 from airflow_mapbox.triggers.uploads import _Connector
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.models import StagingCredentials
 from airflow_mapbox.uploads.staging.bucket import Bucket
-from airflow_mapbox.uploads.staging.stager import STAGING_REGION
 from tests.unit.conftest import MakeClient
 from tests.unit.support import ACCOUNT, Reply, ScriptedServer, all_text_of, chain, closed_port, make_token, upload_json
 
@@ -186,7 +186,11 @@ CREDENTIALS = StagingCredentials("b", "k", "https://b.example/k", "an-id", "a-ca
 
 class TestTheStagingCredentials:
     @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://127.0.0.1:port", "no url"])
-    def test_are_not_in_the_frames_of_a_bucket_that_is_away(self, endpoint: str) -> None:
+    def test_are_not_in_the_frames_of_a_bucket_that_is_away(
+        self, endpoint: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))  # between its tries
+
         def put() -> None:
             client = staging_s3_client(CREDENTIALS, endpoint, region=STAGING_REGION)
             client.meta.events.register("needs-retry.s3", lambda **_: None)

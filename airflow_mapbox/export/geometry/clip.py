@@ -11,7 +11,7 @@ import shapely
 from airflow_mapbox.export.geometry.areas import united
 from airflow_mapbox.export.geometry.lines import middles, parted, with_vertices
 from airflow_mapbox.export.geometry.shapes import Shapes
-from airflow_mapbox.preflight.formats import WEB_MERCATOR_LATITUDE
+from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,78 +1,98 @@
-"""What is written down about one intended upload, so that whoever comes after a crash knows how far it got."""
+"""The ledger: what is stored about one intended upload, so that a retry knows how far the last attempt came."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from typing import Any, Protocol, Self
 
 from airflow_mapbox.uploads.errors import LedgerError
 from airflow_mapbox.uploads.models import Upload
 
-# Raised with each change that an older reader would misunderstand.
-_VERSION = 1
+# Increased with each change that an older version would misread.
+_VERSION = 2
+_REQUIRED = frozenset({"tileset", "source", "url", "state"})
+
+
+class State(StrEnum):
+    """
+    The state of one intended upload. A new one has no entry in the ledger yet.
+
+    :class:`~airflow_mapbox.uploads.once.one_upload.OneUpload` says what an attempt does in each state.
+    """
+
+    STAGED = "staged"
+    ASKED = "asked"
+    IN_DOUBT = "in doubt"
+    CREATED = "created"
 
 
 @dataclass(frozen=True)
 class Entry:
     """
-    How far one intended upload has got. It has no secret in it, and is JSON.
+    The stored state of one intended upload: JSON without a secret.
 
     :param tileset: ``account.name``.
-    :param source: the source's description; the ``mapbox://datasets`` URL of a dataset.
-    :param url: what the upload is created from.
-    :param sent: unix time by the server's clock before the first create call that may have taken effect.
-    :param asked: unix time by the server's clock before the last create call that may have taken effect.
-    :param fingerprint: of the source, as far as it could be told without reading.
-    :param sha256: digest of the bytes that were staged; None for a dataset.
-    :param facts: what is known of the content: ``bytes``, and where the export told them ``features`` and ``bounds``.
-    :param uncertain: whether a create call may have taken effect.
-    :param busy_since: unix time by the server's clock at which the tileset was first found to be processed by another
-        upload.
-    :param upload: the upload object, once it is known.
-    :param listed: ids of the tileset's uploads that the account's list showed before the first create call; none of
-        them is this intent's.
+    :param source: description of the source; for a dataset its ``mapbox://datasets`` URL.
+    :param url: URL to create the upload from.
+    :param first_asked: unix time by the server's clock, before the first create call that may have taken effect.
+    :param last_asked: unix time by the server's clock, before the last create call that may have taken effect.
+    :param fingerprint: fingerprint of the source, as far as it is known without reading it.
+    :param sha256: checksum of the staged bytes; None for a dataset.
+    :param facts: facts about the content: ``bytes``, and after an export ``features`` and ``bounds``.
+    :param state: the state; for a dataset, ``staged`` means that there was no create call.
+    :param active_since: unix time by the server's clock, when Mapbox was first seen to process another upload of the
+        tileset.
+    :param upload: the upload object in state ``created``.
+    :param listed: ids of the tileset's uploads that the account's list showed before the first create call. None of
+        them belongs to this intent.
     """
 
     tileset: str
     source: str
     url: str
-    sent: float = 0.0
-    asked: float = 0.0
+    first_asked: float = 0.0
+    last_asked: float = 0.0
     fingerprint: Mapping[str, str | int] = field(default_factory=dict)
     sha256: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-    uncertain: bool = False
-    busy_since: float | None = None
+    state: State = State.STAGED
+    active_since: float | None = None
     upload: Mapping[str, Any] | None = None
     listed: Sequence[str] = ()
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a create call may have taken effect. After a crash, ``asked`` is in doubt as well."""
+        return self.state in (State.ASKED, State.IN_DOUBT)
+
     def to_json(self) -> dict[str, Any]:
-        """Give it as JSON."""
-        return {"version": _VERSION, **asdict(self), "listed": list(self.listed)}
+        """Return the entry as JSON."""
+        return {"version": _VERSION, **asdict(self), "state": self.state.value, "listed": list(self.listed)}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """
-        Read what :meth:`to_json` gave.
+        Read the result of :meth:`to_json`.
 
-        :param document: the decoded JSON; fields that are not an entry's are passed over.
-        :raises LedgerError: where it was written by another version of this package.
+        :param document: the decoded JSON. Unknown fields are ignored.
+        :raises LedgerError: if another version of this package wrote it.
         """
-        known = {name.name: document[name.name] for name in fields(cls) if name.name in document}
-        if document.get("version") == _VERSION and known.keys() >= {"tileset", "source", "url", "sent", "uncertain"}:
-            return cls(**known | {"listed": tuple(known.get("listed", ()))})
+        values = {name.name: document[name.name] for name in fields(cls) if name.name in document}
+        if document.get("version") == _VERSION and values.keys() >= _REQUIRED and values["state"] in set(State):
+            return cls(**values | {"state": State(values["state"]), "listed": tuple(values.get("listed", ()))})
         raise LedgerError(
-            "An earlier try of this task left a note about its upload that this version of the provider cannot read.\n"
-            "Look in the account's list whether the upload exists; clear the task to make a new one."
+            "An earlier try of this task stored its upload in a form that this version of the provider cannot read.\n"
+            "Check in the account's list whether the upload exists. To make a new one, clear the task."
         )
 
-    def known_upload(self) -> Upload | None:
-        """Give the upload, where it is known."""
+    def created_upload(self) -> Upload | None:
+        """Return the upload in state ``created``, or None."""
         return None if self.upload is None else Upload.from_json(self.upload)
 
     def source_to_json(self) -> dict[str, Any]:
-        """Give what is known of the source, for those who come after the upload."""
+        """Return the facts about the source, for the tasks after the upload."""
         return {"fingerprint": dict(self.fingerprint), "sha256": self.sha256, **self.facts}
 
 
@@ -81,9 +101,9 @@ class Published:
     """
     What a tileset was last made from.
 
-    :param upload_id: of the upload that made it.
-    :param fingerprint: of the source.
-    :param sha256: digest of the bytes that were staged, where there were any.
+    :param upload_id: the upload that made it.
+    :param fingerprint: fingerprint of the source.
+    :param sha256: checksum of the staged bytes, or None.
     """
 
     upload_id: str
@@ -91,15 +111,16 @@ class Published:
     sha256: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as JSON."""
+        """Return it as JSON."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self | None:
         """
-        Read what :meth:`to_json` gave; None where it is something else.
+        Read the result of :meth:`to_json`.
 
         :param document: the decoded JSON.
+        :return: None if it has another form.
         """
         upload_id, fingerprint, sha256 = (document.get(name) for name in ("upload_id", "fingerprint", "sha256"))
         if not isinstance(upload_id, str) or not isinstance(fingerprint, Mapping):
@@ -108,13 +129,13 @@ class Published:
 
 
 class Ledger(Protocol):
-    """Where the entry of one intended upload is kept: it outlives this process."""
+    """Where the entry of one intended upload is kept. It outlives the process."""
 
     def read(self) -> Entry | None:
         """
-        Give the entry, where there is one.
+        Return the entry, or None.
 
-        :raises LedgerError: where it cannot be read.
+        :raises LedgerError: if it cannot be read.
         """
         ...
 
@@ -122,19 +143,20 @@ class Ledger(Protocol):
         """
         Replace the entry.
 
-        :raises LedgerError: where it could not be written, or this process may no longer write it.
+        :param entry: the new entry.
+        :raises LedgerError: if it cannot be written, or another process has taken over.
         """
         ...
 
 
 class MemoryLedger:
-    """A ledger for a caller that does not outlive its process."""
+    """A ledger that ends with the process."""
 
     def __init__(self) -> None:
         self.entry: Entry | None = None
 
     def read(self) -> Entry | None:
-        """Give the entry."""
+        """Return the entry, or None."""
         return self.entry
 
     def write(self, entry: Entry) -> None:

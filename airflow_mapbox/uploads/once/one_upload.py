@@ -1,4 +1,4 @@
-"""Create exactly one upload for one intent, continuing from the ledger after a crash."""
+"""Create exactly one upload for one intent, resuming from the ledger after a crash."""
 
 from __future__ import annotations
 
@@ -25,30 +25,31 @@ from airflow_mapbox.uploads.errors import (
     UploadNotListedError,
 )
 from airflow_mapbox.uploads.models import Upload, is_dataset_url
-from airflow_mapbox.uploads.once.ledger import Entry, Ledger, Published
+from airflow_mapbox.uploads.once.ledger import Entry, Ledger, Published, State
 from airflow_mapbox.uploads.once.unchanged import is_last_finished, is_same
 from airflow_mapbox.uploads.staging.stager import StagedFile
 
 log = logging.getLogger(__name__)
 
-# The `Date` header has whole seconds, and servers of one service differ by some of a second. An older upload of the
-# tileset than this would have had to be processed in less, as Mapbox takes no second one before.
-_CLOCKS_APART = 3.0
-# A fresh upload may take a moment to be listed.
-_LOOKS_AT_LIST = 3
-_SECONDS_BETWEEN_LOOKS = 2.0
+# The `Date` header has whole seconds, and the clocks of one service's servers differ by less than a second. An upload
+# of the tileset that is older than this cannot be ours: Mapbox accepts no second upload while one is active, and
+# processing takes longer.
+_CLOCK_SKEW_SECONDS = 3.0
+# A new upload may be missing in the list for a moment.
+_LIST_ATTEMPTS = 3
+_LIST_RETRY_SECONDS = 2.0
 _CREATE_CALLS = 3
-# Seconds by which the note of a create call may be older than the call.
-_NOTE_HOLDS = 5.0
-# No call is still on its way after this: the client gives up each answer after two minutes.
-_SECONDS_UNTIL_CALLS_HAVE_ENDED = 180.0
+# Announce a create call again if the last note is older.
+_NOTE_VALID_SECONDS = 5.0
+# Every create call has ended after this time: the client gives each reply at most two minutes.
+_CALL_SECONDS = 180.0
 
 
 class Stage(Protocol):
-    """What puts a source into the staging bucket."""
+    """Sends a source to the staging bucket."""
 
     def __call__(self, source: Source) -> StagedFile:
-        """Stage it under a key of its own."""
+        """Stage the source under a key of its own."""
         ...
 
 
@@ -56,16 +57,40 @@ class OneUpload:
     """
     The one upload of an intent.
 
-    An entry in the ledger comes before each create call, and the staged URL in it makes one upload at most, by
-    Mapbox's own rule (409). So every later try can ask again without ever making a second one.
+    The ledger is written before each create call. A staged URL makes at most one upload, because Mapbox refuses the
+    second with 409. So every later attempt can ask again without a second upload::
 
-    :param client: for the account.
-    :param ledger: what outlives this process.
+                         refused
+                  ┌────────────────────┐
+                  ▼                    │
+        new ─► staged ─► announce ─► asked ─► 201, or 409 and found in the list ─► created
+                            ▲          │                                             ▲
+                            │      reply lost          found in the list             │
+                            │          ▼               (dataset, or file missing)    │
+                            └────── in doubt ────────────────────────────────────────┘
+
+    ========  ==========================================  =============================================================
+    state     the ledger has                              an attempt that starts in this state
+    ========  ==========================================  =============================================================
+    new       nothing                                     stages the source
+    staged    the staged URL; no create call may have     creates from the URL; stages again if the source has changed
+              taken effect
+    asked     the same, and the time before the call      is in doubt, because the process that asked has crashed
+    in doubt  the same; a reply was lost                  asks again with the same URL. A 409 proves that the upload
+                                                          exists. It is then found in the list and adopted
+    created   the upload                                  adopts the upload, also if the source has changed
+    ========  ==========================================  =============================================================
+
+    A dataset has no staged URL, so Mapbox makes a second upload of it. If a call is in doubt, its upload is searched in
+    the list by its display name, once every call has ended.
+
+    :param client: client of the account.
+    :param ledger: keeps the state; it outlives this process.
     :param stage: stages a source.
-    :param published: what the tileset was last made from, where an upload of the same is not wanted.
-    :param facts: what is known of the content beforehand: ``features``, ``bounds``.
+    :param published: what the tileset was last made from, if an upload of the same content is not wanted.
+    :param facts: facts about the content that are known before it is read: ``features``, ``bounds``.
     :param sleep: called with the seconds to wait.
-    :param clock: gives seconds that go on also while this process is stopped.
+    :param clock: returns seconds. It must continue while this process is stopped.
     """
 
     def __init__(
@@ -87,75 +112,72 @@ class OneUpload:
         self._sleep = sleep
         self._clock = clock
 
-    def of_source(self, source: SourceLike, tileset: str, name: str | None) -> Upload:
+    def upload_file(self, source: SourceLike, tileset: str, name: str | None) -> Upload:
         """
-        Stage a source and create its upload, or adopt the one that an earlier try has made.
+        Stage a source and create its upload, or adopt the upload of an earlier attempt.
 
-        A source that has changed since is staged again only while no create call was made: what was created, or may
-        have been, is this intent's upload. Clear the task to upload the changed source.
+        A source that has changed since is staged again only if no create call may have taken effect. Otherwise the
+        upload of the earlier content is this intent's upload. Clear the task to upload the changed source.
 
-        :param source: what to upload; it is not read where it is staged already.
+        :param source: the source. It is not read if it is staged already.
         :param tileset: ``account.name``.
-        :param name: the display name.
-        :raises UploadActiveError: where the tileset is being processed by another upload: the same call goes on later.
-        :raises UnchangedSourceError: where the tileset's last finished upload came from the same bytes.
-        :raises LedgerError: where the ledger could not be written; nothing was created.
-        :raises CreationUnknownError: where an earlier call may still be under way.
-        :raises UnclaimedUploadError: if the list shows uploads that an earlier call may have made, or somebody else.
-        :raises MapboxError: as the API, S3, the source or the network has it.
+        :param name: the display name, or None.
+        :raises UploadActiveError: if Mapbox is processing another upload of the tileset. Make the same call later.
+        :raises UnchangedSourceError: if the tileset's last finished upload came from the same content.
+        :raises LedgerError: if the ledger cannot be written. No upload was created.
+        :raises CreationUnknownError: if an earlier create call may still be running.
+        :raises UnclaimedUploadError: if the list shows uploads of an earlier call or of another client.
+        :raises MapboxError: for every error of the API, S3, the source or the network.
         """
         entry = self._entry_of(tileset)
-        if entry is not None and entry.upload is not None:
-            return self._adopted(entry)
-        if entry is None or not (entry.uncertain or self._is_staged(entry, source)):
-            return self._create_of_changed(self._staged(source, tileset), name)
+        if entry is not None and entry.state is State.CREATED:
+            return self._adopt_created(entry)
+        if entry is None or not (entry.in_doubt or self._is_staged(entry, source)):
+            return self._create_if_changed(self._stage_source(source, tileset), name)
         try:
-            return self._create_of_changed(entry, name)
+            return self._create_if_changed(entry, name)
         except StagedUrlNotReadableError:
-            log.info("What an earlier try staged is no longer there: staging %s again", entry.source)
-        return self._create(self._staged(source, tileset), name)
+            log.info("The staged file of an earlier try is missing: staging %s again", entry.source)
+        return self._create(self._stage_source(source, tileset), name)
 
-    def of_dataset(self, url: str, tileset: str, name: str | None) -> Upload:
+    def upload_dataset(self, url: str, tileset: str, name: str | None) -> Upload:
         """
-        Create an upload of a Mapbox dataset, or adopt the one that an earlier try has made.
-
-        A dataset's URL makes any number of uploads, so nothing at Mapbox stops a second one: what an earlier try may
-        have made is looked for in the list, once no call can be on its way any more.
+        Create an upload of a Mapbox dataset, or adopt the upload of an earlier attempt.
 
         :param url: ``mapbox://datasets/{user}/{id}``.
         :param tileset: ``account.name``.
-        :param name: the display name.
-        :raises CreationUnknownError: where an earlier try may still be under way.
-        :raises UnclaimedUploadError: if the list shows uploads that an earlier try may have made, or somebody else.
-        :raises UploadActiveError: where the tileset is being processed by another upload: the same call goes on later.
-        :raises MapboxError: as the API or the network has it.
+        :param name: the display name, or None.
+        :raises CreationUnknownError: if an earlier create call may still be running.
+        :raises UnclaimedUploadError: if the list shows uploads of an earlier call or of another client.
+        :raises UploadActiveError: if Mapbox is processing another upload of the tileset. Make the same call later.
+        :raises MapboxError: for every error of the API or the network.
         """
         entry = self._entry_of(tileset)
         if entry is None:
             return self._create(Entry(tileset, url, url), name)
-        if entry.upload is not None:
-            return self._adopted(entry)
-        if entry.uncertain:
-            upload = self._find_by_name(entry, name, looks=1)
+        if entry.state is State.CREATED:
+            return self._adopt_created(entry)
+        if entry.in_doubt:
+            upload = self._find_in_list(entry, name, attempts=1)
             if upload is not None:
-                return self._keep(entry, upload)
-            unknown = self._unknown(entry)
-            if unknown is not None:
-                raise unknown
-            entry = replace(entry, uncertain=False)
+                return self._record_upload(entry, upload)
+            still_in_doubt = self._still_in_doubt(entry)
+            if still_in_doubt is not None:
+                raise still_in_doubt
+            entry = replace(entry, state=State.STAGED)
         return self._create(entry, name)
 
     def _entry_of(self, tileset: str) -> Entry | None:
         """
-        Return what an earlier try of this intent wrote down about the tileset.
+        Return the entry of an earlier attempt at the tileset, or None.
 
-        Its source may be spelt otherwise since: with the time of the try in its query, or in another folder.
+        The source's text may differ: its query may contain the time of the try, and its folder may be temporary.
         """
         entry = self._ledger.read()
         return entry if entry is not None and entry.tileset == tileset else None
 
     def _is_staged(self, entry: Entry, source: SourceLike) -> bool:
-        """Tell whether a source is what an earlier try has staged; nothing was created of that yet."""
+        """Return whether an earlier attempt has staged the same content of a source."""
         text = identity(source)
         if entry.source != describe(source) or (text and entry.fingerprint.get("source", text) != text):
             return False
@@ -165,60 +187,60 @@ class OneUpload:
                     return True
                 fingerprint = opened.fingerprint
         except SourceError as error:
-            log.info("%s It is staged already, so this try does without it.", error)
+            log.info("%s An earlier try has staged it, so this try does not need it.", error)
             return True
         log.info(
-            "%s is not as it was at an earlier try of this task (%s, now %s)",
+            "%s has changed since an earlier try of this task (%s, now %s)",
             entry.source,
-            _shown(entry.fingerprint),
-            _shown(fingerprint),
+            _to_text(entry.fingerprint),
+            _to_text(fingerprint),
         )
         return False
 
-    def _staged(self, source: SourceLike, tileset: str) -> Entry:
+    def _stage_source(self, source: SourceLike, tileset: str) -> Entry:
         with open_source(source) as opened:
-            fingerprint = opened.fingerprint  # before it is read: what is written meanwhile is another content
+            fingerprint = opened.fingerprint  # before it is read: bytes written later are another content
             if self._published is not None and is_same(opened, self._published.fingerprint, self._published.sha256):
                 self._refuse_unchanged(opened.description, tileset, self._published)
             staged = self._stage(opened)
             if opened.has_changed():
                 raise StagingError(
-                    f"{opened.description} was written to while it was sent, so what is staged may be half of each. "
-                    "Nothing was created; upload it once it is whole."
+                    f"{opened.description} was changed during staging, so the staged file may mix old and new data. No "
+                    "upload was created. Upload the file once it is complete."
                 )
             facts = {"bytes": staged.bytes, **self._facts, **opened.facts}
             return Entry(
                 tileset, opened.description, staged.url, fingerprint=fingerprint, sha256=staged.sha256, facts=facts
             )
 
-    def _create_of_changed(self, entry: Entry, name: str | None) -> Upload:
-        """Create, unless what is staged turns out to be what the tileset was last made from."""
-        # What only streams by is known by its digest alone, and only now; it is the upload that costs.
-        if self._published is not None and not entry.uncertain and entry.sha256 == self._published.sha256:
-            self._ledger.write(entry)  # asking the list may fail, and the next try has it staged
+    def _create_if_changed(self, entry: Entry, name: str | None) -> Upload:
+        """Create the upload, unless the tileset was last made from the staged content."""
+        # The checksum of a stream is known only after staging. An upload costs more than staging.
+        if self._published is not None and not entry.in_doubt and entry.sha256 == self._published.sha256:
+            self._ledger.write(entry)  # the list request may fail; then the next attempt need not stage again
             self._refuse_unchanged(entry.source, entry.tileset, self._published)
         return self._create(entry, name)
 
     def _refuse_unchanged(self, description: str, tileset: str, published: Published) -> None:
         if is_last_finished(self._client, tileset, published.upload_id):
             raise UnchangedSourceError(
-                f"{description} is unchanged since upload {published.upload_id}, the last finished one of tileset "
+                f"{description} is unchanged since upload {published.upload_id}, the last finished upload of tileset "
                 f"{tileset}: there is nothing to upload."
             )
         log.info(
-            "%s is unchanged, but upload %s is not known to be the last finished one of tileset %s: uploading again",
+            "%s is unchanged, but upload %s may not be the last finished upload of tileset %s: uploading again",
             description,
             published.upload_id,
             tileset,
         )
 
-    def _adopted(self, entry: Entry) -> Upload:
-        known = entry.known_upload()
-        assert known is not None  # noqa: S101 - the caller has looked
+    def _adopt_created(self, entry: Entry) -> Upload:
+        created = entry.created_upload()
+        assert created is not None  # noqa: S101 - an entry in state created has its upload
         try:
-            upload = self._client.get_upload(known.id)
+            upload = self._client.get_upload(created.id)
         except NotFoundError:
-            upload = known  # too fresh, or its status was deleted: it exists, and that is what is asked
+            upload = created  # too new, or its status was deleted; it was created in any case
         log.info(
             "An earlier try of this task has created upload %s of tileset %s (%.0f %%): adopting it",
             upload.id,
@@ -228,157 +250,162 @@ class OneUpload:
         return upload
 
     def _create(self, entry: Entry, name: str | None) -> Upload:
-        """Write down that the call is coming, make it, and find out what became of it."""
-        entry = self._before_first_call(entry)
-        announced = _Announced(self._ledger, entry, self._client.server_now, self._clock)
-        unanswered = entry.asked if entry.uncertain else None  # the last call of which nobody knows what became
-        for left in reversed(range(_CREATE_CALLS)):
+        """Announce the create call in the ledger, make it, and find out whether it took effect."""
+        entry = self._list_before_first_call(entry)
+        call = _Call(self._ledger, entry, self._client.server_now, self._clock)
+        for calls_left in reversed(range(_CREATE_CALLS)):
             try:
-                upload = self._client.create_upload(entry.tileset, entry.url, name, before_sending=announced.again)
+                upload = self._client.create_upload(entry.tileset, entry.url, name, before_sending=call.announce)
             except LedgerError:
-                raise  # nothing was sent, or an earlier note still holds
+                raise  # the request was not sent, or an earlier note is still valid
             except StagedUrlUsedError as error:
-                # Whether it was created before this process asked, or by an answer that this process has lost.
-                lost_here = error.in_doubt or unanswered not in (None, entry.asked)
-                parted = announced.began if lost_here and entry.uncertain else None
-                return self._keep(announced.entry, self._find_or_fail(announced.entry, name, parted))
+                upload = self._find_or_fail(call.entry, name, call.own_start(lost_now=error.in_doubt))
+                return self._record_upload(call.entry, upload)
             except MapboxError as error:
-                if error.in_doubt:
-                    unanswered = announced.entry.asked
-                noted = replace(announced.entry, uncertain=unanswered is not None, asked=unanswered or 0.0)
-                if noted.uncertain and self._may_be_listed(entry, error):
-                    try:
-                        listed = self._find_by_name(noted, name, looks=_LOOKS_AT_LIST)
-                    except MapboxError as failure:
-                        raise self._refused(noted, failure) from None
-                    if listed is not None:
-                        return self._keep(noted, listed)
-                if isinstance(error, InvalidAnswerError) and left and not is_dataset_url(entry.url):
-                    log.info("%s Asking again, which makes no second upload of the same file.", error)
-                    self._sleep(_SECONDS_BETWEEN_LOOKS)
-                    continue
-                gone = isinstance(error, StagedUrlNotReadableError)
-                unknown = self._unknown(noted) if gone and noted.uncertain else None
-                raise self._refused(noted, unknown or error) from None
+                adopted = self._after_error(call, error, name)
+                if adopted is not None:
+                    return adopted
+                retry = isinstance(error, InvalidAnswerError) and calls_left and not is_dataset_url(entry.url)
+                if not retry:
+                    raise self._record_refusal(call, error) from None
+                log.info("%s Asking again. The same staged file makes no second upload.", error)
+                self._sleep(_LIST_RETRY_SECONDS)
             else:
-                return self._keep(announced.entry, upload)
+                return self._record_upload(call.entry, upload)
         raise AssertionError("the last call returns or raises")
 
-    def _before_first_call(self, entry: Entry) -> Entry:
-        """
-        Ask for the account's list once, for the server's clock and for the uploads that are there already.
+    def _after_error(self, call: _Call, error: MapboxError, name: str | None) -> Upload | None:
+        """Note what the error says about the call. Return the upload if the list shows it."""
+        call.end(reply_lost=error.in_doubt)
+        if not call.entry.in_doubt or not self._decides_list(call.entry, error):
+            return None
+        try:
+            upload = self._find_in_list(call.entry, name, attempts=_LIST_ATTEMPTS)
+        except MapboxError as failure:
+            self._record_error(call.entry, failure)
+            raise failure from None
+        return None if upload is None else self._record_upload(call.entry, upload)
 
-        A staged URL needs neither if an answer has told the clock: a second upload of it is refused (409).
+    def _list_before_first_call(self, entry: Entry) -> Entry:
         """
-        if self._client.knows_server_time and (entry.uncertain or not is_dataset_url(entry.url)):
+        Request the account's list once, for the server's clock and for the tileset's existing uploads.
+
+        A staged URL needs neither if a reply has already told the clock: Mapbox refuses a second upload of it (409).
+        """
+        if self._client.knows_server_time and (entry.in_doubt or not is_dataset_url(entry.url)):
             return entry
-        with suppress(NotFoundError):  # without the scope for it the answer tells the clock as well
+        with suppress(NotFoundError):  # the token may lack the scope; the reply tells the clock all the same
             listed = [
                 str(item["id"])
                 for item in self._client.list_page().items
                 if isinstance(item, Mapping) and item.get("tileset") == entry.tileset and "id" in item
             ]
-            if not entry.uncertain:
+            if not entry.in_doubt:
                 return replace(entry, listed=tuple(listed))
         return entry
 
-    def _unknown(self, entry: Entry) -> CreationUnknownError | None:
-        """Give the error for a call without an answer that may be on its way still, or its upload not listed yet."""
-        left = entry.asked + _SECONDS_UNTIL_CALLS_HAVE_ENDED - self._client.server_now()
-        if left <= 0:
+    def _still_in_doubt(self, entry: Entry) -> CreationUnknownError | None:
+        """Return the error for a call that may still be running, or whose upload may not be listed yet."""
+        remaining = entry.last_asked + _CALL_SECONDS - self._client.server_now()
+        if remaining <= 0:
             return None
         return CreationUnknownError(
-            f"An earlier call has asked for the upload of {entry.source} and got no answer, and the list does not show "
-            f"the upload. In {left:.0f} s it can be told whether there is one; run the task again then.",
-            retry_after=left + 1,  # the server's clock is told in whole seconds
+            f"An earlier create call for {entry.source} got no reply, and the list does not show its upload. In "
+            f"{remaining:.0f} s it will be known whether the upload exists; run the task again then.",
+            retry_after=remaining + 1,  # the server's clock has whole seconds
         )
 
     @staticmethod
-    def _may_be_listed(entry: Entry, error: MapboxError) -> bool:
+    def _decides_list(entry: Entry, error: MapboxError) -> bool:
         """
-        Say whether the list is to be asked what became of an earlier call.
+        Return whether the list decides if an earlier call took effect.
 
-        A staged URL can be tried again instead, which is surer. Not so a dataset's, nor a file that may be gone because
-        it was processed.
+        With a staged URL, asking again is more certain. That does not work for a dataset, nor for a staged file that is
+        missing, perhaps because it was processed.
         """
         if is_dataset_url(entry.url):
             return not isinstance(error, UploadActiveError)
         return isinstance(error, StagedUrlNotReadableError)
 
-    def _refused(self, entry: Entry, error: MapboxError) -> MapboxError:
-        """Write down what a refusal tells; the error itself is the caller's."""
+    def _record_refusal(self, call: _Call, error: MapboxError) -> MapboxError:
+        """Write the refusal into the ledger, and return the error to raise."""
+        if isinstance(error, StagedUrlNotReadableError) and call.entry.in_doubt:
+            error = self._still_in_doubt(call.entry) or error
+        self._record_error(call.entry, error)
+        return error
+
+    def _record_error(self, entry: Entry, error: MapboxError) -> None:
         if isinstance(error, UploadActiveError):
-            entry = replace(entry, busy_since=entry.busy_since or self._client.server_now())
-            error.in_doubt, error.since = entry.uncertain, entry.busy_since
+            entry = replace(entry, active_since=entry.active_since or self._client.server_now())
+            error.in_doubt, error.since = entry.in_doubt, entry.active_since
         try:
             self._ledger.write(entry)
         except LedgerError as failure:
             log.info("%s The next try asks Mapbox again.", failure)
-        return error
 
-    def _keep(self, entry: Entry, upload: Upload) -> Upload:
+    def _record_upload(self, entry: Entry, upload: Upload) -> Upload:
         try:
-            self._ledger.write(replace(entry, uncertain=False, upload=upload.to_json()))
+            self._ledger.write(replace(entry, state=State.CREATED, upload=upload.to_json()))
         except LedgerError as failure:
-            # The staged URL is written down, so the next try is told 409 and finds this upload.
+            # The ledger has the staged URL, so the next attempt gets a 409 and finds this upload.
             log.warning("Upload %s was created, but: %s", upload.id, failure)
         return upload
 
-    def _find_or_fail(self, entry: Entry, name: str | None, parted: float | None) -> Upload:
+    def _find_or_fail(self, entry: Entry, name: str | None, own_start: float | None) -> Upload:
         """
-        Find the upload of a staged URL that Mapbox says is used, so that it exists.
+        Find the upload of a staged URL after a 409, which proves that it exists.
 
-        Mapbox takes no second upload of a tileset while one is active, so it is the earliest since the call was
-        announced: others may follow before this is asked. One that is a moment older is by a clock that differs.
+        Mapbox accepts no second upload of a tileset while one is active, so ours is the earliest since the call was
+        announced. Later ones may follow before the list is read. One just before the call comes from clock skew.
 
-        :param parted: unix time by the server's clock of this process' own call, if an earlier process and this one
-            have each lost an answer: then the upload may be on either side of it.
-        :raises UnclaimedUploadError: if there are uploads on both sides.
+        :param own_start: unix time by the server's clock of this process' first call, if an earlier process and this
+            one have each lost a reply. Then the upload may be before or after it.
+        :raises UnclaimedUploadError: if there are uploads both before and after it.
         """
-        for left in reversed(range(_LOOKS_AT_LIST)):
+        for attempts_left in reversed(range(_LIST_ATTEMPTS)):
             candidates = self._candidates(entry)
             named = [upload for upload in candidates if upload.name == name]
             candidates = named or [upload for upload in candidates if name is None or upload.name is None]
-            if parted is not None and len({_created(upload) < parted for upload in candidates}) > 1:
+            if own_start is not None and len({_created(upload) < own_start for upload in candidates}) > 1:
                 raise UnclaimedUploadError(entry.source, entry.tileset, candidates)
-            in_time = [upload for upload in candidates if _created(upload) >= entry.sent - 1]
+            in_time = [upload for upload in candidates if _created(upload) >= entry.first_asked - 1]
             if candidates:
                 return _adopt(in_time[0] if in_time else candidates[-1])
-            if left:
-                self._sleep(_SECONDS_BETWEEN_LOOKS)
+            if attempts_left:
+                self._sleep(_LIST_RETRY_SECONDS)
         raise UploadNotListedError(
-            f"An upload of tileset {entry.tileset} was created from {entry.source} by an earlier call, and the "
-            "account's list does not show it. Nothing new was created.\nTry again in a minute; if it never shows up, "
-            "look at the tileset, and clear the task to upload again."
+            f"An earlier call has created an upload of tileset {entry.tileset} from {entry.source}, but the account's "
+            "list does not show it. No new upload was created.\nRun the task again in a minute. If the upload never "
+            "appears, check the tileset, and clear the task to upload again."
         )
 
-    def _find_by_name(self, entry: Entry, name: str | None, *, looks: int) -> Upload | None:
+    def _find_in_list(self, entry: Entry, name: str | None, *, attempts: int) -> Upload | None:
         """
-        Find the upload that an earlier call may have made; nothing but its display name can tell it from another's.
+        Find the upload that an earlier call may have made. Only its display name distinguishes it from others.
 
-        :raises UnclaimedUploadError: if there are some, and none or several of them have the name.
+        :raises UnclaimedUploadError: if there are uploads, and not exactly one of them has the name.
         """
-        for left in reversed(range(looks)):
+        for attempts_left in reversed(range(attempts)):
             candidates = self._candidates(entry)
             named = [upload for upload in candidates if name is not None and upload.name == name]
             if len(named) == 1:
                 return _adopt(named[0])
             if named or (candidates and name is None):
                 raise UnclaimedUploadError(entry.source, entry.tileset, named or candidates)
-            if left:
-                self._sleep(_SECONDS_BETWEEN_LOOKS)
+            if attempts_left:
+                self._sleep(_LIST_RETRY_SECONDS)
         return None
 
     def _candidates(self, entry: Entry) -> list[Upload]:
-        """Return the uploads, oldest first, that the create calls of an entry may have made, by their times."""
-        earliest = entry.sent - _CLOCKS_APART
-        latest = max(entry.sent, entry.asked) + _SECONDS_UNTIL_CALLS_HAVE_ENDED
+        """Return the uploads, oldest first, whose time fits the create calls of an entry."""
+        earliest = entry.first_asked - _CLOCK_SKEW_SECONDS
+        latest = max(entry.first_asked, entry.last_asked) + _CALL_SECONDS
         candidates: list[Upload] = []
         for upload in self._client.list_uploads():
             if upload.created_at is None:
-                continue  # it may be older
+                continue
             if _created(upload) < earliest:
-                break  # newest first: all that follow are older
+                break  # the list has the newest first, so the rest is older
             if upload.tileset == entry.tileset and upload.id not in entry.listed and _created(upload) <= latest:
                 candidates.insert(0, upload)
         return candidates
@@ -389,45 +416,68 @@ def _created(upload: Upload) -> float:
 
 
 def _adopt(upload: Upload) -> Upload:
-    log.info("The create call had taken effect: adopting upload %s of tileset %s", upload.id, upload.tileset)
+    log.info("The create call took effect: adopting upload %s of tileset %s", upload.id, upload.tileset)
     return upload
 
 
-class _Announced:
+class _Call:
     """
-    An entry whose create call is coming, and has been written down to be.
+    A create call: announced in the ledger, and what its replies say.
 
-    :param ledger: where; it refuses where another process has taken over.
-    :param entry: before the call.
-    :param server_now: gives the unix time by the server's clock.
-    :param clock: gives seconds that go on also while this process is stopped.
+    :param ledger: refuses to write after another process has taken over.
+    :param entry: the entry before the call.
+    :param server_now: returns the unix time by the server's clock.
+    :param clock: returns seconds. It must continue while this process is stopped.
     """
 
     def __init__(
         self, ledger: Ledger, entry: Entry, server_now: Callable[[], float], clock: Callable[[], float]
     ) -> None:
         self.entry = entry
-        self.began: float | None = None
+        self._before = entry
+        self._started: float | None = None
+        # Unix time of the last call whose reply was lost.
+        self._lost = entry.last_asked if entry.in_doubt else None
         self._ledger = ledger
         self._server_now = server_now
         self._clock = clock
         self._written = -float("inf")
 
-    def again(self) -> None:
+    def announce(self) -> None:
         """
-        Write it down for the call that follows at once.
+        Write into the ledger that the call follows at once.
 
-        A call that comes long after the note is announced anew: this process may have been stopped, or have waited for
-        a rate limit, while another took over.
+        A call long after its note is announced again: this process may have been stopped, or have waited for a rate
+        limit, while another took over.
         """
-        while self._clock() - self._written > _NOTE_HOLDS:
+        while self._clock() - self._written > _NOTE_VALID_SECONDS:
             self._written, now = self._clock(), self._server_now()
-            self.began = now if self.began is None else self.began
-            # The first call that may have taken effect is the one that an upload cannot be older than.
-            sent = self.entry.sent if self.entry.uncertain else now
-            self.entry = replace(self.entry, uncertain=True, sent=sent, asked=now)
+            self._started = now if self._started is None else self._started
+            # The upload cannot be older than the first call that may have taken effect.
+            first_asked = self.entry.first_asked if self.entry.in_doubt else now
+            self.entry = replace(self.entry, state=State.ASKED, first_asked=first_asked, last_asked=now)
             self._ledger.write(self.entry)
 
+    def end(self, *, reply_lost: bool) -> None:
+        """
+        Note that the call has ended with an error.
 
-def _shown(fingerprint: Fingerprint) -> str:
+        :param reply_lost: whether it may have taken effect all the same.
+        """
+        if reply_lost:
+            self._lost = self.entry.last_asked
+        state = State.STAGED if self._lost is None else State.IN_DOUBT
+        self.entry = replace(self.entry, state=state, last_asked=self._lost or 0.0)
+
+    def own_start(self, *, lost_now: bool) -> float | None:
+        """
+        Return the time of this process' first call, if both an earlier process and this one have lost a reply.
+
+        :param lost_now: whether this call has lost a reply before it got a 409.
+        """
+        lost_here = lost_now or self._lost not in (None, self._before.last_asked)
+        return self._started if lost_here and self._before.in_doubt else None
+
+
+def _to_text(fingerprint: Fingerprint) -> str:
     return ", ".join(f"{key} {value}" for key, value in fingerprint.items()) or "nothing known"

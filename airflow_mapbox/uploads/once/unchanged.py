@@ -1,4 +1,4 @@
-"""Whether a source is what its tileset was last made from."""
+"""Compare a source with what its tileset was last made from."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from airflow_mapbox.sources.source import NOT_OF_CONTENT, Source
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.models import Upload
 
+_TIMES = ("last-modified", "lastmodified", "last_modified", "modified", "mtime", "updated")
+
 
 def is_same(source: Source, fingerprint: Mapping[str, str | int], sha256: str | None) -> bool:
     """
-    Tell whether a source is what was sent before, as far as can be told without sending it.
+    Return whether a source has the same content as one that was sent before, as far as this is known without sending.
 
-    The same path or URL with the same ETag is; a time of modification counts with a size only. A local file of the same
-    size that was written again, or that has another path, is read for its digest, which takes less than sending it.
+    The same path or URL with the same ETag is the same content. A modification time counts only together with the size.
+    A local file of the same size with another time or path is read for its checksum, because that is faster than
+    sending it.
 
-    :param source: what is about to be uploaded.
-    :param fingerprint: of what was sent.
-    :param sha256: its digest, where it is known.
+    :param source: the source to upload.
+    :param fingerprint: fingerprint of the source that was sent.
+    :param sha256: its checksum, or None.
     """
     if source.fingerprint == dict(fingerprint) and _identifies_content(fingerprint):
         return True
@@ -31,26 +34,25 @@ def is_same(source: Source, fingerprint: Mapping[str, str | int], sha256: str | 
 
 
 def _identifies_content(fingerprint: Mapping[str, str | int]) -> bool:
-    """Tell whether equal fingerprints mean equal bytes: not by a size, a weak ETag or a time alone (RFC 9110, 8.8)."""
+    """Return whether equal fingerprints mean equal bytes: not with a weak ETag or a time alone (RFC 9110, 8.8)."""
     validators = {name: str(value) for name, value in fingerprint.items() if name not in NOT_OF_CONTENT}
-    times = ("last-modified", "lastmodified", "last_modified", "modified", "mtime", "updated")
-    strong = [name for name, value in validators.items() if name not in times and not value.startswith("W/")]
+    strong = [name for name, value in validators.items() if name not in _TIMES and not value.startswith("W/")]
     return bool(strong) or (bool(validators) and "size" in fingerprint)
 
 
 def is_last_finished(client: UploadsClient, tileset: str, upload_id: str) -> bool:
     """
-    Say whether an upload is the one that its tileset now shows.
+    Return whether the tileset shows an upload now: it is the last finished one, and no newer one is active.
 
-    :param client: for the account.
+    :param client: client of the account.
     :param tileset: ``account.name``.
-    :param upload_id: of the upload.
-    :return: False also where the account's list no longer says so, or another upload of the tileset is on its way.
-    :raises MapboxError: as the API or the network has it.
+    :param upload_id: the upload.
+    :return: False also if the account's list shows the upload no more.
+    :raises MapboxError: for every error of the API or the network.
     """
     for item in client.list_items():  # newest first
-        of = item.get("tileset") if isinstance(item, Mapping) else None
-        if isinstance(of, str) and of != tileset:
+        item_tileset = item.get("tileset") if isinstance(item, Mapping) else None
+        if isinstance(item_tileset, str) and item_tileset != tileset:
             continue
         try:
             upload = Upload.from_json(item)

@@ -21,7 +21,6 @@ from airflow_mapbox.uploads.staging.bucket import Bucket, PartReceipt
 
 log = logging.getLogger(__name__)
 
-STAGING_REGION = "us-east-1"  # "The bucket is located in AWS region us-east-1" (Uploads API, "Retrieve S3 credentials")
 
 MIB = 2**20
 # S3's limits of a multipart upload (Amazon S3 User Guide, "Amazon S3 multipart upload limits").

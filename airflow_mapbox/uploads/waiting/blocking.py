@@ -1,4 +1,4 @@
-"""Waits for an upload in this process; the sensor waits without one."""
+"""Wait for an upload in this process."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.waiting.decide import Terms, Watch, look
+from airflow_mapbox.uploads.waiting.decide import poll
+from airflow_mapbox.uploads.waiting.policy import WaitPolicy, WaitState
 
 log = logging.getLogger(__name__)
 
-# What the last look, at the end of the time, may take.
-_LAST_LOOK_SECONDS = 5.0
+# The last poll, at the deadline, may take so many seconds.
+_LAST_POLL_SECONDS = 5.0
 
 
 def wait_for_upload(
@@ -29,35 +30,35 @@ def wait_for_upload(
     clock: Callable[[], float] = time.time,
 ) -> Upload:
     """
-    Ask for an upload again and again until it has ended.
+    Poll an upload until Mapbox has processed it.
 
-    :param client: for the account.
+    :param client: client of the account.
     :param upload_id: the upload.
     :param timeout: seconds to wait at most.
-    :param poll_interval: seconds between two looks; each is a request of the account's limit.
-    :param stall_timeout: seconds without progress that end the wait; None for any number.
-    :param progress: called with the upload after each look.
-    :param sleep: called with the seconds to wait.
-    :param clock: gives the unix time.
+    :param poll_interval: seconds between two polls. Each poll counts towards the account's rate limit.
+    :param stall_timeout: end the wait after so many seconds without progress; None for never.
+    :param progress: called with the upload after each poll.
+    :param sleep: called with the seconds until the next poll.
+    :param clock: returns the unix time.
     :return: the successful upload.
-    :raises UploadFailedError: where processing failed.
-    :raises UploadStalledError: where the progress has not moved for too long.
-    :raises UploadGoneError: where Mapbox does not know the upload.
-    :raises WaitTimeoutError: where it has not ended in time.
+    :raises UploadFailedError: if processing failed.
+    :raises UploadStalledError: if the progress has not changed for ``stall_timeout``.
+    :raises UploadGoneError: if Mapbox does not know the upload.
+    :raises WaitTimeoutError: if the timeout has passed.
     """
     rng = random.Random()  # noqa: S311 - jitter, no secret
-    watch = Watch(upload_id, since=clock())
+    state = WaitState(upload_id, started=clock())
     deadline = clock() + timeout
-    terms = Terms(poll_interval, poll_interval, stall_timeout, deadline)
+    policy = WaitPolicy(poll_interval, poll_interval, stall_timeout, deadline)
     while True:
-        # The client must neither wait out a rate limit nor hang for longer than the wait may take.
-        impatient = client.with_one_try(max(deadline - clock(), _LAST_LOOK_SECONDS))
-        seen, following = look(impatient, watch, terms, rng=rng, clock=clock)
-        watch = following.watch
-        log.info("%s", following)
-        if progress is not None and seen is not None:
-            progress(seen)
-        if following.upload is not None:
-            return following.upload
-        log.info("Looking again in %.0f s", following.pause)
-        sleep(following.pause)
+        # The client must not wait out a rate limit, nor hang for longer than the wait may take.
+        one_try = client.with_one_try(max(deadline - clock(), _LAST_POLL_SECONDS))
+        upload, decision = poll(one_try, state, policy, rng=rng, clock=clock)
+        state = decision.state
+        log.info("%s", decision)
+        if progress is not None and upload is not None:
+            progress(upload)
+        if decision.upload is not None:
+            return decision.upload
+        log.info("Polling again in %.0f s", decision.delay)
+        sleep(decision.delay)

@@ -1,4 +1,4 @@
-"""When to look at an upload again: soon when it is nearly done, seldom when it has far to go."""
+"""The time between two polls: short when the upload is nearly done, long when most of the work is ahead."""
 
 from __future__ import annotations
 
@@ -6,80 +6,80 @@ import random
 
 from airflow_mapbox.uploads.models import Upload
 
-# The share by which a pause is made shorter or longer, so that waits that began together part.
+# Make an interval shorter or longer by up to this share, so that waits that started together poll at different times.
 _JITTER = 0.2
-# Seconds after a rate limit's reset over which looks are spread, doubled with each refusal in a row.
-_SPREAD = 15.0
-_WIDEST_SPREAD = 60.0
+# Seconds after a rate limit's reset over which polls are spread. Doubled with each refusal in a row.
+_SPREAD_SECONDS = 15.0
+_MAX_SPREAD_SECONDS = 60.0
 
 
-def seconds_to_next_look(upload: Upload, now: float, *, floor: float, ceiling: float) -> float:
+def interval_by_progress(upload: Upload, now: float, *, min_interval: float, max_interval: float) -> float:
     """
-    Choose the pause before the next status request.
+    Return the time until the next poll of an upload in processing.
 
-    Half of the time that is left if processing goes on at the rate so far, so that a long wait takes few requests and
-    the end is noticed soon; the time so far where there is no progress to go by.
+    It is half of the remaining time, if processing continues at its average rate. So a long wait takes few requests,
+    and the end is noticed soon. Without any progress yet, it is the time since the upload was created.
 
-    :param upload: as last seen.
+    :param upload: the upload at the last poll.
     :param now: unix time by the server's clock.
-    :param floor: seconds, at least.
-    :param ceiling: seconds, at most.
+    :param min_interval: lower bound in seconds.
+    :param max_interval: upper bound in seconds.
     :return: seconds.
     """
     if upload.created_at is None:
-        return floor
+        return min_interval
     elapsed = max(0.0, now - upload.created_at.timestamp())
     progress = min(max(upload.progress, 0.0), 1.0)
-    left = elapsed * (1 - progress) / progress if progress else 2 * elapsed
-    return max(floor, min(left / 2, ceiling))
+    remaining = elapsed * (1 - progress) / progress if progress else 2 * elapsed
+    return max(min_interval, min(remaining / 2, max_interval))
 
 
-def fit(pause: float, left: float, *, least: float) -> float:
+def fit_to_deadline(interval: float, remaining: float, *, min_interval: float) -> float:
     """
-    Move a pause so that the last look comes when the time is over: not later, and with no other one shortly before it.
+    Return an interval such that the last poll comes at the deadline: not later, and not just after another poll.
 
-    :param pause: seconds.
-    :param left: seconds until the time is over.
-    :param least: seconds between two looks, at least.
+    :param interval: seconds until the next poll.
+    :param remaining: seconds until the deadline.
+    :param min_interval: shortest time between two polls, in seconds.
     :return: seconds.
     """
-    return pause if left - pause >= least else max(left, least)
+    return interval if remaining - interval >= min_interval else max(remaining, min_interval)
 
 
-def spread(pause: float, rng: random.Random, *, floor: float, ceiling: float) -> float:
+def with_jitter(interval: float, rng: random.Random, *, min_interval: float, max_interval: float) -> float:
     """
-    Move a pause at random by up to a fifth, within its bounds.
+    Change an interval at random by up to a fifth, within its bounds.
 
-    :param pause: seconds.
+    :param interval: seconds.
     :param rng: the source of the jitter.
-    :param floor: seconds, at least; at the floor itself the pause can only grow, and does.
-    :param ceiling: seconds, at most.
+    :param min_interval: lower bound in seconds. An interval at this bound always gets longer.
+    :param max_interval: upper bound in seconds.
     :return: seconds.
     """
-    ceiling = max(floor, ceiling)
-    pause = min(max(pause, floor), ceiling)
-    return rng.uniform(max(floor, pause * (1 - _JITTER)), min(ceiling, pause * (1 + _JITTER)))
+    max_interval = max(min_interval, max_interval)
+    interval = min(max(interval, min_interval), max_interval)
+    return rng.uniform(max(min_interval, interval * (1 - _JITTER)), min(max_interval, interval * (1 + _JITTER)))
 
 
-def spread_after_throttles(before: int, rng: random.Random) -> float:
+def spread_after_rate_limit(throttled: int, rng: random.Random) -> float:
     """
-    Choose what a look that met a rate limit waits beyond the reset.
+    Return the time that a throttled wait adds to the rate limit's reset.
 
-    Nothing at the first time. Where more wait than the limit allows, all of them at the next reset would be refused but
-    the first few, and each refused look is a task started for nothing: so they part more widely each time.
+    It is zero at the first time. When more tasks wait than the limit allows, most polls at the next reset are refused
+    again, and each of them is a task that was started in vain. So they spread more widely each time.
 
-    :param before: looks of the same wait in a row that were refused before this one.
+    :param throttled: number of earlier polls in a row that met the rate limit.
     :param rng: the source of the jitter.
     :return: seconds.
     """
-    return rng.uniform(0, min(_WIDEST_SPREAD, _SPREAD * 2.0 ** min(before, 10))) if before else 0.0
+    return rng.uniform(0, min(_MAX_SPREAD_SECONDS, _SPREAD_SECONDS * 2.0 ** min(throttled, 10))) if throttled else 0.0
 
 
-def seconds_to_next_try(waited: float) -> float:
+def interval_while_active(waited: float) -> float:
     """
-    Choose the pause before a create call is tried again that found its tileset being processed by another upload.
+    Return the time until the next create call for a tileset that Mapbox is still processing.
 
-    :param waited: seconds since that was first found.
-    :return: seconds: a quarter of the time so far, from 15 s to two minutes.
+    :param waited: seconds since this was first seen.
+    :return: a quarter of that time, at least 15 s and at most two minutes.
     """
     return min(max(waited / 4, 15.0), 120.0)

@@ -1,4 +1,4 @@
-"""One loop that asks for every upload of an account that is waited for: a list request for a hundred."""
+"""One loop that polls all uploads of an account that tasks wait for: one list request for a hundred of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,14 +16,16 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from airflow_mapbox.errors import MapboxError, UnexpectedError
+from airflow_mapbox.limits import LIST_PAGE, RATE_LIMIT_INTERVAL_SECONDS
 from airflow_mapbox.security.redaction import redact
 from airflow_mapbox.uploads.errors import NotFoundError, ThrottledError
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.waiting.decide import Terms, Watch, explain_refusal, judge, timed_out
+from airflow_mapbox.uploads.waiting.decide import decide, explain_refusal, is_repeated_refusal, timed_out
 
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.client import UploadsClient
     from airflow_mapbox.uploads.models import TokenState
+    from airflow_mapbox.uploads.waiting.policy import WaitPolicy, WaitState
 
 log = logging.getLogger(__name__)
 
@@ -31,60 +33,58 @@ T = TypeVar("T")
 
 Connect = Callable[[], Awaitable["UploadsClient"]]
 
-_PAGE = 100  # "up to 100" (Uploads API, "Retrieve recent upload statuses")
-# Uploads that a further page of the list should be able to show.
+# Request another page of the list only if so many uploads are still missing.
 _WORTH_A_PAGE = 10
-# Uploads that a round asks for by themselves, at most: those that the list shows are not to wait for long. One less
-# than what is worth a page, so that a page asked for in vain is made up for.
-_SINGLE_LOOKS = _WORTH_A_PAGE - 1
-# At this rate waiting leaves two thirds of Mapbox's 30 requests a minute to those that create uploads.
+# Upper bound of single-upload requests a round, so that listed uploads are not delayed. One less than what is worth a
+# page, so that the cost of a page without a match stays bounded.
+_SINGLE_REQUESTS = _WORTH_A_PAGE - 1
+# This rate leaves two thirds of Mapbox's 30 requests a minute to the tasks that create uploads.
 SECONDS_PER_REQUEST = 6.0
-# Where the limit is spent, those who create uploads are many, and each request for waiting is one that they lack. So
-# the pause after a round that met the limit is twice the one before, up to so many requests' time, and it is halved
-# when the limit was not met for so many seconds, Mapbox's window.
-_LONGEST_PAUSE = 5
-_CALM = 60.0
-# Waits that begin within this time are asked for together from the first look on.
-_GATHERING = 1.0
+# When the rate limit is reached, many tasks create uploads, and each poll takes a request from them. So the delay after
+# a throttled round doubles, up to the time of so many requests. It halves after so many seconds without a 429.
+_MAX_DELAY_REQUESTS = 5
+_CALM_SECONDS = RATE_LIMIT_INTERVAL_SECONDS
+# Waits that start within this time are polled together from the first round.
+_GATHER_SECONDS = 1.0
 _SECONDS_AFTER_CRASH = 10.0
-# An upload that is done is done however late it is looked at: what a look at the deadline may take, the pause
-# after a round and a rate limit's window before it included.
-LAST_LOOK = 120.0
-_SECONDS_TO_CONNECT = 2.0
-# Between these the loop is let go, which other triggers need too.
-_JUDGED_AT_ONCE = 50
+# A finished upload counts, however late it is seen. So the last poll may take this long after the deadline: it includes
+# the delay after a round and one window of the rate limit.
+LAST_POLL_SECONDS = 120.0
+_CONNECT_SECONDS = 2.0
+# Yield to other triggers of the event loop after so many decisions.
+_DECISIONS_AT_ONCE = 50
 
 
 class Account(NamedTuple):
-    """Whose uploads are asked for, and where."""
+    """The account whose uploads are polled, and the API's address."""
 
     base_url: str
     username: str
 
     @classmethod
     def of(cls, client: UploadsClient) -> Account:
-        """Give a client's."""
+        """Return the account of a client."""
         return cls(client.base_url, client.username)
 
 
 class AccountChangedError(Exception):
     """
-    The connection of a wait leads to another account now.
+    The connection of a wait belongs to another account now.
 
-    :param watch: what the wait goes on with there.
+    :param state: the state with which the wait continues there.
     """
 
-    def __init__(self, watch: Watch) -> None:
-        super().__init__(f"The connection leads to another account now, where {watch} is waited for further.")
-        self.watch = watch
+    def __init__(self, state: WaitState) -> None:
+        super().__init__(f"The connection belongs to another account now. The wait for {state} continues there.")
+        self.state = state
 
 
 @dataclass(eq=False)
-class _Waiting:
-    """One wait, and when it is to be looked at next."""
+class _Wait:
+    """One wait, and the unix time of its next poll."""
 
-    watch: Watch
-    terms: Terms
+    state: WaitState
+    policy: WaitPolicy
     connect: Connect
     due: float
     ended: asyncio.Future[Upload] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -92,22 +92,27 @@ class _Waiting:
 
 class Poller:
     """
-    The waits of one event loop for uploads of one account.
+    All waits of one event loop for uploads of one account.
 
-    Requests are made one after another in another thread, and never faster than ``seconds_per_request``; the loop
-    itself only waits. A rate limit is waited out and the request that met it made again, so that none of the waits
-    falls behind; where it is met again and again, rounds become rarer. The poller runs while anybody waits, and is
-    started again where it crashed.
+    The loop works in rounds::
 
-    :param account: all of whose uploads, whatever connection a wait came with, are asked for together.
-    :param executor: where requests are made.
-    :param clock: gives the unix time.
+        wait until a poll is due ─► get the clients ─► read the list, page by page ─► request single uploads
+                  ▲                (one a connection)   (one request a hundred)       (those not listed, if due)
+                  └────────────────────── decide for each upload, wait ◄──────────────────────┘
+
+    Requests run one after another in another thread, at most one in ``seconds_per_request``. After a rate limit's reset
+    the same request is sent again, so that no wait falls behind. If the limit is met again and again, rounds become
+    rarer. The poller runs while there are waits, and starts again after a crash.
+
+    :param account: the account. Its uploads are polled together, whichever connection a wait came with.
+    :param executor: runs the requests.
+    :param clock: returns the unix time.
     :param rng: the source of the jitter.
-    :param seconds_per_request: from one request to the next.
-    :param gathering: seconds before the first round.
-    :param after_crash: seconds before a crashed loop is started again.
-    :param last_look: seconds that a wait's last look may take beyond the deadline.
-    :param connecting: seconds that a round waits for connections; slower ones take part in a later round.
+    :param seconds_per_request: time from one request to the next.
+    :param gather: seconds before the first round.
+    :param after_crash: seconds before a crashed loop starts again.
+    :param last_poll: seconds that the last poll may take after the deadline.
+    :param connect_timeout: seconds that a round waits for connections. Slower ones join a later round.
     """
 
     def __init__(
@@ -118,23 +123,23 @@ class Poller:
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
         seconds_per_request: float = SECONDS_PER_REQUEST,
-        gathering: float = _GATHERING,
+        gather: float = _GATHER_SECONDS,
         after_crash: float = _SECONDS_AFTER_CRASH,
-        last_look: float = LAST_LOOK,
-        connecting: float = _SECONDS_TO_CONNECT,
+        last_poll: float = LAST_POLL_SECONDS,
+        connect_timeout: float = _CONNECT_SECONDS,
     ) -> None:
         self._account = account
         self._executor = executor
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self._seconds_per_request = seconds_per_request
-        self._gathering = gathering
+        self._gather = gather
         self._after_crash = after_crash
-        self._last_look = last_look
-        self._connecting_seconds = connecting
+        self._last_poll = last_poll
+        self._connect_timeout = connect_timeout
         self._tokens: dict[UploadsClient, TokenState | MapboxError] = {}
         self._connecting: dict[Connect, asyncio.Future[UploadsClient]] = {}
-        self._waiting: dict[_Waiting, None] = {}  # in the order of their coming
+        self._waits: dict[_Wait, None] = {}  # in the order in which they started
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._restart: asyncio.TimerHandle | None = None
@@ -142,52 +147,52 @@ class Poller:
         self._next_request = 0.0
         self._list_refused = False
         self._throttled = False
-        self._pause = 0.0
-        self._pause_of = -math.inf
+        self._delay = 0.0
+        self._delay_set_at = -math.inf
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody waits."""
-        return not self._waiting
+        """Whether there are no waits."""
+        return not self._waits
 
-    async def wait(self, watch: Watch, terms: Terms, connect: Connect) -> Upload:
+    async def wait(self, state: WaitState, policy: WaitPolicy, connect: Connect) -> Upload:
         """
         Wait for one upload.
 
-        :param watch: what is known of it.
-        :param terms: how the wait goes on; ``stall_timeout`` and ``deadline`` end it.
-        :param connect: gives the client of the wait's connection; asked at each round, so that a changed connection is
-            followed. Its retry policy must be one try that raises at a rate limit.
+        :param state: the state of the wait so far.
+        :param policy: how often to poll, and what ends the wait.
+        :param connect: returns the client of the wait's connection. Called in each round, so that a changed connection
+            takes effect. The client must raise at a rate limit and must not retry.
         :return: the successful upload.
-        :raises AccountChangedError: where ``connect`` gives the client of another account.
-        :raises MapboxError: as :func:`~airflow_mapbox.uploads.waiting.decide.judge` has it.
+        :raises AccountChangedError: if ``connect`` returns the client of another account.
+        :raises MapboxError: as :func:`~airflow_mapbox.uploads.waiting.decide.decide` does.
         """
-        waiting = _Waiting(watch, terms, connect, due=self._clock())
-        self._waiting[waiting] = None
+        wait = _Wait(state, policy, connect, due=self._clock())
+        self._waits[wait] = None
         self._changed.set()
         if self._task is None and self._restart is None:
-            self._next_round = max(self._next_round, self._clock() + self._gathering)
+            self._next_round = max(self._next_round, self._clock() + self._gather)
             self._start()
-        left = None if terms.deadline is None else max(0.0, terms.deadline - self._clock())
+        remaining = None if policy.deadline is None else max(0.0, policy.deadline - self._clock())
         try:
-            # The deadline holds whatever becomes of the loop.
+            # The deadline holds even if the loop crashes.
             with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    return await asyncio.shield(waiting.ended)
-            # A last look may be under way or come soon, but while a rate limit lasts none does.
+                async with asyncio.timeout(remaining):
+                    return await asyncio.shield(wait.ended)
+            # The last poll may be running or come soon, except during a rate limit.
             if self._next_request - self._clock() <= self._seconds_per_request:
-                async with asyncio.timeout(self._last_look):
-                    return await waiting.ended
-            raise timed_out(waiting.watch, self._clock())
+                async with asyncio.timeout(self._last_poll):
+                    return await wait.ended
+            raise timed_out(wait.state, self._clock())
         except TimeoutError:
-            raise timed_out(waiting.watch, self._clock()) from None
+            raise timed_out(wait.state, self._clock()) from None
         finally:
-            self._waiting.pop(waiting, None)
+            self._waits.pop(wait, None)
             if self.is_idle:
                 self._stop()
 
     def _start(self) -> None:
-        # An own context, or its log lines would carry the ids of the trigger that happened to come first.
+        # A new context: otherwise the poller's log lines would carry the ids of the first trigger.
         context = contextvars.Context()
         self._restart = None
         self._task = asyncio.create_task(self._run(), name=f"mapbox-poller {self._account.username}", context=context)
@@ -207,10 +212,10 @@ class Poller:
             return
         reason = "it was cancelled" if error is None else f"{type(error).__name__}: {redact(str(error))[:300]}"
         log.error(
-            "The poller of %s stopped (%s) while %d uploads are waited for; starting it again in %g s",
+            "The poller of %s stopped (%s) during %d waits; it starts again in %g s",
             self._account.username,
             reason,
-            len(self._waiting),
+            len(self._waits),
             self._after_crash,
         )
         self._restart = task.get_loop().call_later(self._after_crash, self._start)
@@ -220,127 +225,136 @@ class Poller:
             await self._until(self._due)
             began, self._throttled = self._clock(), False
             await self._round()
-            self._adapt_pause()
-            floor = min((one.terms.floor for one in self._waiting), default=0.0)
-            self._next_round = max(self._next_round, began + floor, self._clock() + self._pause)
+            self._adapt_delay()
+            min_interval = min((wait.policy.min_interval for wait in self._waits), default=0.0)
+            self._next_round = max(self._next_round, began + min_interval, self._clock() + self._delay)
 
-    def _adapt_pause(self) -> None:
+    def _adapt_delay(self) -> None:
         now, shortest = self._clock(), self._seconds_per_request
         if self._throttled:
-            self._pause, self._pause_of = min(2 * max(self._pause, shortest), _LONGEST_PAUSE * shortest), now
-        elif now - self._pause_of >= _CALM:
-            self._pause, self._pause_of = self._pause / 2 if self._pause > shortest else 0.0, now
+            self._delay, self._delay_set_at = min(2 * max(self._delay, shortest), _MAX_DELAY_REQUESTS * shortest), now
+        elif now - self._delay_set_at >= _CALM_SECONDS:
+            self._delay, self._delay_set_at = self._delay / 2 if self._delay > shortest else 0.0, now
 
     def _due(self) -> float:
-        due = min((one.due for one in self._waiting), default=math.inf)
+        due = min((wait.due for wait in self._waits), default=math.inf)
         return min(max(due, self._next_round), self._clock() + 3600)
 
     async def _until(self, moment: Callable[[], float]) -> None:
-        while (left := moment() - self._clock()) > 0:
+        while (remaining := moment() - self._clock()) > 0:
             self._changed.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(left):
+                async with asyncio.timeout(remaining):
                     await self._changed.wait()
 
     async def _round(self) -> None:
-        """Look at every upload that is waited for, those that no list shows only where they are due."""
+        """Poll every upload: with the list as far as it shows them, the others by themselves once they are due."""
         began = self._clock()
         self._tokens = {}
         clients = await self._clients()
-        judged = await self._list(clients)
-        by_itself: dict[tuple[UploadsClient, str], list[_Waiting]] = {}
-        for client, own in clients.items():
-            for one in own:
-                if one not in judged and one.due <= began and not one.ended.done():
-                    by_itself.setdefault((client, one.watch.upload_id), []).append(one)
-        longest = sorted(by_itself.items(), key=lambda item: min(one.due for one in item[1]))
-        for (client, upload_id), waiting in longest[:_SINGLE_LOOKS]:
-            seen = await _outcome(self._ask(partial(client.get_upload, upload_id)))
-            if isinstance(seen, MapboxError):
-                seen = await self._explained(seen, client, waiting)
-            for one in waiting:
-                self._judge(one, seen, client.server_now())
+        polled = await self._poll_list(clients)
+        single: dict[tuple[UploadsClient, str], list[_Wait]] = {}
+        for client, waits in clients.items():
+            for wait in waits:
+                if wait not in polled and wait.due <= began and not wait.ended.done():
+                    single.setdefault((client, wait.state.upload_id), []).append(wait)
+        longest_due = sorted(single.items(), key=lambda item: min(wait.due for wait in item[1]))
+        for (client, upload_id), waits in longest_due[:_SINGLE_REQUESTS]:
+            reply = await _reply(self._request(partial(client.get_upload, upload_id)))
+            if isinstance(reply, MapboxError):
+                reply = await self._explain(reply, client, waits)
+            for wait in waits:
+                self._decide(wait, reply, client.server_now())
 
-    async def _explained(self, error: MapboxError, client: UploadsClient, waiting: Collection[_Waiting]) -> MapboxError:
-        """Return what explains an error: of a refusal that ends a wait the token is asked first, once a round."""
-        if not any(one.watch.is_refused_again(error, self._clock()) for one in waiting):
+    async def _explain(self, error: MapboxError, client: UploadsClient, waits: Collection[_Wait]) -> MapboxError:
+        """Return the reason of an error. Before a refusal ends a wait, the token is checked, once a round."""
+        if not any(is_repeated_refusal(error, wait.state, self._clock()) for wait in waits):
             return error
         if client not in self._tokens:
-            self._tokens[client] = await _outcome(self._ask(client.check_token))
+            self._tokens[client] = await _reply(self._request(client.check_token))
         return explain_refusal(error, partial(_result, self._tokens[client]))
 
-    async def _clients(self) -> dict[UploadsClient, list[_Waiting]]:
+    async def _clients(self) -> dict[UploadsClient, list[_Wait]]:
         """
-        Return the waits by client: one for all unless they came with several connections to the account.
+        Return the waits by client. There is one client unless several connections lead to the account.
 
-        A connection that cannot be had just now is a failed look of its own waits. One that takes long is asked for on,
-        while the other waits are looked at.
+        If Airflow cannot return a connection now, its own waits have a failed poll. A slow connection is awaited while
+        the other waits are polled.
         """
-        own: dict[Connect, list[_Waiting]] = {}
-        for one in self._waiting:
-            own.setdefault(one.connect, []).append(one)
-        for connect in [connect for connect in self._connecting if connect not in own]:
+        by_connection: dict[Connect, list[_Wait]] = {}
+        for wait in self._waits:
+            by_connection.setdefault(wait.connect, []).append(wait)
+        for connect in [connect for connect in self._connecting if connect not in by_connection]:
             self._connecting.pop(connect).cancel()
-        for connect in own:
+        for connect in by_connection:
             self._connecting.setdefault(connect, asyncio.ensure_future(connect()))
-        await asyncio.wait([self._connecting[connect] for connect in own], timeout=self._connecting_seconds)
-        clients: dict[UploadsClient, list[_Waiting]] = {}
-        for connect, waits in own.items():
-            outcome: UploadsClient | MapboxError
+        await asyncio.wait([self._connecting[connect] for connect in by_connection], timeout=self._connect_timeout)
+        clients: dict[UploadsClient, list[_Wait]] = {}
+        for connect, waits in by_connection.items():
+            client: UploadsClient | MapboxError
             if self._connecting[connect].done():
-                outcome = await _outcome(self._connecting.pop(connect))
+                client = await _reply(self._connecting.pop(connect))
             else:
-                outcome = UnexpectedError("Airflow does not answer for the connection.")
-                waits = [one for one in waits if one.terms.deadline is not None and self._clock() >= one.terms.deadline]
-            for one in waits:
-                if isinstance(outcome, MapboxError):
-                    self._judge(one, outcome, self._clock())
-                elif Account.of(outcome) == self._account:
-                    clients.setdefault(outcome, []).append(one)
+                client = UnexpectedError("Airflow has not returned the connection yet.")
+                now = self._clock()
+                waits = [wait for wait in waits if wait.policy.deadline is not None and now >= wait.policy.deadline]
+            for wait in waits:
+                if isinstance(client, MapboxError):
+                    self._decide(wait, client, self._clock())
+                elif Account.of(client) == self._account:
+                    clients.setdefault(client, []).append(wait)
                 else:
-                    self._end(one, AccountChangedError(one.watch))
+                    self._end(wait, AccountChangedError(wait.state))
         return clients
 
-    async def _list(self, clients: dict[UploadsClient, list[_Waiting]]) -> set[_Waiting]:
-        """Look into the account's list, with the first client that may; give the waits of which that was a look."""
-        waiting: dict[str, list[_Waiting]] = {}
-        for own in clients.values():
-            for one in own:
-                waiting.setdefault(one.watch.upload_id, []).append(one)
-        judged: set[_Waiting] = set()
-        if len(waiting) < 2:
-            return judged
-        for client, own in clients.items():
-            search, url = Search(waiting.keys() - {one.watch.upload_id for one in judged}), None
+    async def _poll_list(self, clients: dict[UploadsClient, list[_Wait]]) -> set[_Wait]:
+        """Read the account's list with the first client that may, and return the waits that this was a poll of."""
+        by_upload: dict[str, list[_Wait]] = {}
+        for waits in clients.values():
+            for wait in waits:
+                by_upload.setdefault(wait.state.upload_id, []).append(wait)
+        polled: set[_Wait] = set()
+        if len(by_upload) < 2:
+            return polled
+        for client, waits in clients.items():
+            search = ListSearch(by_upload.keys() - {wait.state.upload_id for wait in polled})
             try:
-                while search.goes_on:
-                    page = await _outcome(self._ask(partial(client.list_page, url)))
-                    if isinstance(page, MapboxError):
-                        raise page
-                    for number, (upload_id, seen) in enumerate(search.take(page.items).items(), start=1):
-                        if number % _JUDGED_AT_ONCE == 0:
-                            await asyncio.sleep(0)
-                        for one in waiting[upload_id]:
-                            self._judge(one, seen, client.server_now())
-                            judged.add(one)
-                    url = page.next
-                    if url is None:
-                        break
+                async for upload_id, reply in self._pages(client, search):
+                    for wait in by_upload[upload_id]:
+                        self._decide(wait, reply, client.server_now())
+                        polled.add(wait)
             except NotFoundError as error:
-                self._note_refused_list(error)
+                self._warn_of_missing_list(error)
             except MapboxError as error:
-                # Of what the pages before have shown it says nothing.
-                error = await self._explained(error, client, own)
-                for one in own:
-                    if one not in judged:
-                        self._judge(one, error, client.server_now())
-                        judged.add(one)
+                # It says nothing about the uploads of earlier pages.
+                error = await self._explain(error, client, waits)
+                for wait in waits:
+                    if wait not in polled:
+                        self._decide(wait, error, client.server_now())
+                        polled.add(wait)
             else:
                 break
-        return judged
+        return polled
 
-    async def _ask(self, call: Callable[[], T]) -> T:
-        """Make one request when its time has come; one that meets a rate limit is made again at the reset."""
+    async def _pages(
+        self, client: UploadsClient, search: ListSearch
+    ) -> AsyncIterator[tuple[str, Upload | MapboxError]]:
+        """Yield the uploads of a search, page by page, as long as another page is worth its request."""
+        url: str | None = None
+        while search.continues:
+            page = await _reply(self._request(partial(client.list_page, url)))
+            if isinstance(page, MapboxError):
+                raise page
+            for number, item in enumerate(search.take(page.items).items(), start=1):
+                if number % _DECISIONS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                yield item
+            url = page.next
+            if url is None:
+                return
+
+    async def _request(self, call: Callable[[], T]) -> T:
+        """Make one request when it is due. After a rate limit, make the same request again at the reset."""
         while True:
             await self._until(lambda: self._next_request)
             self._next_request = self._clock() + self._seconds_per_request
@@ -354,93 +368,93 @@ class Poller:
                 self._next_request = max(self._next_request, self._clock() + (error.retry_after or 0.0))
                 raise
 
-    def _judge(self, waiting: _Waiting, seen: Upload | MapboxError, server_now: float) -> None:
-        if waiting.ended.done():
+    def _decide(self, wait: _Wait, reply: Upload | MapboxError, server_now: float) -> None:
+        if wait.ended.done():
             return
         now = self._clock()
         try:
-            following = judge(seen, waiting.watch, waiting.terms, now=now, server_now=server_now, rng=self._rng)
+            decision = decide(reply, wait.state, wait.policy, now=now, server_now=server_now, rng=self._rng)
         except MapboxError as error:
-            self._end(waiting, error)
+            self._end(wait, error)
             return
-        waiting.watch, waiting.due = following.watch, now + following.pause
-        if following.upload is not None:
-            self._end(waiting, following.upload)
+        wait.state, wait.due = decision.state, now + decision.delay
+        if decision.upload is not None:
+            self._end(wait, decision.upload)
 
-    def _end(self, waiting: _Waiting, ended: Upload | Exception) -> None:
-        # Forgotten at once: whoever waits may be heard only after a further round has begun.
-        self._waiting.pop(waiting, None)
-        if waiting.ended.done():
+    def _end(self, wait: _Wait, result: Upload | Exception) -> None:
+        # Remove it at once: its coroutine may run only after the next round has started.
+        self._waits.pop(wait, None)
+        if wait.ended.done():
             return
-        if isinstance(ended, Upload):
-            waiting.ended.set_result(ended)
+        if isinstance(result, Upload):
+            wait.ended.set_result(result)
         else:
-            waiting.ended.set_exception(ended)
+            wait.ended.set_exception(result)
 
-    def _note_refused_list(self, error: NotFoundError) -> None:
+    def _warn_of_missing_list(self, error: NotFoundError) -> None:
         if not self._list_refused:
-            log.warning("%s Without it each upload is asked for by itself, which takes a request each.", error)
+            log.warning("%s Without the list, each upload takes a request of its own.", error)
         self._list_refused = True
 
 
-async def _outcome(work: Awaitable[T]) -> T | MapboxError:
-    """Return the result, or the error; one that is not this package's may pass too, and must end no other wait."""
+async def _reply(work: Awaitable[T]) -> T | MapboxError:
+    """Return the result or the error. An unexpected error counts as transient, so that it ends no other wait."""
     try:
         return await work
     except MapboxError as error:
         return error
     except Exception as error:
         problem = f"{type(error).__name__}: {redact(str(error))[:300]}"
-    log.warning("A look failed with an error that was not foreseen (%s)", problem)
-    return UnexpectedError(f"The look failed with an error that was not foreseen ({problem}).")
+    log.warning("A poll failed with an unexpected error (%s)", problem)
+    return UnexpectedError(f"The poll failed with an unexpected error ({problem}).")
 
 
-def _result(outcome: T | MapboxError) -> T:
-    if isinstance(outcome, MapboxError):
-        raise outcome
-    return outcome
+def _result(reply: T | MapboxError) -> T:
+    if isinstance(reply, MapboxError):
+        raise reply
+    return reply
 
 
-class Search:
+class ListSearch:
     """
-    A search for uploads in the account's list, newest first, that takes no more requests than it spares.
+    A search for uploads in the account's list, newest first, that costs no more requests than it saves.
 
-    A request for each hundred that is looked for. Where many are missing then, as other uploads stand between them, the
-    list is followed for as long as it brings some; a few are asked for more cheaply by themselves.
+    It takes one request for each hundred uploads. If many are still missing then, because other uploads stand between
+    them, it continues while pages show some of them. A few missing uploads cost less as single requests.
 
-    :param ids: of the uploads.
+    :param ids: ids of the uploads.
     """
 
     def __init__(self, ids: Collection[str]) -> None:
         self._missing = set(ids)
-        self._pages = math.ceil(len(ids) / _PAGE)
+        self._pages = math.ceil(len(ids) / LIST_PAGE)
         self._requests = 0
-        self._brought = 0
+        self._on_last_page = 0
 
     @property
-    def goes_on(self) -> bool:
-        """Whether a further page is worth its request."""
+    def continues(self) -> bool:
+        """Whether another page is worth its request."""
         if self._requests < self._pages:
             return bool(self._missing)
-        return self._brought > 1 and len(self._missing) >= _WORTH_A_PAGE
+        return self._on_last_page > 1 and len(self._missing) >= _WORTH_A_PAGE
 
     def take(self, items: Sequence[object]) -> dict[str, Upload | MapboxError]:
         """
-        Take what a request has brought.
+        Take the uploads of a page.
 
-        :param items: of a page, which may be short.
-        :return: what it says of uploads that are searched for, by id. What others are is not looked at: one of them
-            that makes no sense stops no wait.
+        :param items: the page's items, at most a hundred.
+        :return: the uploads of this search by id, or the error of each that cannot be read. Other uploads are ignored,
+            so that an unreadable one affects no wait.
         """
-        found: dict[str, Upload | MapboxError] = {}
+        uploads: dict[str, Upload | MapboxError] = {}
         for item in items:
             upload_id = item.get("id") if isinstance(item, dict) else None
             if isinstance(upload_id, str) and upload_id in self._missing:
                 self._missing.remove(upload_id)
                 try:
-                    found[upload_id] = Upload.from_json(item)
+                    uploads[upload_id] = Upload.from_json(item)
                 except MapboxError as error:
-                    found[upload_id] = error
+                    uploads[upload_id] = error
         self._requests += 1
-        self._brought = len(found)
-        return found
+        self._on_last_page = len(uploads)
+        return uploads

@@ -599,7 +599,19 @@ class TestAttributes:
         assert (json.loads(text), other) == (expected, "other")
 
     @pytest.mark.parametrize(
-        "value", [b"bytes", bytearray(b"x"), {1, 2}, 1 + 2j, object(), {"a": b"x"}, [b"x"], 2**70, "\ud800"], ids=repr
+        "value",
+        [b"bytes", bytearray(b"x"), {1, 2}, 1 + 2j, object(), {"a": b"x"}, [b"x"], 2**70, "\ud800"],
+        ids=[
+            "bytes",
+            "bytearray",
+            "set",
+            "complex",
+            "object",
+            "bytes in a dict",
+            "bytes in a list",
+            "2**70",
+            "surrogate",
+        ],
     )
     def test_values_without_a_form_in_json_name_their_column_and_do_not_show_themselves(
         self, tmp_path: Path, value: Any

@@ -19,9 +19,11 @@ from tests.conftest import ROOT
 from tests.connections import connection
 from tests.unit.support import ACCOUNT, Reply, ScriptedServer, make_token, upload_json
 
+pytestmark = pytest.mark.slow
+
 HEAVY = {"geopandas", "pyproj", "boto3", "botocore", "pandas", "numpy", "shapely", "pyarrow"}
-# A machine with other work may take longer; the figures are on the docs' page.
-SLACK = 1.2
+# The figures are on the docs' page. Another machine's processor, or one that other work shares, may be so much slower.
+SLACK = 3
 
 # What a task process has loaded before any operator of ours: Airflow's runner, and the supervisor's module, whose fork
 # the process is. What follows is the poke's own.
@@ -79,7 +81,7 @@ def bytecode(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode"))}
 
 
-def measured(code: str, *arguments: str, environment: dict[str, str], times: int = 5) -> list[Any]:
+def measured(code: str, *arguments: str, environment: dict[str, str], times: int = 3) -> list[Any]:
     """Run a process several times, and once before that, uncounted, to compile what it imports."""
     runs = []
     for _ in range(times + 1):
@@ -112,7 +114,7 @@ def test_what_a_dag_file_imports_is_light_and_quick(bytecode: dict[str, str]) ->
 class TestPoke:
     def test_is_cheap(self, server: ScriptedServer, bytecode: dict[str, str]) -> None:
         described = {"conn_type": "mapbox", "host": server.url, "login": ACCOUNT, "password": make_token()}
-        server.script(*(Reply(json=upload_json(progress=0.3)) for _ in range(6 * 21)))
+        server.script(*(Reply(json=upload_json(progress=0.3)) for _ in range(4 * 21)))
 
         self.hold(upload_json()["id"], bytecode | {"AIRFLOW_CONN_MAPBOX_DEFAULT": json.dumps(described)})
 

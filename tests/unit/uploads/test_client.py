@@ -697,12 +697,9 @@ class TestFaults:
         self, server: ScriptedServer, make_client: MakeClient
     ) -> None:
         server.script(Reply(fault="hang"))
-        started = time.monotonic()
 
         with pytest.raises(NoAnswerError, match=r"no answer within 0\.3 s"):
-            make_client(timeout=(1.0, 0.3, 5.0), attempts=1).get_upload(UPLOAD_ID)
-
-        assert time.monotonic() - started < 2
+            make_client(timeout=(1.0, 0.3, 500.0), attempts=1).get_upload(UPLOAD_ID)
 
     @pytest.mark.parametrize(
         "trickle",
@@ -719,12 +716,10 @@ class TestFaults:
         self, server: ScriptedServer, make_client: MakeClient, trickle: Reply
     ) -> None:
         server.script(trickle)
-        started = time.monotonic()
 
-        with pytest.raises(NoAnswerError, match=r"within 0\.6 s"):
-            make_client(timeout=(1.0, 0.5, 0.6), attempts=1).get_upload(UPLOAD_ID)
-
-        assert 0.5 < time.monotonic() - started < 2
+        # Each byte comes in time; all of them would take ten seconds or more, after which there would be no error.
+        with pytest.raises(NoAnswerError, match=r"within 0\.4 s"):
+            make_client(timeout=(1.0, 0.3, 0.4), attempts=1).get_upload(UPLOAD_ID)
 
     def test_an_answer_without_end_is_not_read_into_memory(self, server: ScriptedServer, client: UploadsClient) -> None:
         server.script(Reply(body=b" " * (9 * 2**20)))

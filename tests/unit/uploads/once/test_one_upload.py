@@ -29,7 +29,7 @@ from airflow_mapbox.uploads.errors import (
     UploadActiveError,
     UploadNotListedError,
 )
-from airflow_mapbox.uploads.once.ledger import Entry, MemoryLedger, Published
+from airflow_mapbox.uploads.once.ledger import Entry, MemoryLedger, Published, State
 from airflow_mapbox.uploads.once.one_upload import OneUpload
 from airflow_mapbox.uploads.staging.stager import StagedFile
 from tests.unit.conftest import MakeClient
@@ -137,12 +137,12 @@ class TestAFirstTry:
     ) -> None:
         server.script(MADE)
 
-        upload = once.of_source(path, TILESET, "Harbours")
+        upload = once.upload_file(path, TILESET, "Harbours")
 
         assert (upload.id, bucket.staged, _creates(server)) == ("made", [str(path)], [URL])
         before, after = diary.entries
-        assert (before.url, before.uncertain, before.upload) == (URL, True, None)
-        assert (after.uncertain, after.upload) == (False, upload.to_json())
+        assert (before.url, before.in_doubt, before.upload) == (URL, True, None)
+        assert (after.in_doubt, after.upload) == (False, upload.to_json())
         assert after.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
     def test_whose_note_is_refused_creates_nothing(
@@ -151,7 +151,7 @@ class TestAFirstTry:
         diary.refuses = lambda entry: True
 
         with pytest.raises(LedgerError):
-            once.of_source(path, TILESET, None)
+            once.upload_file(path, TILESET, None)
 
         assert server.requests == []
 
@@ -162,7 +162,7 @@ class TestAFirstTry:
         diary.refuses = lambda entry: len(diary.entries) == 1
 
         with pytest.raises(LedgerError):
-            make(clock=lambda: next(seconds)).of_source(path, TILESET, None)
+            make(clock=lambda: next(seconds)).upload_file(path, TILESET, None)
 
         assert server.requests == []
 
@@ -173,7 +173,7 @@ class TestAFirstTry:
         server.script(Reply(429, {"message": "no"}, headers={"X-Rate-Limit-Interval": "30"}))
 
         with pytest.raises(LedgerError):
-            once.of_source(path, TILESET, None)
+            once.upload_file(path, TILESET, None)
 
         assert len(_creates(server)) == 1, "the one that was refused"
 
@@ -184,7 +184,7 @@ class TestAFirstTry:
         server.script(MADE)
 
         with caplog.at_level("WARNING", logger="airflow_mapbox"):
-            assert once.of_source(path, TILESET, None).id == "made"
+            assert once.upload_file(path, TILESET, None).id == "made"
 
         assert "made was created, but" in caplog.text
 
@@ -194,7 +194,7 @@ class TestAFirstTry:
         server.script(UNREADABLE)
 
         with pytest.raises(StagedUrlNotReadableError):
-            once.of_source(path, TILESET, None)
+            once.upload_file(path, TILESET, None)
         assert bucket.staged == [str(path)]
 
     def test_that_is_refused_says_so_and_leaves_no_doubt(
@@ -203,16 +203,16 @@ class TestAFirstTry:
         server.script(Reply(422, {"message": 'Invalid "tileset" value'}))
 
         with pytest.raises(InvalidRequestError):
-            once.of_source(path, TILESET, None)
+            once.upload_file(path, TILESET, None)
 
-        assert not diary.entries[-1].uncertain
+        assert not diary.entries[-1].in_doubt
 
 
 class TestALostAnswer:
     def test_ends_with_the_one_upload_it_made(self, server: ScriptedServer, once: OneUpload, path: Path) -> None:
         server.script(LOST, USED, Reply(json=[_listed("mine", after=30)]))
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.upload_file(path, TILESET, None).id == "mine"
         assert [request.method for request in server.requests] == ["POST", "POST", "GET"]
 
     def test_that_was_garbage_is_asked_for_again(
@@ -220,7 +220,7 @@ class TestALostAnswer:
     ) -> None:
         server.script(Reply(201, body=b"<html>"), USED, Reply(json=[_listed("mine", after=5)]))
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.upload_file(path, TILESET, None).id == "mine"
 
     def test_every_time_is_an_error_that_leaves_the_doubt_written_down(
         self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, path: Path, diary: Diary
@@ -228,10 +228,10 @@ class TestALostAnswer:
         server.script(LOST, LOST)
 
         with pytest.raises(NoAnswerError) as caught:
-            make(met(make_client(attempts=2))).of_source(path, TILESET, None)
+            make(met(make_client(attempts=2))).upload_file(path, TILESET, None)
 
         assert caught.value.retryable
-        assert diary.entries[-1].uncertain
+        assert diary.entries[-1].in_doubt
 
     def test_and_then_an_active_upload_may_be_its_own_and_is_not_guessed(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
@@ -240,10 +240,10 @@ class TestALostAnswer:
         server.script(LOST, ACTIVE)
 
         with pytest.raises(UploadActiveError) as caught:
-            once.of_source(path, TILESET, None)
+            once.upload_file(path, TILESET, None)
 
         assert caught.value.in_doubt
-        assert diary.entries[-1].uncertain
+        assert diary.entries[-1].in_doubt
 
     def test_and_then_a_file_that_is_gone_is_known_by_its_display_name(
         self, server: ScriptedServer, once: OneUpload, path: Path, bucket: Bucket
@@ -251,7 +251,7 @@ class TestALostAnswer:
         theirs = _listed("theirs", after=6, name="Theirs")
         server.script(LOST, UNREADABLE, Reply(json=[theirs, _listed("mine", after=5, name="Harbours")]))
 
-        assert once.of_source(path, TILESET, "Harbours").id == "mine"
+        assert once.upload_file(path, TILESET, "Harbours").id == "mine"
         assert len(bucket.staged) == 1
 
     @pytest.mark.parametrize("name", [None, "Harbours"])
@@ -262,10 +262,10 @@ class TestALostAnswer:
         server.script(LOST, UNREADABLE, Reply(json=listed))
 
         with pytest.raises(UnclaimedUploadError, match=r"(?s)u0, created 2023.*wait for it by its id") as caught:
-            once.of_source(path, TILESET, name)
+            once.upload_file(path, TILESET, name)
 
         assert not caught.value.retryable
-        assert diary.entries[-1].uncertain
+        assert diary.entries[-1].in_doubt
         assert len(_creates(server)) == 2
 
     def test_and_then_a_rate_limit_leaves_the_doubt_written_down(
@@ -274,49 +274,49 @@ class TestALostAnswer:
         server.script(LOST, Reply(429, {"message": "no"}))
 
         with pytest.raises(ThrottledError):
-            make(met(make_client(max_throttle_wait=0))).of_source(path, TILESET, None)
+            make(met(make_client(max_throttle_wait=0))).upload_file(path, TILESET, None)
 
-        assert diary.entries[-1].uncertain
+        assert diary.entries[-1].in_doubt
 
 
 class TestALaterTry:
     def test_adopts_the_upload_that_is_written_down_as_it_now_is(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
-        diary.write(_entry(path, upload=upload_json(id="made", tileset=TILESET)))
+        diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="made", tileset=TILESET)))
         server.script(Reply(json=upload_json(id="made", tileset=TILESET, progress=0.4)))
 
-        upload = once.of_source(path, TILESET, None)
+        upload = once.upload_file(path, TILESET, None)
 
         assert (upload.id, upload.progress, bucket.staged) == ("made", 0.4, [])
 
     def test_adopts_it_also_where_its_status_is_not_there(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
     ) -> None:
-        diary.write(_entry(path, upload=upload_json(id="made", tileset=TILESET)))
+        diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="made", tileset=TILESET)))
         server.script(Reply(404, {"message": "Not Found"}))
 
-        assert once.of_source(path, TILESET, None).id == "made"
+        assert once.upload_file(path, TILESET, None).id == "made"
         assert _creates(server) == []
 
     def test_creates_from_what_is_staged(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
-        diary.write(_entry(path, uncertain=True))
+        diary.write(_entry(path, state=State.IN_DOUBT))
         server.script(MADE)
 
-        assert once.of_source(path, TILESET, None).id == "made"
+        assert once.upload_file(path, TILESET, None).id == "made"
         assert (bucket.staged, _creates(server)) == ([], [URL])
 
     def test_finds_the_upload_that_was_created_and_not_written_down(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
-        diary.write(_entry(path, uncertain=True))
+        diary.write(_entry(path, state=State.IN_DOUBT))
         server.script(USED, Reply(json=[_listed("mine", after=3)]))
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.upload_file(path, TILESET, None).id == "mine"
         assert bucket.staged == []
-        assert diary.entries[-1].known_upload() is not None
+        assert diary.entries[-1].created_upload() is not None
 
     def test_stages_again_where_what_was_staged_is_gone(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
@@ -324,29 +324,29 @@ class TestALaterTry:
         diary.write(_entry(path, url=URL.replace("/1/", "/0/")))
         server.script(UNREADABLE, MADE)
 
-        assert once.of_source(path, TILESET, None).id == "made"
+        assert once.upload_file(path, TILESET, None).id == "made"
         assert bucket.staged == [str(path)]
         assert _creates(server) == [URL.replace("/1/", "/0/"), URL]
 
     def test_of_a_file_that_is_gone_looks_for_an_upload_of_it_first(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
-        diary.write(_entry(path, uncertain=True))
+        diary.write(_entry(path, state=State.IN_DOUBT))
         server.script(UNREADABLE, Reply(json=[_listed("mine", after=3, name="Harbours")]))
 
-        assert once.of_source(path, TILESET, "Harbours").id == "mine"
+        assert once.upload_file(path, TILESET, "Harbours").id == "mine"
         assert bucket.staged == []
 
     @pytest.mark.parametrize("after", [-60.0, 3600.0])
     def test_of_a_file_that_is_gone_leaves_out_uploads_that_no_call_of_it_can_have_made(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, fake_time: FakeTime, after: float
     ) -> None:
-        diary.write(_entry(path, uncertain=True, listed=("known",)))
+        diary.write(_entry(path, state=State.IN_DOUBT, listed=("known",)))
         fake_time.now += 7200
         listed = sorted([_listed("theirs", after=after), _listed("known", after=1)], key=lambda one: one["created"])
         server.script(UNREADABLE, *(Reply(json=listed[::-1]) for _ in range(3)), MADE)
 
-        assert once.of_source(path, TILESET, None).id == "made"
+        assert once.upload_file(path, TILESET, None).id == "made"
 
     def test_needs_the_source_no_more(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
@@ -355,7 +355,7 @@ class TestALaterTry:
         path.unlink()
         server.script(MADE)
 
-        assert once.of_source(path, TILESET, None).id == "made"
+        assert once.upload_file(path, TILESET, None).id == "made"
 
     def test_of_a_changed_source_that_was_only_staged_stages_it_again_and_says_so(
         self,
@@ -372,42 +372,42 @@ class TestALaterTry:
         server.script(MADE)
 
         with caplog.at_level("INFO", logger="airflow_mapbox"):
-            assert once.of_source(path, TILESET, None).id == "made"
+            assert once.upload_file(path, TILESET, None).id == "made"
 
         assert bucket.staged == [str(path)]
         assert _creates(server) == [URL]
-        assert "is not as it was at an earlier try" in caplog.text
+        assert "has changed since an earlier try" in caplog.text
         assert "modified 1" in caplog.text
 
     def test_of_a_changed_source_adopts_what_was_created(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
-        diary.write(_entry(path, upload=upload_json(id="made", tileset=TILESET)))
+        diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="made", tileset=TILESET)))
         path.write_text("[]")
         os.utime(path, ns=(1, 1))
         server.script(Reply(json=upload_json(id="made", tileset=TILESET)))
 
-        assert once.of_source(path, TILESET, None).id == "made"
+        assert once.upload_file(path, TILESET, None).id == "made"
         assert (bucket.staged, _creates(server)) == ([], [])
 
     def test_of_a_changed_source_asks_first_for_what_may_have_been_created(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
-        diary.write(_entry(path, uncertain=True))
+        diary.write(_entry(path, state=State.IN_DOUBT))
         path.write_text("[]")
         server.script(USED, Reply(json=[_listed("mine", after=3)]))
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.upload_file(path, TILESET, None).id == "mine"
         assert bucket.staged == []
 
     def test_of_a_source_that_was_only_touched_is_the_same_upload(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
-        diary.write(_entry(path, upload=upload_json(id="mine", tileset=TILESET)))
+        diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="mine", tileset=TILESET)))
         os.utime(path, ns=(1, 1))
         server.script(Reply(json=upload_json(id="mine", tileset=TILESET)))
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.upload_file(path, TILESET, None).id == "mine"
         assert bucket.staged == []
 
     def test_of_a_source_that_differs_at_every_reading_is_the_same_upload(
@@ -419,22 +419,25 @@ class TestALaterTry:
 
         made = Reply(json=upload_json(id="made", tileset=TILESET))
         server.script(MADE, made, made)
-        once.of_source(feed("one"), TILESET, None)
+        once.upload_file(feed("one"), TILESET, None)
 
-        assert [once.of_source(feed(later), TILESET, None).id for later in ("two", "three")] == ["made", "made"]
+        assert [once.upload_file(feed(later), TILESET, None).id for later in ("two", "three")] == ["made", "made"]
         assert len(bucket.staged) == 1
         assert len(_creates(server)) == 1
 
-    @pytest.mark.parametrize("known", [{"upload": upload_json(id="made", tileset=TILESET)}, {"uncertain": True}])
+    @pytest.mark.parametrize(
+        "known",
+        [{"state": State.CREATED, "upload": upload_json(id="made", tileset=TILESET)}, {"state": State.IN_DOUBT}],
+    )
     def test_of_a_source_that_is_spelt_otherwise_at_each_try_is_the_same_upload(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, bucket: Bucket, known: dict[str, Any]
     ) -> None:
         first = f"{server.url}/x.geojson?t=1"
         diary.write(Entry(TILESET, first, URL, NOW, NOW, fingerprint={"source": str(identity(first))}, **known))
-        found = [Reply(json=[_listed("made", after=1)])] if "uncertain" in known else []
+        found = [Reply(json=[_listed("made", after=1)])] if "upload" not in known else []
         server.script(USED if found else Reply(json=upload_json(id="made", tileset=TILESET)), *found)
 
-        assert once.of_source(f"{server.url}/x.geojson?t=2", TILESET, None).id == "made"
+        assert once.upload_file(f"{server.url}/x.geojson?t=2", TILESET, None).id == "made"
         assert bucket.staged == []
 
     @pytest.mark.parametrize("query", ["?date=2026-01-02", ""])
@@ -448,7 +451,7 @@ class TestALaterTry:
         )
         server.script(Reply(body=b"{}"), MADE)
 
-        assert once.of_source(second, TILESET, None).id == "made"
+        assert once.upload_file(second, TILESET, None).id == "made"
         assert _creates(server) == [URL]
 
     def test_of_a_file_that_was_written_to_while_it_was_sent_creates_nothing(
@@ -456,8 +459,8 @@ class TestALaterTry:
     ) -> None:
         bucket.meanwhile = lambda: path.write_text("[]")
 
-        with pytest.raises(StagingError, match=r"harbours\.geojson was written to while it was sent"):
-            once.of_source(path, TILESET, None)
+        with pytest.raises(StagingError, match=r"harbours\.geojson was changed during staging"):
+            once.upload_file(path, TILESET, None)
 
         assert server.requests == []
 
@@ -465,10 +468,10 @@ class TestALaterTry:
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         lights = f"{ACCOUNT}.lights"
-        diary.write(_entry(path, tileset=lights, upload=upload_json(id="other", tileset=lights)))
+        diary.write(_entry(path, tileset=lights, state=State.CREATED, upload=upload_json(id="other", tileset=lights)))
         server.script(MADE)
 
-        assert once.of_source(path, TILESET, None).id == "made"
+        assert once.upload_file(path, TILESET, None).id == "made"
         assert bucket.staged == [str(path)]
 
     @pytest.mark.parametrize("shows_up", [True, False])
@@ -482,17 +485,17 @@ class TestALaterTry:
         fake_time: FakeTime,
         shows_up: bool,
     ) -> None:
-        diary.write(_entry(path, uncertain=True))
+        diary.write(_entry(path, state=State.IN_DOUBT))
         server.script(UNREADABLE, Reply(json=[]), Reply(json=[]), Reply(json=[]))
 
         with pytest.raises(CreationUnknownError) as caught:
-            once.of_source(path, TILESET, "Harbours")
+            once.upload_file(path, TILESET, "Harbours")
         assert bucket.staged == []
 
         fake_time.now += 100
         server.script(UNREADABLE, Reply(json=[]), Reply(json=[]), Reply(json=[]))
         with pytest.raises(CreationUnknownError) as again:
-            once.of_source(path, TILESET, "Harbours")
+            once.upload_file(path, TILESET, "Harbours")
         assert again.value.retry_after == pytest.approx(caught.value.retry_after - 100, abs=10), "it comes to an end"
 
         fake_time.now += again.value.retry_after
@@ -500,7 +503,7 @@ class TestALaterTry:
             server.script(UNREADABLE, Reply(json=[_listed("made", after=1, name="Harbours")]))
         else:
             server.script(UNREADABLE, Reply(json=[]), Reply(json=[]), Reply(json=[]), MADE)
-        assert once.of_source(path, TILESET, "Harbours").id == "made"
+        assert once.upload_file(path, TILESET, "Harbours").id == "made"
         assert len(bucket.staged) == (0 if shows_up else 1)
 
 
@@ -519,17 +522,17 @@ class TestTheServersClock:
             Reply(json=[_listed("mine", after=-ahead + 1, name="Harbours"), older], headers=date),
         )
 
-        assert make(make_client()).of_dataset(DATASET, TILESET, "Harbours").id == "mine"
+        assert make(make_client()).upload_dataset(DATASET, TILESET, "Harbours").id == "mine"
         assert diary.entries[0].listed == ("older",)
-        assert diary.entries[0].sent == NOW - ahead
+        assert diary.entries[0].first_asked == NOW - ahead
 
     def test_is_told_by_a_refusal_too(
         self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, diary: Diary
     ) -> None:
         server.script(Reply(404, {"message": "Not Found"}, headers={"Date": formatdate(NOW + 90, usegmt=True)}), MADE)
 
-        assert make(make_client()).of_dataset(DATASET, TILESET, None).id == "made"
-        assert diary.entries[0].sent == NOW + 90
+        assert make(make_client()).upload_dataset(DATASET, TILESET, None).id == "made"
+        assert diary.entries[0].first_asked == NOW + 90
 
     def test_of_a_call_counts_from_the_first_that_may_have_taken_effect(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, fake_time: FakeTime
@@ -537,44 +540,44 @@ class TestTheServersClock:
         # Somebody else's upload is made while this one waits for a busy tileset.
         server.script(ACTIVE)
         with pytest.raises(UploadActiveError):
-            once.of_source(path, TILESET, "Harbours")
+            once.upload_file(path, TILESET, "Harbours")
         fake_time.now += 600
         theirs = _listed("theirs", after=300, name="Harbours")
 
         server.script(LOST, USED, Reply(json=[_listed("mine", after=601, name="Harbours"), theirs]))
 
-        assert once.of_source(path, TILESET, "Harbours").id == "mine"
-        assert diary.entries[-1].sent == NOW + 600
+        assert once.upload_file(path, TILESET, "Harbours").id == "mine"
+        assert diary.entries[-1].first_asked == NOW + 600
 
     def test_of_a_dataset_that_was_busy_waits_for_the_last_call(
         self, server: ScriptedServer, once: OneUpload, fake_time: FakeTime
     ) -> None:
         server.script(Reply(json=[]), ACTIVE)
         with pytest.raises(UploadActiveError):
-            once.of_dataset(DATASET, TILESET, None)
+            once.upload_dataset(DATASET, TILESET, None)
         fake_time.now += 1800
         server.script(Reply(json=[]), LOST, Reply(json=[]), Reply(json=[]), Reply(json=[]))
         with pytest.raises(NoAnswerError):
-            once.of_dataset(DATASET, TILESET, None)
+            once.upload_dataset(DATASET, TILESET, None)
 
         fake_time.now += 10
         server.script(Reply(json=[]))
         with pytest.raises(CreationUnknownError):
-            once.of_dataset(DATASET, TILESET, None)
+            once.upload_dataset(DATASET, TILESET, None)
         assert len(_creates(server)) == 2
 
     def test_is_learnt_too_by_a_retry_that_is_in_doubt(
         self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, path: Path, diary: Diary
     ) -> None:
         # The worker of the retry is ten minutes slow; its own call takes effect, and the next try must find it.
-        diary.write(_entry(path, uncertain=True))
+        diary.write(_entry(path, state=State.IN_DOUBT))
         date = {"Date": formatdate(NOW + 600, usegmt=True)}
         server.script(Reply(json=[], headers=date), LOST, LOST)
 
         with pytest.raises(NoAnswerError):
-            make(make_client(attempts=2)).of_source(path, TILESET, None)
+            make(make_client(attempts=2)).upload_file(path, TILESET, None)
 
-        assert diary.entries[-1].asked >= NOW + 600
+        assert diary.entries[-1].last_asked >= NOW + 600
 
 
 class TestAnAnswerThatEachOfTwoProcessesHasLost:
@@ -583,22 +586,22 @@ class TestAnAnswerThatEachOfTwoProcessesHasLost:
     def test_leaves_uploads_from_both_times_to_a_person(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, fake_time: FakeTime
     ) -> None:
-        diary.write(_entry(path, uncertain=True))
+        diary.write(_entry(path, state=State.IN_DOUBT))
         fake_time.now += 600
         server.script(LOST, USED, Reply(json=[_listed("mine", after=600.5), _listed("foreign", after=60)]))
 
         with pytest.raises(UnclaimedUploadError):
-            once.of_source(path, TILESET, None)
+            once.upload_file(path, TILESET, None)
 
     @pytest.mark.parametrize("after", [60, 600.5])
     def test_adopts_the_upload_if_there_is_one_time(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, fake_time: FakeTime, after: float
     ) -> None:
-        diary.write(_entry(path, uncertain=True))
+        diary.write(_entry(path, state=State.IN_DOUBT))
         fake_time.now += 600
         server.script(LOST, USED, Reply(json=[_listed("mine", after=after)]))
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.upload_file(path, TILESET, None).id == "mine"
 
 
 class TestATilesetThatIsBusy:
@@ -609,31 +612,31 @@ class TestATilesetThatIsBusy:
         seen = []
         for _ in range(2):
             with pytest.raises(UploadActiveError) as caught:
-                once.of_source(path, TILESET, None)
+                once.upload_file(path, TILESET, None)
             seen.append((caught.value.since, caught.value.in_doubt))
             fake_time.now += 600
 
-        assert once.of_source(path, TILESET, None).id == "made"
+        assert once.upload_file(path, TILESET, None).id == "made"
         assert seen == [(NOW, False)] * 2
         assert bucket.staged == [str(path)]
 
     def test_that_was_busy_with_the_own_upload_ends_with_that(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
     ) -> None:
-        diary.write(_entry(path, uncertain=True))
+        diary.write(_entry(path, state=State.IN_DOUBT))
         server.script(ACTIVE, USED, Reply(json=[_listed("mine", after=1)]))
 
         with pytest.raises(UploadActiveError) as caught:
-            once.of_source(path, TILESET, None)
+            once.upload_file(path, TILESET, None)
         assert caught.value.in_doubt
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.upload_file(path, TILESET, None).id == "mine"
 
 
 class TestTheList:
     @pytest.fixture
     def once(self, once: OneUpload, diary: Diary, path: Path) -> OneUpload:
-        diary.write(_entry(path, uncertain=True))
+        diary.write(_entry(path, state=State.IN_DOUBT))
         return once
 
     def test_passes_over_other_tilesets_and_goes_on_to_later_pages(
@@ -645,7 +648,7 @@ class TestTheList:
             Reply(json=[_listed("longer", tileset="harbours2", after=40), _listed("mine", after=30)]),
         )
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.upload_file(path, TILESET, None).id == "mine"
 
     @pytest.mark.parametrize("age", [3.1, 3600.0])
     def test_never_gives_an_older_upload(self, server: ScriptedServer, once: OneUpload, path: Path, age: float) -> None:
@@ -653,7 +656,7 @@ class TestTheList:
         server.script(USED, old, old, old)
 
         with pytest.raises(UploadNotListedError) as caught:
-            once.of_source(path, TILESET, None)
+            once.upload_file(path, TILESET, None)
 
         assert caught.value.retryable
 
@@ -662,7 +665,7 @@ class TestTheList:
     ) -> None:
         server.script(USED, Reply(json=[]), Reply(json=[_listed("mine", after=1)]))
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.upload_file(path, TILESET, None).id == "mine"
         assert fake_time.slept == [2.0]
 
     def test_gives_an_upload_of_the_second_of_the_call(
@@ -670,7 +673,7 @@ class TestTheList:
     ) -> None:
         server.script(USED, Reply(json=[_listed("mine", after=-0.9)]))
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.upload_file(path, TILESET, None).id == "mine"
 
     @pytest.mark.parametrize("created", [None, "", "a while ago"])
     def test_never_gives_an_upload_of_no_known_time(
@@ -678,25 +681,25 @@ class TestTheList:
     ) -> None:
         server.script(USED, Reply(json=[_listed("unknown", created=created), _listed("mine", after=5)]))
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.upload_file(path, TILESET, None).id == "mine"
 
     def test_has_times_without_a_zone_in_utc(self, server: ScriptedServer, once: OneUpload, path: Path) -> None:
         server.script(USED, Reply(json=[_listed("mine", created="2023-11-14T22:13:25")]))
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.upload_file(path, TILESET, None).id == "mine"
 
     def test_gives_a_failed_upload_too_since_it_was_the_urls_one(
         self, server: ScriptedServer, once: OneUpload, path: Path
     ) -> None:
         server.script(USED, Reply(json=[_listed("mine", after=5, error="Tileset is empty.")]))
 
-        assert once.of_source(path, TILESET, None).is_failed
+        assert once.upload_file(path, TILESET, None).is_failed
 
     def test_without_its_scope_is_told_so(self, server: ScriptedServer, once: OneUpload, path: Path) -> None:
         server.script(USED, Reply(404, {"message": "Not Found"}))
 
         with pytest.raises(NotFoundError, match="uploads:list"):
-            once.of_source(path, TILESET, None)
+            once.upload_file(path, TILESET, None)
 
     def test_of_several_gives_the_one_of_the_same_name(
         self, server: ScriptedServer, once: OneUpload, path: Path
@@ -708,7 +711,7 @@ class TestTheList:
         ]
         server.script(USED, Reply(json=uploads))
 
-        assert once.of_source(path, TILESET, "Harbours").id == "mine"
+        assert once.upload_file(path, TILESET, "Harbours").id == "mine"
 
     @pytest.mark.parametrize("name", ["Harbours", None])
     def test_of_several_gives_the_earliest_since_mapbox_takes_no_second_one_while_it_is_active(
@@ -717,14 +720,14 @@ class TestTheList:
         uploads = [_listed(one, after=after, name=name) for one, after in (("latest", 70), ("later", 50), ("mine", 30))]
         server.script(USED, Reply(json=uploads))
 
-        assert once.of_source(path, TILESET, name).id == "mine"
+        assert once.upload_file(path, TILESET, name).id == "mine"
 
     def test_of_several_prefers_one_that_is_not_older_by_its_clock(
         self, server: ScriptedServer, once: OneUpload, path: Path
     ) -> None:
         server.script(USED, Reply(json=[_listed("mine", after=0.5), _listed("ended already", after=-2.5)]))
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.upload_file(path, TILESET, None).id == "mine"
 
     @pytest.mark.parametrize(
         "odd", [{"progress": None}, {"tileset": None}, {"complete": None}, {"error": 3}, "text", None, []]
@@ -737,7 +740,7 @@ class TestTheList:
         del without_error["error"]
         server.script(USED, Reply(json=[without_error, item, _listed("mine", after=30)]))
 
-        assert once.of_source(path, TILESET, None).id == "mine"
+        assert once.upload_file(path, TILESET, None).id == "mine"
 
     @pytest.mark.parametrize("apart", [0.9, 2.9])
     def test_may_have_a_clock_of_its_own(
@@ -746,7 +749,7 @@ class TestTheList:
         listed = Reply(json=[_listed("mine", after=-apart, name="Harbours")])
         server.script(USED, listed)
 
-        assert once.of_source(path, TILESET, "Harbours").id == "mine"
+        assert once.upload_file(path, TILESET, "Harbours").id == "mine"
 
 
 class TestADataset:
@@ -755,15 +758,17 @@ class TestADataset:
     ) -> None:
         server.script(Reply(json=[]), MADE)
 
-        assert once.of_dataset(DATASET, TILESET, None).id == "made"
-        assert [(entry.url, entry.uncertain) for entry in diary.entries] == [(DATASET, True), (DATASET, False)]
+        assert once.upload_dataset(DATASET, TILESET, None).id == "made"
+        assert [(entry.url, entry.in_doubt) for entry in diary.entries] == [(DATASET, True), (DATASET, False)]
         assert bucket.staged == []
 
     def test_that_was_created_is_adopted(self, server: ScriptedServer, once: OneUpload, diary: Diary) -> None:
-        diary.write(Entry(TILESET, DATASET, DATASET, NOW, upload=upload_json(id="made", tileset=TILESET)))
+        diary.write(
+            Entry(TILESET, DATASET, DATASET, NOW, state=State.CREATED, upload=upload_json(id="made", tileset=TILESET))
+        )
         server.script(Reply(json=upload_json(id="made", tileset=TILESET)))
 
-        assert once.of_dataset(DATASET, TILESET, None).id == "made"
+        assert once.upload_dataset(DATASET, TILESET, None).id == "made"
 
     def test_whose_answer_was_lost_is_known_by_its_display_name_and_not_created_again(
         self, server: ScriptedServer, once: OneUpload
@@ -772,7 +777,7 @@ class TestADataset:
             Reply(json=[]), LOST, Reply(json=[_listed("theirs", after=1), _listed("mine", after=1, name="Harbours")])
         )
 
-        assert once.of_dataset(DATASET, TILESET, "Harbours").id == "mine"
+        assert once.upload_dataset(DATASET, TILESET, "Harbours").id == "mine"
         assert len(_creates(server)) == 1
 
     def test_whose_answer_was_lost_adopts_no_upload_that_may_be_another_clients(
@@ -782,7 +787,7 @@ class TestADataset:
         server.script(Reply(json=[known]), LOST, Reply(json=[_listed("whose", after=1), known]))
 
         with pytest.raises(UnclaimedUploadError, match="whose, created") as caught:
-            once.of_dataset(DATASET, TILESET, None)
+            once.upload_dataset(DATASET, TILESET, None)
 
         assert [upload.id for upload in caught.value.candidates] == ["whose"]
         assert len(_creates(server)) == 1
@@ -790,33 +795,33 @@ class TestADataset:
     def test_that_an_earlier_try_may_have_created_waits_until_it_is_known(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, fake_time: FakeTime
     ) -> None:
-        diary.write(Entry(TILESET, DATASET, DATASET, NOW - 600, NOW - 60, uncertain=True))
+        diary.write(Entry(TILESET, DATASET, DATASET, NOW - 600, NOW - 60, state=State.IN_DOUBT))
         server.script(Reply(json=[]), Reply(json=[]), Reply(json=[]), MADE)
 
         with pytest.raises(CreationUnknownError) as caught:
-            once.of_dataset(DATASET, TILESET, None)
+            once.upload_dataset(DATASET, TILESET, None)
         assert (caught.value.retry_after, _creates(server)) == (121, [])
 
         fake_time.now += caught.value.retry_after
-        assert once.of_dataset(DATASET, TILESET, None).id == "made"
+        assert once.upload_dataset(DATASET, TILESET, None).id == "made"
 
     def test_that_an_earlier_try_has_created_is_found(
         self, server: ScriptedServer, once: OneUpload, diary: Diary
     ) -> None:
-        diary.write(Entry(TILESET, DATASET, DATASET, NOW, uncertain=True))
+        diary.write(Entry(TILESET, DATASET, DATASET, NOW, state=State.IN_DOUBT))
         server.script(Reply(json=[_listed("mine", after=1, name="Harbours")]))
 
-        assert once.of_dataset(DATASET, TILESET, "Harbours").id == "mine"
+        assert once.upload_dataset(DATASET, TILESET, "Harbours").id == "mine"
         assert _creates(server) == []
 
     def test_that_an_earlier_try_may_have_created_is_not_taken_for_somebody_elses(
         self, server: ScriptedServer, once: OneUpload, diary: Diary
     ) -> None:
-        diary.write(Entry(TILESET, DATASET, DATASET, NOW, uncertain=True))
+        diary.write(Entry(TILESET, DATASET, DATASET, NOW, state=State.IN_DOUBT))
         server.script(Reply(json=[_listed("theirs", after=1)]))
 
         with pytest.raises(UnclaimedUploadError):
-            once.of_dataset(DATASET, TILESET, None)
+            once.upload_dataset(DATASET, TILESET, None)
         assert _creates(server) == []
 
 
@@ -833,7 +838,7 @@ class TestAnUnchangedSource:
         server.script(Reply(json=[_listed("last", complete=True, progress=1)]))
 
         with pytest.raises(UnchangedSourceError, match=r"unchanged since upload last"):
-            self._once(make_client, bucket, diary, published).of_source(path, TILESET, None)
+            self._once(make_client, bucket, diary, published).upload_file(path, TILESET, None)
 
         assert (bucket.staged, diary.entries) == ([], [])
 
@@ -845,7 +850,7 @@ class TestAnUnchangedSource:
         server.script(Reply(json=[_listed("last", complete=True, progress=1)]))
 
         with pytest.raises(UnchangedSourceError):
-            self._once(make_client, bucket, diary, published).of_source(path, TILESET, None)
+            self._once(make_client, bucket, diary, published).upload_file(path, TILESET, None)
 
         assert bucket.staged == []
 
@@ -857,7 +862,7 @@ class TestAnUnchangedSource:
         server.script(Reply(json=[_listed("last", complete=True, progress=1)]))
 
         with pytest.raises(UnchangedSourceError):
-            self._once(make_client, bucket, diary, published).of_source(source, TILESET, None)
+            self._once(make_client, bucket, diary, published).upload_file(source, TILESET, None)
 
         assert _creates(server) == []
 
@@ -869,9 +874,9 @@ class TestAnUnchangedSource:
         once = OneUpload(met(make_client(max_throttle_wait=0)), diary, bucket, published=published)
 
         with pytest.raises(ThrottledError):
-            once.of_source(open_source(iter([b"{}"])), TILESET, None)
+            once.upload_file(open_source(iter([b"{}"])), TILESET, None)
         with pytest.raises(UnchangedSourceError):
-            once.of_source(open_source(iter([b"{}"])), TILESET, None)
+            once.upload_file(open_source(iter([b"{}"])), TILESET, None)
 
         assert len(bucket.staged) == 1
         assert _creates(server) == []
@@ -896,7 +901,7 @@ class TestAnUnchangedSource:
     ) -> None:
         server.script(MADE)
 
-        assert self._once(make_client, bucket, diary, published).of_source(path, TILESET, None).id == "made"
+        assert self._once(make_client, bucket, diary, published).upload_file(path, TILESET, None).id == "made"
 
     @pytest.mark.parametrize(
         "listed",
@@ -923,16 +928,16 @@ class TestAnUnchangedSource:
         server.script(Reply(json=listed), MADE)
         published = Published("last", open_source(path).fingerprint, None)
 
-        assert self._once(make_client, bucket, diary, published).of_source(path, TILESET, None).id == "made"
+        assert self._once(make_client, bucket, diary, published).upload_file(path, TILESET, None).id == "made"
 
     def test_is_still_this_tasks_own_where_an_earlier_try_has_uploaded_it(
         self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary, path: Path
     ) -> None:
-        diary.write(_entry(path, upload=upload_json(id="last", tileset=TILESET)))
+        diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="last", tileset=TILESET)))
         server.script(Reply(json=upload_json(id="last", tileset=TILESET)))
         published = Published("last", open_source(path).fingerprint, None)
 
-        assert self._once(make_client, bucket, diary, published).of_source(path, TILESET, None).id == "last"
+        assert self._once(make_client, bucket, diary, published).upload_file(path, TILESET, None).id == "last"
 
 
 def test_a_note_of_another_version_is_not_guessed_at() -> None:
@@ -941,14 +946,14 @@ def test_a_note_of_another_version_is_not_guessed_at() -> None:
 
 
 def test_a_note_of_a_version_before_the_last_is_read(path: Path) -> None:
-    document = _entry(path, uncertain=True).to_json()
+    document = _entry(path, state=State.IN_DOUBT).to_json()
     del document["listed"]
 
-    assert Entry.from_json(document) == _entry(path, uncertain=True)
+    assert Entry.from_json(document) == _entry(path, state=State.IN_DOUBT)
 
 
 def test_a_note_has_no_secret_in_it(path: Path) -> None:
     assert set(_entry(path).to_json()) == {
-        "version", "tileset", "source", "url", "sent", "asked", "fingerprint", "sha256", "facts", "uncertain",
-        "busy_since", "upload", "listed",
+        "version", "tileset", "source", "url", "first_asked", "last_asked", "fingerprint", "sha256", "facts", "state",
+        "active_since", "upload", "listed",
     }  # fmt: skip

@@ -23,7 +23,8 @@ from airflow_mapbox.uploads.errors import (
     WaitTimeoutError,
 )
 from airflow_mapbox.uploads.models import TokenState, Upload
-from airflow_mapbox.uploads.waiting.decide import REFUSAL_SECONDS, Next, Terms, Watch, explain_refusal, judge
+from airflow_mapbox.uploads.waiting.decide import REFUSAL_SECONDS, Decision, decide, explain_refusal
+from airflow_mapbox.uploads.waiting.policy import WaitPolicy, WaitState
 from tests.unit.support import upload_json
 
 CREATED = 1_700_000_000.0
@@ -37,17 +38,17 @@ def seen(progress: float = 0.5, **changed: Any) -> Upload:
 
 def after(
     outcome: Upload | MapboxError,
-    watch: Watch | None = None,
+    state: WaitState | None = None,
     *,
     at: float = 100,
     seed: int | None = None,
-    **terms: Any,
-) -> Next:
+    **policy: Any,
+) -> Decision:
     """What follows from a look, `at` seconds after the upload was created and the wait began."""
-    return judge(
+    return decide(
         outcome,
-        watch or Watch(ID, since=CREATED),
-        Terms(**{"floor": 10, **terms}),
+        state or WaitState(ID, started=CREATED),
+        WaitPolicy(**{"min_interval": 10, **policy}),
         now=CREATED + at,
         server_now=CREATED + at,
         rng=random.Random(seed),
@@ -65,15 +66,15 @@ def test_a_failed_upload_ends_it_whatever_complete_says(complete: bool) -> None:
 
 
 def test_the_next_look_is_chosen_from_progress_and_the_time_so_far() -> None:
-    assert 40 <= after(seen(0.5), at=100).pause <= 60
-    assert after(seen(0.99), at=100).pause == pytest.approx(11, abs=1)
+    assert 40 <= after(seen(0.5), at=100).delay <= 60
+    assert after(seen(0.99), at=100).delay == pytest.approx(11, abs=1)
 
 
 def test_a_hundred_waits_that_look_at_the_same_time_do_not_come_again_together() -> None:
     seed = secrets.randbits(32)
     print(f"seed {seed}")
     for upload in (seen(0.5), seen(0.999), seen(0.001)):  # in between, at the floor, at the ceiling
-        pauses = [after(upload, at=200, seed=seed + number).pause for number in range(100)]
+        pauses = [after(upload, at=200, seed=seed + number).delay for number in range(100)]
         assert all(10 <= pause <= 120 for pause in pauses)
         assert max(pauses) - min(pauses) > 1.5
         assert len(set(pauses)) > 90
@@ -82,35 +83,35 @@ def test_a_hundred_waits_that_look_at_the_same_time_do_not_come_again_together()
 def test_a_rate_limit_moves_the_next_look_to_the_reset_also_beyond_the_ceiling() -> None:
     throttled = ThrottledError("429.", status=429, message="", retry_after=400)
 
-    following = after(throttled)
+    decision = after(throttled)
 
-    assert (following.pause, following.least) == (400, 400)
-    assert following.watch == Watch(ID, since=CREATED, throttled=1)
+    assert (decision.delay, decision.min_delay) == (400, 400)
+    assert decision.state == WaitState(ID, started=CREATED, throttled=1)
 
 
 def test_looks_that_are_refused_again_and_again_part_more_widely_and_no_longer_once_one_is_let_pass() -> None:
     throttled = ThrottledError("429.", status=429, message="", retry_after=60)
-    watch, pauses = Watch(ID, since=CREATED), []
+    state, pauses = WaitState(ID, started=CREATED), []
 
     for _ in range(12):
-        drawn = [after(throttled, watch, seed=seed) for seed in range(200)]
-        pauses.append(max(one.pause for one in drawn))
-        assert min(one.pause for one in drawn) < 70
-        watch = drawn[0].watch
+        drawn = [after(throttled, state, seed=seed) for seed in range(200)]
+        pauses.append(max(one.delay for one in drawn))
+        assert min(one.delay for one in drawn) < 70
+        state = drawn[0].state
 
     assert pauses[0] == 60
     assert 85 < pauses[1] <= 90
     assert 110 < pauses[2] <= 120
     assert 110 < pauses[-1] <= 120
-    assert after(seen(0.5), watch).watch.throttled == 0
+    assert after(seen(0.5), state).state.throttled == 0
 
 
 @pytest.mark.parametrize("error", [ServerError("503.", status=503, message=""), NoAnswerError("The connection broke.")])
 def test_a_fault_that_may_pass_leaves_the_wait_as_it_was(error: MapboxError) -> None:
-    following = after(error)
+    decision = after(error)
 
-    assert 10 <= following.pause <= 120
-    assert following.watch == Watch(ID, since=CREATED)
+    assert 10 <= decision.delay <= 120
+    assert decision.state == WaitState(ID, started=CREATED)
 
 
 def _cause(error: MapboxError) -> str:
@@ -129,31 +130,31 @@ REFUSALS = [
 def test_one_refusal_between_two_answers_leaves_the_wait_as_it_was(refusal: MapboxError) -> None:
     first = after(seen(0.3), at=0)
 
-    refused = after(refusal, first.watch, at=1000)
-    answered = after(seen(0.4), refused.watch, at=1010)
-    refused_later = after(refusal, answered.watch, at=2000)
+    refused = after(refusal, first.state, at=1000)
+    answered = after(seen(0.4), refused.state, at=1010)
+    refused_later = after(refusal, answered.state, at=2000)
 
     assert refused.error is refusal
-    assert answered.watch.refused_since is None
+    assert answered.state.refused_since is None
     assert refused_later.upload is None
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=_cause)
 def test_a_refusal_that_is_repeated_some_time_later_ends_the_wait(refusal: MapboxError) -> None:
     first = after(refusal, at=0)
-    soon = after(refusal, first.watch, at=REFUSAL_SECONDS - 1)
+    soon = after(refusal, first.state, at=REFUSAL_SECONDS - 1)
 
     with pytest.raises(type(refusal)) as caught:
-        after(refusal, soon.watch, at=REFUSAL_SECONDS)
+        after(refusal, soon.state, at=REFUSAL_SECONDS)
     assert caught.value is refusal
 
 
 def test_a_fault_between_two_refusals_does_not_make_them_one() -> None:
     first = after(NOT_FOUND, at=0)
-    fault = after(NoAnswerError("The connection broke."), first.watch, at=30)
+    fault = after(NoAnswerError("The connection broke."), first.state, at=30)
 
     with pytest.raises(UploadGoneError):
-        after(NOT_FOUND, fault.watch, at=REFUSAL_SECONDS)
+        after(NOT_FOUND, fault.state, at=REFUSAL_SECONDS)
 
 
 class TestExplainRefusal:
@@ -178,66 +179,66 @@ def test_a_server_that_asks_for_time_is_given_it() -> None:
     busy = ServerError("503.", status=503, message="")
     busy.retry_after = 300
 
-    following = after(busy)
+    decision = after(busy)
 
-    assert (following.pause, following.least) == (300, 300)
+    assert (decision.delay, decision.min_delay) == (300, 300)
 
 
 class TestStall:
     def test_progress_that_stands_for_as_long_as_is_allowed_ends_the_wait_and_says_since_when(self) -> None:
         first = after(seen(0.3), at=0, stall_timeout=900)
-        again = after(seen(0.3), first.watch, at=899, stall_timeout=900)
+        again = after(seen(0.3), first.state, at=899, stall_timeout=900)
 
-        with pytest.raises(UploadStalledError, match=r"stood at 30% since 2023-11-14 22:13:20 UTC, which is 900 s"):
-            after(seen(0.3), again.watch, at=900, stall_timeout=900)
+        with pytest.raises(UploadStalledError, match=r"stayed at 30% since 2023-11-14 22:13:20 UTC, for 900 s"):
+            after(seen(0.3), again.state, at=900, stall_timeout=900)
 
     @pytest.mark.parametrize("progress", [0.31, 0.29])
     def test_progress_that_moves_either_way_starts_the_time_anew(self, progress: float) -> None:
         first = after(seen(0.3), at=0, stall_timeout=900)
-        moved = after(seen(progress), first.watch, at=899, stall_timeout=900)
+        moved = after(seen(progress), first.state, at=899, stall_timeout=900)
 
-        assert after(seen(progress), moved.watch, at=1798, stall_timeout=900).upload is None
+        assert after(seen(progress), moved.state, at=1798, stall_timeout=900).upload is None
 
     def test_of_no_progress_at_all_it_is_known_since_when(self) -> None:
-        with pytest.raises(UploadStalledError, match="stood at 0% since"):
+        with pytest.raises(UploadStalledError, match="stayed at 0% since"):
             after(seen(0), at=100, stall_timeout=100)
         assert after(seen(0.1), at=100, stall_timeout=100).upload is None
 
     def test_a_look_comes_when_the_time_is_over(self) -> None:
-        first = after(seen(0.01), at=1000, stall_timeout=60, ceiling=600)
+        first = after(seen(0.01), at=1000, stall_timeout=60, max_interval=600)
 
-        assert first.pause == 60
+        assert first.delay == 60
 
     def test_a_server_that_does_not_answer_is_no_stall(self) -> None:
         first = after(seen(0.3), at=0, stall_timeout=900)
 
-        assert after(NoAnswerError("no answer"), first.watch, at=5000, stall_timeout=900).upload is None
+        assert after(NoAnswerError("no answer"), first.state, at=5000, stall_timeout=900).upload is None
 
     def test_without_a_limit_an_upload_may_stand(self) -> None:
         first = after(seen(0.3), at=0)
 
-        assert after(seen(0.3), first.watch, at=1e6).upload is None
+        assert after(seen(0.3), first.state, at=1e6).upload is None
 
 
 class TestNotFound:
     def test_a_fresh_upload_that_is_not_known_for_a_moment_is_forgiven(self) -> None:
-        following = after(NOT_FOUND, at=0)
+        decision = after(NOT_FOUND, at=0)
 
-        assert 10 <= following.pause <= 12
-        assert after(NOT_FOUND, following.watch, at=REFUSAL_SECONDS - 1).upload is None
+        assert 10 <= decision.delay <= 12
+        assert after(NOT_FOUND, decision.state, at=REFUSAL_SECONDS - 1).upload is None
 
     def test_one_that_stays_unknown_is_gone(self) -> None:
         first = after(NOT_FOUND, at=0)
 
-        with pytest.raises(UploadGoneError, match="is not known"):
-            after(NOT_FOUND, first.watch, at=REFUSAL_SECONDS)
+        with pytest.raises(UploadGoneError, match="is unknown to Mapbox"):
+            after(NOT_FOUND, first.state, at=REFUSAL_SECONDS)
 
     def test_one_that_was_there_and_stays_missing_is_gone(self) -> None:
         first = after(seen(0.3), at=0)
-        missing = after(NOT_FOUND, first.watch, at=100)
+        missing = after(NOT_FOUND, first.state, at=100)
 
         with pytest.raises(UploadGoneError, match="was at 30% and is missing now"):
-            after(NOT_FOUND, missing.watch, at=100 + REFUSAL_SECONDS)
+            after(NOT_FOUND, missing.state, at=100 + REFUSAL_SECONDS)
 
 
 class TestDeadline:
@@ -246,7 +247,7 @@ class TestDeadline:
             after(seen(0.5), deadline=CREATED + 100)
 
     def test_it_ends_it_also_while_the_limit_is_spent(self) -> None:
-        with pytest.raises(WaitTimeoutError, match="had not been seen"):
+        with pytest.raises(WaitTimeoutError, match="was not seen within"):
             after(ThrottledError("429.", status=429, message="", retry_after=9), deadline=CREATED + 99)
 
     def test_an_upload_that_is_done_is_done_however_late(self) -> None:
@@ -260,20 +261,20 @@ class TestDeadline:
     def test_a_rate_limit_does_not_move_the_last_look_beyond_it(self, retry_after: float) -> None:
         throttled = ThrottledError("429.", status=429, message="", retry_after=retry_after)
 
-        following = after(throttled, deadline=CREATED + 130)
+        decision = after(throttled, deadline=CREATED + 130)
 
-        assert (following.pause, following.least) == (30, 30)
+        assert (decision.delay, decision.min_delay) == (30, 30)
 
     def test_no_pause_goes_beyond_it(self) -> None:
-        assert after(seen(0.5), deadline=CREATED + 103).pause == 3
+        assert after(seen(0.5), deadline=CREATED + 103).delay == 3
 
 
 class TestWatch:
     def test_it_goes_through_json(self) -> None:
-        watch = after(seen(0.3)).watch
+        state = after(seen(0.3)).state
 
-        assert Watch.from_json(watch.to_json(), ID) == watch
+        assert WaitState.from_json(state.to_json(), ID) == state
 
-    @pytest.mark.parametrize("note", [{}, {"upload_id": "another", "since": 1}, {"upload_id": ID, "from": 1}])
+    @pytest.mark.parametrize("note", [{}, {"upload_id": "another", "started": 1}, {"upload_id": ID, "from": 1}])
     def test_a_note_about_something_else_is_none(self, note: dict[str, Any]) -> None:
-        assert Watch.from_json(note, ID) is None
+        assert WaitState.from_json(note, ID) is None

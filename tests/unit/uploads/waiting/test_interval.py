@@ -5,15 +5,17 @@ import random
 import pytest
 
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.waiting.interval import seconds_to_next_look, spread
+from airflow_mapbox.uploads.waiting.interval import interval_by_progress, with_jitter
 from tests.unit.support import upload_json
 
 CREATED = 1_700_000_000.0
 
 
-def _pause(elapsed: float, progress: float, *, floor: float = 5, ceiling: float = 300, **changed: str | None) -> float:
+def _pause(
+    elapsed: float, progress: float, *, min_interval: float = 5, max_interval: float = 300, **changed: str | None
+) -> float:
     upload = Upload.from_json(upload_json(progress=progress, **changed))
-    return seconds_to_next_look(upload, CREATED + elapsed, floor=floor, ceiling=ceiling)
+    return interval_by_progress(upload, CREATED + elapsed, min_interval=min_interval, max_interval=max_interval)
 
 
 def test_half_of_the_time_that_is_left_at_the_rate_so_far() -> None:
@@ -57,9 +59,12 @@ def test_a_long_wait_takes_few_looks_and_the_end_is_noticed_soon() -> None:
     assert elapsed - whole <= 5
 
 
-@pytest.mark.parametrize(("floor", "ceiling"), [(10, 12), (5, 300), (10, 10), (10, 5)])
+@pytest.mark.parametrize(("min_interval", "max_interval"), [(10, 12), (5, 300), (10, 10), (10, 5)])
 @pytest.mark.parametrize("pause", [1, 10, 30, 1000])
-def test_a_pause_is_moved_within_its_bounds(pause: float, floor: float, ceiling: float) -> None:
-    moved = [spread(pause, random.Random(seed), floor=floor, ceiling=ceiling) for seed in range(200)]
+def test_a_pause_is_moved_within_its_bounds(pause: float, min_interval: float, max_interval: float) -> None:
+    moved = [
+        with_jitter(pause, random.Random(seed), min_interval=min_interval, max_interval=max_interval)
+        for seed in range(200)
+    ]
 
-    assert floor <= min(moved) <= max(moved) <= max(floor, ceiling)
+    assert min_interval <= min(moved) <= max(moved) <= max(min_interval, max_interval)
