@@ -1,3 +1,3 @@
-"""The demo: a real Airflow and the emulator on this machine, and a check of what came out."""
+"""The demo: run Airflow and the emulator on this machine, and check the tileset."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fetches a tileset back, tile by tile, and holds what it decodes to against the features that went in."""
+"""Download a tileset tile by tile, and compare its features with those of the uploaded file."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ import shapely
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-# Tiles round to a grid of 4,096 steps; a position may be off by half a step on each axis, and a little for the
-# conversion to Mercator and back.
-_STEPS_OFF = 0.75
-# Simplification and rounding move a polygon's edge by a step or so; this is the share of the area that may differ.
-_AREA_OFF = 0.02
+# Tiles round positions to a grid of 4,096 steps, so a position may differ by half a step on each axis. The conversion
+# to web mercator and back adds a little.
+_MAX_STEPS_OFF = 0.75
+# Simplification and rounding move a polygon's edge by about a step. This is the allowed difference of the area, as a
+# share.
+_MAX_AREA_OFF = 0.02
 
 
 class TilesetMismatchError(AssertionError):
-    """The tiles do not hold what was uploaded."""
+    """The tiles differ from the uploaded file."""
 
 
 @dataclass(frozen=True)
 class TilesetCheck:
     """
-    What was found.
+    The result of a successful check.
 
-    :param tilejson_url: the tileset's address.
-    :param tiles: how many tiles were fetched and decoded, by zoom.
-    :param features: how many features of the file were found at the highest zoom, each once.
+    :param tilejson_url: URL of the tileset's TileJSON.
+    :param tiles: number of downloaded tiles by zoom.
+    :param features: number of features in the file, which are all in the tiles of the highest zoom.
     """
 
     tilejson_url: str
@@ -44,60 +45,67 @@ class TilesetCheck:
 
 def check_tileset(tilejson_url: str, geojson: Path, *, key: str, token: str | None = None) -> TilesetCheck:
     """
-    Check that a tileset is what was uploaded.
+    Check that a tileset contains exactly the features of a file.
 
-    Every tile within the bounds is asked for at every zoom. At the highest one each feature of the file must be there
-    under its key, with its attributes and at its place, and nothing else.
+    The check requests every tile within the bounds at every zoom. The tiles of the highest zoom must contain each
+    feature of the file, with its attributes and geometry, and no other features.
 
-    :param tilejson_url: where the tileset describes itself.
-    :param geojson: the file that was uploaded.
-    :param key: the attribute that tells features apart.
-    :param token: for an address that wants one.
-    :raises TilesetMismatchError: naming the feature or tile that is wrong.
+    :param tilejson_url: URL of the tileset's TileJSON.
+    :param geojson: the uploaded file.
+    :param key: an attribute with a unique value for each feature.
+    :param token: an access token, if the URL needs one.
+    :raises TilesetMismatchError: with the first wrong feature or tile.
+    :raises ValueError: if the key is not unique in the file.
     """
     with requests.Session() as session:
         session.trust_env = False
         if token is not None:
             session.params = {"access_token": token}
         tilejson = _get(session, tilejson_url).json()
-        maxzoom = tilejson["maxzoom"]
-        counts: dict[int, int] = defaultdict(int)
-        pieces: dict[Any, list[BaseGeometry]] = defaultdict(list)
-        attributes: dict[Any, dict[str, Any]] = {}
-        for zoom in range(tilejson["minzoom"], maxzoom + 1):
-            for column, row in _tiles_within(tilejson["bounds"], zoom):
-                url = tilejson["tiles"][0].format(z=zoom, x=column, y=row)
-                tile = _get(session, url, missing=True)
-                if tile is None:
-                    continue
-                counts[zoom] += 1
-                here: set[Any] = set()
-                for feature in _decode(tile.content, zoom, column, row):
-                    if zoom == maxzoom:
-                        identity = feature["properties"].get(key)
-                        if identity in here:
-                            raise TilesetMismatchError(f"Feature {identity} is twice in tile {zoom}/{column}/{row}")
-                        here.add(identity)
-                        pieces[identity].append(feature["geometry"])
-                        attributes[identity] = feature["properties"]
+        tiles, parts = _fetch_tiles(session, tilejson, key)
     features = json.loads(geojson.read_text())["features"]
     expected = {feature["properties"][key]: feature for feature in features}
     if len(expected) != len(features):
-        raise ValueError(f"{key} does not tell the {len(features)} features of {geojson} apart")
-    _compare_keys(set(expected), set(pieces))
+        raise ValueError(f"{key} is not unique among the {len(features)} features of {geojson}")
+    _compare_keys(set(expected), set(parts))
+    step = 360 / 2 ** tilejson["maxzoom"] / 4096
     for identity, feature in expected.items():
-        _compare_attributes(identity, feature["properties"], attributes[identity])
-        _compare_geometry(identity, shape(feature["geometry"]), pieces[identity], 360 / 2**maxzoom / 4096)
-    return TilesetCheck(tilejson_url, dict(counts), len(expected))
+        _compare_attributes(identity, feature["properties"], parts[identity][-1]["properties"])
+        geometries = [part["geometry"] for part in parts[identity]]
+        _compare_geometry(identity, shape(feature["geometry"]), geometries, step)
+    return TilesetCheck(tilejson_url, tiles, len(expected))
 
 
-def _get(session: requests.Session, url: str, *, missing: bool = False) -> Any:
-    answer = session.get(url, timeout=30)
-    if missing and answer.status_code == 404:
+def _fetch_tiles(
+    session: requests.Session, tilejson: dict[str, Any], key: str
+) -> tuple[dict[int, int], dict[Any, list[dict[str, Any]]]]:
+    """Return the number of tiles by zoom, and the parts of each feature in the tiles of the highest zoom."""
+    counts: dict[int, int] = defaultdict(int)
+    parts: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for zoom in range(tilejson["minzoom"], tilejson["maxzoom"] + 1):
+        for column, row in _tiles_within(tilejson["bounds"], zoom):
+            tile = _get(session, tilejson["tiles"][0].format(z=zoom, x=column, y=row), may_be_missing=True)
+            if tile is None:
+                continue
+            counts[zoom] += 1
+            in_tile: set[Any] = set()
+            for part in _decode(tile.content, zoom, column, row):
+                if zoom == tilejson["maxzoom"]:
+                    identity = part["properties"].get(key)
+                    if identity in in_tile:
+                        raise TilesetMismatchError(f"Tile {zoom}/{column}/{row} contains feature {identity} twice")
+                    in_tile.add(identity)
+                    parts[identity].append(part)
+    return dict(counts), parts
+
+
+def _get(session: requests.Session, url: str, *, may_be_missing: bool = False) -> Any:
+    response = session.get(url, timeout=30)
+    if may_be_missing and response.status_code == 404:
         return None
-    if answer.status_code != 200:
-        raise TilesetMismatchError(f"{url.partition('?')[0]} answered {answer.status_code}: {answer.text[:200]}")
-    return answer
+    if response.status_code != 200:
+        raise TilesetMismatchError(f"{url.partition('?')[0]} answered {response.status_code}: {response.text[:200]}")
+    return response
 
 
 def _tiles_within(bounds: list[float], zoom: int) -> Iterator[tuple[int, int]]:
@@ -116,7 +124,7 @@ def _tiles_within(bounds: list[float], zoom: int) -> Iterator[tuple[int, int]]:
 
 
 def _decode(content: bytes, zoom: int, column: int, row: int) -> Iterator[dict[str, Any]]:
-    """Give a tile's features with their geometry in longitude, latitude, cut at the tile's edges."""
+    """Yield a tile's features. Their geometries are in longitude and latitude, clipped to the tile."""
     size = 2**zoom
     for layer in mapbox_vector_tile.decode(content, default_options={"y_coord_down": True}).values():
         extent = layer["extent"]
@@ -128,47 +136,49 @@ def _decode(content: bytes, zoom: int, column: int, row: int) -> Iterator[dict[s
 
         for feature in layer["features"]:
             geometry = shape(feature["geometry"])
-            # Beyond the edges is the neighbours' part, repeated so that lines are drawn without a gap.
-            inside = geometry if geometry.geom_type == "Point" else _repaired(geometry)
+            # Clipped, because a tile also contains a strip of its neighbours, so that lines are drawn without a gap.
+            inside = geometry if geometry.geom_type == "Point" else _make_valid(geometry)
             inside = inside.intersection(shapely.box(0, 0, extent, extent))
             if not inside.is_empty:
-                moved = shapely.transform(inside, lambda points, move=to_degrees: [move(x, y) for x, y in points])
-                yield {"properties": feature["properties"], "geometry": moved}
+                degrees = shapely.transform(
+                    inside, lambda points, convert=to_degrees: [convert(x, y) for x, y in points]
+                )
+                yield {"properties": feature["properties"], "geometry": degrees}
 
 
-def _repaired(geometry: BaseGeometry) -> BaseGeometry:
+def _make_valid(geometry: BaseGeometry) -> BaseGeometry:
     return geometry if geometry.is_valid else shapely.make_valid(geometry)
 
 
-def _compare_keys(expected: set[Any], found: set[Any]) -> None:
-    missing, foreign = expected - found, found - expected
+def _compare_keys(expected: set[Any], actual: set[Any]) -> None:
+    missing, foreign = expected - actual, actual - expected
     if missing or foreign:
         raise TilesetMismatchError(
-            f"{len(missing)} features are missing in the tiles ({sorted(map(str, missing))[:3]}), "
-            f"{len(foreign)} were not in the file ({sorted(map(str, foreign))[:3]})"
+            f"{len(missing)} features are missing in the tiles (first {sorted(map(str, missing))[:3]}); "
+            f"{len(foreign)} features in the tiles are not in the file (first {sorted(map(str, foreign))[:3]})"
         )
 
 
-def _compare_attributes(identity: Any, expected: dict[str, Any], found: dict[str, Any]) -> None:
-    known = {name: value for name, value in expected.items() if value is not None}  # tiles have no null
-    if known.keys() != found.keys():
-        raise TilesetMismatchError(f"Feature {identity} has attributes {sorted(found)}, expected {sorted(known)}")
-    for name, value in known.items():
-        same = math.isclose(value, found[name], rel_tol=1e-6) if isinstance(value, float) else value == found[name]
-        if not same:
-            raise TilesetMismatchError(f"Feature {identity} has {name}={found[name]!r}, expected {value!r}")
+def _compare_attributes(identity: Any, expected: dict[str, Any], actual: dict[str, Any]) -> None:
+    not_null = {name: value for name, value in expected.items() if value is not None}  # tiles cannot store null
+    if not_null.keys() != actual.keys():
+        raise TilesetMismatchError(f"Feature {identity} has attributes {sorted(actual)}, expected {sorted(not_null)}")
+    for name, value in not_null.items():
+        is_same = math.isclose(value, actual[name], rel_tol=1e-6) if isinstance(value, float) else value == actual[name]
+        if not is_same:
+            raise TilesetMismatchError(f"Feature {identity} has {name}={actual[name]!r}, expected {value!r}")
 
 
-def _compare_geometry(identity: Any, expected: BaseGeometry, pieces: list[BaseGeometry], step: float) -> None:
+def _compare_geometry(identity: Any, expected: BaseGeometry, parts: list[BaseGeometry], step: float) -> None:
     if expected.geom_type == "Point":
-        # A point on an edge is in both tiles, at the same place.
+        # A point on an edge is in both tiles.
         x, y = expected.x, expected.y
-        distances = (max(abs(piece.centroid.x - x), abs(piece.centroid.y - y)) for piece in pieces)
+        distances = (max(abs(part.centroid.x - x), abs(part.centroid.y - y)) for part in parts)
         off = min(distances) / step
-        if off > _STEPS_OFF:
-            raise TilesetMismatchError(f"Feature {identity} is {off:.1f} steps of the tile grid away from its place")
+        if off > _MAX_STEPS_OFF:
+            raise TilesetMismatchError(f"Feature {identity} is {off:.1f} steps of the tile grid off its position")
         return
-    joined = shapely.union_all([_repaired(piece) for piece in pieces])
+    joined = shapely.union_all([_make_valid(part) for part in parts])
     off = joined.symmetric_difference(expected).area / expected.area
-    if off > _AREA_OFF:
+    if off > _MAX_AREA_OFF:
         raise TilesetMismatchError(f"The shape of feature {identity} differs by {off:.1%} of its area")

@@ -1,4 +1,4 @@
-"""A PostgreSQL of one's own on the loopback, for as long as a program needs it."""
+"""Run a temporary PostgreSQL server on the loopback."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class PostgresError(RuntimeError):
 
 class Postgres:
     """
-    A server whose files, in a temporary folder, end with it.
+    A PostgreSQL server with its files in a temporary folder, which `stop` removes.
 
-    PostgreSQL refuses to run as root, so root runs it as the user whom its package made.
+    PostgreSQL refuses to run as root. So if this process is root, the server runs as its package's user `postgres`.
     """
 
     def __init__(self) -> None:
@@ -37,21 +37,21 @@ class Postgres:
 
     @staticmethod
     def is_installed() -> bool:
-        """Whether this machine has it, where Debian keeps it."""
+        """Return whether PostgreSQL is installed in Debian's folder."""
         return bool(_programs())
 
     @property
     def address(self) -> dict[str, Any]:
-        """What psycopg's ``connect`` takes."""
+        """The arguments for psycopg's ``connect``."""
         return {"host": "127.0.0.1", "port": self._port, "user": _USER, "dbname": _DATABASE}
 
     @property
     def url(self) -> str:
-        """The database as SQLAlchemy has it."""
+        """The database's URL for SQLAlchemy."""
         return f"postgresql+psycopg://{_USER}@127.0.0.1:{self._port}/{_DATABASE}"
 
     def dump(self) -> str:
-        """Give all that is in the database, as SQL."""
+        """Return the database's content as SQL."""
         return subprocess.run(
             [_programs()[-1] / "pg_dump", "-h", "127.0.0.1", "-p", str(self._port), "-U", _USER, _DATABASE],
             check=True,
@@ -61,9 +61,9 @@ class Postgres:
 
     def start(self) -> None:
         """
-        Make a database and wait until it answers.
+        Create a database, start the server, and wait until it is ready.
 
-        :raises PostgresError: where it does not; the server's log is in it.
+        :raises PostgresError: with the end of the server's log if the server does not start.
         """
         programs = _programs()[-1]
         folder = self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
@@ -72,28 +72,28 @@ class Postgres:
         if os.getuid() == 0:
             user = pwd.getpwnam("postgres")
             owner = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-            for owned in (folder, data):
-                os.chown(owned, user.pw_uid, user.pw_gid)
-        initialise = [programs / "initdb", "-D", data, "-U", _USER, "-A", "trust", "--no-sync", "-E", "UTF8"]
-        subprocess.run(initialise, check=True, capture_output=True, cwd=folder, **owner)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+            for path in (folder, data):
+                os.chown(path, user.pw_uid, user.pw_gid)
+        command = [programs / "initdb", "-D", data, "-U", _USER, "-A", "trust", "--no-sync", "-E", "UTF8"]
+        subprocess.run(command, check=True, capture_output=True, cwd=folder, **owner)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
         options = ["-D", data, "-h", "127.0.0.1", "-p", str(self._port), "-k", folder, "-c", "fsync=off"]
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [programs / "postgres", *options], stdout=log, stderr=log, cwd=folder, **owner
             )
         deadline = time.monotonic() + _SECONDS_TO_START
-        while not self._answers():
+        while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise PostgresError(f"PostgreSQL did not start: {(folder / 'log').read_text()[-2000:]}")
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """End the server and remove its files."""
+        """Stop the server and remove its files."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT)  # a fast shutdown: whoever is connected still is sent away
+            self._process.send_signal(signal.SIGINT)  # a fast shutdown, which disconnects all clients
             try:
                 self._process.wait(_SECONDS_TO_STOP)
             except subprocess.TimeoutExpired:
@@ -115,12 +115,12 @@ class Postgres:
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
 
-    def _answers(self) -> bool:
-        ready = [_programs()[-1] / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self._port)]
-        return subprocess.run(ready, check=False).returncode == 0
+    def _is_ready(self) -> bool:
+        command = [_programs()[-1] / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self._port)]
+        return subprocess.run(command, check=False).returncode == 0
 
 
 def _programs() -> list[Path]:
-    """Give the folder of each version, the newest last."""
+    """Return the program folder of each version, the newest last."""
     servers = Path("/usr/lib/postgresql").glob("*/bin/postgres")
     return sorted((server.parent for server in servers), key=lambda folder: float(folder.parent.name))

@@ -12,7 +12,7 @@ __all__ = ["Emulator", "EmulatorSettings"]
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for at the first use: the servers take a second, the settings nothing."""
+    """Import a public name at its first use: importing the servers takes a second, the settings take no time."""
     if name == "Emulator":
         from airflow_mapbox.emulator.server import Emulator
 

@@ -20,35 +20,35 @@ TOKEN_VARIABLE = "MAPBOX_EMULATOR_TOKEN"  # noqa: S105 - a name, not a secret
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run an emulator until SIGINT or SIGTERM; return the exit status."""
-    given = _parser().parse_args(argv)
+    args = _parser().parse_args(argv)
     stop = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stop.set())
     try:
         emulator = Emulator(
-            given.folder,
+            args.folder,
             settings=EmulatorSettings(
-                account=given.account,
+                account=args.account,
                 token=os.environ.get(TOKEN_VARIABLE) or None,
-                processing_seconds=given.processing_seconds,
-                workers=given.workers,
-                rate_limit=given.rate_limit,
-                rate_window=given.rate_window,
+                processing_seconds=args.processing_seconds,
+                workers=args.workers,
+                rate_limit=args.rate_limit,
+                rate_window=args.rate_window,
             ),
-            host=given.host,
-            port=given.port,
-            s3_port=given.s3_port,
-            allow_public=given.public,
-            tls=given.tls,
-            allowed_hosts=given.allow_host,
+            host=args.host,
+            port=args.port,
+            s3_port=args.s3_port,
+            allow_public=args.public,
+            tls=args.tls,
+            allowed_hosts=args.allow_host,
         ).start()
     except (ValueError, RuntimeError, OSError) as error:
         print(f"mapbox-emulator: {error.strerror if isinstance(error, OSError) else error}", file=sys.stderr)
         return 2
     try:
-        print(_greeting(emulator, show_token=given.show_token), flush=True)
-        if given.ready_file:
-            _write_ready(emulator, given.ready_file)
+        print(_startup_message(emulator, show_token=args.show_token), flush=True)
+        if args.ready_file:
+            _write_ready_file(emulator, args.ready_file)
         stop.wait()
     finally:
         emulator.stop()
@@ -56,25 +56,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    defaults = EmulatorSettings()
     parser = argparse.ArgumentParser(prog="mapbox-emulator", description="The Mapbox Uploads API on this machine.")
     add = parser.add_argument
-    add("--folder", type=Path, required=True, metavar="DIR", help="where all state is kept")
+    add("--folder", type=Path, required=True, metavar="DIR", help="folder of all state")
+    _add_addresses(parser)
+    _add_settings(parser)
+    add("--ready-file", type=Path, metavar="PATH", help="write the addresses to this JSON file once all is ready")
+    add("--show-token", action="store_true", help="print the token itself")
+    return parser
+
+
+def _add_addresses(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    add("--port", type=int, default=8787, metavar="N", help="port of the API (default %(default)s; 0: a free one)")
+    add("--port", type=int, default=8787, metavar="N", help="port of the API (default %(default)s; 0: a free port)")
     add(
-        "--s3-port", type=int, default=8788, metavar="N", help="port of the bucket (default %(default)s; 0: a free one)"
+        "--s3-port",
+        type=int,
+        default=8788,
+        metavar="N",
+        help="port of the bucket (default %(default)s; 0: a free port)",
     )
     add("--public", action="store_true", help="allow a --host that other machines can reach")
-    add("--allow-host", action="append", default=[], metavar="NAME", help="a name that others ask it by; repeatable")
-    add("--tls", action="store_true", help="speak https, with a certificate made in the folder")
+    add("--allow-host", action="append", default=[], metavar="NAME", help="accept this host name, too; repeatable")
+    add("--tls", action="store_true", help="use https, with a certificate made in the folder")
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    defaults = EmulatorSettings()
+    add = parser.add_argument
     add("--account", default=defaults.account, metavar="NAME", help="the account (default %(default)s)")
     add(
         "--processing-seconds",
         type=float,
         default=defaults.processing_seconds,
         metavar="S",
-        help="how long processing takes at least (default %(default)s)",
+        help="shortest duration of processing (default %(default)s)",
     )
     add(
         "--workers",
@@ -97,33 +114,30 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="length of that window in seconds (default %(default)s)",
     )
-    add("--ready-file", type=Path, metavar="PATH", help="write the addresses here, as JSON, once all is ready")
-    add("--show-token", action="store_true", help="print the token itself")
-    return parser
 
 
-def _greeting(emulator: Emulator, *, show_token: bool) -> str:
-    where = f"in ${TOKEN_VARIABLE}" if emulator.token_file is None else f"in {emulator.token_file}"
+def _startup_message(emulator: Emulator, *, show_token: bool) -> str:
+    token_place = f"in ${TOKEN_VARIABLE}" if emulator.token_file is None else f"in {emulator.token_file}"
     password = "$(cat '" + str(emulator.token_file) + "')" if emulator.token_file else f"${TOKEN_VARIABLE}"
     connection = json.dumps(
         airflow_connection(url=emulator.url, s3_url=emulator.s3_url, account=emulator.account, token="TOKEN")  # noqa: S106
     ).replace('"TOKEN"', f'"\'"{password}"\'"')
-    trust = [f"  CA     {emulator.ca_file}"] if emulator.ca_file else []
+    ca_lines = [f"  CA     {emulator.ca_file}"] if emulator.ca_file else []
     lines = [
         f"Mapbox Uploads emulator, account {emulator.account}",
         f"  API    {emulator.url}",
         f"  S3     {emulator.s3_url}",
         f"  pages  {emulator.url}/",
-        f"  token  {emulator.token if show_token else where}",
-        *trust,
-        "An Airflow connection to it:",
+        f"  token  {emulator.token if show_token else token_place}",
+        *ca_lines,
+        "An Airflow connection to this emulator:",
         f"  export AIRFLOW_CONN_MAPBOX_DEFAULT='{connection}'",
     ]
     return "\n".join(lines)
 
 
-def _write_ready(emulator: Emulator, file: Path) -> None:
-    facts = {
+def _write_ready_file(emulator: Emulator, file: Path) -> None:
+    content = {
         "url": emulator.url,
         "s3_url": emulator.s3_url,
         "account": emulator.account,
@@ -131,9 +145,10 @@ def _write_ready(emulator: Emulator, file: Path) -> None:
         "ca_file": str(emulator.ca_file) if emulator.ca_file else None,
         "pid": os.getpid(),
     }
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    fresh.replace(file)
+    # Replaced in one step, so that a waiting program never reads half of it.
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    temporary.replace(file)
 
 
 if __name__ == "__main__":

@@ -1,41 +1,40 @@
-"""Who may ask for what: tokens judged as Mapbox judges them."""
+"""Check access tokens by Mapbox's rules."""
 
 from __future__ import annotations
 
-from airflow_mapbox.emulator.errors import RefusedError, Said
+from airflow_mapbox.emulator.errors import ApiMessage, RefusedError
 from airflow_mapbox.emulator.store import Store
 from airflow_mapbox.emulator.tokens import Token, TokenState, parse_token
 
 
 def authorize(store: Store, token: str | None, *, account: str, scope: str | None) -> Token:
-    """Return the token that may act on an account.
+    """Return the record of a token if it may act on an account.
 
     :param token: the ``access_token`` of the query.
-    :param account: whose data is asked for.
-    :param scope: what the token must allow; None where any valid token of the account will do.
-    :raises RefusedError: 401 for no token or one of another shape; 404 for every other fault, by Mapbox's design.
+    :param account: the owner of the requested data.
+    :param scope: the scope that the token needs; None if any valid token of the account is enough.
+    :raises RefusedError: 401 if the token is missing or malformed; 404 for every other fault, by Mapbox's design.
     """
     if not token or parse_token(token) is None:
-        raise RefusedError(401, Said.UNAUTHORIZED)
-    known = store.find_token(token)
-    if known is None or known.state is not TokenState.VALID or known.account != account:
-        raise RefusedError(404, Said.NOT_FOUND)
-    if scope is not None and scope not in known.scopes:
-        raise RefusedError(404, Said.NOT_FOUND)
-    return known
+        raise RefusedError(401, ApiMessage.UNAUTHORIZED)
+    record = store.find_token(token)
+    if record is None or record.state is not TokenState.VALID or record.account != account:
+        raise RefusedError(404, ApiMessage.NOT_FOUND)
+    if scope is not None and scope not in record.scopes:
+        raise RefusedError(404, ApiMessage.NOT_FOUND)
+    return record
 
 
 def describe_token(store: Store, token: str) -> dict[str, object]:
-    """Return what ``GET /tokens/v2`` says of a token."""
-    parsed = parse_token(token)
-    if parsed is None:
+    """Return the body of ``GET /tokens/v2`` for a token."""
+    if parse_token(token) is None:
         return {"code": TokenState.MALFORMED}
-    known = store.find_token(token)
-    if known is None:
+    record = store.find_token(token)
+    if record is None:
         return {"code": TokenState.INVALID}
-    if known.state is not TokenState.VALID:
-        return {"code": known.state}
+    if record.state is not TokenState.VALID:
+        return {"code": record.state}
     return {
-        "code": known.state,
-        "token": {"usage": known.usage, "user": known.account, "authorization": known.authorization},
+        "code": record.state,
+        "token": {"usage": record.usage, "user": record.account, "authorization": record.authorization},
     }

@@ -18,9 +18,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_mapbox.emulator.access import authorize, describe_token
-from airflow_mapbox.emulator.errors import RefusedError, Said
+from airflow_mapbox.emulator.errors import ApiMessage, RefusedError
 from airflow_mapbox.emulator.ratelimit import RateLimiter
-from airflow_mapbox.emulator.requests_seen import RequestLog, SeenRequest
+from airflow_mapbox.emulator.request_log import RequestLog, RequestRecord
 from airflow_mapbox.emulator.settings import EmulatorSettings
 from airflow_mapbox.emulator.store import Store, Upload
 from airflow_mapbox.emulator.urls import parse_source
@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 TILESET = re.compile(r"([A-Za-z0-9_-]{1,32})\.([A-Za-z0-9_-]{1,32})\Z")
 PROPERTIES = ("tileset", "url", "name")
 NAME_LENGTH = 64
-PAGE = 100
+PAGE_UPLOADS = 100
 BODY_BYTES = 1 << 20
-RATE_LIMITED = RefusedError(429, Said.RATE_LIMITED)
+RATE_LIMITED = RefusedError(429, ApiMessage.RATE_LIMITED)
 
 
 @dataclass(frozen=True)
 class _Call:
-    """One request, taken apart, as the handlers see it."""
+    """The parts of one request that the handlers need."""
 
     method: str
     account: str
@@ -51,9 +51,9 @@ class UploadsApi:
     """The endpoints under ``/uploads/v1`` and ``/tokens/v2``.
 
     :param store: all state.
-    :param seen: where requests are noted.
+    :param request_log: records every answered request.
     :param clock: Unix time in seconds.
-    :param created: called with every new upload.
+    :param on_created: called with every new upload.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class UploadsApi:
         store: Store,
         *,
         settings: EmulatorSettings,
-        seen: RequestLog,
+        request_log: RequestLog,
         clock: Callable[[], float],
-        created: Callable[[Upload], None],
+        on_created: Callable[[Upload], None],
     ) -> None:
         self._store = store
         self._settings = settings
-        self._seen = seen
+        self._request_log = request_log
         self._clock = clock
-        self._created = created
+        self._on_created = on_created
         self._limiter = RateLimiter(limit=settings.rate_limit, window=settings.rate_window, clock=clock)
 
     def routes(self) -> list[Route]:
@@ -92,7 +92,7 @@ class UploadsApi:
             try:
                 body = await read_body(request)
             except RefusedError as refusal:
-                # Answered in its turn: who may not ask at all is told so first.
+                # The handler raises it, so that the rate limit and the token are checked first.
                 handler = functools.partial(_refuse, refusal)
             call = _Call(
                 method=request.method,
@@ -102,65 +102,65 @@ class UploadsApi:
                 body=body,
                 base_url=str(request.base_url),
             )
-            answer = await run_in_threadpool(self._answer, call, scope, handler)
-            self._note(request, answer)
-            return answer
+            response = await run_in_threadpool(self._respond, call, scope, handler)
+            self._record(request, response)
+            return response
 
         return Route(path, endpoint, methods=list(handlers))
 
-    def _answer(self, call: _Call, scope: str, handler: Callable[[_Call], Response]) -> Response:
-        # Strangers share one window, so that guessed names don't fill the memory.
-        verdict = self._limiter.check(call.account if call.account == self._settings.account else "")
+    def _respond(self, call: _Call, scope: str, handler: Callable[[_Call], Response]) -> Response:
+        # Unknown accounts share one window, so that guessed names don't fill the memory.
+        rate = self._limiter.check(call.account if call.account == self._settings.account else "")
         try:
-            answer = self._allowed(call, scope, handler) if verdict.allowed else refused(RATE_LIMITED)
+            response = self._authorize_and_handle(call, scope, handler) if rate.allowed else refused(RATE_LIMITED)
         except RefusedError as refusal:
-            answer = refused(refusal)
+            response = refused(refusal)
         except Exception:
             log.exception("%s of an upload failed", call.method)
-            answer = refused(RefusedError(500, Said.INTERNAL))
-        answer.headers.update(verdict.headers)
-        return answer
+            response = refused(RefusedError(500, ApiMessage.INTERNAL))
+        response.headers.update(rate.headers)
+        return response
 
-    def _allowed(self, call: _Call, scope: str, handler: Callable[[_Call], Response]) -> Response:
+    def _authorize_and_handle(self, call: _Call, scope: str, handler: Callable[[_Call], Response]) -> Response:
         authorize(self._store, call.query.get("access_token"), account=call.account, scope=scope)
         return handler(call)
 
-    def _note(self, request: Request, answer: Response) -> None:
-        self._seen.add(SeenRequest(request.method, request.url.path, answer.status_code, self._clock()))
+    def _record(self, request: Request, response: Response) -> None:
+        self._request_log.add(RequestRecord(request.method, request.url.path, response.status_code, self._clock()))
 
     # Endpoints
 
     def _credentials(self, call: _Call) -> Response:
-        issued = self._store.issue_credentials(
+        credentials = self._store.issue_credentials(
             call.account, bucket=self._settings.bucket, lifetime=self._settings.credentials_lifetime
         )
         return JSONResponse(
             {
-                "accessKeyId": issued.access_key,
-                "bucket": issued.bucket,
-                "key": issued.key,
-                "secretAccessKey": issued.secret,
-                "sessionToken": issued.session,
-                "url": f"https://{issued.bucket}.s3.amazonaws.com/{issued.key}",
+                "accessKeyId": credentials.access_key,
+                "bucket": credentials.bucket,
+                "key": credentials.key,
+                "secretAccessKey": credentials.secret,
+                "sessionToken": credentials.session,
+                "url": f"https://{credentials.bucket}.s3.amazonaws.com/{credentials.key}",
             }
         )
 
     def _create(self, call: _Call) -> Response:
-        wanted = _parse_object(call.body)
+        fields = _parse_object(call.body)
         for required in ("tileset", "url"):
-            if wanted.get(required) is None:
-                raise RefusedError(self._settings.name_status, Said.MISSING.format(required))
-        for given in wanted:
-            if given not in PROPERTIES:
-                raise RefusedError(self._settings.name_status, Said.INVALID_PROPERTY.format(given))
-        tileset, url, name = wanted["tileset"], wanted["url"], wanted.get("name")
-        matched = TILESET.match(tileset) if isinstance(tileset, str) else None
-        if matched is None or matched[1] != call.account:
-            raise RefusedError(self._settings.name_status, Said.INVALID_VALUE.format("tileset"))
+            if fields.get(required) is None:
+                raise RefusedError(self._settings.name_status, ApiMessage.MISSING.format(required))
+        for field in fields:
+            if field not in PROPERTIES:
+                raise RefusedError(self._settings.name_status, ApiMessage.INVALID_PROPERTY.format(field))
+        tileset, url, name = fields["tileset"], fields["url"], fields.get("name")
+        match = TILESET.match(tileset) if isinstance(tileset, str) else None
+        if match is None or match[1] != call.account:
+            raise RefusedError(self._settings.name_status, ApiMessage.INVALID_VALUE.format("tileset"))
         if name is not None and (not isinstance(name, str) or len(name) > NAME_LENGTH or "\0" in name):
-            raise RefusedError(self._settings.name_status, Said.INVALID_VALUE.format("name"))
+            raise RefusedError(self._settings.name_status, ApiMessage.INVALID_VALUE.format("name"))
         if not isinstance(url, str):
-            raise RefusedError(self._settings.name_status, Said.INVALID_VALUE.format("url"))
+            raise RefusedError(self._settings.name_status, ApiMessage.INVALID_VALUE.format("url"))
         source = parse_source(url, bucket=self._settings.bucket)
         upload = self._store.create_upload(
             owner=call.account,
@@ -168,22 +168,22 @@ class UploadsApi:
             name=name,
             url=url,
             key=source.key,
-            looks_first=self._settings.create_looks_first,
+            first_check=self._settings.create_looks_first,
         )
-        self._created(upload)
+        self._on_created(upload)
         return JSONResponse(self._as_json(upload), status_code=201)
 
     def _status(self, call: _Call) -> Response:
         upload = self._store.find_upload(call.account, call.upload_id)
         if upload is None or self._clock() < upload.created + self._settings.unseen_seconds:
-            raise RefusedError(404, Said.NOT_FOUND)
+            raise RefusedError(404, ApiMessage.NOT_FOUND)
         return JSONResponse(self._as_json(upload))
 
     def _list(self, call: _Call) -> Response:
         limit = _limit(call.query.get("limit"))
-        # One client sends a bare `?reverse`.
+        # @mapbox/mapbox-sdk sends `?reverse` without a value.
         reverse = call.query.get("reverse", "false").lower() in ("", "true", "1")
-        found = self._store.list_uploads(
+        uploads = self._store.list_uploads(
             call.account,
             until=self._clock() - self._settings.unlisted_seconds,
             after=call.query.get("start") or None,
@@ -192,38 +192,38 @@ class UploadsApi:
         )
         page: list[Upload] = []
         size = 2
-        for upload in found[:limit]:
+        for upload in uploads[:limit]:
             size += len(json.dumps(self._as_json(upload), ensure_ascii=False).encode()) + 1
             if page and size > self._settings.page_bytes:
                 break
             page.append(upload)
-        answer = JSONResponse([self._as_json(upload) for upload in page])
-        if len(found) > len(page):
+        response = JSONResponse([self._as_json(upload) for upload in page])
+        if len(uploads) > len(page):
             query = {"start": page[-1].id, "limit": str(limit), **({"reverse": "true"} if reverse else {})}
-            answer.headers["Link"] = f'<{call.base_url}uploads/v1/{call.account}?{urlencode(query)}>; rel="next"'
-        return answer
+            response.headers["Link"] = f'<{call.base_url}uploads/v1/{call.account}?{urlencode(query)}>; rel="next"'
+        return response
 
     def _delete(self, call: _Call) -> Response:
         if not self._store.remove_upload(call.account, call.upload_id):
-            raise RefusedError(self._settings.early_delete_status, Said.INCOMPLETE)
+            raise RefusedError(self._settings.early_delete_status, ApiMessage.INCOMPLETE)
         return Response(status_code=204)
 
     async def _token(self, request: Request) -> Response:
         token = request.query_params.get("access_token")
-        answer = (
+        response = (
             JSONResponse(await run_in_threadpool(describe_token, self._store, token))
             if token
-            else refused(RefusedError(401, Said.UNAUTHORIZED))
+            else refused(RefusedError(401, ApiMessage.UNAUTHORIZED))
         )
-        self._note(request, answer)
-        return answer
+        self._record(request, response)
+        return response
 
     def _as_json(self, upload: Upload) -> dict[str, object]:
         return upload.as_json(failed_complete=self._settings.failed_complete)
 
 
 def refused(refusal: RefusedError) -> JSONResponse:
-    """Return the API's answer to a refused request."""
+    """Return the API's response to a refused request."""
     return JSONResponse({"message": refusal.message}, status_code=refusal.status)
 
 
@@ -235,34 +235,34 @@ async def read_body(request: Request) -> bytes:
     """
     Return the body of a request.
 
-    :raises RefusedError: 413 for one that is too large, 400 for one that is cut short.
+    :raises RefusedError: 413 if the body is too large, 400 if it is cut short.
     """
     blocks = bytearray()
     try:
         async for block in request.stream():
             blocks += block
             if len(blocks) > BODY_BYTES:
-                raise RefusedError(413, Said.BODY_TOO_LARGE)
+                raise RefusedError(413, ApiMessage.BODY_TOO_LARGE)
     except ClientDisconnect:
-        raise RefusedError(400, Said.NO_JSON) from None
+        raise RefusedError(400, ApiMessage.NO_JSON) from None
     return bytes(blocks)
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:
     try:
-        parsed = json.loads(body)
-        # Half of a surrogate pair can be escaped in JSON, but is no character.
-        json.dumps(parsed, ensure_ascii=False).encode()
+        content = json.loads(body)
+        # JSON can escape half of a surrogate pair, but UTF-8 cannot encode it.
+        json.dumps(content, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
-        raise RefusedError(400, Said.NO_JSON) from None
-    if not isinstance(parsed, dict):
-        raise RefusedError(400, Said.NO_OBJECT)
-    return parsed
+        raise RefusedError(400, ApiMessage.NO_JSON) from None
+    if not isinstance(content, dict):
+        raise RefusedError(400, ApiMessage.NO_OBJECT)
+    return content
 
 
-def _limit(given: str | None) -> int:
-    if given is None:
-        return PAGE
-    if not re.fullmatch(r"[0-9]{1,3}", given) or not 1 <= int(given) <= PAGE:
-        raise RefusedError(422, Said.INVALID_VALUE.format("limit"))
-    return int(given)
+def _limit(value: str | None) -> int:
+    if value is None:
+        return PAGE_UPLOADS
+    if not re.fullmatch(r"[0-9]{1,3}", value) or not 1 <= int(value) <= PAGE_UPLOADS:
+        raise RefusedError(422, ApiMessage.INVALID_VALUE.format("limit"))
+    return int(value)

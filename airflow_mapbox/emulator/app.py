@@ -16,14 +16,14 @@ from airflow_mapbox.emulator import assets
 from airflow_mapbox.emulator.api import UploadsApi, refused
 from airflow_mapbox.emulator.control import PREFIX as CONTROL_PREFIX
 from airflow_mapbox.emulator.control import Control
-from airflow_mapbox.emulator.errors import RefusedError, Said
+from airflow_mapbox.emulator.errors import ApiMessage, RefusedError
 from airflow_mapbox.emulator.faults import Faults
 from airflow_mapbox.emulator.faulty_api import Connections, with_faults
 from airflow_mapbox.emulator.guard import Guard, guarded
-from airflow_mapbox.emulator.requests_seen import RequestLog, SeenRequest
+from airflow_mapbox.emulator.request_log import RequestLog, RequestRecord
 from airflow_mapbox.emulator.tiles import TilesetPages
 
-# What Mapbox answers, too; everything else is the emulator's own.
+# The paths that Mapbox has, too. All other paths are the emulator's own.
 MAPBOX_PATHS = ("/uploads/", "/tokens/", "/v4/")
 
 
@@ -36,31 +36,33 @@ def build_app(
     connections: Connections,
     guard: Guard,
     clock: Callable[[], float],
-    seen: RequestLog,
+    request_log: RequestLog,
 ) -> ASGIApp:
     """Return the application.
 
-    Whatever goes wrong is answered ``{"message": …}``, as Mapbox does; an unknown route and a known one by another
-    method are the same ``Not Found``.
+    Every error has the body ``{"message": …}``, as Mapbox's errors have. An unknown route and a wrong method both get
+    ``Not Found``.
 
-    :param faults: what is to go wrong with the API's answers; the emulator's own pages and its control are spared.
-    :param connections: of the server, so that one can be cut.
-    :param seen: where requests are noted that a fault keeps from the API.
-    :param guard: who is answered at all; outermost, so that others meet no fault and leave no trace.
-    :param clock: Unix time in seconds; what ``Date`` says, so that a client can hold a reset against it.
+    :param faults: the faults of the API's responses; the emulator's own pages and its control endpoint have none.
+    :param connections: the server's connections, so that a fault can cut one.
+    :param request_log: records the requests that a fault keeps from the API.
+    :param guard: refuses requests of foreign web pages. It is outermost, so that these use up no fault and are not
+        recorded.
+    :param clock: Unix time in seconds. It sets the ``Date`` header, so that a client can compare a rate limit's reset
+        with it.
     """
     handlers: dict[int | type[Exception], ExceptionHandler] = {HTTPException: _not_found, Exception: _internal}
     app = Starlette(
         routes=[*api.routes(), *tilesets.routes(), *control.routes(), *assets.routes()], exception_handlers=handlers
     )
-    # A redirect to the path without its slash would carry the token on.
+    # A redirect to the path without its slash would repeat the token.
     app.router.redirect_slashes = False
 
-    def noted(method: str, path: str, status: int) -> None:
-        seen.add(SeenRequest(method, path, status, clock()))
+    def record(method: str, path: str, status: int) -> None:
+        request_log.add(RequestRecord(method, path, status, clock()))
 
-    faulty = with_faults(app, faults, connections, spared=_is_our_own, noted=noted)
-    return _dated(guarded(faulty, guard, is_page=_is_page), clock)
+    faulty = with_faults(app, faults, connections, is_exempt=_is_our_own, record=record)
+    return _with_date(guarded(faulty, guard, is_page=_is_page), clock)
 
 
 def _is_page(path: str) -> bool:
@@ -71,22 +73,24 @@ def _is_our_own(path: str) -> bool:
     return not path.startswith(MAPBOX_PATHS)
 
 
-def _dated(app: ASGIApp, clock: Callable[[], float]) -> ASGIApp:
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_dated(message: Message) -> None:
+def _with_date(app: ASGIApp, clock: Callable[[], float]) -> ASGIApp:
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_date(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message)["Date"] = formatdate(clock(), usegmt=True)
             await send(message)
 
-        await app(scope, receive, send_dated)
+        await app(scope, receive, send_with_date)
 
-    return answer
+    return handle
 
 
 def _not_found(_request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    return refused(RefusedError(404, Said.NOT_FOUND) if status in (404, 405) else RefusedError(status, str(error)))
+    return refused(
+        RefusedError(404, ApiMessage.NOT_FOUND) if status in (404, 405) else RefusedError(status, str(error))
+    )
 
 
 def _internal(_request: Request, _error: Exception) -> Response:
-    return refused(RefusedError(500, Said.INTERNAL))
+    return refused(RefusedError(500, ApiMessage.INTERNAL))

@@ -1,4 +1,4 @@
-"""The files that the pages load: our own scripts, the map library of `maplibre`, the countries of `pyogrio`."""
+"""The files that the pages load: own scripts, the map library from `maplibre`, the countries from `pyogrio`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from airflow_mapbox.emulator.errors import Said
+from airflow_mapbox.emulator.errors import ApiMessage
 
 PREFIX = "/static"
 
@@ -18,19 +18,19 @@ _OWN = Path(__file__).parent / "static"
 _FROM_MAPLIBRE = ("maplibre-gl.js", "maplibre-gl.css")
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 _COUNTRIES = "countries.geojson"
-# Natural Earth, 1:110 million, public domain. pyogrio's wheels carry it for their own tests.
+# Natural Earth, 1:110 million, public domain. pyogrio's wheels contain it for their own tests.
 _NATURAL_EARTH = Path("tests", "fixtures", "naturalearth_lowres", "naturalearth_lowres.shp")
 
 
 @functools.cache
 def asset_file(name: str) -> Path | None:
     """
-    Give the file of an asset: only names that are listed here lead to one.
+    Return the file of an asset, or None if the name is not listed here.
 
-    :param name: the last part of its URL.
+    :param name: the last part of the asset's URL.
     """
     if name in _FROM_MAPLIBRE:
-        # Found without importing it, which would take pydantic and more.
+        # Not imported: that would load pydantic and other large packages.
         return _in_package("maplibre", Path("srcjs", name))
     return next((file for file in _OWN.iterdir() if file.name == name), None)
 
@@ -38,9 +38,9 @@ def asset_file(name: str) -> Path | None:
 @functools.cache
 def countries() -> str:
     """
-    Return the world's countries as GeoJSON, so that a map shows where its features lie.
+    Return the world's countries as GeoJSON, the background of the map.
 
-    The collection is empty if pyogrio comes from elsewhere than its wheel and has no test data.
+    The collection is empty if pyogrio has no test data, which only its wheels contain.
     """
     import geopandas
 
@@ -48,7 +48,7 @@ def countries() -> str:
     if file is None or not file.is_file():
         return '{"type": "FeatureCollection", "features": []}'
     frame = geopandas.read_file(file, columns=["name"])
-    frame.geometry = frame.geometry.set_precision(0.01)  # a kilometre, which is less than the data is off
+    frame.geometry = frame.geometry.set_precision(0.01)  # about a kilometre: finer than the data's accuracy
     return str(frame.to_json())
 
 
@@ -59,7 +59,7 @@ def _in_package(name: str, path: Path) -> Path | None:
 
 
 def routes() -> list[Route]:
-    """Give the routes for the application."""
+    """Return the routes for the application."""
     return [Route(f"{PREFIX}/{{name}}", _serve)]
 
 
@@ -68,5 +68,5 @@ def _serve(request: Request) -> Response:
         return Response(countries(), media_type="application/geo+json")
     file = asset_file(request.path_params["name"])
     if file is None or not file.is_file():
-        return JSONResponse({"message": Said.NOT_FOUND}, status_code=404)
+        return JSONResponse({"message": ApiMessage.NOT_FOUND}, status_code=404)
     return FileResponse(file, media_type=_MEDIA_TYPES.get(file.suffix))

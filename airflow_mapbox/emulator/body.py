@@ -1,4 +1,4 @@
-"""The body of an S3 request, received to disk and checked against what its headers promise."""
+"""Receive the body of an S3 request to disk and check it against its headers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import IO, Protocol
 
 from airflow_mapbox.emulator.sigv4 import S3RefusedError
 
-BLOCK = 1 << 20
-IN_MEMORY = 1 << 20
+BLOCK_BYTES = 1 << 20
+MAX_MEMORY_BYTES = 1 << 20
 STREAMING_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 UNSIGNED = "UNSIGNED-PAYLOAD"
 
@@ -27,7 +27,7 @@ class _Digest(Protocol):
 
 
 class _Crc32:
-    """zlib's CRC-32 with hashlib's manners."""
+    """zlib's CRC-32 with the interface of hashlib."""
 
     def __init__(self) -> None:
         self._value = 0
@@ -39,7 +39,7 @@ class _Crc32:
         return self._value.to_bytes(4, "big")
 
 
-# CRC-32C and CRC-64/NVME have no implementation that the emulator could count on; they are taken on trust.
+# CRC-32C and CRC-64/NVME are not checked, because no required package implements them.
 CHECKSUMS: dict[str, Callable[[], _Digest]] = {
     "content-md5": lambda: hashlib.md5(usedforsecurity=False),
     "x-amz-checksum-crc32": _Crc32,
@@ -49,19 +49,21 @@ CHECKSUMS: dict[str, Callable[[], _Digest]] = {
 
 
 def receive(source: IO[bytes], headers: dict[str, str], *, folder: Path) -> tuple[IO[bytes], int, dict[str, str]]:
-    """Return a request's plain body, rewound, its length, and the headers that came behind it.
+    """Return a request's decoded body (rewound), its length, and its trailing headers.
 
-    :param source: the body as it arrives, with HTTP's own chunks already undone.
+    :param source: the body as it arrives, with HTTP's own chunks already decoded.
     :param headers: names in lower case.
-    :param folder: where a body goes that is too large for memory.
-    :raises S3RefusedError: for a body that is cut short, or is not what was signed.
+    :param folder: the folder for bodies that are too large for memory.
+    :raises S3RefusedError: if the body is cut short, or differs from its signed checksum.
     """
-    promised = headers.get("x-amz-content-sha256", UNSIGNED)
-    if promised.startswith("STREAMING-") and promised != STREAMING_TRAILER:
-        raise S3RefusedError(501, "NotImplemented", f"A body signed as {promised} is not something the emulator reads.")
-    target = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(folder))  # noqa: SIM115 - handed on to moto
+    declared_sha256 = headers.get("x-amz-content-sha256", UNSIGNED)
+    if declared_sha256.startswith("STREAMING-") and declared_sha256 != STREAMING_TRAILER:
+        raise S3RefusedError(
+            501, "NotImplemented", f"A body signed as {declared_sha256} is not something the emulator reads."
+        )
+    target = tempfile.SpooledTemporaryFile(max_size=MAX_MEMORY_BYTES, dir=str(folder))  # noqa: SIM115 - handed on to moto
     try:
-        trailer = _copy(source, headers, promised, target)
+        trailer = _copy(source, headers, declared_sha256, target)
         size = target.tell()
         target.seek(0)
     except BaseException:
@@ -70,28 +72,28 @@ def receive(source: IO[bytes], headers: dict[str, str], *, folder: Path) -> tupl
     return target, size, trailer
 
 
-def _copy(source: IO[bytes], headers: dict[str, str], promised: str, target: IO[bytes]) -> dict[str, str]:
+def _copy(source: IO[bytes], headers: dict[str, str], declared_sha256: str, target: IO[bytes]) -> dict[str, str]:
     checks = {name: make() for name, make in CHECKSUMS.items()}
-    if promised == STREAMING_TRAILER:
+    if declared_sha256 == STREAMING_TRAILER:
         length = headers.get("x-amz-decoded-content-length")
         trailer = _copy_chunks(source, target, checks)
     else:
         length = headers.get("content-length")
         trailer = {}
-        while block := source.read(BLOCK):
+        while block := source.read(BLOCK_BYTES):
             _write(target, checks, block)
     if length is not None and length != str(target.tell()):
         raise S3RefusedError(400, "IncompleteBody", "You did not provide the number of bytes specified by the header.")
-    if re.fullmatch(r"[0-9a-f]{64}", promised) and not hmac.compare_digest(
-        promised, checks["x-amz-checksum-sha256"].digest().hex()
+    if re.fullmatch(r"[0-9a-f]{64}", declared_sha256) and not hmac.compare_digest(
+        declared_sha256, checks["x-amz-checksum-sha256"].digest().hex()
     ):
         raise S3RefusedError(
             400, "XAmzContentSHA256Mismatch", "The provided 'x-amz-content-sha256' header does not match."
         )
     for name, check in checks.items():
-        told = trailer.get(name) or headers.get(name)
-        # A composite checksum, on CompleteMultipartUpload, is of the parts and not of this body.
-        if told and "-" not in told and base64.b64encode(check.digest()).decode() != told:
+        expected = trailer.get(name) or headers.get(name)
+        # A hyphen marks a composite checksum (CompleteMultipartUpload): it covers the parts, not this body.
+        if expected and "-" not in expected and base64.b64encode(check.digest()).decode() != expected:
             raise S3RefusedError(400, "BadDigest", f"The {name} you specified did not match the calculated checksum.")
     return trailer
 
@@ -103,24 +105,24 @@ def _write(target: IO[bytes], checks: dict[str, _Digest], block: bytes) -> None:
 
 
 def _copy_chunks(source: IO[bytes], target: IO[bytes], checks: dict[str, _Digest]) -> dict[str, str]:
-    """Undo ``aws-chunked``: size line, data, size line, … zero, trailing headers. Return those headers."""
+    """Decode ``aws-chunked`` (size line, data, size line, … zero, trailing headers). Return the trailing headers."""
     while True:
-        line = source.readline(BLOCK)
+        line = source.readline(BLOCK_BYTES)
         try:
-            left = int(line.split(b";", 1)[0].strip(), 16)
+            remaining = int(line.split(b";", 1)[0].strip(), 16)
         except ValueError:
             raise S3RefusedError(400, "IncompleteBody", "The request body terminated unexpectedly") from None
-        if left == 0:
+        if remaining == 0:
             break
-        while left:
-            block = source.read(min(left, BLOCK))
+        while remaining:
+            block = source.read(min(remaining, BLOCK_BYTES))
             if not block:
                 raise S3RefusedError(400, "IncompleteBody", "The request body terminated unexpectedly")
-            left -= len(block)
+            remaining -= len(block)
             _write(target, checks, block)
         source.readline(2)
     trailer = {}
-    while (line := source.readline(BLOCK)).strip():
+    while (line := source.readline(BLOCK_BYTES)).strip():
         name, _, value = line.decode("latin-1").partition(":")
         trailer[name.strip().lower()] = value.strip()
     return trailer

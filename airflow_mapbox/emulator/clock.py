@@ -1,4 +1,4 @@
-"""The emulator's time: the machine's, unless it is moved on or made to run faster."""
+"""The emulator's clock: the machine's time, unless a test advances it or makes it run faster."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import threading
 import time
 from collections.abc import Callable
 
-# The last second that a date can be written of, less a year for what is reckoned from it.
+# The last second that `datetime` can represent, minus a year, so that expiry times after it can be computed.
 END = 253_402_300_799.0 - 366 * 86_400
 FASTEST = 1e6
 
 
 class AdjustableClock:
     """
-    Unix time that can be moved on and sped up, never back.
+    Unix time that can be advanced and sped up, but never set back.
 
-    :param source: the time that it follows.
+    :param source: the underlying clock, Unix time in seconds.
     """
 
     def __init__(self, source: Callable[[], float] = time.time) -> None:
@@ -26,37 +26,37 @@ class AdjustableClock:
         self._at_since = self._since
 
     def __call__(self) -> float:
-        """Give the unix time."""
+        """Return the Unix time in seconds."""
         with self._lock:
             return self._now()
 
     @property
     def speed(self) -> float:
-        """How many of its seconds pass in one real second."""
+        """Seconds of this clock per real second."""
         with self._lock:
             return self._speed
 
     def advance(self, seconds: float) -> None:
         """
-        Move it on.
+        Advance the clock.
 
         :param seconds: not negative.
-        :raises ValueError: for a negative number, and for one that leads beyond the year 9998.
+        :raises ValueError: for a negative number, or if the clock would pass the year 9998.
         """
         with self._lock:
             if not 0 <= seconds <= END - self._now():
-                raise ValueError("a clock can only be moved on, to no later than the year 9998")
+                raise ValueError("a clock can only be advanced, and at most to the year 9998")
             self._restart(self._now() + seconds)
 
     def run(self, speed: float) -> None:
         """
-        Let it run faster or slower from now on.
+        Set the clock's speed from now on.
 
-        :param speed: its seconds in one real second, above 0, at most a million.
-        :raises ValueError: for another number.
+        :param speed: seconds of this clock per real second; above 0, at most a million.
+        :raises ValueError: for any other number.
         """
         if not 0 < speed <= FASTEST:
-            raise ValueError(f"the speed of a clock is a number above 0, at most {FASTEST:g}")
+            raise ValueError(f"the speed of a clock must be above 0 and at most {FASTEST:g}")
         with self._lock:
             self._restart(self._now())
             self._speed = speed

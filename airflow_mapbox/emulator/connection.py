@@ -1,4 +1,4 @@
-"""The Airflow connection that leads to an emulator."""
+"""The Airflow connection to an emulator."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 def airflow_connection(*, url: str, s3_url: str, account: str, token: str) -> dict[str, Any]:
     """
-    Return the fields of an Airflow connection, under the names that Airflow's JSON form of a connection has.
+    Return the fields of an Airflow connection, as in Airflow's JSON format of connections.
 
-    :param url: of the API.
-    :param s3_url: of the staging bucket.
+    :param url: the API's URL.
+    :param s3_url: the staging bucket's endpoint.
     :param account: the emulator's account.
     :param token: a secret token of that account.
     """
@@ -19,8 +19,8 @@ def airflow_connection(*, url: str, s3_url: str, account: str, token: str) -> di
         "login": account,
         "password": token,
         "host": url,
-        # The port is in the URL. Airflow's connection test refuses stored connections without a port, until the release
-        # that has apache/airflow#73298.
+        # The port is in the URL. But Airflow's connection test refuses stored connections without a port, until
+        # apache/airflow#73298 is released.
         "port": 0,
         "extra": {"s3_endpoint_url": s3_url},
     }

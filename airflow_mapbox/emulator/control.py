@@ -1,4 +1,4 @@
-"""The control endpoint: faults, the clock and what was asked, over HTTP, for whoever is on this machine."""
+"""The control endpoint: faults, the clock and the recorded requests over HTTP, for clients on this machine."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from starlette.routing import Route
 
 from airflow_mapbox.emulator.api import TILESET, read_body
 from airflow_mapbox.emulator.clock import AdjustableClock
-from airflow_mapbox.emulator.errors import RefusedError, Said
+from airflow_mapbox.emulator.errors import ApiMessage, RefusedError
 from airflow_mapbox.emulator.faults import Faults
-from airflow_mapbox.emulator.requests_seen import RequestLog
+from airflow_mapbox.emulator.request_log import RequestLog
 from airflow_mapbox.emulator.store import Store
 
 PREFIX = "/_emulator"
@@ -27,22 +27,22 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 class Control:
     """
-    What ``/_emulator`` answers.
+    The endpoints under ``/_emulator``.
 
-    :param faults: that it adds to and clears.
-    :param clock: that it moves on; None where the clock is somebody else's.
-    :param seen: the requests so far.
-    :param store: where tilesets are marked.
+    :param faults: the faults to list, add and clear.
+    :param clock: the clock to advance; None if the program that started the emulator controls the clock.
+    :param request_log: the requests so far.
+    :param store: stores the marks of the Mapbox Tiling Service's tilesets.
     """
 
-    def __init__(self, *, faults: Faults, clock: AdjustableClock | None, seen: RequestLog, store: Store) -> None:
+    def __init__(self, *, faults: Faults, clock: AdjustableClock | None, request_log: RequestLog, store: Store) -> None:
         self._faults = faults
         self._clock = clock
-        self._seen = seen
+        self._request_log = request_log
         self._store = store
 
     def routes(self) -> list[Route]:
-        """Give the routes for the application."""
+        """Return the routes for the application."""
         return [
             Route(f"{PREFIX}/faults", _local(self._on_faults), methods=["GET", "POST", "DELETE"]),
             Route(f"{PREFIX}/faults/{{fault}}", _local(self._remove_fault), methods=["DELETE"]),
@@ -59,14 +59,14 @@ class Control:
                 fields = await _fields(request)
                 fault = self._faults.add(fields.pop("kind", ""), **fields)
             except (ValueError, TypeError, RecursionError) as error:
-                return _unusable(error)
+                return _unprocessable(error)
             return JSONResponse(fault.as_json(), status_code=201)
         return JSONResponse([fault.as_json() for fault in self._faults.all()])
 
     async def _remove_fault(self, request: Request) -> Response:
-        given = request.path_params["fault"]
-        if not re.fullmatch(r"[0-9]{1,9}", given) or not self._faults.clear(int(given)):
-            return JSONResponse({"message": Said.NOT_FOUND}, status_code=404)
+        fault_id = request.path_params["fault"]
+        if not re.fullmatch(r"[0-9]{1,9}", fault_id) or not self._faults.clear(int(fault_id)):
+            return JSONResponse({"message": ApiMessage.NOT_FOUND}, status_code=404)
         return Response(status_code=204)
 
     async def _on_tiling_service(self, request: Request) -> Response:
@@ -74,38 +74,40 @@ class Control:
             try:
                 tileset = (await _fields(request)).get("tileset")
             except (ValueError, TypeError, RecursionError) as error:
-                return _unusable(error)
+                return _unprocessable(error)
             if not isinstance(tileset, str) or not TILESET.match(tileset):
-                return _unusable(ValueError(Said.INVALID_VALUE.format("tileset")))
+                return _unprocessable(ValueError(ApiMessage.INVALID_VALUE.format("tileset")))
             await run_in_threadpool(self._store.mark_tiling_service, tileset)
         return JSONResponse(await run_in_threadpool(self._store.tiling_service_tilesets))
 
     async def _on_clock(self, request: Request) -> Response:
         if self._clock is None:
-            return JSONResponse({"message": "The clock was given by the program that started the emulator."}, 409)
+            return JSONResponse({"message": "The program that started the emulator controls its clock."}, 409)
         if request.method == "POST":
             try:
                 _set_clock(self._clock, await _fields(request))
             except (ValueError, TypeError, RecursionError) as error:
-                return _unusable(error)
+                return _unprocessable(error)
         return JSONResponse({"now": self._clock(), "speed": self._clock.speed})
 
     async def _requests(self, _request: Request) -> Response:
-        seen = self._seen.all()
         return JSONResponse(
-            [{"method": one.method, "path": one.path, "status": one.status, "time": one.time} for one in seen]
+            [
+                {"method": record.method, "path": record.path, "status": record.status, "time": record.time}
+                for record in self._request_log.all()
+            ]
         )
 
 
-def _set_clock(clock: AdjustableClock, given: dict[str, Any]) -> None:
-    for name, value in given.items():
+def _set_clock(clock: AdjustableClock, fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
         if name not in ("advance", "speed"):
-            raise TypeError(f"a clock has no {name!r}, but advance and speed")
+            raise TypeError(f"a clock has no field {name!r}, only advance and speed")
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise TypeError(f"{name} of a clock is a number, not {value!r}")
-    clock.advance(given.get("advance", 0.0))
-    if "speed" in given:
-        clock.run(given["speed"])
+            raise TypeError(f"{name} of a clock must be a number, not {value!r}")
+    clock.advance(fields.get("advance", 0.0))
+    if "speed" in fields:
+        clock.run(fields["speed"])
 
 
 async def _fields(request: Request) -> dict[str, Any]:
@@ -114,24 +116,24 @@ async def _fields(request: Request) -> dict[str, Any]:
     except RefusedError as refusal:
         raise ValueError(refusal.message) from None
     except ValueError:
-        raise ValueError(Said.NO_JSON) from None
+        raise ValueError(ApiMessage.NO_JSON) from None
     if not isinstance(fields, dict):
-        raise TypeError(Said.NO_OBJECT)
+        raise TypeError(ApiMessage.NO_OBJECT)
     return fields
 
 
-def _unusable(error: Exception) -> Response:
+def _unprocessable(error: Exception) -> Response:
     return JSONResponse({"message": str(error)}, status_code=422)
 
 
 def _local(endpoint: Endpoint) -> Endpoint:
-    """Hide the endpoint from other machines, where the emulator is open to them."""
+    """Hide the endpoint from other machines if they can reach the emulator."""
 
-    async def answer(request: Request) -> Response:
+    async def handle(request: Request) -> Response:
         try:
             is_local = request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
         except ValueError:
             is_local = False
-        return await endpoint(request) if is_local else JSONResponse({"message": Said.NOT_FOUND}, status_code=404)
+        return await endpoint(request) if is_local else JSONResponse({"message": ApiMessage.NOT_FOUND}, status_code=404)
 
-    return answer
+    return handle

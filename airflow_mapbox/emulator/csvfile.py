@@ -1,4 +1,4 @@
-"""CSV as Mapbox reads it: a header row, coordinates by the columns' names, rows that don't parse left out."""
+"""Read CSV as Mapbox does: find the coordinates by column names, drop rows that do not parse."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import shapely
 
-from airflow_mapbox.emulator.errors import DataError, Failed
+from airflow_mapbox.emulator.errors import DataError, FailureMessage
 from airflow_mapbox.emulator.features import Extent, Feature
 from airflow_mapbox.emulator.sniff import SEPARATORS
 
@@ -23,50 +23,59 @@ WKT = frozenset({"wkt", "geom", "geometry"})
 GEOJSON = frozenset({"geojson"})
 INTEGER = re.compile(r"[+-]?\d{1,15}\Z")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
-# A polygon in a cell may well be larger than the module's 128 kB.
+# A polygon in one cell can exceed the csv module's default of 128 kB.
 csv.field_size_limit(1 << 26)
 
 
 def read_csv(path: Path) -> Iterator[Feature]:
     """Yield a feature for every row with a geometry.
 
-    :param path: the file, in UTF-8, separated by whichever of comma, tab, semicolon and pipe the header has most of.
-    :raises DataError: where no column is one of coordinates.
+    :param path: the file, in UTF-8. The separator is the most frequent of comma, tab, semicolon and pipe in the header.
+    :raises DataError: if the file has no columns of coordinates.
     """
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-        # Empty lines may stand before the header.
+        # There may be empty lines before the header.
         first = next((line for line in stream if line.strip("\r\n")), "")
         rows = csv.reader(itertools.chain([first], stream), delimiter=max(SEPARATORS, key=first.count))
         try:
             header = next(rows, [])
-            geometry_of, used = _geometry_columns([name.strip().lower() for name in header])
+            geometry_of, geometry_columns = _find_geometry([name.strip().lower() for name in header])
             for row in rows:
-                geometry = _checked(geometry_of, row)
+                geometry = _geometry_or_none(geometry_of, row)
                 if geometry is not None:
                     cells = itertools.zip_longest(header, row[: len(header)], fillvalue="")
-                    yield geometry, {name: _typed(cell) for at, (name, cell) in enumerate(cells) if at not in used}
+                    yield (
+                        geometry,
+                        {
+                            name: _parse_cell(cell)
+                            for index, (name, cell) in enumerate(cells)
+                            if index not in geometry_columns
+                        },
+                    )
         except csv.Error:
-            raise DataError(Failed.CSV_COLUMNS) from None
+            raise DataError(FailureMessage.CSV_COLUMNS) from None
 
 
-def _geometry_columns(names: list[str]) -> tuple[Callable[[list[str]], dict[str, Any]], set[int]]:
-    def find(wanted: frozenset[str]) -> int | None:
-        return next((at for at, name in enumerate(names) if name in wanted), None)
+def _find_geometry(names: list[str]) -> tuple[Callable[[list[str]], dict[str, Any]], set[int]]:
+    """Return a function that reads a row's geometry, and the indexes of the columns that it uses."""
 
-    if (at := find(GEOJSON)) is not None:
-        return (lambda row: dict(json.loads(row[at]))), {at}
-    if (at := find(WKT)) is not None:
-        return (lambda row: dict(json.loads(shapely.to_geojson(shapely.from_wkt(row[at]))))), {at}
+    def find(aliases: frozenset[str]) -> int | None:
+        return next((index for index, name in enumerate(names) if name in aliases), None)
+
+    if (column := find(GEOJSON)) is not None:
+        return (lambda row: dict(json.loads(row[column]))), {column}
+    if (column := find(WKT)) is not None:
+        return (lambda row: dict(json.loads(shapely.to_geojson(shapely.from_wkt(row[column]))))), {column}
     x, y = (
-        next((at for at, name in enumerate(names) if name in wanted or part in name), None)
-        for wanted, part in ((LONGITUDE, "longitude"), (LATITUDE, "latitude"))
+        next((index for index, name in enumerate(names) if name in aliases or substring in name), None)
+        for aliases, substring in ((LONGITUDE, "longitude"), (LATITUDE, "latitude"))
     )
     if x is None or y is None:
-        raise DataError(Failed.CSV_COLUMNS)
+        raise DataError(FailureMessage.CSV_COLUMNS)
     return (lambda row: {"type": "Point", "coordinates": [_number(row[x]), _number(row[y])]}), {x, y}
 
 
-def _checked(geometry_of: Callable[[list[str]], dict[str, Any]], row: list[str]) -> dict[str, Any] | None:
+def _geometry_or_none(geometry_of: Callable[[list[str]], dict[str, Any]], row: list[str]) -> dict[str, Any] | None:
     try:
         geometry = geometry_of(row)
         Extent().add_geometry(geometry)
@@ -75,18 +84,18 @@ def _checked(geometry_of: Callable[[list[str]], dict[str, Any]], row: list[str])
     return geometry
 
 
-def _number(text: str) -> float:
-    number = float(text.strip())
+def _number(cell: str) -> float:
+    number = float(cell.strip())
     if not math.isfinite(number):
         raise ValueError("not a coordinate")
     return number
 
 
-def _typed(text: str) -> object:
-    if not text:
+def _parse_cell(cell: str) -> object:
+    if not cell:
         return None
-    if INTEGER.match(text):
-        return int(text)
-    if NUMBER.match(text) and math.isfinite(number := float(text)):
+    if INTEGER.match(cell):
+        return int(cell)
+    if NUMBER.match(cell) and math.isfinite(number := float(cell)):
         return number
-    return text
+    return cell

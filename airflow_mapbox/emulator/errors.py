@@ -1,4 +1,4 @@
-"""What Mapbox says when it refuses: the API's answers and the messages of failed processing, each written once."""
+"""The messages of Mapbox: the API's refusals and the errors of failed processing, each in one place."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from enum import StrEnum
 
 
 class RefusedError(Exception):
-    """An answer of the API other than success.
+    """A request that the API refuses.
 
     :param status: the HTTP status.
-    :param message: the text of the ``message`` member.
+    :param message: the ``message`` in the response.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -19,11 +19,11 @@ class RefusedError(Exception):
 
 
 class DataError(Exception):
-    """Data that Mapbox refuses; its text is what the upload's ``error`` says."""
+    """Data that Mapbox refuses. The exception's message becomes the upload's ``error``."""
 
 
-class Said(StrEnum):
-    """Messages of the API."""
+class ApiMessage(StrEnum):
+    """Messages of the API (see ``docs/reference/errors.md``, "Refused requests")."""
 
     UNAUTHORIZED = "Not Authorized - Invalid Token"
     NOT_FOUND = "Not Found"
@@ -38,15 +38,15 @@ class Said(StrEnum):
     USED_URL = "The provided url has already been used by another upload. Fetch new credentials."
     NO_ACCESS = "Could not access url"
     ACTIVE = "An upload is already active"
-    # Nobody outside Mapbox has shown the words.
+    # The wording is unknown: docs/reference/undocumented.md, "Creating an upload".
     TILING_SERVICE = "A tileset made by the Mapbox Tiling Service cannot be replaced by an upload"
     INCOMPLETE = "upload is incomplete"
     RATE_LIMITED = "Too Many Requests"
     INTERNAL = "Internal Server Error"
 
 
-class Failed(StrEnum):
-    """Messages of failed processing."""
+class FailureMessage(StrEnum):
+    """Messages of failed processing (see ``docs/reference/errors.md``, "Failed processing")."""
 
     ZERO_BYTES = "File is zero bytes."
     TOO_SMALL = "File too small"
@@ -83,10 +83,10 @@ class Failed(StrEnum):
     DATASET_MISSING = "Dataset not found. It may have been deleted during processing into a tileset."
     RASTER_NOT_GEOREFERENCED = "Invalid raster: could not read georeferencing information"
     RASTER_NO_CRS = "Unable to reproject tif. No CRS information found."
-    # Nobody outside Mapbox has shown how it goes on.
+    # Only the first sentence was seen at Mapbox. The second is the emulator's own.
     RASTER_NO_BOUNDS = "Invalid raster: Unable to compute bounds. Please check the projection."
     RASTER_BOUNDS_INVALID = "Error calculating min/max zoom: Bounds invalid"
-    # Mapbox documents the rule; nobody has shown the words.
+    # Mapbox documents the rule, but its wording is unknown.
     RASTER_NOT_8_BIT = "Invalid raster: only 8-bit TIFF is supported"
     TIMED_OUT = "Processing timed out."
     INTERNAL = "Processing failed."

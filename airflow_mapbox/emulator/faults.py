@@ -1,4 +1,4 @@
-"""Faults on demand: what goes wrong, with which requests, how often."""
+"""Faults on demand: choose the kind of fault, the requests it matches, and how often it happens."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any
 class RequestFault(StrEnum):
     """What happens to a matching request."""
 
-    STATUS = "status"  # answered with `status` and `message`, without taking effect
-    DROP_BEFORE = "drop_before"  # the connection is cut, and nothing took effect
-    DROP_AFTER = "drop_after"  # it takes effect, and the connection is cut instead of the answer
-    HANG = "hang"  # no answer for `seconds`, with 0 until the emulator stops; then the connection is cut
-    DELAY = "delay"  # answered as always, `seconds` later
-    GARBAGE = "garbage"  # it takes effect and is answered with bytes that are no JSON
+    STATUS = "status"  # the response has `status` and `message`; the request has no effect
+    DROP_BEFORE = "drop_before"  # the connection is cut before the request takes effect
+    DROP_AFTER = "drop_after"  # the request takes effect, then the connection is cut without a response
+    HANG = "hang"  # no response for `seconds` (0: until the emulator stops), then the connection is cut
+    DELAY = "delay"  # the usual response, `seconds` later
+    GARBAGE = "garbage"  # the request takes effect; the response is not valid JSON
     HTML = "html"  # a proxy's error page, with `status`
-    EXPIRE = "expire"  # S3 only: after `bytes` received for a key its credentials have expired, for good
+    EXPIRE = "expire"  # S3 only: a key's credentials expire for good after it received `bytes`
 
 
 class ProcessingFault(StrEnum):
     """What happens to the processing of a matching tileset."""
 
-    STALL = "stall"  # stays at `progress` until the fault is taken away
+    STALL = "stall"  # stays at `progress` until the fault is cleared
     FAIL = "fail"  # fails with `message` when it reaches `progress`
-    BACKWARDS = "backwards"  # progress drops to half at `progress`, then goes on
+    BACKWARDS = "backwards"  # drops to half when it reaches `progress`, then continues
 
 
 class Where(StrEnum):
-    """Which server a fault is at."""
+    """The place of a fault: one of the servers, or processing."""
 
     API = "api"
     S3 = "s3"
@@ -41,24 +41,24 @@ class Where(StrEnum):
 @dataclass(frozen=True)
 class Fault:
     """
-    One fault.
+    A fault and the requests or uploads that it applies to.
 
-    :param kind: what happens, one of :class:`RequestFault`, or of :class:`ProcessingFault` at ``processing``.
+    :param kind: one of :class:`RequestFault`, or of :class:`ProcessingFault` if ``where`` is ``processing``.
     :param where: ``api``, ``s3`` or ``processing``.
-    :param method: the HTTP method it is for; empty for all.
-    :param path: a regular expression that is looked for in the path and query (at ``processing``: the tileset).
-    :param times: matching requests (at ``processing`` uploads, for ``expire`` keys) it is for; 0 for all until it is
-        taken away.
-    :param after: matching requests, uploads or keys that pass first.
-    :param status: of the answer.
+    :param method: the HTTP method of matching requests; empty for all methods.
+    :param path: a regular expression, searched for in the path and query (at ``processing``: in the tileset's id).
+    :param times: number of matching requests (at ``processing``: uploads; for ``expire``: keys) that get the fault; 0
+        for all until the fault is cleared.
+    :param after: number of matching requests, uploads or keys that the fault skips first.
+    :param status: the response's HTTP status.
     :param code: the S3 error code, such as ``SlowDown``.
-    :param message: of the answer, or of the failed upload.
-    :param seconds: to wait, by the real clock.
-    :param progress: from 0 to 1, where processing goes wrong.
-    :param bytes: of bodies that a key may receive before its credentials expire.
-    :param id: given by :class:`Faults`.
-    :raises ValueError: for values that make no fault.
-    :raises TypeError: for values of another type.
+    :param message: the message of the response or of the failed upload.
+    :param seconds: seconds to wait, by the real clock.
+    :param progress: the progress, from 0 to 1, at which the fault happens.
+    :param bytes: bytes of bodies that a key may receive before its credentials expire.
+    :param id: set by :class:`Faults`.
+    :raises ValueError: for an invalid value.
+    :raises TypeError: for a value of a wrong type.
     """
 
     kind: str
@@ -79,87 +79,91 @@ class Fault:
         _check_types(self)
         kinds: type[StrEnum] = ProcessingFault if Where(self.where) is Where.PROCESSING else RequestFault
         if self.kind not in list(kinds):
-            raise ValueError(f"at {self.where} a fault is one of {', '.join(kinds)}, not {self.kind!r}")
+            raise ValueError(
+                f"the kind of a fault at {self.where} must be one of {', '.join(kinds)}, not {self.kind!r}"
+            )
         try:
             re.compile(self.path)
         except re.error as error:
-            raise ValueError(f"path {self.path!r} is no regular expression: {error}") from None
+            raise ValueError(f"path {self.path!r} is not a regular expression: {error}") from None
         if self.kind == RequestFault.EXPIRE and self.where != Where.S3:
-            raise ValueError("credentials expire at s3 only")
+            raise ValueError("the fault 'expire' needs where='s3'")
         if not 200 <= self.status <= 599:
             raise ValueError("status must be an HTTP status from 200 to 599")
-        if min(self.times, self.after, self.bytes) < 0 or not 0 <= self.seconds <= _LONGEST:
-            raise ValueError(f"times, after, bytes and seconds are not negative, seconds at most {_LONGEST:g}")
+        if min(self.times, self.after, self.bytes) < 0 or not 0 <= self.seconds <= _MAX_SECONDS:
+            raise ValueError(
+                f"times, after, bytes and seconds must not be negative, and seconds must be at most {_MAX_SECONDS:g}"
+            )
         if not 0 <= self.progress <= 1:
-            raise ValueError("progress is from 0 to 1")
+            raise ValueError("progress must be from 0 to 1")
 
     def matches(self, where: Where, method: str, path: str) -> bool:
-        """Say whether it is for a request, or for a tileset's processing."""
+        """Return whether the fault applies to a request, or to a tileset's processing."""
         return self.where == where and self.method.upper() in ("", method) and re.search(self.path, path) is not None
 
     def as_json(self) -> dict[str, Any]:
-        """Give it as the control endpoint shows it."""
+        """Return the fault's fields for the control endpoint."""
         return asdict(self)
 
 
-_LONGEST = 86_400.0
-_TEXTS = ("kind", "where", "method", "path", "code", "message")
-_WHOLE = ("times", "after", "status", "bytes")
-_NUMBERS = ("seconds", "progress")
+_MAX_SECONDS = 86_400.0
+_STRING_FIELDS = ("kind", "where", "method", "path", "code", "message")
+_INTEGER_FIELDS = ("times", "after", "status", "bytes")
+_NUMBER_FIELDS = ("seconds", "progress")
 
 
 def _check_types(fault: Fault) -> None:
-    """Refuse what JSON can hold and a fault can't."""
-    for names, kinds, called in (
-        (_TEXTS, str, "text"),
-        (_WHOLE, int, "a whole number"),
-        (_NUMBERS, (int, float), "a number"),
+    """Raise TypeError if a field has a wrong type: JSON can hold any."""
+    for names, kinds, description in (
+        (_STRING_FIELDS, str, "a string"),
+        (_INTEGER_FIELDS, int, "an integer"),
+        (_NUMBER_FIELDS, (int, float), "a number"),
     ):
         for name in names:
             value = getattr(fault, name)
             if not isinstance(value, kinds) or isinstance(value, bool):
-                raise TypeError(f"{name} of a fault is {called}, not {value!r}")
+                raise TypeError(f"{name} of a fault must be {description}, not {value!r}")
 
 
 @dataclass
 class _Entry:
-    """A fault to come, and what it has met so far."""
+    """A pending fault, and the uploads or keys that it has counted so far."""
 
     fault: Fault
-    met: set[str] = field(default_factory=set)
+    counted: set[str] = field(default_factory=set)
     received: dict[str, int] = field(default_factory=dict)
 
-    def passes(self, subject: str) -> bool:
-        """Count an upload or a key once; say whether it is one of those that pass first."""
-        if subject in self.met:
+    def skips(self, subject: str) -> bool:
+        """Count an upload or a key once; return whether the fault does not apply to it."""
+        if subject in self.counted:
             return True
         if self.fault.after and subject not in self.received:
-            self.met.add(subject)
+            self.counted.add(subject)
             self.fault = replace(self.fault, after=self.fault.after - 1)
             return True
         return False
 
 
 class Faults:
-    """The faults that are to come; safe to use from several threads."""
+    """The pending faults; thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: list[_Entry] = []
-        self._held: dict[str, Fault] = {}
+        self._claimed: dict[str, Fault] = {}
         self._next_id = 1
 
     def add(self, kind: str, **options: Any) -> Fault:
         """
-        Put a fault behind those that are there; a request meets the first that matches.
+        Add a fault after the existing ones. A request gets the first fault that matches.
 
-        :param kind: what happens.
+        :param kind: the kind of fault.
         :param options: the other fields of :class:`Fault`.
-        :raises ValueError: for values that make no fault.
-        :raises TypeError: for a field that no fault has, and for a value of another type.
+        :raises ValueError: for an invalid value.
+        :raises TypeError: for an unknown field, and for a value of a wrong type.
         """
         for name in options:
-            if name not in (*_TEXTS, *_WHOLE, *_NUMBERS):
+            if name not in (*_STRING_FIELDS, *_INTEGER_FIELDS, *_NUMBER_FIELDS):
                 raise TypeError(f"a fault has no field {name!r}")
         fault = Fault(kind, **options)
         with self._lock:
@@ -170,11 +174,11 @@ class Faults:
 
     def take(self, where: Where, method: str, path: str) -> Fault | None:
         """
-        Give the fault for a request, and count it.
+        Return the fault for a request, and count the request.
 
-        :param where: which server was asked.
+        :param where: the server that received the request.
         :param method: the HTTP method.
-        :param path: with the query.
+        :param path: the path with its query.
         """
         with self._lock:
             for entry in list(self._entries):
@@ -190,23 +194,23 @@ class Faults:
 
     def expires(self, method: str, path: str, *, key: str, size: int) -> bool:
         """
-        Count the bytes that a key receives; say whether its credentials have expired by what it received before.
+        Count the bytes that a key receives, and return whether a fault expires its credentials now.
 
         :param method: the HTTP method.
-        :param path: with the query.
-        :param key: that the request is for.
-        :param size: bytes of its body.
+        :param path: the path with its query.
+        :param key: the key of the requested object.
+        :param size: bytes of the request's body.
         """
         with self._lock:
             for entry in list(self._entries):
                 fault = entry.fault
                 if fault.kind != RequestFault.EXPIRE or not fault.matches(Where.S3, method, path):
                     continue
-                if entry.passes(key):
+                if entry.skips(key):
                     continue
                 received = entry.received.get(key, 0)
                 if received >= fault.bytes:
-                    entry.met.add(key)
+                    entry.counted.add(key)
                     self._count(entry)
                     return True
                 entry.received[key] = received + size
@@ -214,48 +218,48 @@ class Faults:
 
     def claim(self, tileset: str, upload: str) -> Fault | None:
         """
-        Give the fault for an upload's processing, the same at every call, until it is taken away or released.
+        Return the fault for an upload's processing: the same at every call, until it is cleared or released.
 
-        :param tileset: that is made.
+        :param tileset: the id of the upload's tileset.
         :param upload: the upload's id; it is counted once.
         """
         with self._lock:
-            if upload in self._held:
-                return self._held[upload]
+            if upload in self._claimed:
+                return self._claimed[upload]
             for entry in list(self._entries):
-                if not entry.fault.matches(Where.PROCESSING, "", tileset) or entry.passes(upload):
+                if not entry.fault.matches(Where.PROCESSING, "", tileset) or entry.skips(upload):
                     continue
-                entry.met.add(upload)
-                self._held[upload] = entry.fault
+                entry.counted.add(upload)
+                self._claimed[upload] = entry.fault
                 self._count(entry)
-                return self._held[upload]
+                return self._claimed[upload]
         return None
 
     def release(self, upload: str) -> None:
-        """Let go of the fault that an upload has had."""
+        """Release the fault that an upload claimed."""
         with self._lock:
-            self._held.pop(upload, None)
+            self._claimed.pop(upload, None)
 
     def all(self) -> list[Fault]:
-        """Give those that are still to come, and those that processing is under."""
+        """Return the pending faults, and the faults that uploads in processing have claimed."""
         with self._lock:
-            found = {fault.id: fault for fault in self._held.values()}
-            found |= {entry.fault.id: entry.fault for entry in self._entries}
-        return [found[number] for number in sorted(found)]
+            faults = {fault.id: fault for fault in self._claimed.values()}
+            faults |= {entry.fault.id: entry.fault for entry in self._entries}
+        return [faults[fault_id] for fault_id in sorted(faults)]
 
     def clear(self, fault_id: int | None = None) -> bool:
         """
-        Take one away, or all; processing that it held up goes on.
+        Clear one fault, or all. Stalled processing continues.
 
-        :param fault_id: None for all.
+        :param fault_id: the fault's id; None for all.
         :return: whether there was any.
         """
         with self._lock:
-            left = [entry for entry in self._entries if fault_id not in (None, entry.fault.id)]
-            held = {upload: fault for upload, fault in self._held.items() if fault_id not in (None, fault.id)}
-            found = len(left) + len(held) < len(self._entries) + len(self._held)
-            self._entries, self._held = left, held
-        return found
+            entries = [entry for entry in self._entries if fault_id not in (None, entry.fault.id)]
+            claimed = {upload: fault for upload, fault in self._claimed.items() if fault_id not in (None, fault.id)}
+            is_changed = len(entries) + len(claimed) < len(self._entries) + len(self._claimed)
+            self._entries, self._claimed = entries, claimed
+        return is_changed
 
     def _count(self, entry: _Entry) -> None:
         if entry.fault.times == 1:

@@ -1,4 +1,4 @@
-"""Features on their way to the tiler: checked, measured, and written one a line."""
+"""Write features for the tiler: check each geometry, compute the bounds, write one feature per line."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_mapbox.emulator.errors import DataError, Failed
+from airflow_mapbox.emulator.errors import DataError, FailureMessage
 
 MERCATOR_LATITUDE = math.degrees(math.atan(math.sinh(math.pi)))
-# About a metre: what rounding to five decimals can add to a coordinate on the edge.
-TOLERANCE = 1e-5
+# About a metre. Rounding to five decimals can move a coordinate on the edge that far.
+TOLERANCE_DEGREES = 1e-5
 
-# How deep each type's coordinates nest, and how many positions its innermost array has at least.
+# By geometry type: depth of the coordinates' nesting, and minimum number of positions in the innermost array.
 DEPTHS = {
     "Point": (0, 1),
     "MultiPoint": (1, 0),
@@ -26,28 +26,28 @@ DEPTHS = {
 }
 
 
-# Geometry and properties of one feature, in GeoJSON's types.
+# Geometry and properties of a feature, in GeoJSON's types.
 Feature = tuple[dict[str, Any] | None, dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Features under one source layer, in a file of one GeoJSON feature a line."""
+    """The features of a source layer, in a file with one GeoJSON feature per line."""
 
     name: str
     file: Path
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was written: how many features have a geometry, and their bounds as west, south, east, north."""
+class FeatureStats:
+    """The number of features with a geometry, and their bounds as west, south, east, north."""
 
     features: int
     bounds: tuple[float, float, float, float]
 
-    def joined(self, other: Measured) -> Measured:
-        """Return the two taken together."""
-        return Measured(
+    def merge(self, other: FeatureStats) -> FeatureStats:
+        """Return the sum of the features and the union of the bounds."""
+        return FeatureStats(
             self.features + other.features,
             (
                 min(self.bounds[0], other.bounds[0]),
@@ -58,45 +58,47 @@ class Measured:
         )
 
 
-NOTHING = Measured(0, (math.inf, math.inf, -math.inf, -math.inf))
+NO_FEATURES = FeatureStats(0, (math.inf, math.inf, -math.inf, -math.inf))
 
 
 class Extent:
-    """The bounds of positions seen so far."""
+    """The bounds of all positions added so far."""
 
     def __init__(self) -> None:
         self.west = self.south = math.inf
         self.east = self.north = -math.inf
 
     def add_geometry(self, geometry: dict[str, Any]) -> bool:
-        """Check a geometry and take its positions in; return whether it has any.
+        """Check a geometry and add its positions; return whether it has any.
 
-        :raises ValueError: where it is no GeoJSON geometry.
+        :raises ValueError: if it is not a GeoJSON geometry.
         """
         kind = geometry.get("type")
         if kind == "GeometryCollection":
             members = geometry.get("geometries")
             if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
                 raise ValueError("geometries must be an array of geometries")
-            found = [self.add_geometry(member) for member in members]
-            return any(found)
+            # A list, so that every member is checked.
+            have_positions = [self.add_geometry(member) for member in members]
+            return any(have_positions)
         if kind not in DEPTHS:
-            raise ValueError(f"no geometry type: {kind!r}")
-        depth, least = DEPTHS[kind]
-        return self._add(geometry.get("coordinates"), depth, least)
+            raise ValueError(f"not a geometry type: {kind!r}")
+        depth, min_positions = DEPTHS[kind]
+        return self._add(geometry.get("coordinates"), depth, min_positions)
 
-    def _add(self, coordinates: Any, depth: int, least: int) -> bool:
+    def _add(self, coordinates: Any, depth: int, min_positions: int) -> bool:
         if not isinstance(coordinates, list):
-            raise ValueError("coordinates must be arrays")  # noqa: TRY004 - one kind of fault, one exception
+            raise ValueError("coordinates must be arrays")  # noqa: TRY004 - callers catch one exception
         if depth == 0:
             if not coordinates:
                 return False
             self._add_position(coordinates)
             return True
         if depth > 1:
-            found = [self._add(inner, depth - 1, least) for inner in coordinates]
-            return any(found)
-        if coordinates and len(coordinates) < least:
+            # A list, so that every member is checked.
+            have_positions = [self._add(inner, depth - 1, min_positions) for inner in coordinates]
+            return any(have_positions)
+        if coordinates and len(coordinates) < min_positions:
             raise ValueError("too few positions")
         for position in coordinates:
             if not isinstance(position, list):
@@ -115,27 +117,25 @@ class Extent:
         self.south, self.north = min(self.south, y), max(self.north, y)
 
     def check(self) -> None:
-        """Refuse what the web mercator projection does not reach.
-
-        :raises DataError: with Mapbox's message.
-        """
+        """Raise DataError with Mapbox's message if the bounds exceed the range of web mercator."""
         if (
-            self.west < -180 - TOLERANCE
-            or self.east > 180 + TOLERANCE
-            or self.south < -MERCATOR_LATITUDE - TOLERANCE
-            or self.north > MERCATOR_LATITUDE + TOLERANCE
+            self.west < -180 - TOLERANCE_DEGREES
+            or self.east > 180 + TOLERANCE_DEGREES
+            or self.south < -MERCATOR_LATITUDE - TOLERANCE_DEGREES
+            or self.north > MERCATOR_LATITUDE + TOLERANCE_DEGREES
         ):
-            raise DataError(Failed.BEYOND_MERCATOR)
+            raise DataError(FailureMessage.BEYOND_MERCATOR)
 
 
-def write_features(features: Iterable[Feature], file: Path, *, tick: Callable[[], None]) -> Measured:
-    """Write features one a line and return what they measure.
+def write_features(features: Iterable[Feature], file: Path, *, tick: Callable[[], None]) -> FeatureStats:
+    """Write one feature per line and return their number and bounds.
 
-    Only geometry and properties go on: ids are not kept by Mapbox, and a ``tippecanoe`` member would steer the tiler.
+    Only geometry and properties are written. Mapbox does not keep ids, and a ``tippecanoe`` member would change the
+    tiling.
 
-    :param features: in longitude and latitude.
-    :param tick: called now and then; raises where the work is to be given up.
-    :raises DataError: for a geometry that is none, or beyond web mercator.
+    :param features: features in longitude and latitude.
+    :param tick: called regularly; raises to abort the work.
+    :raises DataError: for an invalid geometry, and for one beyond the range of web mercator.
     """
     extent = Extent()
     count = 0
@@ -150,9 +150,9 @@ def write_features(features: Iterable[Feature], file: Path, *, tick: Callable[[]
                     continue
                 extent.check()
                 feature = {"type": "Feature", "geometry": geometry, "properties": properties or {}}
-                # What is no number or no character in JSON may still have come out of its escapes and exponents.
+                # Valid JSON can still contain values that cannot be written: 1e999 is infinite, \ud800 is not UTF-8.
                 stream.write(json.dumps(feature, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n")
             except (ValueError, RecursionError):
-                raise DataError(Failed.GEOJSON_FEATURE) from None
+                raise DataError(FailureMessage.GEOJSON_FEATURE) from None
             count += 1
-    return Measured(count, (extent.west, extent.south, extent.east, extent.north)) if count else NOTHING
+    return FeatureStats(count, (extent.west, extent.south, extent.east, extent.north)) if count else NO_FEATURES

@@ -1,8 +1,8 @@
-"""Web pages of other sites kept away: a browser on the developer's machine would carry their requests to the emulator.
+"""Refuse requests of foreign web pages, which a browser on the developer's machine could send to the emulator.
 
-No page can choose these headers. ``Host`` is the name that the browser looked up: an attacker's own name, even if it
-resolves to this machine (DNS rebinding). ``Origin``, or else ``Sec-Fetch-Site``, says where the page came from
-(cross-site requests). Programs other than browsers send neither of these two.
+The check uses headers that a page cannot set. ``Host`` is the name that the browser looked up: an attacker's own name,
+even if it resolves to this machine (DNS rebinding). ``Origin``, or else ``Sec-Fetch-Site``, tells which site the page
+came from (cross-site requests). Only browsers send these two.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-FOREIGN = "A web page of another site must not use the emulator."
+FOREIGN_PAGE = "A web page of another site must not use the emulator."
 UNKNOWN_HOST = (
-    "The emulator is not asked by this name: use 127.0.0.1 or localhost, or allow the name with --allow-host."
+    "The emulator does not know this host name. Use 127.0.0.1 or localhost, or allow the name with --allow-host."
 )
-# Of an IPv4 address: decimal, octal or hexadecimal.
+# An IPv4 address in decimal, octal or hexadecimal numbers.
 _NUMBERS = re.compile(r"[0-9a-fx.]+")
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>{}</Message></Error>'
 
 
 class Guard:
     """
-    Decides whom to answer.
+    Check whether a request may come from a foreign web page.
 
-    :param names: hosts by which the emulator may be asked besides ``localhost`` and any address in numbers.
+    :param names: host names of the emulator, besides ``localhost`` and all numeric addresses.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -39,25 +39,25 @@ class Guard:
 
     def refusal(self, headers: Mapping[str, str], *, is_page: bool = False) -> str | None:
         """
-        Return why a request is refused, or None.
+        Return the reason to refuse a request, or None.
 
-        :param headers: by names in lower case.
-        :param is_page: whether it is for a page that a link on any site may lead to.
+        :param headers: names in lower case.
+        :param is_page: whether the request is for a page that other sites may link to.
         """
         host = headers.get("host")
-        # No browser leaves it out.
-        if host is not None and not self._is_ours(_name(host)):
+        # Every browser sends `Host`, so a request without it is not from a page.
+        if host is not None and not self._is_known_host(_name(host)):
             return UNKNOWN_HOST
         origin = headers.get("origin")
         if origin is not None:
-            return None if self._is_our_origin(origin, host) else FOREIGN
+            return None if self._is_our_origin(origin, host) else FOREIGN_PAGE
         if headers.get("sec-fetch-site") == "cross-site":
             is_link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
-            return None if is_page and is_link else FOREIGN
+            return None if is_page and is_link else FOREIGN_PAGE
         return None
 
-    def _is_ours(self, name: str | None) -> bool:
-        # A numeric address is not looked up, so no name server can redirect it.
+    def _is_known_host(self, name: str | None) -> bool:
+        # A numeric address is not looked up, so a name server cannot redirect it.
         return name is not None and (self._is_local_name(name) or _address(name) is not None)
 
     def _is_local_name(self, name: str) -> bool:
@@ -66,7 +66,7 @@ class Guard:
     def _is_our_origin(self, origin: str, host: str | None) -> bool:
         name = _name(origin.partition("://")[2])
         if name is None:
-            return False  # "null" is that of a page in a sandbox, which may be anybody's
+            return False  # "null" is the origin of any sandboxed page
         address = _address(name)
         return self._is_local_name(name) or (
             address is not None and (address.is_loopback or (host is not None and name == _name(host)))
@@ -75,14 +75,14 @@ class Guard:
 
 def guarded(app: ASGIApp, guard: Guard, *, is_page: Callable[[str], bool]) -> ASGIApp:
     """
-    Put a guard before an ASGI application.
+    Return an ASGI application with a guard before it.
 
-    :param app: what answers those that are let through.
-    :param guard: decides.
-    :param is_page: whether a path is that of a page which links may lead to.
+    :param app: the application for allowed requests.
+    :param guard: checks each request.
+    :param is_page: returns whether a path is a page that other sites may link to.
     """
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await app(scope, receive, send)
             return
@@ -93,19 +93,19 @@ def guarded(app: ASGIApp, guard: Guard, *, is_page: Callable[[str], bool]) -> AS
         else:
             await JSONResponse({"message": refusal}, status_code=403)(scope, receive, send)
 
-    return answer
+    return handle
 
 
 def guarded_s3(app: WSGIApplication, guard: Guard, *, bucket: str) -> WSGIApplication:
     """
-    Put a guard before the staging bucket.
+    Return the staging bucket's application with a guard before it.
 
-    :param app: what answers those that are let through.
-    :param guard: decides.
-    :param bucket: whose name may stand before the host's, as clients address it.
+    :param app: the application for allowed requests.
+    :param guard: checks each request.
+    :param bucket: the bucket's name, which clients may put before the host (``bucket.localhost``).
     """
 
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def handle(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         headers = {
             name.removeprefix("HTTP_").replace("_", "-").lower(): str(value)
             for name, value in environ.items()
@@ -123,11 +123,11 @@ def guarded_s3(app: WSGIApplication, guard: Guard, *, bucket: str) -> WSGIApplic
         )
         return [body]
 
-    return answer
+    return handle
 
 
 def _name(authority: str) -> str | None:
-    """Return the host of ``host:port`` in lower case, or None for what is none."""
+    """Return the host of ``host:port`` in lower case, or None if it is invalid."""
     try:
         parts = urlsplit(f"//{authority}")
         name, _ = parts.hostname, parts.port
@@ -144,7 +144,8 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     except ValueError:
         pass
     try:
-        # 127.1 and 2130706433 are addresses too, for browsers and for curl. inet_aton stops reading at a space.
+        # Browsers and curl accept 127.1 and 2130706433, too. The pattern is needed because inet_aton ignores all after
+        # a space.
         return ipaddress.IPv4Address(socket.inet_aton(name)) if _NUMBERS.fullmatch(name) else None
     except OSError:
         return None

@@ -1,4 +1,4 @@
-"""JSON read from a file piece by piece, so that a large array never stands in memory."""
+"""Read JSON from a stream value by value, so that a large array is never in memory as a whole."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import NoReturn
 
 WHITESPACE = " \t\n\r"
 BLOCK = 1 << 20
-# Literals, escapes: a fault further from the end than this is not one of the block's edge.
+# Longer than any literal or escape. An error further from the block's end than this is not due to the missing rest.
 LONGEST_TOKEN = 16
 
 
 class JsonError(ValueError):
-    """The text is not JSON."""
+    """The stream is not valid JSON."""
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -22,63 +22,63 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 class JsonReader:
-    """A cursor over JSON text.
+    """A cursor over a stream of JSON.
 
-    :param stream: the text; read in blocks.
+    :param stream: the JSON, read in blocks.
     """
 
     def __init__(self, stream: io.TextIOBase) -> None:
         self._stream = stream
         self._decoder = json.JSONDecoder(parse_constant=_refuse_constant)
-        self._text = ""
-        self._at = 0
+        self._buffer = ""
+        self._position = 0
         self._end = False
 
     def peek(self) -> str:
-        """Return the next character that is not whitespace, or nothing at the end."""
+        """Return the next character that is not whitespace, or an empty string at the end."""
         while True:
-            while self._at < len(self._text):
-                if self._text[self._at] not in WHITESPACE:
-                    return self._text[self._at]
-                self._at += 1
-            if not self._more(BLOCK):
+            while self._position < len(self._buffer):
+                if self._buffer[self._position] not in WHITESPACE:
+                    return self._buffer[self._position]
+                self._position += 1
+            if not self._read_more(BLOCK):
                 return ""
 
-    def expect(self, wanted: str) -> None:
-        """Step over one character.
+    def expect(self, character: str) -> None:
+        """Step over a character.
 
-        :raises JsonError: where it is another.
+        :raises JsonError: if the next character is a different one.
         """
-        if self.peek() != wanted:
-            raise JsonError(f"expected {wanted!r}")
-        self._at += 1
+        if self.peek() != character:
+            raise JsonError(f"expected {character!r}")
+        self._position += 1
 
     def value(self) -> object:
-        """Return the next value whole, of whatever kind.
+        """Return the next complete value, of any type.
 
-        :raises JsonError: where there is none.
+        :raises JsonError: if there is no valid value.
         """
         self.peek()
         size = BLOCK
         while True:
             try:
-                found, at = self._decoder.raw_decode(self._text, self._at)
+                value, end = self._decoder.raw_decode(self._buffer, self._position)
             except JsonError:
                 raise
             except (ValueError, RecursionError) as error:
-                # Asking for twice as much each time keeps a large value linear.
-                if not self._cut_off(error) or not self._more(size):
+                # Each read is twice as large as the last, so that parsing a large value again takes linear time.
+                if not self._is_cut_off(error) or not self._read_more(size):
                     raise JsonError(str(error)) from None
                 size *= 2
                 continue
-            # A number at the very end of what was read may go on, be it from the letter of its exponent.
-            if isinstance(found, int | float) and not self._text[at:].strip(".eE+-") and self._more(BLOCK):
+            # A number at the end of the buffer may continue in the next block, also after ".", "e" or a sign.
+            if isinstance(value, int | float) and not self._buffer[end:].strip(".eE+-") and self._read_more(BLOCK):
                 continue
-            self._at = at
-            return found
+            self._position = end
+            return value
 
     def members(self) -> Iterator[str]:
-        """Yield an object's member names; the caller takes each value before the next name."""
+        """Yield an object's member names. The caller must read each value before the next name."""
         self.expect("{")
         if self.peek() == "}":
             self.expect("}")
@@ -95,7 +95,7 @@ class JsonReader:
         self.expect("}")
 
     def elements(self) -> Iterator[object]:
-        """Yield an array's elements, each whole."""
+        """Yield an array's elements as complete values."""
         self.expect("[")
         if self.peek() == "]":
             self.expect("]")
@@ -107,18 +107,18 @@ class JsonReader:
             self.expect(",")
         self.expect("]")
 
-    def _cut_off(self, error: Exception) -> bool:
-        """Return whether a value may have failed for want of the rest, and not for what was read of it."""
+    def _is_cut_off(self, error: Exception) -> bool:
+        """Return whether the error may be due to the missing rest of the value."""
         if not isinstance(error, json.JSONDecodeError):
             return False
-        return error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - LONGEST_TOKEN
+        return error.msg.startswith("Unterminated string") or error.pos >= len(self._buffer) - LONGEST_TOKEN
 
-    def _more(self, size: int) -> bool:
-        """Read on, dropping what was passed; return whether anything came."""
+    def _read_more(self, size: int) -> bool:
+        """Read the next block and drop the text before the cursor; return whether there was a block."""
         if self._end:
             return False
         block = self._stream.read(size)
-        self._text = self._text[self._at :] + block
-        self._at = 0
+        self._buffer = self._buffer[self._position :] + block
+        self._position = 0
         self._end = not block
         return bool(block)

@@ -1,4 +1,4 @@
-"""Reading a published MBTiles file: its metadata and its tiles."""
+"""Read the metadata and the tiles of an MBTiles file."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# A table may be a view that never ends, or that never comes to its first row: a query that gives no row for so long is
-# given up. Counting the most tiles that Mapbox takes needs a few seconds.
+# A table may be a view that never ends or never returns a row. A query without a row for this long is aborted. Counting
+# as many tiles as Mapbox allows takes a few seconds.
 QUERY_SECONDS = 15.0
-_STEPS = 100_000  # of SQLite's virtual machine between two looks at the clock: some milliseconds
-# The largest value; a tile may have 512,000 bytes.
-_VALUE_BYTES = 64 << 20
-METADATA_BYTES = 60 * 1024
-# Zooms that are listed; there are 31.
-_ZOOMS = 31
+_STEPS_PER_CHECK = 100_000  # steps of SQLite's virtual machine between two checks of the clock: some milliseconds
+# Much more than a tile may have (512,000 bytes).
+_MAX_VALUE_BYTES = 64 << 20
+MAX_METADATA_BYTES = 60 * 1024
+# Zooms 0 to 30.
+_MAX_ZOOMS = 31
 
-# Metadata that the emulator adds to what it made of an image, which is billed one zoom higher.
-MADE_OF, TIFF = "made_of", "tiff"
+# The emulator adds this metadata to tilesets made from a TIFF, because their price tiers are one zoom higher.
+SOURCE_KEY, TIFF = "made_of", "tiff"
 
 
 @dataclass(frozen=True)
 class TilesetFacts:
-    """What a tileset is, as its file says.
+    """A summary of a tileset's file.
 
-    :param bounds: west, south, east, north.
-    :param tiles: zoom to number of tiles.
-    :param features: layer to number of features; None where the file does not say.
-    :param is_tiff: whether it was made of a TIFF.
+    :param bounds: west, south, east, north in degrees.
+    :param tiles: number of tiles by zoom.
+    :param features: number of features by layer; None if the file does not contain it.
+    :param is_tiff: whether the tileset was made from a TIFF.
     """
 
     format: str
@@ -45,32 +45,32 @@ class TilesetFacts:
     is_tiff: bool
 
 
-class EndlessError(Exception):
-    """A query was given up."""
+class QueryTimeoutError(Exception):
+    """A query returned no row for too long."""
 
 
 class MetadataTooLargeError(Exception):
-    """There is more metadata than Mapbox takes."""
+    """The metadata exceeds Mapbox's limit."""
 
 
 class MBTiles:
-    """An MBTiles file, opened to be read; others made it, so nothing in it is trusted.
+    """An MBTiles file, open for reading. A user made it, so it is not trusted.
 
     :param path: the file.
-    :param tick: called now and then; raises where the work is to be given up.
+    :param tick: called regularly; raises to abort the work.
     """
 
     def __init__(self, path: Path, *, tick: Callable[[], None] = lambda: None) -> None:
-        # Published files are replaced, not changed: without immutable, SQLite would look for a journal beside them.
+        # Published files are replaced, never changed. Without `immutable`, SQLite would look for a journal beside them.
         self._db = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
         self._db.execute("PRAGMA query_only = ON")
-        # A view may call only what is harmless wherever it is called.
+        # With this, the file's views may call only harmless functions.
         self._db.execute("PRAGMA trusted_schema = OFF")
-        self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _VALUE_BYTES)
-        self._db.set_progress_handler(self._look, _STEPS)
+        self._db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_VALUE_BYTES)
+        self._db.set_progress_handler(self._interrupt_if_needed, _STEPS_PER_CHECK)
         self._tick = tick
         self._last_row = 0.0
-        self._raised: BaseException | None = None
+        self._exception: BaseException | None = None
 
     def __enter__(self) -> MBTiles:
         return self
@@ -79,10 +79,10 @@ class MBTiles:
         self._db.close()
 
     def rows(self, query: str, parameters: tuple[object, ...] = ()) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of a query; of a table that is missing there are none, as for Mapbox.
+        """Yield the rows of a query. A missing table counts as empty, as for Mapbox.
 
-        :raises EndlessError: where none comes for too long.
-        :raises sqlite3.Error: for what is no database, or another one.
+        :raises QueryTimeoutError: if there is no row for too long.
+        :raises sqlite3.Error: if the file is not a database, or has other columns.
         """
         try:
             self._last_row = time.monotonic()
@@ -90,9 +90,9 @@ class MBTiles:
                 yield row
                 self._last_row = time.monotonic()
         except sqlite3.OperationalError as error:
-            raised, self._raised = self._raised, None
-            if raised is not None:
-                raise raised from None
+            exception, self._exception = self._exception, None
+            if exception is not None:
+                raise exception from None
             if not str(error).startswith("no such table"):
                 raise
 
@@ -103,50 +103,50 @@ class MBTiles:
     def metadata(self) -> dict[str, Any]:
         """Return the metadata.
 
-        :raises MetadataTooLargeError: for more than Mapbox takes.
+        :raises MetadataTooLargeError: if it exceeds Mapbox's limit.
         """
-        found: dict[str, Any] = {}
+        metadata: dict[str, Any] = {}
         size = 0
         for name, value in self.rows("SELECT name, value FROM metadata"):
-            # Rows without a byte are counted too: there may be any number of them.
+            # An empty row counts as a byte, because a file may have any number of them.
             size += max(1, len(str(name).encode()) + len(str(value).encode()))
-            if size > METADATA_BYTES:
+            if size > MAX_METADATA_BYTES:
                 raise MetadataTooLargeError
-            found[str(name)] = value
-        return found
+            metadata[str(name)] = value
+        return metadata
 
-    def kind(self) -> str | None:
-        """Return what the first tile is; what the metadata says of it Mapbox does not ask."""
+    def tile_format(self) -> str | None:
+        """Return the format of the first tile. Like Mapbox, ignore the ``format`` in the metadata."""
         first = self.row("SELECT tile_data FROM tiles LIMIT 1")
-        return kind_of(first[0]) if first is not None and isinstance(first[0], bytes) else None
+        return format_of_tile(first[0]) if first is not None and isinstance(first[0], bytes) else None
 
-    def _look(self) -> int:
-        """Interrupt the query where it is to be given up; SQLite itself would swallow what is raised here."""
+    def _interrupt_if_needed(self) -> int:
+        """Return 1 to interrupt the query. SQLite discards exceptions of this handler, so :meth:`rows` raises them."""
         try:
             self._tick()
         except BaseException as error:
-            self._raised = error
+            self._exception = error
         else:
-            self._raised = EndlessError() if time.monotonic() - self._last_row > QUERY_SECONDS else None
-        return int(self._raised is not None)
+            self._exception = QueryTimeoutError() if time.monotonic() - self._last_row > QUERY_SECONDS else None
+        return int(self._exception is not None)
 
 
 def read_facts(path: Path) -> TilesetFacts:
-    """Return what an MBTiles file says of itself, with zooms and counts taken from the tiles."""
+    """Return the summary of an MBTiles file, with zooms and counts computed from its tiles."""
     with MBTiles(path) as mbtiles:
         metadata = mbtiles.metadata()
         counts = mbtiles.rows(
-            "SELECT zoom_level, count(*) FROM tiles GROUP BY zoom_level ORDER BY zoom_level LIMIT ?", (_ZOOMS,)
+            "SELECT zoom_level, count(*) FROM tiles GROUP BY zoom_level ORDER BY zoom_level LIMIT ?", (_MAX_ZOOMS,)
         )
         tiles = {int(zoom): int(count) for zoom, count in counts}
-        kind = mbtiles.kind()
+        tile_format = mbtiles.tile_format()
     details = _json(metadata.get("json"))
     bounds = _numbers(metadata.get("bounds"), 4) or (-180.0, -85.051129, 180.0, 85.051129)
     minzoom, maxzoom = min(tiles, default=0), max(tiles, default=0)
     west, south, east, north = bounds
     center = _numbers(metadata.get("center"), 3) or ((west + east) / 2, (south + north) / 2, minzoom)
     return TilesetFacts(
-        format=kind or str(metadata.get("format", "pbf")),
+        format=tile_format or str(metadata.get("format", "pbf")),
         minzoom=minzoom,
         maxzoom=maxzoom,
         bounds=(west, south, east, north),
@@ -154,27 +154,27 @@ def read_facts(path: Path) -> TilesetFacts:
         vector_layers=[layer for layer in details.get("vector_layers", []) if isinstance(layer, dict)],
         tiles=tiles,
         features=_feature_counts(details.get("tilestats")),
-        is_tiff=metadata.get(MADE_OF) == TIFF,
+        is_tiff=metadata.get(SOURCE_KEY) == TIFF,
     )
 
 
 def read_tile(path: Path, zoom: int, column: int, row: int) -> bytes | None:
-    """Return a tile as stored, or None.
+    """Return a tile as stored, or None if it is missing.
 
-    :param row: counted from the north, as in URLs; MBTiles counts from the south.
+    :param row: row number from the north, as in URLs; MBTiles counts from the south.
     """
     if not (0 <= zoom <= 30 and 0 <= column < 2**zoom and 0 <= row < 2**zoom):
         return None
     with MBTiles(path) as mbtiles:
-        found = mbtiles.row(
+        tile = mbtiles.row(
             "SELECT tile_data FROM tiles WHERE zoom_level = ? AND tile_column = ? AND tile_row = ?",
             (zoom, column, 2**zoom - 1 - row),
         )
-    return bytes(found[0]) if found else None
+    return bytes(tile[0]) if tile else None
 
 
-def kind_of(tile: bytes) -> str | None:
-    """Return a tile's format by its first bytes, as mapbox/tiletype does: a vector tile is packed."""
+def format_of_tile(tile: bytes) -> str | None:
+    """Return a tile's format by its first bytes, as mapbox/tiletype does: a vector tile is always compressed."""
     if tile.startswith(b"\x89PNG"):
         return "png"
     if tile.startswith(b"\xff\xd8"):
@@ -185,24 +185,24 @@ def kind_of(tile: bytes) -> str | None:
 
 
 def _feature_counts(stats: Any) -> dict[str, int] | None:
-    """Take the counts out of tile statistics, as tippecanoe and mapbox-geostats write them."""
+    """Return the number of features by layer from tile statistics of tippecanoe or mapbox-geostats."""
     try:
         return {str(layer["layer"]): int(layer["count"]) for layer in stats["layers"]}
     except (TypeError, KeyError, ValueError):
         return None
 
 
-def _json(text: Any) -> dict[str, Any]:
+def _json(value: Any) -> dict[str, Any]:
     try:
-        parsed = json.loads(text)
+        details = json.loads(value)
     except (TypeError, ValueError):
         return {}
-    return parsed if isinstance(parsed, dict) else {}
+    return details if isinstance(details, dict) else {}
 
 
-def _numbers(text: Any, count: int) -> tuple[float, ...] | None:
+def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
     try:
-        numbers = tuple(float(part) for part in str(text).split(","))
+        numbers = tuple(float(part) for part in str(value).split(","))
     except ValueError:
         return None
     return numbers if len(numbers) == count else None

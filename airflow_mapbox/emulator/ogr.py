@@ -1,4 +1,4 @@
-"""Shapefiles, KML and GPX read with GDAL and brought to longitude and latitude."""
+"""Read shapefiles, KML and GPX with GDAL, reprojected to longitude and latitude."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ import pyogrio
 import pyproj
 import shapely
 
-from airflow_mapbox.emulator.errors import DataError, Failed
+from airflow_mapbox.emulator.errors import DataError, FailureMessage
 from airflow_mapbox.emulator.features import Feature
 from airflow_mapbox.emulator.sniff import Formats, check_size
 
 KML_LAYERS = 15
 GPX_LAYERS = ("waypoints", "routes", "tracks")
-ROWS = 1000
-UNREADABLE = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
-# What GDAL makes of a second layer of the same name.
-REPEATED = re.compile(r"(.+) \(#\d+\)\Z")
+BATCH_ROWS = 1000
+OPEN_ERRORS = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
+# GDAL's name for a second layer of the same name.
+DUPLICATE_LAYER = re.compile(r"(.+) \(#\d+\)\Z")
 
 
 @dataclass(frozen=True)
 class Shapefile:
     """An unpacked shapefile.
 
-    :param size: bytes of .shp and .dbf.
+    :param size: bytes of .shp and .dbf together.
     """
 
     name: str
@@ -45,68 +45,78 @@ class Shapefile:
 def unpack_shapefile(archive: Path, work: Path) -> Shapefile:
     """Unpack the first shapefile of a zip.
 
-    :raises DataError: where there is none, it is too large, or its projection is missing or not understood.
+    :raises DataError: if the zip has no shapefile, or the shapefile is too large, or its projection is missing or
+        invalid.
     """
     try:
         with zipfile.ZipFile(archive) as files:
-            members = {
-                name.lower(): info
-                for info in files.infolist()
-                if not (name := info.filename).startswith("__MACOSX/") and not info.is_dir()
-            }
-            found = sorted(name for name in members if name.endswith(".shp"))
-            if not found:
-                raise DataError(Failed.NO_SHAPEFILE)
-            stem = found[0].removesuffix(".shp")
-            parts = {suffix: members.get(f"{stem}.{suffix}") for suffix in ("shp", "dbf", "shx", "prj", "cpg")}
-            if any(parts[suffix] is None for suffix in ("shp", "dbf", "shx")):
-                raise DataError(Failed.NO_SHAPEFILE)
-            if parts["prj"] is None:
-                raise DataError(Failed.SHAPEFILE_NO_PROJECTION)
-            size = sum(info.file_size for suffix in ("shp", "dbf") if (info := parts[suffix]) is not None)
+            members = _shapefile_members(files)
+            size = sum(members[suffix].file_size for suffix in ("shp", "dbf"))
             check_size(Formats.SHAPEFILE, size)
-            for suffix, info in parts.items():
-                if info is not None:
-                    check_size(Formats.SHAPEFILE, info.file_size)
-                    with files.open(info) as source, (work / f"data.{suffix}").open("wb") as target:
-                        shutil.copyfileobj(source, target)
-            name = PurePosixPath(members[found[0]].filename).name
-    # zipfile's own for a compression that it does not know, and for an encrypted member.
+            for suffix, info in members.items():
+                check_size(Formats.SHAPEFILE, info.file_size)
+                with files.open(info) as source, (work / f"data.{suffix}").open("wb") as target:
+                    shutil.copyfileobj(source, target)
+            name = PurePosixPath(members["shp"].filename).name
+    # zipfile raises NotImplementedError for an unknown compression, and RuntimeError for an encrypted member.
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError):
-        raise DataError(Failed.NO_SHAPEFILE) from None
+        raise DataError(FailureMessage.NO_SHAPEFILE) from None
     try:
         pyproj.CRS.from_wkt((work / "data.prj").read_text(encoding="utf-8", errors="replace"))
     except pyproj.exceptions.CRSError:
-        raise DataError(Failed.SHAPEFILE_BAD_PROJECTION) from None
+        raise DataError(FailureMessage.SHAPEFILE_BAD_PROJECTION) from None
     return Shapefile(name[: -len(".shp")], work / "data.shp", size)
 
 
-def kml_layers(file: Path) -> list[str]:
-    """Return a KML file's layers.
+def _shapefile_members(files: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return the members of the archive's first shapefile by suffix; shp, dbf, shx and prj are never missing."""
+    members = {
+        name.lower(): info
+        for info in files.infolist()
+        if not (name := info.filename).startswith("__MACOSX/") and not info.is_dir()
+    }
+    shapefiles = sorted(name for name in members if name.endswith(".shp"))
+    if not shapefiles:
+        raise DataError(FailureMessage.NO_SHAPEFILE)
+    stem = shapefiles[0].removesuffix(".shp")
+    parts = {
+        suffix: members[name]
+        for suffix in ("shp", "dbf", "shx", "prj", "cpg")
+        if (name := f"{stem}.{suffix}") in members
+    }
+    if not {"shp", "dbf", "shx"} <= parts.keys():
+        raise DataError(FailureMessage.NO_SHAPEFILE)
+    if "prj" not in parts:
+        raise DataError(FailureMessage.SHAPEFILE_NO_PROJECTION)
+    return parts
 
-    :raises DataError: where there is none, or more than Mapbox takes, or two of one name.
+
+def kml_layers(file: Path) -> list[str]:
+    """Return the names of a KML file's layers.
+
+    :raises DataError: if there are no layers, more layers than Mapbox allows, or duplicate names.
     """
-    names = _layers(file, Failed.KML_NO_LAYERS)
+    names = _list_layers(file, FailureMessage.KML_NO_LAYERS)
     if not names:
-        raise DataError(Failed.KML_NO_LAYERS)
+        raise DataError(FailureMessage.KML_NO_LAYERS)
     if len(names) > KML_LAYERS:
-        raise DataError(Failed.KML_TOO_MANY_LAYERS.format(len(names), KML_LAYERS))
-    repeated = sorted({matched[1] for name in names if (matched := REPEATED.match(name)) and matched[1] in names})
-    if repeated:
-        raise DataError(Failed.KML_DUPLICATE_LAYERS.format(", ".join(repeated)))
+        raise DataError(FailureMessage.KML_TOO_MANY_LAYERS.format(len(names), KML_LAYERS))
+    duplicates = sorted({match[1] for name in names if (match := DUPLICATE_LAYER.match(name)) and match[1] in names})
+    if duplicates:
+        raise DataError(FailureMessage.KML_DUPLICATE_LAYERS.format(", ".join(duplicates)))
     return names
 
 
 def gpx_layers(file: Path) -> list[str]:
-    """Return the layers of a GPX file that are drawn: waypoints, routes and tracks, not the points of the latter."""
-    names = _layers(file, Failed.GPX_EMPTY)
+    """Return the names of a GPX file's layers, without the points of routes and tracks."""
+    names = _list_layers(file, FailureMessage.GPX_EMPTY)
     return [name for name in GPX_LAYERS if name in names]
 
 
 def read_layer(file: Path, layer: str | None) -> Iterator[Feature]:
     """Yield a layer's features in longitude and latitude.
 
-    :raises DataError: where the coordinates can't be brought there.
+    :raises DataError: if the layer cannot be read or reprojected.
     """
     try:
         crs = pyogrio.read_info(file, layer=layer)["crs"]
@@ -115,46 +125,48 @@ def read_layer(file: Path, layer: str | None) -> Iterator[Feature]:
             if crs and not pyproj.CRS(crs).equals("EPSG:4326", ignore_axis_order=True)
             else None
         )
-        with pyogrio.open_arrow(file, layer=layer, batch_size=ROWS, use_pyarrow=True) as (about, reader):
-            column = about["geometry_name"] or "wkb_geometry"
+        with pyogrio.open_arrow(file, layer=layer, batch_size=BATCH_ROWS, use_pyarrow=True) as (metadata, reader):
+            column = metadata["geometry_name"] or "wkb_geometry"
             for batch in reader:
-                geometries = _transformed(
+                geometries = _transform(
                     shapely.from_wkb(batch.column(column).to_numpy(zero_copy_only=False)), transformer
                 )
                 rows = batch.drop_columns([column]).to_pylist()
-                texts = shapely.to_geojson(geometries)
-                for text, properties in zip(texts, rows, strict=True):
-                    geometry = None if text is None else json.loads(text)
-                    kept = {name: _plain(value) for name, value in properties.items() if name != "OGC_FID"}
-                    yield geometry, kept
-    except (*UNREADABLE, shapely.errors.ShapelyError, OSError) as error:
-        raise DataError(Failed.UNKNOWN_FILETYPE) from error
+                geometries_json = shapely.to_geojson(geometries)
+                for geometry_json, properties in zip(geometries_json, rows, strict=True):
+                    geometry = None if geometry_json is None else json.loads(geometry_json)
+                    json_properties = {
+                        name: _json_value(value) for name, value in properties.items() if name != "OGC_FID"
+                    }
+                    yield geometry, json_properties
+    except (*OPEN_ERRORS, shapely.errors.ShapelyError, OSError) as error:
+        raise DataError(FailureMessage.UNKNOWN_FILETYPE) from error
     except pyproj.exceptions.ProjError as error:
-        raise DataError(Failed.NO_REPROJECTION.format("The projection is not supported.")) from error
+        raise DataError(FailureMessage.NO_REPROJECTION.format("The projection is not supported.")) from error
 
 
-def _layers(file: Path, otherwise: Failed) -> list[str]:
+def _list_layers(file: Path, message: FailureMessage) -> list[str]:
     try:
         return [str(name) for name, _ in pyogrio.list_layers(file)]
-    except UNREADABLE:
-        raise DataError(otherwise) from None
+    except OPEN_ERRORS:
+        raise DataError(message) from None
 
 
-def _transformed(geometries: Any, transformer: pyproj.Transformer | None) -> Any:
+def _transform(geometries: Any, transformer: pyproj.Transformer | None) -> Any:
     geometries = shapely.force_2d(geometries)
     if transformer is None:
         return geometries
 
-    def change(coordinates: Any) -> Any:
+    def reproject(coordinates: Any) -> Any:
         x, y = transformer.transform(coordinates[:, 0], coordinates[:, 1])
         if not (np.isfinite(x).all() and np.isfinite(y).all()):
-            raise DataError(Failed.NO_REPROJECTION.format("Coordinates are outside of the projection's area."))
+            raise DataError(FailureMessage.NO_REPROJECTION.format("Coordinates are outside of the projection's area."))
         return np.column_stack([x, y])
 
-    return shapely.transform(geometries, change)
+    return shapely.transform(geometries, reproject)
 
 
-def _plain(value: object) -> object:
+def _json_value(value: object) -> object:
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, bytes):

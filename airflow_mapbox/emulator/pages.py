@@ -1,4 +1,4 @@
-"""The emulator's own HTML pages: what was uploaded, and what a tileset holds."""
+"""The emulator's own HTML pages: the list of uploads and tilesets, and a page for each tileset."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ STYLE = (
 
 
 def page(title: str, body: str, *, head: str = "", foot: str = "") -> str:
-    """Return a whole page.
+    """Return a complete HTML page.
 
     :param title: plain text.
-    :param body: HTML, the part that may change while it is looked at.
+    :param body: HTML; the part that ``live.js`` refreshes.
     :param head: HTML of styles and scripts to load first.
     :param foot: HTML of scripts to load last.
     """
@@ -36,10 +36,10 @@ def page(title: str, body: str, *, head: str = "", foot: str = "") -> str:
     )
 
 
-def home(account: str, uploads: Sequence[Mapping[str, object]], tilesets: Sequence[Tileset]) -> str:
-    """Return the list of uploads and tilesets.
+def home_page(account: str, uploads: Sequence[Mapping[str, object]], tilesets: Sequence[Tileset]) -> str:
+    """Return the page with the lists of tilesets and uploads.
 
-    :param uploads: upload objects as the API shows them, newest first.
+    :param uploads: upload objects of the API, newest first.
     """
     published = {tileset.id for tileset in tilesets}
     return page(
@@ -72,7 +72,7 @@ def home(account: str, uploads: Sequence[Mapping[str, object]], tilesets: Sequen
     )
 
 
-def tileset(found: Tileset, facts: TilesetFacts, *, size: int) -> str:
+def tileset_page(tileset: Tileset, facts: TilesetFacts, *, size: int) -> str:
     """Return a tileset's page, with a map of its tiles.
 
     :param size: bytes of the tileset.
@@ -80,15 +80,15 @@ def tileset(found: Tileset, facts: TilesetFacts, *, size: int) -> str:
     about = _table(
         ("", ""),
         (
-            ("name", escape(found.name)),
-            ("modified", escape(timestamp(found.modified))),
+            ("name", escape(tileset.name)),
+            ("modified", escape(timestamp(tileset.modified))),
             ("format", escape(facts.format)),
             ("bounds", escape(", ".join(f"{number:g}" for number in facts.bounds))),
             ("zooms", f"{facts.minzoom} to {facts.maxzoom}"),
             ("features", _feature_count(facts)),
             ("tiles", f"{sum(facts.tiles.values()):,}, {size:,} bytes"),
             ("price tier", price_tier(facts.maxzoom, is_tiff=facts.is_tiff)),
-            ("TileJSON", f'<a href="/tilesets/{escape(found.id)}.json">/tilesets/{escape(found.id)}.json</a>'),
+            ("TileJSON", f'<a href="/tilesets/{escape(tileset.id)}.json">/tilesets/{escape(tileset.id)}.json</a>'),
         ),
     )
     zooms = _table(("zoom", "tiles"), ((str(zoom), str(count)) for zoom, count in facts.tiles.items()))
@@ -106,24 +106,24 @@ def tileset(found: Tileset, facts: TilesetFacts, *, size: int) -> str:
         ),
     )
     return page(
-        found.id,
-        f'<p><a href="/">All tilesets</a></p>{_map(found.id)}{about}<h2>Tiles</h2>{zooms}<h2>Layers</h2>{layers}',
+        tileset.id,
+        f'<p><a href="/">All tilesets</a></p>{_map(tileset.id)}{about}<h2>Tiles</h2>{zooms}<h2>Layers</h2>{layers}',
         head='<link rel="stylesheet" href="/static/maplibre-gl.css">',
         foot=MAP_SCRIPTS,
     )
 
 
-# The line items of Mapbox's pricing by a vector tileset's maxzoom (Uploads API, "Tileset processing"); those of a TIFF
-# begin one zoom higher.
+# The line items of Mapbox's pricing by a vector tileset's maxzoom (Uploads API, "Tileset processing"). The items of a
+# TIFF begin one zoom higher.
 PRICE_TIERS = ((5, "free"), (10, "10 m"), (13, "1 m"), (16, "30 cm"))
 
 MAP_SCRIPTS = '<script src="/static/maplibre-gl.js"></script><script type="module" src="/static/map.js"></script>'
 
 
 def price_tier(maxzoom: int, *, is_tiff: bool) -> str:
-    """Return the precision that a tileset is billed for.
+    """Return the precision that Mapbox bills for a tileset.
 
-    :param is_tiff: whether it was made of a TIFF, and not of anything else.
+    :param is_tiff: whether the tileset was made from a TIFF.
     """
     return next((tier for highest, tier in PRICE_TIERS if maxzoom - is_tiff <= highest), "1 cm")
 

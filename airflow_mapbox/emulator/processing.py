@@ -1,4 +1,4 @@
-"""Uploads turned into tilesets by worker threads: read, tiled, published, or failed with Mapbox's message."""
+"""Process uploads in worker threads: read the data, make tiles, publish, or fail with Mapbox's message."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from airflow_mapbox.emulator.errors import DataError, Failed
+from airflow_mapbox.emulator.errors import DataError, FailureMessage
 from airflow_mapbox.emulator.faults import Fault, Faults, ProcessingFault
-from airflow_mapbox.emulator.mbtilescheck import check_made
-from airflow_mapbox.emulator.readers import Prepared, prepare
+from airflow_mapbox.emulator.mbtilescheck import check_made_tiles
+from airflow_mapbox.emulator.readers import PreparedData, prepare
 from airflow_mapbox.emulator.settings import EmulatorSettings
 from airflow_mapbox.emulator.store import Store, Upload
 from airflow_mapbox.emulator.tiler import TilerError, tile
@@ -23,27 +23,27 @@ from airflow_mapbox.emulator.zooms import pick_maxzoom, pick_minzoom
 log = logging.getLogger(__name__)
 
 # Progress stays below 1 until the tileset is published.
-ALMOST = 0.99
-# Share of the work that reading is, before tiling starts.
-READING = 0.1
-PACE = 0.05
+MAX_UNPUBLISHED_PROGRESS = 0.99
+# Share of the progress that reading takes; tiling takes the rest.
+READING_SHARE = 0.1
+POLL_SECONDS = 0.05
 
 
 class _StoppedError(Exception):
-    """The emulator stops; the upload is processed again at the next start."""
+    """The emulator is stopping. The upload is processed again at the next start."""
 
 
 class _FaultError(Exception):
-    """Processing was asked to fail here and now; its text is what the upload's ``error`` says."""
+    """A fault fails the processing. The exception's message becomes the upload's ``error``."""
 
 
 class Processing:
-    """Worker threads over the uploads that are not finished.
+    """Worker threads that process unfinished uploads.
 
     :param store: all state.
-    :param faults: what is to go wrong.
+    :param faults: the pending faults.
     :param clock: Unix time in seconds.
-    :param finished: called with every upload that is done, well or not.
+    :param on_finished: called with every upload after it completed or failed.
     """
 
     def __init__(
@@ -53,20 +53,20 @@ class Processing:
         settings: EmulatorSettings,
         faults: Faults,
         clock: Callable[[], float],
-        finished: Callable[[Upload], None],
+        on_finished: Callable[[Upload], None],
     ) -> None:
         self._store = store
         self._settings = settings
         self._faults = faults
         self._clock = clock
-        self._finished = finished
-        self._waiting: queue.SimpleQueue[Upload | None] = queue.SimpleQueue()
+        self._on_finished = on_finished
+        self._queue: queue.SimpleQueue[Upload | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the workers, with what an earlier run left unfinished first in the queue."""
+        """Start the workers. The unfinished uploads of an earlier run are first in the queue."""
         for upload in self._store.unfinished_uploads():
             self.add(upload)
         for _ in range(self._settings.workers):
@@ -74,7 +74,7 @@ class Processing:
 
     def _start_worker(self) -> None:
         with self._lock:
-            # One that starts behind the stop would wait for work for ever.
+            # A worker that started after `stop` would never end.
             if not self._stop.is_set():
                 worker = threading.Thread(target=self._run, name="mapbox-processing", daemon=True)
                 self._threads.append(worker)
@@ -82,111 +82,111 @@ class Processing:
 
     def add(self, upload: Upload) -> None:
         """Put an upload at the end of the queue."""
-        self._waiting.put(upload)
+        self._queue.put(upload)
 
     def stop(self) -> None:
-        """Give up what is being processed and wait for the workers to end."""
+        """Abort the current jobs and wait until the workers end."""
         with self._lock:
             self._stop.set()
             threads = list(self._threads)
         for _ in threads:
-            self._waiting.put(None)
+            self._queue.put(None)
         for thread in threads:
             thread.join()
 
     def _run(self) -> None:
-        is_relieved = False
-        while not is_relieved and not self._stop.is_set() and (upload := self._waiting.get()) is not None:
+        is_replaced = False
+        while not is_replaced and not self._stop.is_set() and (upload := self._queue.get()) is not None:
             try:
                 with tempfile.TemporaryDirectory(dir=self._store.work, ignore_cleanup_errors=True) as work:
-                    is_relieved = self._process(upload, Path(work))
+                    is_replaced = self._process(upload, Path(work))
             except _StoppedError:
                 return
             except Exception:
-                log.exception("upload %s failed for a reason of the emulator's own", upload.id)
-                self._store.fail_upload(upload, Failed.INTERNAL)
+                log.exception("upload %s failed because of an error in the emulator", upload.id)
+                self._store.fail_upload(upload, FailureMessage.INTERNAL)
             finally:
                 self._faults.release(upload.id)
-            self._finished(upload)
+            self._on_finished(upload)
 
     def _process(self, upload: Upload, work: Path) -> bool:
-        """Process an upload; say whether another worker was started in this one's place."""
-        run = _Run(
-            self._store, upload, self._settings, self._faults, self._clock, self._stop, stalled=self._start_worker
+        """Process an upload; return whether another worker was started to replace this one."""
+        job = _Job(
+            self._store, upload, self._settings, self._faults, self._clock, self._stop, on_stalled=self._start_worker
         )
         try:
-            self._make(upload, work, run)
+            self._make_tileset(upload, work, job)
         except _FaultError as error:
             self._store.fail_upload(upload, str(error))
-        return run.has_stalled
+        return job.has_stalled
 
-    def _make(self, upload: Upload, work: Path, run: _Run) -> None:
+    def _make_tileset(self, upload: Upload, work: Path, job: _Job) -> None:
         try:
             prepared = prepare(
-                self._data_of(upload),
+                self._find_data(upload),
                 work,
-                layer=self._layer_of(upload),
-                tick=run.tick,
+                layer=self._source_layer(upload),
+                tick=job.tick,
                 staged=upload.staged is not None,
             )
-            run.report(READING)
-            mbtiles = self._tiles_of(upload, prepared, work, run)
-            run.wait_out()
+            job.report(READING_SHARE)
+            mbtiles = self._make_tiles(upload, prepared, work, job)
+            job.wait_out()
         except DataError as error:
-            run.wait_out()
+            job.wait_out()
             self._store.fail_upload(upload, str(error))
         except TilerError as error:
             log.warning("upload %s: %s", upload.id, error)
-            run.wait_out()
-            self._store.fail_upload(upload, Failed.INTERNAL)
+            job.wait_out()
+            self._store.fail_upload(upload, FailureMessage.INTERNAL)
         else:
             name = upload.name or upload.tileset.partition(".")[2]
             self._store.publish(upload, mbtiles, name=name, layer=prepared.kept_layer)
 
-    def _data_of(self, upload: Upload) -> Path:
+    def _find_data(self, upload: Upload) -> Path:
         if upload.staged is not None:
             staged = self._store.take_staged(upload)
             if staged is None:
-                raise DataError(Failed.INTERNAL)
+                raise DataError(FailureMessage.INTERNAL)
             return staged
-        matched = DATASET.match(upload.url)
-        if matched is not None and matched[1] == upload.owner:
-            file = self._store.folder / "datasets" / matched[1] / f"{matched[2]}.geojson"
+        match = DATASET.match(upload.url)
+        if match is not None and match[1] == upload.owner:
+            file = self._store.folder / "datasets" / match[1] / f"{match[2]}.geojson"
             if file.is_file():
                 return file
-        raise DataError(Failed.DATASET_MISSING)
+        raise DataError(FailureMessage.DATASET_MISSING)
 
-    def _layer_of(self, upload: Upload) -> str:
-        """Return the source layer for data that names none; a replaced tileset keeps the one it has."""
-        present = self._store.find_tileset(upload.tileset)
-        if present is not None and present.layer is not None:
-            return present.layer
+    def _source_layer(self, upload: Upload) -> str:
+        """Return the source layer's name for data without layer names. A replaced tileset keeps its layer's name."""
+        tileset = self._store.find_tileset(upload.tileset)
+        if tileset is not None and tileset.layer is not None:
+            return tileset.layer
         return layer_name(upload.name or upload.tileset.partition(".")[2])
 
-    def _tiles_of(self, upload: Upload, prepared: Prepared, work: Path, run: _Run) -> Path:
+    def _make_tiles(self, upload: Upload, prepared: PreparedData, work: Path, job: _Job) -> Path:
         if prepared.mbtiles is not None:
             return prepared.mbtiles
         output = work / "tiles.mbtiles"
         name = upload.name or upload.tileset.partition(".")[2]
 
         def progress(share: float) -> None:
-            run.report(READING + share * (1 - READING))
+            job.report(READING_SHARE + share * (1 - READING_SHARE))
 
         if prepared.image is not None:
-            # GDAL is imported with the first file that needs it.
+            # Imported here, because loading GDAL would slow every start of the emulator.
             from airflow_mapbox.emulator.raster import tile_raster
 
-            tile_raster(prepared.image, output, name=name, progress=progress, tick=run.tick)
+            tile_raster(prepared.image, output, name=name, progress=progress, tick=job.tick)
             return output
-        size, bounds = prepared.size, prepared.measured.bounds
+        size, bounds = prepared.size, prepared.stats.bounds
         zooms = pick_minzoom(size, bounds), pick_maxzoom(size, bounds)
-        tile(prepared.layers, output, zooms=zooms, name=name, progress=progress, tick=run.tick)
-        check_made(output)
+        tile(prepared.layers, output, zooms=zooms, name=name, progress=progress, tick=job.tick)
+        check_made_tiles(output)
         return output
 
 
-class _Run:
-    """One upload's time: how far it is, whether to go on, and no end before its least time."""
+class _Job:
+    """The processing of an upload over time: its progress, its faults, its timeout and its minimum duration."""
 
     def __init__(
         self,
@@ -197,7 +197,7 @@ class _Run:
         clock: Callable[[], float],
         stop: threading.Event,
         *,
-        stalled: Callable[[], None],
+        on_stalled: Callable[[], None],
     ) -> None:
         self._store = store
         self._upload = upload
@@ -205,75 +205,76 @@ class _Run:
         self._faults = faults
         self._clock = clock
         self._stop = stop
-        self._stalled = stalled
+        self._on_stalled = on_stalled
         self._started = clock()
-        self._done = 0.0
+        self._work_share = 0.0
         self._reported = 0.0
-        self._fell_back_at: float | None = None
+        self._fall: float | None = None
         self.has_stalled = False
 
     def tick(self) -> None:
-        """Raise where the work is to be given up."""
+        """Record the progress. Raise if the emulator is stopping, the time limit is over, or a fault applies."""
         if self._stop.is_set():
             raise _StoppedError
         if self._clock() - self._started > self._settings.processing_limit:
-            raise DataError(Failed.TIMED_OUT)
-        self._show()
+            raise DataError(FailureMessage.TIMED_OUT)
+        self._update_progress()
 
-    def report(self, done: float) -> None:
-        """Note the share of the work that is done; it is called from the thread that listens to the tiler, too."""
-        self._done = max(self._done, done)
+    def report(self, share: float) -> None:
+        """Set the share of finished work. The thread that reads tippecanoe's output calls it, too."""
+        self._work_share = max(self._work_share, share)
 
     def wait_out(self) -> None:
-        """Return once the least time has passed."""
-        self._done = 1.0
+        """Return once the minimum duration is over and no fault stalls the upload."""
+        self._work_share = 1.0
         while True:
             if self._stop.is_set():
                 raise _StoppedError
-            self._show()
-            left = self._started + self._settings.processing_seconds - self._clock()
+            self._update_progress()
+            remaining = self._started + self._settings.processing_seconds - self._clock()
             is_stalled = self._is_stalled()
-            if left <= 0 and not is_stalled:
+            if remaining <= 0 and not is_stalled:
                 return
             if is_stalled and not self.has_stalled:
-                # Who is held up for ever must not hold up the others.
+                # Another worker takes over, so that a stalled upload does not delay the others.
                 self.has_stalled = True
-                self._stalled()
-            self._stop.wait(min(left, PACE) if left > 0 else PACE)
+                self._on_stalled()
+            self._stop.wait(min(remaining, POLL_SECONDS) if remaining > 0 else POLL_SECONDS)
 
     def _is_stalled(self) -> bool:
         fault = self._faults.claim(self._upload.tileset, self._upload.id)
         return fault is not None and fault.kind == ProcessingFault.STALL
 
-    def _show(self) -> None:
-        least = self._settings.processing_seconds
-        passed = (self._clock() - self._started) / least if least else 1.0
-        progress = round(ALMOST * max(0.0, min(self._done, passed, 1.0)), 2)
+    def _update_progress(self) -> None:
+        min_seconds = self._settings.processing_seconds
+        time_share = (self._clock() - self._started) / min_seconds if min_seconds else 1.0
+        # The smaller share counts: progress must not end before the work, nor before the minimum duration.
+        progress = round(MAX_UNPUBLISHED_PROGRESS * max(0.0, min(self._work_share, time_share, 1.0)), 2)
         fault = self._faults.claim(self._upload.tileset, self._upload.id)
-        if fault is not None and progress >= min(fault.progress, ALMOST):
-            self._spoil(fault, progress)
+        if fault is not None and progress >= min(fault.progress, MAX_UNPUBLISHED_PROGRESS):
+            self._apply_fault(fault, progress)
             if fault.kind == ProcessingFault.STALL:
                 progress = fault.progress
-        progress = self._shown(progress)
+        progress = self._apply_fall(progress)
         if progress != self._reported:
             self._reported = progress
-            self._store.set_progress(self._upload.id, progress, may_fall=self._fell_back_at is not None)
+            self._store.set_progress(self._upload.id, progress, may_fall=self._fall is not None)
 
-    def _spoil(self, fault: Fault, progress: float) -> None:
+    def _apply_fault(self, fault: Fault, progress: float) -> None:
         if fault.kind == ProcessingFault.FAIL:
             self._store.set_progress(self._upload.id, fault.progress)
             raise _FaultError(fault.message)
-        if fault.kind == ProcessingFault.BACKWARDS and self._fell_back_at is None:
-            # What it falls from is seen first, however large the step that led there was.
+        if fault.kind == ProcessingFault.BACKWARDS and self._fall is None:
+            # Recorded first, so that a client can see the progress before it falls.
             self._store.set_progress(self._upload.id, progress)
-            self._fell_back_at = progress
+            self._fall = progress
 
-    def _shown(self, progress: float) -> float:
-        """Give the progress that is told: from half of where it fell back, up to the end."""
-        at = self._fell_back_at
-        return progress if at is None else round(at / 2 + (progress - at) * (1 - at / 2) / (1 - at), 2)
+    def _apply_fall(self, progress: float) -> float:
+        """Return the progress after a fall to half: scaled so that it still reaches the end."""
+        fall = self._fall
+        return progress if fall is None else round(fall / 2 + (progress - fall) * (1 - fall / 2) / (1 - fall), 2)
 
 
 def layer_name(name: str) -> str:
-    """Return a source layer's name made of a tileset's: letters, digits, ``_`` and ``-``."""
+    """Return a source layer's name for a tileset's name: letters, digits, ``_`` and ``-``."""
     return re.sub(r"[^\w-]+", "_", name.strip()).strip("_") or "layer"

@@ -1,6 +1,6 @@
-"""The pytest plugin: ``mapbox_emulator``, a running emulator for a test.
+"""The pytest plugin: the fixture ``mapbox_emulator`` is a running emulator for a test.
 
-pytest imports this at its every start, so it imports nothing that takes time; the servers come with the fixture's use.
+pytest imports this module at every start. So the servers, which take a second, are imported only by the fixture.
 """
 
 from __future__ import annotations
@@ -22,15 +22,13 @@ CONNECTION_VARIABLE = "AIRFLOW_CONN_MAPBOX_DEFAULT"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
-    config.addinivalue_line(
-        "markers", f"{MARKER}(**settings): fields of EmulatorSettings that mapbox_emulator has in this test"
-    )
+    """Register the marker."""
+    config.addinivalue_line("markers", f"{MARKER}(**settings): fields of EmulatorSettings for this test's emulator")
 
 
 @pytest.fixture
 def mapbox_emulator_settings() -> EmulatorSettings:
-    """The settings of ``mapbox_emulator``: no rate limit and no least time for processing; override it for others."""
+    """The settings of ``mapbox_emulator``: no rate limit and no minimum duration of processing. Override to change."""
     from airflow_mapbox.emulator.settings import EmulatorSettings
 
     return EmulatorSettings(processing_seconds=0, rate_limit=0)
@@ -43,19 +41,19 @@ def mapbox_emulator(
     monkeypatch: pytest.MonkeyPatch,
     mapbox_emulator_settings: EmulatorSettings,
 ) -> Iterator[Emulator]:
-    """A running emulator of the test's own, which Airflow's connection ``mapbox_default`` points to.
+    """A running emulator for one test. Airflow's connection ``mapbox_default`` points to it.
 
-    Each test has one to itself, because a start takes some hundredths of a second: so no test finds another's uploads,
-    faults, requests or clock, and none can forget to clear them.
+    A start takes some hundredths of a second, so each test has its own emulator. A test never sees the uploads, faults,
+    requests or clock of another test, and needs no cleanup.
     """
     settings = mapbox_emulator_settings
     for marker in reversed(list(request.node.iter_markers(MARKER))):
         if marker.args:
-            raise pytest.UsageError(f"the marker {MARKER} takes settings by name")
+            raise pytest.UsageError(f"the marker {MARKER} takes only keyword arguments")
         settings = dataclasses.replace(settings, **marker.kwargs)
-    with _start(tmp_path_factory.mktemp("mapbox"), settings) as running:
-        monkeypatch.setenv(CONNECTION_VARIABLE, running.airflow_connection())
-        yield running
+    with _start(tmp_path_factory.mktemp("mapbox"), settings) as emulator:
+        monkeypatch.setenv(CONNECTION_VARIABLE, emulator.airflow_connection())
+        yield emulator
 
 
 def _start(folder: Path, settings: EmulatorSettings) -> Emulator:
@@ -63,7 +61,7 @@ def _start(folder: Path, settings: EmulatorSettings) -> Emulator:
         from airflow_mapbox.emulator.server import Emulator
     except ImportError as error:
         pytest.fail(
-            f"mapbox_emulator needs what is installed by: pip install 'airflow-provider-mapbox[emulator]' ({error})",
+            f"mapbox_emulator needs more packages: pip install 'airflow-provider-mapbox[emulator]' ({error})",
             pytrace=False,
         )
     return Emulator(folder, settings=settings)

@@ -1,4 +1,4 @@
-"""The limit on Uploads API requests: a fixed window per account."""
+"""The rate limit of the Uploads API: a fixed window per account."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether a request may pass, and the headers its answer carries either way."""
+class RateDecision:
+    """Whether a request is allowed, and the rate limit headers of its response."""
 
     allowed: bool
     headers: dict[str, str]
 
 
 class RateLimiter:
-    """Counts requests in windows that open with the first request after the last window's end.
+    """Counts requests in fixed windows. A window begins with the first request after the last window's end.
 
-    :param limit: requests in one window; 0 lets everything pass, without headers.
-    :param window: seconds.
+    :param limit: requests in one window; 0 allows everything, without headers.
+    :param window: length of a window in seconds.
     :param clock: Unix time in seconds.
     """
 
@@ -31,21 +31,21 @@ class RateLimiter:
         self._lock = threading.Lock()
         self._windows: dict[str, tuple[float, int]] = {}
 
-    def check(self, account: str) -> Verdict:
-        """Count one request of an account; a refused one is not counted."""
+    def check(self, account: str) -> RateDecision:
+        """Count a request of an account, unless it is refused, and return the decision."""
         if not self._limit:
-            return Verdict(True, {})
+            return RateDecision(True, {})
         with self._lock:
             now = self._clock()
             started, count = self._windows.get(account, (now, 0))
-            # A clock that was set back must not lock an account out for as long.
+            # `started <= now`, so that a clock that was set back does not lock an account out.
             if not started <= now < started + self._window:
                 started, count = now, 0
             allowed = count < self._limit
             self._windows[account] = (started, count + allowed)
-        # Rounded up, so that who waits until the reset is let in.
+        # Rounded up, so that a client that waits until the reset is allowed.
         reset = math.ceil(started + self._window)
-        return Verdict(
+        return RateDecision(
             allowed,
             {
                 "X-Rate-Limit-Interval": f"{self._window:g}",

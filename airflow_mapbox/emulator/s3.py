@@ -1,7 +1,7 @@
-"""The staging bucket: moto's S3 behind a gate that lets issued credentials reach their own object and nothing else.
+"""The staging bucket: moto's S3 behind a gate. Issued credentials give access to their own object only.
 
-moto's own IAM check knows actions and not resources, so the gate decides. moto keeps its state per process and per AWS
-account: each emulator has an account number of its own, and so has nothing in common with another in the same process.
+The gate is needed because moto's IAM check ignores resources. moto keeps its state per process and AWS account. So each
+emulator has its own account number, and emulators in the same process share no state.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from moto.settings import S3_UPLOAD_PART_MIN_SIZE
 from werkzeug.exceptions import ClientDisconnected
 from werkzeug.wsgi import get_input_stream
 
-from airflow_mapbox.emulator.body import BLOCK, receive
+from airflow_mapbox.emulator.body import BLOCK_BYTES, receive
 from airflow_mapbox.emulator.faults import Faults
 from airflow_mapbox.emulator.sigv4 import (
     REGION,
@@ -47,33 +47,38 @@ log = logging.getLogger(__name__)
 
 _accounts = itertools.count(secrets.randbelow(8 * 10**11) + 10**11)
 
-# Bytes of a refused body that are still read.
-DRAINED = 64 << 20
+# The most bytes of a refused body that are still read.
+MAX_DRAIN_BYTES = 64 << 20
 
-# What the issued credentials may do with their object: method to the query parameters that make an operation of it.
-ALLOWED: dict[str, tuple[frozenset[str], ...]] = {
+# The operations that issued credentials allow on their object: HTTP method and query parameters.
+ALLOWED_OPERATIONS: dict[str, tuple[frozenset[str], ...]] = {
     "PUT": (frozenset(), frozenset({"partNumber", "uploadId"})),
     "POST": (frozenset({"uploads"}), frozenset({"uploadId"})),
     "DELETE": (frozenset({"uploadId"}),),
     "GET": (frozenset(), frozenset({"uploadId"})),
     "HEAD": (frozenset(),),
 }
-# The most there may be, and more bytes than the list of so many takes.
-PARTS = 10_000
+# Amazon's limit (docs/reference/limits.md, "Rates and times"), and more bytes than a list of so many parts needs.
+MAX_PARTS = 10_000
 PART_NUMBER = re.compile(r"[0-9]{1,5}")
 COMPLETION_BYTES = 4 << 20
-# Headers that moto stumbles over and that change nothing about a staged object: access, encryption, dates; and those of
-# them that do.
-UNREAD = ("HTTP_X_AMZ_", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE")
-READ = ("HTTP_X_AMZ_META_", "HTTP_X_AMZ_CHECKSUM_", "HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM", "HTTP_X_AMZ_STORAGE_CLASS")
+# Headers that are removed, because moto fails on some of them and they do not change a staged object (access,
+# encryption, dates). KEPT_HEADERS lists the exceptions.
+REMOVED_HEADERS = ("HTTP_X_AMZ_", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE")
+KEPT_HEADERS = (
+    "HTTP_X_AMZ_META_",
+    "HTTP_X_AMZ_CHECKSUM_",
+    "HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM",
+    "HTTP_X_AMZ_STORAGE_CLASS",
+)
 RANGE = re.compile(r"bytes=(\d{1,18}-\d{0,18}|-\d{1,18})")
-# Parameters that select no other operation.
-INNOCENT = frozenset({"x-id", "max-parts", "part-number-marker"})
+# Parameters that do not change the operation.
+NEUTRAL_PARAMETERS = frozenset({"x-id", "max-parts", "part-number-marker"})
 
 
 @dataclass
-class _Received:
-    """A request's body, which is closed behind the answer unless somebody has taken it."""
+class _RequestBody:
+    """A request's body. It is closed after the response, unless :meth:`take` transferred it."""
 
     file: IO[bytes]
     size: int
@@ -88,50 +93,50 @@ class _Received:
             self.file.close()
 
 
-# moto hands a body on as bytes in memory; it is given none, and the backend takes the real one from here.
-_body: ContextVar[_Received] = ContextVar("body")
+# moto would hold the body in memory. So it gets an empty body, and the backend takes the real body from here.
+_body: ContextVar[_RequestBody] = ContextVar("body")
 
 
 class StagingBackend(S3Backend):
-    """moto's S3 with bodies in the emulator's folder.
+    """moto's S3, but with bodies as files in the emulator's folder.
 
-    :param store: where finished objects are kept.
+    :param store: stores the finished objects.
     """
 
     def __init__(self, account_id: str, *, store: Store, bucket: str) -> None:
         super().__init__("aws", account_id)
         self._store = store
-        # moto makes its buckets so, too; the abstract property is CloudFormation's.
+        # moto itself makes its buckets like this. The abstract property is only for CloudFormation.
         self._bucket: FakeBucket = FakeBucket(  # type: ignore[abstract]
             bucket, account_id=account_id, region_name=REGION
         )
         self.buckets[bucket] = self._bucket
         for key, file in store.staged_objects():
-            self._adopt(key, file)
+            self._restore_object(key, file)
 
     def put_object(self, bucket_name: str, key_name: str, value: bytes, *args: Any, **kwargs: Any) -> FakeKey:
-        """Store an object and keep it as a file before the answer says that it is stored."""
-        stored = super().put_object(bucket_name, key_name, value, *args, **kwargs)
+        """Store an object as a file, before the response confirms it."""
+        s3_object = super().put_object(bucket_name, key_name, value, *args, **kwargs)
         body = _body.get().file
-        self._keep(stored, iter(lambda: body.read(BLOCK), b""))
-        return stored
+        self._write_object(s3_object, iter(lambda: body.read(BLOCK_BYTES), b""))
+        return s3_object
 
     def upload_part(self, bucket_name: str, multipart_id: str, part_id: int, value: bytes) -> FakeKey:
-        """Store a part in the file that it was received to."""
+        """Store a part by keeping the file of its body."""
         part = super().upload_part(bucket_name, multipart_id, part_id, value)
-        received = _body.get()
+        request_body = _body.get()
         part._value_buffer.close()
-        part._value_buffer = received.take()  # type: ignore[assignment]
-        part.contentsize = received.size
+        part._value_buffer = request_body.take()  # type: ignore[assignment]
+        part.contentsize = request_body.size
         return part
 
     def complete_multipart_upload(
         self, bucket_name: str, multipart_id: str, body: Iterator[tuple[int, str]]
     ) -> FakeKey | None:
-        """Join the parts on disk; moto would do it in memory, three times over."""
+        """Join the parts on disk. moto would hold three copies in memory."""
         multipart: FakeMultipart = self._bucket.multiparts[multipart_id]
-        parts = list(self._chosen_parts(multipart, body))
-        stored = FakeKey(
+        parts = list(self._check_parts(multipart, body))
+        s3_object = FakeKey(
             name=multipart.key_name,
             bucket_name=bucket_name,
             value=b"",
@@ -141,42 +146,42 @@ class StagingBackend(S3Backend):
             etag=_multipart_etag(parts),
             version_id="null",
         )
-        stored.set_metadata(multipart.metadata)
-        self._keep(stored, itertools.chain.from_iterable(_blocks(part) for part in parts))
-        self._bucket.keys.setlist(stored.name, [stored])
+        s3_object.set_metadata(multipart.metadata)
+        self._write_object(s3_object, itertools.chain.from_iterable(_blocks(part) for part in parts))
+        self._bucket.keys.setlist(s3_object.name, [s3_object])
         del self._bucket.multiparts[multipart_id]
         multipart.dispose()
-        return stored
+        return s3_object
 
     def abort_multipart_upload(self, bucket_name: str, multipart_id: str) -> None:
-        """Drop the parts and their files."""
+        """Delete the parts and their files."""
         multipart = self._bucket.multiparts.get(multipart_id)
         super().abort_multipart_upload(bucket_name, multipart_id)
         if multipart is not None:
             multipart.dispose()
 
     def has_multipart(self, multipart_id: str) -> bool:
-        """Return whether a multipart upload is under way."""
+        """Return whether a multipart upload exists."""
         return multipart_id in self._bucket.multiparts
 
-    def forget(self, key_name: str) -> None:
-        """Take an object out of the bucket; its file is somebody else's by now."""
-        for stored in self._bucket.keys.getlist(key_name, []):
-            # moto reads under this lock.
-            with stored.lock:
-                stored.dispose()
+    def remove_object(self, key_name: str) -> None:
+        """Remove an object from the bucket, but not its file, which belongs to an upload now."""
+        for s3_object in self._bucket.keys.getlist(key_name, []):
+            # moto holds this lock while it reads.
+            with s3_object.lock:
+                s3_object.dispose()
         if key_name in self._bucket.keys:
             self._bucket.keys.pop(key_name)
 
     def close(self) -> None:
-        """Let go of all bodies."""
+        """Close the files of all objects and parts."""
         for name in list(self._bucket.keys):
-            self.forget(name)
+            self.remove_object(name)
         for multipart in list(self._bucket.multiparts.values()):
             multipart.dispose()
         self._bucket.multiparts.clear()
 
-    def _chosen_parts(self, multipart: FakeMultipart, body: Iterator[tuple[int, str]]) -> Iterator[FakeKey]:
+    def _check_parts(self, multipart: FakeMultipart, body: Iterator[tuple[int, str]]) -> Iterator[FakeKey]:
         last: FakeKey | None = None
         for number, etag in body:
             part = multipart.parts.get(number)
@@ -187,31 +192,31 @@ class StagingBackend(S3Backend):
             last = part
             yield part
 
-    def _keep(self, stored: FakeKey, blocks: Iterable[bytes]) -> None:
-        file = self._store.staged_file(stored.name)
+    def _write_object(self, s3_object: FakeKey, blocks: Iterable[bytes]) -> None:
+        file = self._store.staged_file(s3_object.name)
         with tempfile.NamedTemporaryFile(dir=self._store.work, delete=False) as target:
             for block in blocks:
                 target.write(block)
         Path(target.name).replace(file)
-        self._use(stored, file)
+        self._attach_file(s3_object, file)
 
-    def _adopt(self, key: str, file: Path) -> None:
-        stored = FakeKey(
+    def _restore_object(self, key: str, file: Path) -> None:
+        s3_object = FakeKey(
             name=key, bucket_name=self._bucket.name, value=b"", account_id=self.account_id, region_name=REGION
         )
-        self._use(stored, file)
-        self._bucket.keys.setlist(key, [stored])
+        self._attach_file(s3_object, file)
+        self._bucket.keys.setlist(key, [s3_object])
 
     @staticmethod
-    def _use(stored: FakeKey, file: Path) -> None:
-        stored._value_buffer.close()
-        stored._value_buffer = file.open("rb")  # type: ignore[assignment]
-        stored.contentsize = file.stat().st_size
+    def _attach_file(s3_object: FakeKey, file: Path) -> None:
+        s3_object._value_buffer.close()
+        s3_object._value_buffer = file.open("rb")  # type: ignore[assignment]
+        s3_object.contentsize = file.stat().st_size
 
 
 def _blocks(part: FakeKey) -> Iterator[bytes]:
     part._value_buffer.seek(0)
-    while block := part._value_buffer.read(BLOCK):
+    while block := part._value_buffer.read(BLOCK_BYTES):
         yield block
 
 
@@ -223,10 +228,10 @@ def _multipart_etag(parts: list[FakeKey]) -> str:
 class StagingGate:
     """The WSGI application of the S3 port.
 
-    :param store: issued credentials, and where objects are kept.
-    :param bucket: the one bucket.
+    :param store: stores the issued credentials and the objects.
+    :param bucket: the staging bucket's name.
     :param clock: Unix time in seconds.
-    :param faults: those that end credentials after some bytes.
+    :param faults: the pending faults; the gate applies those that expire credentials.
     """
 
     def __init__(self, store: Store, *, bucket: str, clock: Callable[[], float], faults: Faults) -> None:
@@ -240,78 +245,82 @@ class StagingGate:
         self._moto = create_backend_app("s3")
 
     def close(self) -> None:
-        """Take this emulator's account out of moto's process-wide state."""
+        """Remove this emulator's account from moto's process-wide state."""
         s3_backends.pop(self._account, None)
         self.backend.close()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
+        """Respond to a request."""
         head = environ["REQUEST_METHOD"] == "HEAD"
-        # The server's own input has no end: what bounds it is the length in the headers.
+        # The server's own stream has no end. This one ends after the length in the headers.
         source = get_input_stream(environ)
         try:
-            return self._answer(environ, source, start_response)
+            return self._respond(environ, source, start_response)
         except ClientDisconnected:
-            cut = S3RefusedError(400, "IncompleteBody", "The request body terminated unexpectedly")
-            return _error(cut, start_response, head=head)
+            incomplete = S3RefusedError(400, "IncompleteBody", "The request body terminated unexpectedly")
+            return _error(incomplete, start_response, head=head)
         except S3RefusedError as refusal:
             _drain(source)
             return _error(refusal, start_response, head=head)
         except Exception:
             log.exception("S3 %s failed", environ["REQUEST_METHOD"])
-            broken = S3RefusedError(500, "InternalError", "We encountered an internal error. Please try again.")
-            return _error(broken, start_response, head=head)
+            internal_error = S3RefusedError(500, "InternalError", "We encountered an internal error. Please try again.")
+            return _error(internal_error, start_response, head=head)
 
-    def _answer(self, environ: WSGIEnvironment, source: IO[bytes], start_response: StartResponse) -> Iterable[bytes]:
+    def _respond(self, environ: WSGIEnvironment, source: IO[bytes], start_response: StartResponse) -> Iterable[bytes]:
         request = _signed_request(environ)
         credentials = verify(request, find=self._store.find_credentials, clock=self._clock)
         key = self._allowed_key(request, credentials)
-        self._expire_in_time(request, credentials)
+        self._apply_expiry(request, credentials)
         body, size, trailer = receive(source, request.headers, folder=self._store.work)
-        received = _Received(body, size)
-        before = _body.set(received)
+        request_body = _RequestBody(body, size)
+        previous = _body.set(request_body)
         try:
             self._check_multipart(request, body)
-            self._readdress(environ, received, trailer, key)
-            return _Closing(self._answered_by_moto(request, environ, start_response), received)
+            self._rewrite_for_moto(environ, request_body, trailer, key)
+            return _ClosingResponse(self._call_moto(request, environ, start_response), request_body)
         except BaseException:
-            received.close()
+            request_body.close()
             raise
         finally:
-            _body.reset(before)
+            _body.reset(previous)
 
-    def _answered_by_moto(
+    def _call_moto(
         self, request: SignedRequest, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        """Have moto answer; an upload that was aborted while its part came in is gone, and no fault of the server."""
+        """Return moto's response. If the upload was aborted while moto stored its part, refuse with NoSuchUpload."""
         try:
             return self._moto(environ, start_response)
         except Exception:
             self._check_exists(request)
             raise
 
-    def _readdress(self, environ: WSGIEnvironment, received: _Received, trailer: dict[str, str], key: str) -> None:
-        """Make the request one that moto understands."""
-        # Only the list of parts is for moto to read.
-        is_list = environ["REQUEST_METHOD"] == "POST" and "uploadId" in environ.get("QUERY_STRING", "")
-        environ["wsgi.input"] = received.file if is_list else io.BytesIO()
-        environ["CONTENT_LENGTH"] = str(received.size) if is_list else "0"
+    def _rewrite_for_moto(
+        self, environ: WSGIEnvironment, request_body: _RequestBody, trailer: dict[str, str], key: str
+    ) -> None:
+        """Change the request to a form that moto understands."""
+        # moto reads only the list of parts. All other bodies stay in files.
+        is_part_list = environ["REQUEST_METHOD"] == "POST" and "uploadId" in environ.get("QUERY_STRING", "")
+        environ["wsgi.input"] = request_body.file if is_part_list else io.BytesIO()
+        environ["CONTENT_LENGTH"] = str(request_body.size) if is_part_list else "0"
         _path_style(environ, self._bucket, key)
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = self._account
         for name, value in trailer.items():
             if name.startswith("x-amz-checksum-"):
                 environ["HTTP_" + name.upper().replace("-", "_")] = value
-        for name in [name for name in environ if name.startswith(UNREAD) and not name.startswith(READ)]:
+        for name in [
+            name for name in environ if name.startswith(REMOVED_HEADERS) and not name.startswith(KEPT_HEADERS)
+        ]:
             del environ[name]
         if not RANGE.fullmatch(environ.get("HTTP_RANGE", "")):
-            # S3 passes over one that it does not understand.
+            # S3 ignores a range that it does not understand.
             environ.pop("HTTP_RANGE", None)
         if not any(name.startswith("HTTP_X_AMZ_CHECKSUM_") for name in environ):
-            # moto would make up the checksum that is missing, of no body.
+            # Otherwise moto would add a checksum of the empty body.
             environ.pop("HTTP_X_AMZ_SDK_CHECKSUM_ALGORITHM", None)
 
-    def _expire_in_time(self, request: SignedRequest, credentials: Credentials) -> None:
-        """End the credentials where a fault wants it, and refuse."""
+    def _apply_expiry(self, request: SignedRequest, credentials: Credentials) -> None:
+        """Expire the credentials and refuse the request if a fault requires it."""
         length = request.headers.get("x-amz-decoded-content-length") or request.headers.get("content-length", "")
         path = request.path + (f"?{request.query}" if request.query else "")
         size = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else 0
@@ -320,12 +329,12 @@ class StagingGate:
             raise expired_token()
 
     def _check_multipart(self, request: SignedRequest, body: IO[bytes]) -> None:
-        """Refuse what moto would stumble over."""
+        """Refuse invalid multipart requests that moto would fail on."""
         self._check_exists(request)
         query = _query(request)
         number = query.get("partNumber")
-        if number is not None and not (PART_NUMBER.fullmatch(number) and 1 <= int(number) <= PARTS):
-            raise S3RefusedError(400, "InvalidArgument", f"Part number must be an integer between 1 and {PARTS}.")
+        if number is not None and not (PART_NUMBER.fullmatch(number) and 1 <= int(number) <= MAX_PARTS):
+            raise S3RefusedError(400, "InvalidArgument", f"Part number must be an integer between 1 and {MAX_PARTS}.")
         if request.method == "POST" and "uploadId" in query:
             _check_completion(body.read(COMPLETION_BYTES))
             body.seek(0)
@@ -341,28 +350,30 @@ class StagingGate:
             )
 
     def _allowed_key(self, request: SignedRequest, credentials: Credentials) -> str:
-        """Return the object's key where the request is for it, or refuse."""
+        """Return the object's key, or refuse the request if the credentials do not allow it."""
         bucket, key = _bucket_and_key(request, self._bucket)
         if (bucket, key) != (credentials.bucket, credentials.key):
             raise access_denied()
         names = {name for name, _ in parse_qsl(request.query, keep_blank_values=True)}
-        operation = {name for name in names - INNOCENT if not name.lower().startswith("x-amz-")}
-        # A copy reads another object, which nobody was given the right to.
-        if operation not in ALLOWED.get(request.method, ()) or "x-amz-copy-source" in request.headers:
+        operation = {name for name in names - NEUTRAL_PARAMETERS if not name.lower().startswith("x-amz-")}
+        # A copy reads another object, which issued credentials never allow.
+        if operation not in ALLOWED_OPERATIONS.get(request.method, ()) or "x-amz-copy-source" in request.headers:
             raise access_denied()
         return key
 
 
 def _check_completion(body: bytes) -> None:
-    """Refuse a list of parts that is none."""
+    """Raise S3RefusedError if a body is not a valid list of parts."""
     try:
-        # expat bounds what entities may grow to.
+        # expat limits the expansion of entities.
         root = ElementTree.fromstring(body)  # noqa: S314
     except ElementTree.ParseError:
         root = ElementTree.Element("nothing")
     parts = [{_local_name(field): field.text or "" for field in part} for part in root if _local_name(part) == "Part"]
-    is_list = _local_name(root) == "CompleteMultipartUpload" and parts
-    if not is_list or not all(PART_NUMBER.fullmatch(part.get("PartNumber", "")) and part.get("ETag") for part in parts):
+    is_part_list = _local_name(root) == "CompleteMultipartUpload" and parts
+    if not is_part_list or not all(
+        PART_NUMBER.fullmatch(part.get("PartNumber", "")) and part.get("ETag") for part in parts
+    ):
         raise S3RefusedError(
             400,
             "MalformedXML",
@@ -374,29 +385,29 @@ def _local_name(element: ElementTree.Element) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
-class _Closing:
-    """An answer that closes the request's body behind it."""
+class _ClosingResponse:
+    """A response that closes the request's body after it."""
 
-    def __init__(self, answer: Iterable[bytes], body: _Received) -> None:
-        self._answer = answer
+    def __init__(self, response: Iterable[bytes], body: _RequestBody) -> None:
+        self._response = response
         self._body = body
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._answer)
+        return iter(self._response)
 
     def close(self) -> None:
         with contextlib.ExitStack() as stack:
             stack.callback(self._body.close)
-            if hasattr(self._answer, "close"):
-                stack.callback(self._answer.close)
+            if hasattr(self._response, "close"):
+                stack.callback(self._response.close)
 
 
 def _drain(source: IO[bytes]) -> None:
-    """Read what is left of a refused body: a client that is still sending would not see the answer."""
-    left = DRAINED
+    """Read the rest of a refused body: a client reads the response only after it has sent the body."""
+    remaining = MAX_DRAIN_BYTES
     with contextlib.suppress(ClientDisconnected):
-        while left > 0 and (block := source.read(BLOCK)):
-            left -= len(block)
+        while remaining > 0 and (block := source.read(BLOCK_BYTES)):
+            remaining -= len(block)
 
 
 def _signed_request(environ: WSGIEnvironment) -> SignedRequest:
@@ -404,8 +415,8 @@ def _signed_request(environ: WSGIEnvironment) -> SignedRequest:
     for name in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         if environ.get(name):
             headers[name.replace("_", "-").lower()] = environ[name]
-    raw = environ.get("RAW_URI") or quote(environ["PATH_INFO"])
-    path = raw.split("?", 1)[0]
+    raw_uri = environ.get("RAW_URI") or quote(environ["PATH_INFO"])
+    path = raw_uri.split("?", 1)[0]
     if "://" in path:
         path = "/" + path.split("://", 1)[1].partition("/")[2]
     return SignedRequest(environ["REQUEST_METHOD"], path, environ.get("QUERY_STRING", ""), headers)
@@ -416,7 +427,7 @@ def _query(request: SignedRequest) -> dict[str, str]:
 
 
 def _bucket_and_key(request: SignedRequest, bucket: str) -> tuple[str, str]:
-    """Take an address apart: ``{bucket}.host/key`` or ``host/bucket/key``."""
+    """Return bucket and key of an address: ``{bucket}.host/key`` or ``host/bucket/key``."""
     path = unquote(request.path).removeprefix("/")
     if request.headers.get("host", "").startswith(f"{bucket}."):
         return bucket, path
@@ -425,7 +436,7 @@ def _bucket_and_key(request: SignedRequest, bucket: str) -> tuple[str, str]:
 
 
 def _path_style(environ: WSGIEnvironment, bucket: str, key: str) -> None:
-    """Address moto as ``s3.amazonaws.com/bucket/key``, whatever the client's way, with the body plain."""
+    """Change the address to ``s3.amazonaws.com/bucket/key``, and remove the headers of the decoded body."""
     path = f"/{bucket}/{key}"
     query = environ.get("QUERY_STRING", "")
     environ["HTTP_HOST"] = "s3.amazonaws.com"
@@ -436,10 +447,10 @@ def _path_style(environ: WSGIEnvironment, bucket: str, key: str) -> None:
     for name in ("HTTP_TRANSFER_ENCODING", "wsgi.input_terminated"):
         environ.pop(name, None)
     encodings = [part.strip() for part in environ.get("HTTP_CONTENT_ENCODING", "").split(",")]
-    kept = ",".join(part for part in encodings if part not in ("", "aws-chunked"))
+    other_encodings = ",".join(part for part in encodings if part not in ("", "aws-chunked"))
     environ.pop("HTTP_CONTENT_ENCODING", None)
-    if kept:
-        environ["HTTP_CONTENT_ENCODING"] = kept
+    if other_encodings:
+        environ["HTTP_CONTENT_ENCODING"] = other_encodings
 
 
 def _error(refusal: S3RefusedError, start_response: StartResponse, *, head: bool) -> list[bytes]:
@@ -449,7 +460,7 @@ def _error(refusal: S3RefusedError, start_response: StartResponse, *, head: bool
         f"<Error><Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message>"
         f"<RequestId>{request_id}</RequestId></Error>"
     ).encode()
-    # The body was perhaps not read to its end, so the connection can't carry another request.
+    # The connection is closed, because the rest of the body may be unread.
     headers = [
         ("Content-Type", "application/xml"),
         ("Content-Length", str(len(body))),

@@ -1,4 +1,4 @@
-"""One emulator, running: the API's server, the staging bucket's server, the workers, and their start and end."""
+"""Start and stop an emulator: the API's server, the staging bucket's server, and the workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from airflow_mapbox.emulator.faulty_api import Connections
 from airflow_mapbox.emulator.faulty_s3 import with_s3_faults
 from airflow_mapbox.emulator.guard import Guard, guarded_s3
 from airflow_mapbox.emulator.processing import Processing
-from airflow_mapbox.emulator.requests_seen import RequestLog, SeenRequest
+from airflow_mapbox.emulator.request_log import RequestLog, RequestRecord
 from airflow_mapbox.emulator.s3 import StagingGate
 from airflow_mapbox.emulator.settings import EmulatorSettings
 from airflow_mapbox.emulator.store import Store, Upload
@@ -52,16 +52,16 @@ class Emulator:
             requests.post(f"{emulator.url}/uploads/v1/{emulator.account}/credentials",
                           params={"access_token": emulator.token})
 
-    :param folder: where all state is kept; starting on the same folder again goes on where it was.
-    :param settings: how it behaves.
+    :param folder: folder of all state. An emulator that starts on the same folder continues with this state.
+    :param settings: settings of the emulator's behaviour.
     :param host: address to listen on.
-    :param port: port of the API; 0 takes a free one.
-    :param s3_port: port of the staging bucket; 0 takes a free one.
-    :param clock: Unix time in seconds; by default the machine's, which :attr:`clock` can move on and speed up.
-    :param allow_public: listen on an address that others can reach, too.
-    :param tls: speak https on both ports, with a certificate made here that :attr:`ca_file` vouches for.
-    :param allowed_hosts: names by which it may be asked besides ``localhost`` and addresses in numbers.
-    :raises ValueError: for a host that others can reach.
+    :param port: port of the API; 0 takes a free port.
+    :param s3_port: port of the staging bucket; 0 takes a free port.
+    :param clock: Unix time in seconds; by default the machine's, which :attr:`clock` can advance and speed up.
+    :param allow_public: allow a ``host`` that other machines can reach.
+    :param tls: use https on both ports. Clients must trust :attr:`ca_file`.
+    :param allowed_hosts: host names of the emulator, besides ``localhost`` and numeric addresses.
+    :raises ValueError: if other machines can reach the host and ``allow_public`` is False.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Emulator:
         allowed_hosts: Iterable[str] = (),
     ) -> None:
         if not allow_public and not _is_loopback(host):
-            raise ValueError(f"{host} can be reached from other machines; allow that with allow_public or --public")
+            raise ValueError(f"other machines can reach {host}; allow that with allow_public or --public")
         self.folder = Path(folder).resolve()
         self.settings = settings or EmulatorSettings()
         self.host = host
@@ -88,21 +88,21 @@ class Emulator:
         self.allowed_hosts = tuple(allowed_hosts)
         self.faults = Faults()
         self._clock: Callable[[], float] = clock or AdjustableClock()
-        self._seen = RequestLog()
+        self._request_log = RequestLog()
         self._running: _Running | None = None
 
     def start(self) -> Emulator:
-        """Start serving, and processing what an earlier run left unfinished.
+        """Start the servers and the workers. Unfinished uploads of an earlier run are processed again.
 
-        :raises RuntimeError: where the folder is in use by another emulator.
+        :raises RuntimeError: if another emulator uses the folder.
         """
         if self._running is not None:
-            raise RuntimeError("the emulator is started already")
+            raise RuntimeError("the emulator is already started")
         self._running = _Running(self)
         return self
 
     def stop(self) -> None:
-        """Stop promptly; an upload in processing is processed again at the next start."""
+        """Stop the servers and the workers. An upload in processing is processed again at the next start."""
         if self._running is not None:
             running, self._running = self._running, None
             running.stop()
@@ -115,22 +115,22 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """Base URL of the API, without a slash at the end."""
+        """The API's base URL, without a slash at the end."""
         return _url(self.host, self._started.api_port, tls=self.tls)
 
     @property
     def s3_url(self) -> str:
-        """Endpoint of the staging bucket."""
+        """The staging bucket's endpoint."""
         return _url(self.host, self._started.s3_port, tls=self.tls)
 
     @property
     def ca_file(self) -> Path | None:
-        """The certificate of the authority that a client is to trust; None without TLS."""
+        """The CA certificate that clients must trust; None without TLS."""
         return self._started.tls.ca if self._started.tls else None
 
     @property
     def account(self) -> str:
-        """The account that is served."""
+        """The account's name."""
         return self.settings.account
 
     @property
@@ -143,24 +143,25 @@ class Emulator:
         """
         The emulator's own clock.
 
-        :raises RuntimeError: where the emulator was given another.
+        :raises RuntimeError: if the emulator was made with ``clock=``.
         """
         if not isinstance(self._clock, AdjustableClock):
-            raise RuntimeError("the emulator was given a clock: move that one")  # noqa: TRY004 - the call came too late
+            # Not a TypeError: this call has no wrong argument.
+            raise RuntimeError("the emulator was made with clock=; change that clock instead")  # noqa: TRY004
         return self._clock
 
     @property
     def token_file(self) -> Path | None:
-        """The file the token is kept in; None where the token was given."""
+        """The file that contains the token; None if the settings contain the token."""
         return self._started.token_file
 
     @property
-    def requests(self) -> list[SeenRequest]:
+    def requests(self) -> list[RequestRecord]:
         """Requests to the Uploads API and the tokens endpoint so far, oldest first."""
-        return self._seen.all()
+        return self._request_log.all()
 
     def airflow_connection(self) -> str:
-        """Return an Airflow connection to it as JSON, for ``AIRFLOW_CONN_…``; the token is in it."""
+        """Return an Airflow connection to the emulator as JSON, for ``AIRFLOW_CONN_…``. It contains the token."""
         return json.dumps(airflow_connection(url=self.url, s3_url=self.s3_url, account=self.account, token=self.token))
 
     def create_token(
@@ -171,12 +172,12 @@ class Emulator:
         account: str | None = None,
         usage: str = "sk",
     ) -> str:
-        """Return a new token.
+        """Create a token and return it.
 
-        :param scopes: what it allows.
-        :param state: what ``GET /tokens/v2`` says of it; anything but ``TokenValid`` is refused elsewhere.
-        :param account: another account's, which can do nothing here.
-        :param usage: ``sk``, ``pk`` or ``tk``.
+        :param scopes: the token's scopes.
+        :param state: the ``code`` of ``GET /tokens/v2``. The other endpoints refuse every state but ``TokenValid``.
+        :param account: the token's account. The emulator refuses tokens of other accounts than its own.
+        :param usage: ``sk`` (secret), ``pk`` (public) or ``tk`` (temporary).
         """
         token = make_token(account or self.account, usage=usage)
         self._started.store.add_token(token, scopes=frozenset(scopes), state=TokenState(state))
@@ -184,13 +185,13 @@ class Emulator:
 
     def mark_tiling_service(self, tileset: str) -> None:
         """
-        Have a tileset be one of the Mapbox Tiling Service, which no upload can replace.
+        Mark a tileset as made by the Mapbox Tiling Service. An upload cannot replace it then.
 
-        :param tileset: its id, ``account.name``; it need not exist.
-        :raises ValueError: for what is no tileset's id.
+        :param tileset: the tileset's id, ``account.name``. The tileset need not exist.
+        :raises ValueError: for an invalid id.
         """
         if not TILESET.match(tileset):
-            raise ValueError(f"{tileset!r} is no tileset's id")
+            raise ValueError(f"{tileset!r} is not a tileset's id (account.name)")
         self._started.store.mark_tiling_service(tileset)
 
     @property
@@ -201,11 +202,11 @@ class Emulator:
 
 
 class _Running:
-    """What exists between start and stop."""
+    """The servers, workers and files of a started emulator."""
 
     def __init__(self, emulator: Emulator) -> None:
         settings, clock, faults = emulator.settings, emulator._clock, emulator.faults
-        # What was begun is ended in the other order, be it by a start that fails half-way.
+        # The stack stops everything in reverse order, also if the start fails half-way.
         with contextlib.ExitStack() as stack:
             emulator.folder.mkdir(parents=True, exist_ok=True)
             stack.callback(_lock(emulator.folder).close)
@@ -219,42 +220,58 @@ class _Running:
             self.tls = _prepare_tls(emulator) if emulator.tls else None
             self._gate = StagingGate(self.store, bucket=settings.bucket, clock=clock, faults=faults)
             stack.callback(self._gate.close)
-            processing = Processing(self.store, settings=settings, faults=faults, clock=clock, finished=self._forget)
+            processing = Processing(
+                self.store, settings=settings, faults=faults, clock=clock, on_finished=self._remove_staged_object
+            )
             stack.callback(processing.stop)
             processing.start()
-            stopping = threading.Event()
             guard = Guard((emulator.host, *emulator.allowed_hosts))
-            faulty = with_s3_faults(self._gate, faults, sleep=stopping.wait)
-            s3 = _S3Server(guarded_s3(faulty, guard, bucket=settings.bucket), s3_socket, emulator.host, self.tls)
-            s3.start()
-            stack.callback(s3.stop)
-            stack.callback(stopping.set)
-            api = UploadsApi(self.store, settings=settings, seen=emulator._seen, clock=clock, created=processing.add)
-            own_clock = clock if isinstance(clock, AdjustableClock) else None
-            control = Control(faults=faults, clock=own_clock, seen=emulator._seen, store=self.store)
-            pages = TilesetPages(self.store, settings=settings)
-            connections = Connections()
-            app = build_app(
-                api,
-                pages,
-                control,
-                faults=faults,
-                connections=connections,
-                guard=guard,
-                clock=clock,
-                seen=emulator._seen,
-            )
-            server = _ApiServer(app, api_socket, connections, self.tls)
-            stack.callback(server.stop)
-            server.start()
-            self._ends = stack.pop_all()
+            self._start_s3(emulator, guard, s3_socket, stack)
+            self._start_api(emulator, guard, processing, api_socket, stack)
+            self._stack = stack.pop_all()
 
     def stop(self) -> None:
-        self._ends.close()
+        self._stack.close()
 
-    def _forget(self, upload: Upload) -> None:
+    def _start_s3(
+        self, emulator: Emulator, guard: Guard, listening: socket.socket, stack: contextlib.ExitStack
+    ) -> None:
+        stopping = threading.Event()
+        faulty = with_s3_faults(self._gate, emulator.faults, sleep=stopping.wait)
+        app = guarded_s3(faulty, guard, bucket=emulator.settings.bucket)
+        server = _S3Server(app, listening, emulator.host, self.tls)
+        server.start()
+        stack.callback(server.stop)
+        stack.callback(stopping.set)
+
+    def _start_api(
+        self,
+        emulator: Emulator,
+        guard: Guard,
+        processing: Processing,
+        listening: socket.socket,
+        stack: contextlib.ExitStack,
+    ) -> None:
+        settings, clock, request_log = emulator.settings, emulator._clock, emulator._request_log
+        own_clock = clock if isinstance(clock, AdjustableClock) else None
+        connections = Connections()
+        app = build_app(
+            UploadsApi(self.store, settings=settings, request_log=request_log, clock=clock, on_created=processing.add),
+            TilesetPages(self.store, settings=settings),
+            Control(faults=emulator.faults, clock=own_clock, request_log=request_log, store=self.store),
+            faults=emulator.faults,
+            connections=connections,
+            guard=guard,
+            clock=clock,
+            request_log=request_log,
+        )
+        server = _ApiServer(app, listening, connections, self.tls)
+        stack.callback(server.stop)
+        server.start()
+
+    def _remove_staged_object(self, upload: Upload) -> None:
         if upload.staged is not None:
-            self._gate.backend.forget(upload.staged)
+            self._gate.backend.remove_object(upload.staged)
 
 
 class _ApiServer:
@@ -262,7 +279,7 @@ class _ApiServer:
 
     def __init__(self, app: Any, listening: socket.socket, connections: Connections, tls: Tls | None) -> None:
         self._connections = connections
-        # No access log: its lines have the token in them.
+        # No access log, because its lines contain the token.
         config = uvicorn.Config(
             app,
             http=connections.protocol(),
@@ -283,9 +300,9 @@ class _ApiServer:
 
     def start(self) -> None:
         self._thread.start()
-        until = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_SECONDS
         while not self._server.started:
-            if not self._thread.is_alive() or time.monotonic() > until:
+            if not self._thread.is_alive() or time.monotonic() > deadline:
                 raise RuntimeError("the API's server did not start")
             time.sleep(0.005)
 
@@ -297,7 +314,7 @@ class _ApiServer:
 
 
 class _QuietHandler(MotoRequestHandler):
-    """moto's request handling without a line for every part of every file."""
+    """moto's request handler, which logs each request at debug level only."""
 
     def log(self, type: str, message: str, *args: Any) -> None:
         log.debug(message, *args)
@@ -317,7 +334,7 @@ class _S3Server:
             ssl_context=(str(tls.certificate), str(tls.key)) if tls else None,
         )
         if isinstance(self._server.socket, ssl.SSLSocket):
-            # By default the accepting thread shakes hands, and a client that is silent would stop all others.
+            # By default the accepting thread does the TLS handshake, so a silent client would block all others.
             self._server.socket.do_handshake_on_connect = False  # type: ignore[attr-defined]
         self._server.daemon_threads = True  # type: ignore[attr-defined]
         self._thread = threading.Thread(
@@ -342,20 +359,18 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.listen(128)
     except OSError as error:
         listening.close()
-        raise OSError(
-            error.errno, f"{host}:{port} cannot be listened at ({error.strerror}): take another port"
-        ) from None
+        raise OSError(error.errno, f"cannot listen on {host}:{port} ({error.strerror}); use another port") from None
     return listening
 
 
 def _lock(folder: Path) -> IO[str]:
-    """Take the folder; two emulators on one would publish over each other."""
+    """Lock the folder: two emulators on one folder would overwrite each other's tilesets."""
     file = (folder / "lock").open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.close()
-        raise RuntimeError(f"{folder} is in use by another emulator: end that one, or take another folder") from None
+        raise RuntimeError(f"another emulator uses {folder}; stop that emulator, or use another folder") from None
     return file
 
 
@@ -369,7 +384,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _prepare_tls(emulator: Emulator) -> Tls:
-    # boto3 addresses a bucket by name before a host that is no number.
+    # boto3 puts the bucket's name before the host, unless the host is a numeric address.
     names: tuple[str, ...] = (f"{emulator.settings.bucket}.localhost", *emulator.allowed_hosts)
     if emulator.host not in ("", "0.0.0.0", "::"):  # noqa: S104 - not listened on here
         names = (*names, emulator.host)

@@ -1,4 +1,4 @@
-"""Everything the emulator remembers, in one folder: a SQLite file, staged objects, tilesets."""
+"""Store the emulator's state in a folder: a SQLite file, staged objects, tilesets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_mapbox.emulator.errors import RefusedError, Said
+from airflow_mapbox.emulator.errors import ApiMessage, RefusedError
 from airflow_mapbox.emulator.tokens import SCOPES, Token, TokenState, make_cuid, make_token, parse_token
 
 SCHEMA = """
@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS tiling_service (tileset TEXT PRIMARY KEY);
 
 @dataclass(frozen=True)
 class Credentials:
-    """Temporary S3 credentials, good for one bucket and key."""
+    """Temporary S3 credentials for one bucket and key."""
 
     access_key: str
     secret: str
@@ -53,7 +53,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Upload:
-    """One upload, with what its status does not show: where its data is."""
+    """An upload, with its ``staged`` key, which the API does not show."""
 
     id: str
     owner: str
@@ -70,7 +70,7 @@ class Upload:
     def as_json(self, *, failed_complete: bool) -> dict[str, object]:
         """Return the upload object of the API.
 
-        :param failed_complete: what ``complete`` says where the upload failed.
+        :param failed_complete: the value of ``complete`` if the upload failed.
         """
         return {
             "id": self.id,
@@ -87,7 +87,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Tileset:
-    """A published tileset; its tiles are an MBTiles file of the same id."""
+    """A published tileset. Its tiles are in an MBTiles file with the same id."""
 
     id: str
     owner: str
@@ -98,7 +98,7 @@ class Tileset:
 
 
 def timestamp(seconds: float) -> str:
-    """Return Unix seconds as Mapbox writes time: ``2015-10-20T19:29:34.270Z``."""
+    """Return Unix seconds in Mapbox's time format: ``2015-10-20T19:29:34.270Z``."""
     moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
@@ -114,9 +114,9 @@ def _upload(row: tuple[object, ...]) -> Upload:
 
 
 class Store:
-    """The state of one emulator; safe to use from several threads.
+    """The state of an emulator; thread-safe.
 
-    :param folder: where the state is kept; made where it is missing.
+    :param folder: the folder of the state; created if it is missing.
     :param clock: Unix time in seconds.
     """
 
@@ -125,9 +125,9 @@ class Store:
         self.clock = clock
         for name in ("staged", "incoming", "tilesets", "datasets"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        # What an interrupted run left half done is done again, so none of it is worth keeping.
+        # Interrupted uploads are processed again from the beginning, so their intermediate files are useless.
         shutil.rmtree(self.work, ignore_errors=True)
-        # It may still stand: the tiler of a killed run goes on writing into its own part of it, until it ends.
+        # The folder may still exist: the tiler of a killed emulator may still be writing to it.
         self.work.mkdir(exist_ok=True)
         self._lock = threading.RLock()
         database = folder / "emulator.sqlite3"
@@ -140,7 +140,7 @@ class Store:
 
     @property
     def work(self) -> Path:
-        """Where unfinished files are; emptied at every start."""
+        """The folder of unfinished files; emptied at every start."""
         return self.folder / "work"
 
     def close(self) -> None:
@@ -165,56 +165,56 @@ class Store:
 
     # Tokens
 
-    def own_token(self, account: str, given: str | None) -> tuple[str, Path | None]:
-        """Return the account's full token and the file it is kept in, which is None for a token that was given.
+    def own_token(self, account: str, token: str | None) -> tuple[str, Path | None]:
+        """Return the account's token with all scopes, and the file of the token or None.
 
-        :param account: whose token it is.
-        :param given: a token to use instead of the kept one; it is not written to the folder.
+        :param account: the token's account.
+        :param token: a token to use instead of the stored token. It is not written to the folder.
         """
-        if given is not None:
-            parsed = parse_token(given)
-            if parsed is None or parsed["user"] != account:
-                raise ValueError(f"the given token is not of a token's shape, or not one of account {account!r}")
-            self.add_token(given, scopes=SCOPES)
-            return given, None
+        if token is not None:
+            payload = parse_token(token)
+            if payload is None or payload["user"] != account:
+                raise ValueError(f"the token in the settings is malformed, or not a token of account {account!r}")
+            self.add_token(token, scopes=SCOPES)
+            return token, None
         file = self.folder / "token"
         if file.exists():
             token = file.read_text(encoding="ascii").strip()
-            parsed = parse_token(token)
-            if parsed is not None and parsed["user"] == account:
+            payload = parse_token(token)
+            if payload is not None and payload["user"] == account:
                 self.add_token(token, scopes=SCOPES)
                 return token, file
         token = make_token(account)
-        fresh = self.work / "token"
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        temporary = self.work / "token"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as stream:
             stream.write(token + "\n")
-        fresh.replace(file)
+        temporary.replace(file)
         self.add_token(token, scopes=SCOPES)
         return token, file
 
     def add_token(
         self, token: str, *, scopes: tuple[str, ...] | frozenset[str], state: TokenState = TokenState.VALID
     ) -> None:
-        """Remember a token by its digest."""
-        parsed = parse_token(token)
-        if parsed is None:
-            raise ValueError("not of a token's shape")
+        """Store a token's digest and record."""
+        payload = parse_token(token)
+        if payload is None:
+            raise ValueError("the token is malformed")
         with self._transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?, ?)",
                 (
                     _digest(token),
-                    parsed["user"],
-                    parsed["authorization"],
-                    parsed["usage"],
+                    payload["user"],
+                    payload["authorization"],
+                    payload["usage"],
                     json.dumps(sorted(scopes)),
                     state,
                 ),
             )
 
     def find_token(self, token: str) -> Token | None:
-        """Return what is known of a token, or None."""
+        """Return a token's record, or None if the token is unknown."""
         rows = self._rows(
             "SELECT account, authorization, usage, scopes, state FROM tokens WHERE digest = ?", _digest(token)
         )
@@ -226,8 +226,8 @@ class Store:
     # Staging
 
     def issue_credentials(self, account: str, *, bucket: str, lifetime: float) -> Credentials:
-        """Make and remember temporary S3 credentials for a new key."""
-        issued = Credentials(
+        """Create and store temporary S3 credentials for a new key."""
+        credentials = Credentials(
             access_key="ASIA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16)),
             secret=secrets.token_urlsafe(30),
             session=secrets.token_urlsafe(96),
@@ -240,19 +240,19 @@ class Store:
             db.execute(
                 "INSERT INTO credentials VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
-                    issued.access_key,
-                    issued.secret,
-                    issued.session,
-                    issued.account,
-                    issued.bucket,
-                    issued.key,
-                    issued.expires,
+                    credentials.access_key,
+                    credentials.secret,
+                    credentials.session,
+                    credentials.account,
+                    credentials.bucket,
+                    credentials.key,
+                    credentials.expires,
                 ),
             )
-        return issued
+        return credentials
 
     def find_credentials(self, access_key: str) -> Credentials | None:
-        """Return issued credentials by their key id, expired ones included, or None."""
+        """Return issued credentials by their access key id, also if they are expired, or None."""
         rows = self._rows(
             "SELECT access_key, secret, session, account, bucket, key, expires FROM credentials WHERE access_key = ?",
             access_key,
@@ -260,44 +260,44 @@ class Store:
         return Credentials(*rows[0]) if rows else None  # type: ignore[arg-type]
 
     def expire_credentials(self, access_key: str) -> None:
-        """End issued credentials now."""
+        """Expire issued credentials now."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE credentials SET expires = min(expires, ?) WHERE access_key = ?", (self.clock(), access_key)
             )
 
     def staged_file(self, key: str) -> Path:
-        """Return where a staged object is kept; keys have slashes, files have a digest."""
+        """Return the file of a staged object. Its name is a digest, because keys contain slashes."""
         return self.folder / "staged" / hashlib.sha256(key.encode()).hexdigest()
 
     def staged_objects(self) -> list[tuple[str, Path]]:
-        """Return the keys and files of all objects staged and not yet consumed."""
+        """Return the keys and files of all staged objects that no upload has used."""
         keys = [str(key) for (key,) in self._rows("SELECT key FROM credentials")]
         return [(key, file) for key in keys if (file := self.staged_file(key)).exists()]
 
     # Uploads
 
     def create_upload(
-        self, *, owner: str, tileset: str, name: str | None, url: str, key: str | None, looks_first: str = "used"
+        self, *, owner: str, tileset: str, name: str | None, url: str, key: str | None, first_check: str = "used"
     ) -> Upload:
-        """Create an upload in one transaction, taking its staged object.
+        """Create an upload in one transaction, and take its staged object.
 
-        :param key: the staged object's key; None where the data is a dataset.
-        :param looks_first: ``used``, ``staged`` or ``active``: which of these refusals goes before the others.
-        :raises RefusedError: 409 for a key used before, 422 for nothing staged, for a tileset being
-            processed and for one made by the tiling service.
+        :param key: the staged object's key; None for a dataset.
+        :param first_check: ``used``, ``staged`` or ``active``: the refusal that comes first if several apply.
+        :raises RefusedError: 409 if an upload already used the key; 422 if the staged object is missing, the tileset is
+            in processing, or the tileset is one of the Mapbox Tiling Service.
         """
         with self._lock, self._transaction() as db:
-            looks: dict[str, tuple[RefusedError, Callable[[], bool]]] = {
-                "used": (RefusedError(409, Said.USED_URL), lambda: self._is_used(db, key)),
-                "staged": (RefusedError(422, Said.NO_ACCESS), lambda: not self._is_staged(db, key, owner)),
-                "active": (RefusedError(422, Said.ACTIVE), lambda: self._is_processed(db, tileset)),
+            checks: dict[str, tuple[RefusedError, Callable[[], bool]]] = {
+                "used": (RefusedError(409, ApiMessage.USED_URL), lambda: self._is_used(db, key)),
+                "staged": (RefusedError(422, ApiMessage.NO_ACCESS), lambda: not self._is_staged(db, key, owner)),
+                "active": (RefusedError(422, ApiMessage.ACTIVE), lambda: self._is_processing(db, tileset)),
             }
-            for refusal, applies in (looks.pop(looks_first), *looks.values()):
+            for refusal, applies in (checks.pop(first_check), *checks.values()):
                 if applies():
                     raise refusal
             if db.execute("SELECT 1 FROM tiling_service WHERE tileset = ?", (tileset,)).fetchone():
-                raise RefusedError(422, Said.TILING_SERVICE)
+                raise RefusedError(422, ApiMessage.TILING_SERVICE)
             now = self.clock()
             upload = Upload(make_cuid(), owner, tileset, name, url, key, False, None, 0.0, now, now)
             db.execute(
@@ -314,19 +314,19 @@ class Store:
     def _is_staged(self, db: sqlite3.Connection, key: str | None, owner: str) -> bool:
         if key is None:
             return True
-        issued = db.execute("SELECT account FROM credentials WHERE key = ?", (key,)).fetchone()
-        return issued is not None and issued[0] == owner and self.staged_file(key).exists()
+        row = db.execute("SELECT account FROM credentials WHERE key = ?", (key,)).fetchone()
+        return row is not None and row[0] == owner and self.staged_file(key).exists()
 
-    def _is_processed(self, db: sqlite3.Connection, tileset: str) -> bool:
+    def _is_processing(self, db: sqlite3.Connection, tileset: str) -> bool:
         unfinished = "SELECT 1 FROM uploads WHERE tileset = ? AND finished = 0"
         return bool(db.execute(unfinished, (tileset,)).fetchone())
 
     def incoming_file(self, upload: Upload) -> Path:
-        """Return where an upload's data waits for its processing."""
+        """Return the file of an upload's data while it waits for processing."""
         return self.folder / "incoming" / upload.id
 
     def take_staged(self, upload: Upload) -> Path | None:
-        """Move an upload's staged object out of the bucket's reach; a second call finds it moved."""
+        """Move an upload's staged object out of the bucket and return its file. A second call does not move again."""
         incoming = self.incoming_file(upload)
         with self._lock:
             if upload.staged is not None and not incoming.exists():
@@ -336,7 +336,7 @@ class Store:
         return incoming if incoming.exists() else None
 
     def find_upload(self, owner: str, upload_id: str) -> Upload | None:
-        """Return an account's upload, or None where there is none or it was removed from the listing."""
+        """Return an account's upload, or None if it is unknown or was deleted."""
         rows = self._rows(
             f"SELECT {UPLOAD_COLUMNS} FROM uploads WHERE id = ? AND owner = ? AND removed = 0",  # noqa: S608
             upload_id,
@@ -353,19 +353,21 @@ class Store:
         reverse: bool = False,
         count: int = 100,
     ) -> list[Upload]:
-        """Return an account's uploads, newest first, or oldest first where reversed.
+        """Return an account's uploads.
 
-        :param until: Unix time after which what was made is left out.
-        :param after: id of the upload the page starts behind; one removed meanwhile still marks its place.
-        :raises RefusedError: 422 for an ``after`` that never was.
+        :param until: leave out uploads created after this Unix time.
+        :param after: id of the upload before the page; it may have been deleted.
+        :param reverse: oldest first instead of newest first.
+        :param count: maximum number of uploads.
+        :raises RefusedError: 422 if ``after`` is unknown.
         """
         sign, order = (">", "ASC") if reverse else ("<", "DESC")
         start = 0 if reverse else 2**62
         if after is not None:
-            found = self._rows("SELECT seq FROM uploads WHERE id = ? AND owner = ?", after, owner)
-            if not found:
-                raise RefusedError(422, Said.INVALID_VALUE.format("start"))
-            start = int(str(found[0][0]))
+            positions = self._rows("SELECT seq FROM uploads WHERE id = ? AND owner = ?", after, owner)
+            if not positions:
+                raise RefusedError(422, ApiMessage.INVALID_VALUE.format("start"))
+            start = int(str(positions[0][0]))
         rows = self._rows(
             f"SELECT {UPLOAD_COLUMNS} FROM uploads"  # noqa: S608
             f" WHERE owner = ? AND removed = 0 AND created <= ? AND seq {sign} ? ORDER BY seq {order} LIMIT ?",
@@ -377,33 +379,33 @@ class Store:
         return [_upload(row) for row in rows]
 
     def remove_upload(self, owner: str, upload_id: str) -> bool:
-        """Take a finished upload off the listing; return False where it is incomplete.
+        """Remove a finished upload from the list; return False if the upload is incomplete.
 
-        The row stays, because a staged URL is good for one upload only, whatever became of its status.
+        Its row stays in the database, because a staged URL cannot make a second upload even after a delete.
 
         :raises RefusedError: 404 for an unknown id.
         """
         with self._lock:
             upload = self.find_upload(owner, upload_id)
             if upload is None:
-                raise RefusedError(404, Said.NOT_FOUND)
+                raise RefusedError(404, ApiMessage.NOT_FOUND)
             if not upload.finished:
                 return False
             self._db.execute("UPDATE uploads SET removed = 1 WHERE id = ?", (upload_id,))
         return True
 
     def unfinished_uploads(self) -> list[Upload]:
-        """Return what is still to be processed, oldest first."""
+        """Return the uploads that are not yet processed, oldest first."""
         rows = self._rows(f"SELECT {UPLOAD_COLUMNS} FROM uploads WHERE finished = 0 ORDER BY seq")  # noqa: S608
         return [_upload(row) for row in rows]
 
     def set_progress(self, upload_id: str, progress: float, *, may_fall: bool = False) -> None:
         """
-        Record how far processing is.
+        Store an upload's progress.
 
-        :param upload_id: whose.
+        :param upload_id: the upload's id.
         :param progress: from 0 to 1.
-        :param may_fall: take a lower one than what is recorded, too.
+        :param may_fall: accept a lower progress than the stored one, too.
         """
         with self._lock:
             self._db.execute(
@@ -412,7 +414,7 @@ class Store:
             )
 
     def fail_upload(self, upload: Upload, message: str) -> None:
-        """End an upload with an error."""
+        """Finish an upload with an error."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE uploads SET finished = 1, error = ?, modified = ? WHERE id = ?",
@@ -427,9 +429,9 @@ class Store:
         return self.folder / "tilesets" / f"{tileset}.mbtiles"
 
     def publish(self, upload: Upload, mbtiles: Path, *, name: str, layer: str | None) -> None:
-        """Put a finished MBTiles file in a tileset's place and complete the upload.
+        """Replace a tileset's MBTiles file and complete the upload.
 
-        The file goes first: a kill between the two is followed by the same processing again.
+        The file is replaced first. If the emulator is killed between the two steps, the upload is processed again.
         """
         mbtiles.replace(self.tiles_file(upload.tileset))
         now = self.clock()
@@ -443,7 +445,7 @@ class Store:
         self.incoming_file(upload).unlink(missing_ok=True)
 
     def find_tileset(self, tileset: str) -> Tileset | None:
-        """Return a published tileset, or None."""
+        """Return a published tileset, or None if it is unknown."""
         rows = self._rows(f"SELECT {TILESET_COLUMNS} FROM tilesets WHERE id = ?", tileset)  # noqa: S608
         return Tileset(*rows[0]) if rows else None  # type: ignore[arg-type]
 
@@ -453,16 +455,16 @@ class Store:
         return [Tileset(*row) for row in rows]  # type: ignore[arg-type]
 
     def mark_tiling_service(self, tileset: str) -> None:
-        """Remember that a tileset is one of the Mapbox Tiling Service, which an upload cannot replace."""
+        """Mark a tileset as made by the Mapbox Tiling Service. An upload cannot replace it then."""
         with self._transaction() as db:
             db.execute("INSERT OR IGNORE INTO tiling_service VALUES (?)", (tileset,))
 
     def tiling_service_tilesets(self) -> list[str]:
-        """Return the tilesets that are marked so."""
+        """Return the tilesets that :meth:`mark_tiling_service` marked."""
         return [str(tileset) for (tileset,) in self._rows("SELECT tileset FROM tiling_service ORDER BY tileset")]
 
     def _remove_orphans(self) -> None:
-        """Delete data nobody will ask for again: of finished uploads, and staged anew under a used key."""
+        """Delete data that is not needed any more: of finished uploads, and objects staged again under a used key."""
         waiting = {upload.id for upload in self.unfinished_uploads()}
         for file in (self.folder / "incoming").iterdir():
             if file.name not in waiting:

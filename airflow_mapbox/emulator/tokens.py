@@ -1,4 +1,4 @@
-"""Tokens of Mapbox's shape: made, taken apart, and judged."""
+"""Create and parse access tokens of Mapbox's format."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TokenState(StrEnum):
 
 @dataclass(frozen=True)
 class Token:
-    """A token as the folder knows it; the secret itself is not part of it."""
+    """A token's record in the folder, without the secret itself."""
 
     account: str
     authorization: str
@@ -45,15 +45,15 @@ class Token:
 
 
 def make_cuid() -> str:
-    """Return an id of the shape Mapbox gives uploads: ``c`` and 24 characters of base 36."""
+    """Return a new id in the format of Mapbox's upload ids: ``c`` and 24 characters of base 36."""
     return "c" + "".join(secrets.choice(BASE36) for _ in range(24))
 
 
 def make_token(account: str, *, usage: str = "sk") -> str:
-    """Return a new token of an account: prefix, payload in base64url without padding, signature.
+    """Return a new token: prefix, payload (base64url without padding), signature.
 
-    :param account: whose token it is.
-    :param usage: ``sk`` secret, ``pk`` public, ``tk`` temporary.
+    :param account: the token's account.
+    :param usage: ``sk`` (secret), ``pk`` (public) or ``tk`` (temporary).
     """
     payload = json.dumps({"u": account, "a": make_cuid()}, separators=(",", ":")).encode()
     body = base64.urlsafe_b64encode(payload).decode().rstrip("=")
@@ -61,11 +61,11 @@ def make_token(account: str, *, usage: str = "sk") -> str:
 
 
 def parse_token(token: str) -> dict[str, str] | None:
-    """Return the usage, account and authorization a token carries, or None where it has not a token's shape."""
-    matched = SHAPE.match(token)
-    if matched is None:
+    """Return a token's usage, user and authorization, or None if the token is malformed."""
+    match = SHAPE.match(token)
+    if match is None:
         return None
-    usage, body, _ = matched.groups()
+    usage, body, _ = match.groups()
     try:
         payload = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     except (binascii.Error, UnicodeDecodeError, ValueError, RecursionError):

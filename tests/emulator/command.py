@@ -1,4 +1,4 @@
-"""The emulator as a process of its own, started as a user starts it."""
+"""Run the emulator's command as a process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 
 
 class Command:
-    """A running emulator of account ``acme``; ``remote`` is what :class:`Account` takes."""
+    """A running emulator of account ``acme``. Pass :attr:`remote` to :class:`Account`."""
 
-    def __init__(self, tmp_path: Path, *more: str, token: str | None = None) -> None:
+    def __init__(self, tmp_path: Path, *options: str, token: str | None = None) -> None:
         ready = tmp_path / "ready.json"
         ready.unlink(missing_ok=True)
         environment = {name: value for name, value in os.environ.items() if name != "MAPBOX_EMULATOR_TOKEN"}
@@ -26,7 +26,7 @@ class Command:
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "airflow_mapbox.emulator", "--port", "0", "--s3-port", "0"),
-                *("--folder", str(tmp_path / "folder"), "--ready-file", str(ready), "--account", "acme", *more),
+                *("--folder", str(tmp_path / "folder"), "--ready-file", str(ready), "--account", "acme", *options),
             ],
             env=environment,
             stdout=subprocess.PIPE,
@@ -42,12 +42,12 @@ class Command:
 
     @property
     def remote(self) -> Any:
-        """What stands for an emulator in this process."""
+        """An object with the attributes of :class:`Emulator` that :class:`Account` needs."""
         token = Path(self.ready["token_file"]).read_text().strip()
         return SimpleNamespace(token=token, **self.ready)
 
     def peak_memory(self) -> int:
-        """Bytes of the process's memory at its largest so far."""
+        """The process's peak memory in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
         return int(line.split()[1]) << 10

@@ -1,4 +1,4 @@
-"""The emulator's clock: moved on, sped up, never back, and what follows it."""
+"""The emulator's clock: it can be advanced and sped up, and rate limits, expiry and processing follow it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from airflow_mapbox.emulator.clock import END, AdjustableClock
 from tests.emulator.conftest import TOWNS, Account, Clock
 
 
-def test_it_follows_its_source_and_what_it_was_moved_on_by() -> None:
+def test_clock_follows_its_source_and_adds_the_advanced_seconds() -> None:
     source = Clock()
     clock = AdjustableClock(source)
-    began = clock()
+    start = clock()
 
     source.now += 5
     clock.advance(60)
 
-    assert clock() == began + 65
+    assert clock() == start + 65
 
 
-def test_it_runs_at_another_speed_from_then_on() -> None:
+def test_clock_runs_at_another_speed_after_the_change() -> None:
     source = Clock()
     clock = AdjustableClock(source)
     source.now += 1
@@ -40,20 +40,20 @@ def test_it_runs_at_another_speed_from_then_on() -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e308])
-def test_it_is_not_moved_back_nor_out_of_the_calendar(seconds: float) -> None:
+def test_clock_cannot_be_set_back_or_advanced_beyond_the_last_date(seconds: float) -> None:
     clock = AdjustableClock(Clock())
-    with pytest.raises(ValueError, match="moved on"):
+    with pytest.raises(ValueError, match="can only be advanced"):
         clock.advance(seconds)
 
 
 @pytest.mark.parametrize("speed", [0, -1, float("nan"), float("inf"), 1e9])
-def test_it_neither_stands_nor_runs_back(speed: float) -> None:
+def test_clock_speed_cannot_be_zero_negative_or_too_large(speed: float) -> None:
     clock = AdjustableClock(Clock())
     with pytest.raises(ValueError, match="above 0"):
         clock.run(speed)
 
 
-def test_at_the_end_of_the_calendar_it_stops_and_dates_can_still_be_written() -> None:
+def test_clock_stops_at_the_last_date_and_this_date_can_be_formatted() -> None:
     source = Clock()
     clock = AdjustableClock(source)
     clock.advance(END - source.now)
@@ -64,7 +64,7 @@ def test_at_the_end_of_the_calendar_it_stops_and_dates_can_still_be_written() ->
     assert datetime.datetime.fromtimestamp(clock(), tz=datetime.UTC).year == 9998
 
 
-def test_a_rate_limit_window_ends_at_once(tmp_path: Path) -> None:
+def test_advancing_the_clock_ends_a_rate_limit_window(tmp_path: Path) -> None:
     settings = EmulatorSettings(account="acme", rate_limit=1, rate_window=60)
     with Emulator(tmp_path, settings=settings) as emulator:
         acme = Account(emulator)
@@ -73,27 +73,27 @@ def test_a_rate_limit_window_ends_at_once(tmp_path: Path) -> None:
 
         emulator.clock.advance(60)
 
-        answer = acme.call("GET")
-        assert answer.status_code == 200
-        assert (parsedate_to_datetime(answer.headers["Date"]) - before).total_seconds() >= 60
+        response = acme.call("GET")
+        assert response.status_code == 200
+        assert (parsedate_to_datetime(response.headers["Date"]) - before).total_seconds() >= 60
 
 
-def test_credentials_come_to_their_end_when_it_is_moved_on(acme: Account) -> None:
-    issued = acme.credentials()
+def test_advancing_the_clock_expires_credentials(acme: Account) -> None:
+    credentials = acme.credentials()
 
     acme.emulator.clock.advance(3600)
 
     with pytest.raises(Exception, match="ExpiredToken"):
-        acme.s3(issued).put_object(Bucket=issued["bucket"], Key=issued["key"], Body=b"x")
+        acme.s3(credentials).put_object(Bucket=credentials["bucket"], Key=credentials["key"], Body=b"x")
 
 
-@pytest.mark.parametrize("quicker", ["advance", "run"])
-def test_processing_of_an_hour_is_over_when_the_clock_says_so(tmp_path: Path, quicker: str) -> None:
+@pytest.mark.parametrize("method", ["advance", "run"])
+def test_moving_the_clock_finishes_long_processing(tmp_path: Path, method: str) -> None:
     settings = EmulatorSettings(account="acme", rate_limit=0, processing_seconds=1800)
     with Emulator(tmp_path, settings=settings) as emulator:
         acme = Account(emulator)
         upload = acme.create(acme.stage(TOWNS)["url"]).json()["id"]
-        if quicker == "advance":
+        if method == "advance":
             acme.wait(upload, until=lambda upload: (acme.emulator.folder / "work").exists())
             emulator.clock.advance(1800)
         else:
@@ -102,7 +102,7 @@ def test_processing_of_an_hour_is_over_when_the_clock_says_so(tmp_path: Path, qu
         assert acme.wait(upload)["complete"]
 
 
-def test_a_clock_that_was_given_is_moved_by_who_gave_it(tmp_path: Path) -> None:
+def test_emulator_with_an_external_clock_has_no_clock_to_advance(tmp_path: Path) -> None:
     emulator = Emulator(tmp_path, clock=Clock())
-    with pytest.raises(RuntimeError, match="given a clock"):
+    with pytest.raises(RuntimeError, match="clock="):
         _ = emulator.clock

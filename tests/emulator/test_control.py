@@ -1,4 +1,4 @@
-"""The control endpoint: faults, clock and requests over HTTP, for this machine only, and never a traceback."""
+"""The control endpoint: faults, clock and requests over HTTP, only for this machine, and errors as messages."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.emulator.clock import AdjustableClock
 from airflow_mapbox.emulator.control import Control
 from airflow_mapbox.emulator.faults import Faults
-from airflow_mapbox.emulator.requests_seen import RequestLog
+from airflow_mapbox.emulator.request_log import RequestLog
 from airflow_mapbox.emulator.store import Store
 from tests.emulator.conftest import TOWNS, Account, Clock
 
 
-def ask(account: Account, method: str, path: str, **kwargs: Any) -> requests.Response:
+def send(account: Account, method: str, path: str, **kwargs: Any) -> requests.Response:
     return account.session.request(method, f"{account.emulator.url}/_emulator{path}", timeout=10, **kwargs)
 
 
 class TestFaults:
-    def test_one_is_added_shown_met_and_gone(self, acme: Account) -> None:
-        added = ask(acme, "POST", "/faults", json={"kind": "status", "status": 503, "method": "get", "times": 2})
+    def test_fault_can_be_added_and_listed_and_is_gone_after_its_last_request(self, acme: Account) -> None:
+        fault = send(acme, "POST", "/faults", json={"kind": "status", "status": 503, "method": "get", "times": 2})
 
-        assert added.status_code == 201
-        assert ask(acme, "GET", "/faults").json() == [added.json()]
+        assert fault.status_code == 201
+        assert send(acme, "GET", "/faults").json() == [fault.json()]
         assert [acme.call("GET").status_code for _ in range(3)] == [503, 503, 200]
-        assert ask(acme, "GET", "/faults").json() == []
+        assert send(acme, "GET", "/faults").json() == []
 
-    def test_one_is_taken_away_and_the_others_stay(self, acme: Account) -> None:
-        first, second = (ask(acme, "POST", "/faults", json={"kind": kind}).json() for kind in ("status", "html"))
+    def test_deleting_a_fault_keeps_the_others(self, acme: Account) -> None:
+        first, second = (send(acme, "POST", "/faults", json={"kind": kind}).json() for kind in ("status", "html"))
 
-        assert ask(acme, "DELETE", f"/faults/{first['id']}").status_code == 204
+        assert send(acme, "DELETE", f"/faults/{first['id']}").status_code == 204
 
-        assert ask(acme, "GET", "/faults").json() == [second]
-        assert ask(acme, "DELETE", f"/faults/{first['id']}").status_code == 404
-        assert ask(acme, "DELETE", "/faults").json() == []
+        assert send(acme, "GET", "/faults").json() == [second]
+        assert send(acme, "DELETE", f"/faults/{first['id']}").status_code == 404
+        assert send(acme, "DELETE", "/faults").json() == []
         assert acme.call("GET").status_code == 200
 
     @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ class TestFaults:
             b"\xff\xfe",
             b"[]",
             b"null",
-            b"[" * 100_000,
+            pytest.param(b"[" * 100_000, id="deeply nested"),
             b"{}",
             b'{"kind": "nothing"}',
             b'{"kind": []}',
@@ -78,34 +78,34 @@ class TestFaults:
             b'{"kind": "hang", "seconds": Infinity}',
             b'{"kind": "hang", "seconds": 1e300}',
             b'{"kind": "stall", "where": "processing", "progress": 1.01}',
-            b'{"kind": "status", "message": "' + b"x" * (2 << 20) + b'"}',
+            pytest.param(b'{"kind": "status", "message": "' + b"x" * (2 << 20) + b'"}', id="too large"),
         ],
     )
-    def test_what_makes_no_fault_is_refused_with_a_message(self, shared: Account, body: bytes) -> None:
-        answer = ask(shared, "POST", "/faults", data=body)
+    def test_invalid_fault_is_refused_with_a_message(self, shared: Account, body: bytes) -> None:
+        response = send(shared, "POST", "/faults", data=body)
 
-        assert answer.status_code == 422, answer.text
-        assert list(answer.json()) == ["message"]
-        assert "Traceback" not in answer.text
+        assert response.status_code == 422, response.text
+        assert list(response.json()) == ["message"]
+        assert "Traceback" not in response.text
         assert shared.emulator.faults.all() == []
 
-    @pytest.mark.parametrize("number", ["x", "-1", "1.5", "9" * 5000, "%00"])
-    def test_what_is_no_number_of_a_fault_is_not_found(self, shared: Account, number: str) -> None:
-        assert ask(shared, "DELETE", f"/faults/{number}").status_code == 404
+    @pytest.mark.parametrize("number", ["x", "-1", "1.5", pytest.param("9" * 5000, id="5,000 digits"), "%00"])
+    def test_unknown_fault_id_is_not_found(self, shared: Account, number: str) -> None:
+        assert send(shared, "DELETE", f"/faults/{number}").status_code == 404
 
-    def test_control_itself_has_no_faults(self, acme: Account) -> None:
+    def test_control_endpoint_and_pages_get_no_faults(self, acme: Account) -> None:
         acme.emulator.faults.add("status", times=0)
 
-        assert ask(acme, "GET", "/faults").status_code == 200
+        assert send(acme, "GET", "/faults").status_code == 200
         assert acme.session.get(acme.emulator.url, timeout=10).status_code == 200
         assert acme.call("GET").status_code == 500
 
 
 class TestClock:
-    def test_it_is_moved_on_and_sped_up(self, acme: Account) -> None:
-        before = ask(acme, "GET", "/clock").json()
+    def test_clock_can_be_advanced_and_sped_up(self, acme: Account) -> None:
+        before = send(acme, "GET", "/clock").json()
 
-        after = ask(acme, "POST", "/clock", json={"advance": 3600, "speed": 60}).json()
+        after = send(acme, "POST", "/clock", json={"advance": 3600, "speed": 60}).json()
 
         assert before["speed"] == 1
         assert after["speed"] == 60
@@ -126,34 +126,34 @@ class TestClock:
             b'{"speed": Infinity}',
             b'{"back": 1}',
             b'{"self": 1}',
-            b"[" * 100_000,
+            pytest.param(b"[" * 100_000, id="deeply nested"),
         ],
     )
-    def test_what_is_no_time_is_refused_and_changes_nothing(self, shared: Account, body: bytes) -> None:
-        before = ask(shared, "GET", "/clock").json()
+    def test_invalid_clock_change_is_refused_and_changes_nothing(self, shared: Account, body: bytes) -> None:
+        before = send(shared, "GET", "/clock").json()
 
-        answer = ask(shared, "POST", "/clock", data=body)
+        response = send(shared, "POST", "/clock", data=body)
 
-        assert answer.status_code == 422, answer.text
-        assert list(answer.json()) == ["message"]
-        after = ask(shared, "GET", "/clock").json()
+        assert response.status_code == 422, response.text
+        assert list(response.json()) == ["message"]
+        after = send(shared, "GET", "/clock").json()
         assert after["speed"] == before["speed"]
         assert after["now"] - before["now"] < 10
 
-    def test_one_that_was_given_is_left_alone(self, tmp_path: Path) -> None:
+    def test_external_clock_cannot_be_changed(self, tmp_path: Path) -> None:
         with Emulator(tmp_path, settings=EmulatorSettings(account="acme"), clock=Clock()) as emulator:
-            assert ask(Account(emulator), "POST", "/clock", json={"advance": 1}).status_code == 409
+            assert send(Account(emulator), "POST", "/clock", json={"advance": 1}).status_code == 409
 
 
 class TestRequests:
-    def test_they_are_listed_with_those_that_met_a_fault_and_without_the_token(self, acme: Account) -> None:
+    def test_requests_with_and_without_faults_are_listed_without_the_token(self, acme: Account) -> None:
         acme.emulator.faults.add("status", status=503)
         for _ in range(2):
             acme.call("GET")
 
-        listed = ask(acme, "GET", "/requests")
+        listed = send(acme, "GET", "/requests")
 
-        assert [(one["method"], one["path"], one["status"]) for one in listed.json()] == [
+        assert [(record["method"], record["path"], record["status"]) for record in listed.json()] == [
             ("GET", "/uploads/v1/acme", 503),
             ("GET", "/uploads/v1/acme", 200),
         ]
@@ -161,8 +161,8 @@ class TestRequests:
 
 
 class TestTilingService:
-    def test_a_tileset_of_the_tiling_service_is_not_replaced(self, acme: Account) -> None:
-        assert ask(acme, "POST", "/tiling-service", json={"tileset": "acme.served"}).json() == ["acme.served"]
+    def test_tileset_of_the_tiling_service_is_not_replaced(self, acme: Account) -> None:
+        assert send(acme, "POST", "/tiling-service", json={"tileset": "acme.served"}).json() == ["acme.served"]
         staged = acme.stage(TOWNS)["url"]
 
         refused = acme.create(staged, "served")
@@ -171,7 +171,7 @@ class TestTilingService:
         assert "Tiling Service" in refused.json()["message"]
         assert acme.create(staged, "other").status_code == 201
 
-    def test_python_marks_it_too_and_a_restart_does_not_forget(
+    def test_tileset_can_be_marked_in_python_and_stays_marked_after_a_restart(
         self, tmp_path: Path, settings: EmulatorSettings
     ) -> None:
         with Emulator(tmp_path, settings=settings) as emulator:
@@ -183,24 +183,24 @@ class TestTilingService:
             assert acme.create(acme.stage(TOWNS)["url"], "served").status_code == 422
 
     @pytest.mark.parametrize("body", [b"", b"{}", b'{"tileset": "x"}', b'{"tileset": 7}', b'{"tileset": "a.b\\n"}'])
-    def test_what_is_no_tileset_is_refused(self, shared: Account, body: bytes) -> None:
-        assert ask(shared, "POST", "/tiling-service", data=body).status_code == 422
+    def test_invalid_tileset_id_is_refused(self, shared: Account, body: bytes) -> None:
+        assert send(shared, "POST", "/tiling-service", data=body).status_code == 422
 
 
 @pytest.mark.parametrize("path", ["/faults", "/faults/1", "/clock", "/requests", "/tiling-service"])
 @pytest.mark.parametrize("client", ["192.0.2.7", "2001:db8::1", "nonsense"])
-def test_other_machines_find_nothing_here(tmp_path: Path, path: str, client: str) -> None:
+def test_other_machines_get_404_from_the_control_endpoint(tmp_path: Path, path: str, client: str) -> None:
     store = Store(tmp_path, clock=Clock())
-    control = Control(faults=Faults(), clock=AdjustableClock(), seen=RequestLog(), store=store)
+    control = Control(faults=Faults(), clock=AdjustableClock(), request_log=RequestLog(), store=store)
     app = Starlette(routes=list(control.routes()))
 
-    said: list[Any] = []
+    sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: Any) -> None:
-        said.append(message)
+        sent.append(message)
 
     scope = {
         "type": "http",
@@ -213,13 +213,13 @@ def test_other_machines_find_nothing_here(tmp_path: Path, path: str, client: str
     asyncio.run(app(scope, receive, send))
     store.close()
 
-    assert said[0]["status"] == 404
-    assert json.loads(said[1]["body"]) == {"message": "Not Found"}
+    assert sent[0]["status"] == 404
+    assert json.loads(sent[1]["body"]) == {"message": "Not Found"}
 
 
-def test_a_body_that_is_cut_short_does_no_harm(acme: Account) -> None:
+def test_request_with_a_truncated_body_changes_nothing(acme: Account) -> None:
     host, port = acme.emulator.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(b"POST /_emulator/faults HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
 
-    assert ask(acme, "GET", "/faults").json() == []
+    assert send(acme, "GET", "/faults").json() == []

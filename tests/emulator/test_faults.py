@@ -1,4 +1,4 @@
-"""Faults on demand: what a client of the API and of S3 sees of each, and what processing does."""
+"""Faults on demand: their effects on clients of the API and of S3, and on processing."""
 
 from __future__ import annotations
 
@@ -24,123 +24,123 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def fresh(shared: Account) -> Iterator[Account]:
+def faultless(shared: Account) -> Iterator[Account]:
     """The shared emulator without faults, before and after."""
     shared.emulator.faults.clear()
     yield shared
     shared.emulator.faults.clear()
 
 
-def put(account: Account, issued: dict[str, str], **changed: Any) -> None:
-    account.s3(issued, **changed).put_object(Bucket=issued["bucket"], Key=issued["key"], Body=b"data")
+def put(account: Account, credentials: dict[str, str], **changed: Any) -> None:
+    account.s3(credentials, **changed).put_object(Bucket=credentials["bucket"], Key=credentials["key"], Body=b"data")
 
 
-def is_staged(account: Account, issued: dict[str, str]) -> bool:
+def is_staged(account: Account, credentials: dict[str, str]) -> bool:
     try:
-        account.s3(issued).head_object(Bucket=issued["bucket"], Key=issued["key"])
+        account.s3(credentials).head_object(Bucket=credentials["bucket"], Key=credentials["key"])
     except ClientError:
         return False
     return True
 
 
-class TestAtTheApi:
-    def test_a_status_is_answered_and_nothing_took_effect(self, fresh: Account) -> None:
-        staged = fresh.stage(TOWNS)["url"]
-        fresh.emulator.faults.add("status", method="POST", status=502, message="Bad Gateway")
+class TestFaultsOfTheApi:
+    def test_status_fault_returns_the_status_and_the_request_has_no_effect(self, faultless: Account) -> None:
+        staged = faultless.stage(TOWNS)["url"]
+        faultless.emulator.faults.add("status", method="POST", status=502, message="Bad Gateway")
 
-        refused = fresh.create(staged, "status")
+        refused = faultless.create(staged, "status")
 
         assert (refused.status_code, refused.json()) == (502, {"message": "Bad Gateway"})
-        assert fresh.create(staged, "status").status_code == 201
+        assert faultless.create(staged, "status").status_code == 201
 
-    def test_a_connection_dropped_before_left_no_upload(self, fresh: Account) -> None:
-        staged = fresh.stage(TOWNS)["url"]
-        fresh.emulator.faults.add("drop_before", method="POST")
-
-        with pytest.raises(requests.ConnectionError):
-            fresh.create(staged, "before")
-
-        assert fresh.create(staged, "before").status_code == 201
-
-    def test_a_connection_dropped_after_left_one(self, fresh: Account) -> None:
-        staged = fresh.stage(TOWNS)["url"]
-        fresh.emulator.faults.add("drop_after", method="POST")
+    def test_drop_before_fault_creates_no_upload(self, faultless: Account) -> None:
+        staged = faultless.stage(TOWNS)["url"]
+        faultless.emulator.faults.add("drop_before", method="POST")
 
         with pytest.raises(requests.ConnectionError):
-            fresh.create(staged, "after")
+            faultless.create(staged, "before")
 
-        assert fresh.create(staged, "after").status_code == 409
-        assert fresh.call("GET", params={"limit": 1}).json()[0]["tileset"] == "acme.after"
+        assert faultless.create(staged, "before").status_code == 201
 
-    def test_garbage_is_no_json_and_it_took_effect(self, fresh: Account) -> None:
-        staged = fresh.stage(TOWNS)["url"]
-        fresh.emulator.faults.add("garbage", method="POST")
+    def test_drop_after_fault_creates_the_upload(self, faultless: Account) -> None:
+        staged = faultless.stage(TOWNS)["url"]
+        faultless.emulator.faults.add("drop_after", method="POST")
 
-        answer = fresh.create(staged, "garbage")
+        with pytest.raises(requests.ConnectionError):
+            faultless.create(staged, "after")
 
-        assert answer.status_code == 200
+        assert faultless.create(staged, "after").status_code == 409
+        assert faultless.call("GET", params={"limit": 1}).json()[0]["tileset"] == "acme.after"
+
+    def test_garbage_fault_returns_invalid_json_and_the_request_takes_effect(self, faultless: Account) -> None:
+        staged = faultless.stage(TOWNS)["url"]
+        faultless.emulator.faults.add("garbage", method="POST")
+
+        response = faultless.create(staged, "garbage")
+
+        assert response.status_code == 200
         with pytest.raises(requests.JSONDecodeError):
-            answer.json()
-        assert fresh.create(staged, "garbage").status_code == 409
+            response.json()
+        assert faultless.create(staged, "garbage").status_code == 409
 
-    def test_html_is_a_proxys_error_page(self, fresh: Account) -> None:
-        fresh.emulator.faults.add("html", status=502)
+    def test_html_fault_returns_an_error_page_of_a_proxy(self, faultless: Account) -> None:
+        faultless.emulator.faults.add("html", status=502)
 
-        answer = fresh.call("GET")
+        response = faultless.call("GET")
 
-        assert (answer.status_code, answer.headers["Content-Type"]) == (502, "text/html")
-        assert "502 Bad Gateway" in answer.text
+        assert (response.status_code, response.headers["Content-Type"]) == (502, "text/html")
+        assert "502 Bad Gateway" in response.text
 
-    def test_a_delay_is_one_and_the_answer_is_as_always(self, fresh: Account) -> None:
-        fresh.emulator.faults.add("delay", seconds=0.2)
+    def test_delay_fault_returns_the_usual_response_later(self, faultless: Account) -> None:
+        faultless.emulator.faults.add("delay", seconds=0.2)
         started = time.monotonic()
 
-        assert fresh.call("GET").status_code == 200
+        assert faultless.call("GET").status_code == 200
 
         assert time.monotonic() - started >= 0.2
 
-    def test_a_hang_is_no_answer(self, fresh: Account) -> None:
-        fresh.emulator.faults.add("hang")
+    def test_hang_fault_returns_no_response(self, faultless: Account) -> None:
+        faultless.emulator.faults.add("hang")
         with pytest.raises(requests.ReadTimeout):
-            requests.get(f"{fresh.emulator.url}/uploads/v1/acme", timeout=0.2)
+            requests.get(f"{faultless.emulator.url}/uploads/v1/acme", timeout=0.2)
 
-    def test_a_hang_ends_with_the_connection_cut(self, fresh: Account) -> None:
-        fresh.emulator.faults.add("hang", seconds=0.1)
+    def test_hang_fault_with_seconds_ends_with_a_cut_connection(self, faultless: Account) -> None:
+        faultless.emulator.faults.add("hang", seconds=0.1)
         with pytest.raises(requests.ConnectionError):
-            fresh.call("GET")
+            faultless.call("GET")
 
-    def test_times_and_after_are_counted(self, fresh: Account) -> None:
-        fresh.emulator.faults.add("status", status=503, after=1, times=2)
+    def test_fault_counts_times_and_after(self, faultless: Account) -> None:
+        faultless.emulator.faults.add("status", status=503, after=1, times=2)
 
-        assert [fresh.call("GET").status_code for _ in range(4)] == [200, 503, 503, 200]
+        assert [faultless.call("GET").status_code for _ in range(4)] == [200, 503, 503, 200]
 
-    def test_times_0_is_until_it_is_taken_away(self, fresh: Account) -> None:
-        fault = fresh.emulator.faults.add("status", times=0)
-        assert [fresh.call("GET").status_code for _ in range(5)] == [500] * 5
+    def test_fault_with_times_0_stays_until_it_is_cleared(self, faultless: Account) -> None:
+        fault = faultless.emulator.faults.add("status", times=0)
+        assert [faultless.call("GET").status_code for _ in range(5)] == [500] * 5
 
-        assert fresh.emulator.faults.clear(fault.id)
+        assert faultless.emulator.faults.clear(fault.id)
 
-        assert fresh.call("GET").status_code == 200
+        assert faultless.call("GET").status_code == 200
 
-    def test_method_and_path_say_which_requests(self, fresh: Account) -> None:
-        fresh.emulator.faults.add("status", status=418, method="GET", path=r"^/uploads/v1/acme\?.*limit=7", times=0)
+    def test_fault_applies_only_to_matching_method_and_path(self, faultless: Account) -> None:
+        faultless.emulator.faults.add("status", status=418, method="GET", path=r"^/uploads/v1/acme\?.*limit=7", times=0)
 
-        assert fresh.call("GET").status_code == 200
-        assert fresh.call("POST", params={"limit": 7}, json={}).status_code == 422
-        assert fresh.call("GET", params={"limit": 7}).status_code == 418
+        assert faultless.call("GET").status_code == 200
+        assert faultless.call("POST", params={"limit": 7}, json={}).status_code == 422
+        assert faultless.call("GET", params={"limit": 7}).status_code == 418
 
-    def test_the_first_that_matches_is_met_first(self, fresh: Account) -> None:
+    def test_first_matching_fault_applies_first(self, faultless: Account) -> None:
         for status in (501, 502):
-            fresh.emulator.faults.add("status", status=status)
+            faultless.emulator.faults.add("status", status=status)
 
-        assert [fresh.call("GET").status_code for _ in range(3)] == [501, 502, 200]
+        assert [faultless.call("GET").status_code for _ in range(3)] == [501, 502, 200]
 
-    def test_tokens_and_tiles_have_them_too(self, fresh: Account) -> None:
-        fresh.emulator.faults.add("status", path="^/tokens/", status=500)
-        answer = requests.get(f"{fresh.emulator.url}/tokens/v2", params={"access_token": "x"}, timeout=10)
-        assert answer.status_code == 500
+    def test_token_endpoint_gets_faults_too(self, faultless: Account) -> None:
+        faultless.emulator.faults.add("status", path="^/tokens/", status=500)
+        response = requests.get(f"{faultless.emulator.url}/tokens/v2", params={"access_token": "x"}, timeout=10)
+        assert response.status_code == 500
 
-    def test_requests_are_recorded_with_what_they_were_answered(self, acme: Account) -> None:
+    def test_requests_with_faults_are_recorded_with_their_status(self, acme: Account) -> None:
         for kind in ("status", "drop_before", "drop_after", "html"):
             acme.emulator.faults.add(kind, status=503)
         for _ in range(4):
@@ -150,168 +150,175 @@ class TestAtTheApi:
         assert [request.status for request in acme.emulator.requests] == [503, 0, 200, 503]
 
 
-class TestAtS3:
+class TestFaultsOfS3:
     @pytest.mark.parametrize(("code", "status"), [("SlowDown", 503), ("InternalError", 500), ("AccessDenied", 403)])
-    def test_an_error_of_s3_is_one_to_boto3(self, fresh: Account, code: str, status: int) -> None:
-        issued = fresh.credentials()
-        fresh.emulator.faults.add("status", where="s3", code=code, status=status, message="Please <wait>.")
+    def test_status_fault_is_an_s3_error_in_boto3(self, faultless: Account, code: str, status: int) -> None:
+        credentials = faultless.credentials()
+        faultless.emulator.faults.add("status", where="s3", code=code, status=status, message="Please <wait>.")
 
         with pytest.raises(ClientError) as caught:
-            put(fresh, issued)
+            put(faultless, credentials)
 
-        answer = caught.value.response
-        assert answer["Error"]["Code"] == code
-        assert answer["Error"]["Message"] == "Please <wait>."
-        assert answer["ResponseMetadata"]["HTTPStatusCode"] == status
-        assert not is_staged(fresh, issued)
+        response = caught.value.response
+        assert response["Error"]["Code"] == code
+        assert response["Error"]["Message"] == "Please <wait>."
+        assert response["ResponseMetadata"]["HTTPStatusCode"] == status
+        assert not is_staged(faultless, credentials)
 
-    def test_boto3_gets_over_a_slow_down(self, fresh: Account) -> None:
-        issued = fresh.credentials()
-        fresh.emulator.faults.add("status", where="s3", code="SlowDown", status=503)
+    def test_boto3_retries_after_slow_down(self, faultless: Account) -> None:
+        credentials = faultless.credentials()
+        faultless.emulator.faults.add("status", where="s3", code="SlowDown", status=503)
 
-        put(fresh, issued, config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 3}))
+        put(faultless, credentials, config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 3}))
 
-        assert is_staged(fresh, issued)
+        assert is_staged(faultless, credentials)
 
     @pytest.mark.parametrize(
-        ("kind", "seen", "staged"),
+        ("kind", "errors", "staged"),
         [
             ("drop_before", (ConnectionError, HTTPClientError), False),
             ("drop_after", (ConnectionError, HTTPClientError), True),
             ("hang", (ConnectionError, HTTPClientError), False),
         ],
+        ids=["drop_before", "drop_after", "hang"],
     )
-    def test_a_cut_connection(self, fresh: Account, kind: str, seen: tuple[type[Exception], ...], staged: bool) -> None:
-        issued = fresh.credentials()
-        fresh.emulator.faults.add(kind, where="s3", seconds=0.1)
+    def test_fault_that_cuts_the_connection_raises_in_boto3(
+        self, faultless: Account, kind: str, errors: tuple[type[Exception], ...], staged: bool
+    ) -> None:
+        credentials = faultless.credentials()
+        faultless.emulator.faults.add(kind, where="s3", seconds=0.1)
 
-        with pytest.raises(seen):
-            put(fresh, issued)
+        with pytest.raises(errors):
+            put(faultless, credentials)
 
-        assert is_staged(fresh, issued) is staged
+        assert is_staged(faultless, credentials) is staged
 
-    def test_a_hang_without_an_end_is_no_answer(self, fresh: Account) -> None:
-        issued = fresh.credentials()
-        fresh.emulator.faults.add("hang", where="s3")
-        impatient = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, read_timeout=0.2)
+    def test_hang_fault_without_seconds_returns_no_response(self, faultless: Account) -> None:
+        credentials = faultless.credentials()
+        faultless.emulator.faults.add("hang", where="s3")
+        short_timeout = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, read_timeout=0.2)
         with pytest.raises(ReadTimeoutError):
-            put(fresh, issued, config=impatient)
+            put(faultless, credentials, config=short_timeout)
 
-    def test_a_delay_is_one_and_the_answer_is_as_always(self, fresh: Account) -> None:
-        issued = fresh.credentials()
-        fresh.emulator.faults.add("delay", where="s3", seconds=0.2)
+    def test_delay_fault_returns_the_usual_response_later(self, faultless: Account) -> None:
+        credentials = faultless.credentials()
+        faultless.emulator.faults.add("delay", where="s3", seconds=0.2)
         started = time.monotonic()
 
-        put(fresh, issued)
+        put(faultless, credentials)
 
         assert time.monotonic() - started >= 0.2
-        assert is_staged(fresh, issued)
+        assert is_staged(faultless, credentials)
 
-    def test_garbage_is_no_xml_and_it_took_effect(self, fresh: Account) -> None:
-        issued = fresh.credentials()
-        where = {"Bucket": issued["bucket"], "Key": issued["key"]}
-        fresh.emulator.faults.add("garbage", where="s3", times=2)
+    def test_garbage_fault_returns_invalid_xml_and_the_request_takes_effect(self, faultless: Account) -> None:
+        credentials = faultless.credentials()
+        where = {"Bucket": credentials["bucket"], "Key": credentials["key"]}
+        faultless.emulator.faults.add("garbage", where="s3", times=2)
 
-        # boto3 takes what it can't read for a failure of S3's.
+        # boto3 treats an unreadable response as an error 500 of S3.
         with pytest.raises(ClientError, match="500"):
-            fresh.s3(issued).create_multipart_upload(**where)
+            faultless.s3(credentials).create_multipart_upload(**where)
         with pytest.raises(ClientError, match="500"):
-            put(fresh, issued)
+            put(faultless, credentials)
 
-        assert is_staged(fresh, issued)
+        assert is_staged(faultless, credentials)
 
-    def test_html_is_a_proxys_error_page(self, fresh: Account) -> None:
-        issued = fresh.credentials()
-        fresh.emulator.faults.add("html", where="s3", status=502)
+    def test_html_fault_returns_an_error_page_of_a_proxy(self, faultless: Account) -> None:
+        credentials = faultless.credentials()
+        faultless.emulator.faults.add("html", where="s3", status=502)
 
-        answer = requests.put(f"{fresh.emulator.s3_url}/{issued['bucket']}/{issued['key']}", data=b"x", timeout=10)
+        response = requests.put(
+            f"{faultless.emulator.s3_url}/{credentials['bucket']}/{credentials['key']}", data=b"x", timeout=10
+        )
 
-        assert (answer.status_code, answer.headers["Content-Type"]) == (502, "text/html")
+        assert (response.status_code, response.headers["Content-Type"]) == (502, "text/html")
 
-    def test_one_part_that_fails_is_sent_again(self, fresh: Account, tmp_path: Path) -> None:
-        issued = fresh.credentials()
-        fresh.emulator.faults.add("status", where="s3", method="PUT", path="partNumber=2", code="InternalError")
+    def test_part_that_fails_once_is_retried(self, faultless: Account, tmp_path: Path) -> None:
+        credentials = faultless.credentials()
+        faultless.emulator.faults.add("status", where="s3", method="PUT", path="partNumber=2", code="InternalError")
 
-        self._upload(fresh, issued, tmp_path, 17 * MIB)
+        self._upload(faultless, credentials, tmp_path, 17 * MIB)
 
-        assert fresh.emulator.faults.all() == []
-        assert is_staged(fresh, issued)
+        assert faultless.emulator.faults.all() == []
+        assert is_staged(faultless, credentials)
 
-    def test_a_part_that_always_fails_ends_the_upload(self, fresh: Account, tmp_path: Path) -> None:
-        issued = fresh.credentials()
-        fresh.emulator.faults.add("status", where="s3", path="partNumber=2", code="InternalError", times=0)
+    def test_part_that_always_fails_ends_the_upload(self, faultless: Account, tmp_path: Path) -> None:
+        credentials = faultless.credentials()
+        faultless.emulator.faults.add("status", where="s3", path="partNumber=2", code="InternalError", times=0)
 
         with pytest.raises(Exception, match="InternalError"):
-            self._upload(fresh, issued, tmp_path, 17 * MIB)
+            self._upload(faultless, credentials, tmp_path, 17 * MIB)
 
-        assert not is_staged(fresh, issued)
+        assert not is_staged(faultless, credentials)
 
-    def test_credentials_expire_after_some_bytes_and_new_ones_are_good(self, fresh: Account, tmp_path: Path) -> None:
-        issued = fresh.credentials()
-        fresh.emulator.faults.add("expire", where="s3", bytes=10 * MIB)
+    def test_credentials_expire_after_some_bytes_and_new_credentials_work(
+        self, faultless: Account, tmp_path: Path
+    ) -> None:
+        credentials = faultless.credentials()
+        faultless.emulator.faults.add("expire", where="s3", bytes=10 * MIB)
 
         with pytest.raises(Exception, match="ExpiredToken"):
-            self._upload(fresh, issued, tmp_path, 25 * MIB)
+            self._upload(faultless, credentials, tmp_path, 25 * MIB)
 
         with pytest.raises(ClientError, match="ExpiredToken"):
-            put(fresh, issued)
-        again = fresh.credentials()
-        self._upload(fresh, again, tmp_path, 25 * MIB)
-        assert is_staged(fresh, again)
+            put(faultless, credentials)
+        new_credentials = faultless.credentials()
+        self._upload(faultless, new_credentials, tmp_path, 25 * MIB)
+        assert is_staged(faultless, new_credentials)
 
-    def test_bytes_are_counted_for_each_key(self, fresh: Account, tmp_path: Path) -> None:
-        fresh.emulator.faults.add("expire", where="s3", bytes=5, times=0, after=1)
-        first, *others = (fresh.credentials() for _ in range(3))
+    def test_bytes_are_counted_for_each_key(self, faultless: Account, tmp_path: Path) -> None:
+        faultless.emulator.faults.add("expire", where="s3", bytes=5, times=0, after=1)
+        first, *others = (faultless.credentials() for _ in range(3))
 
         for _ in range(3):
-            put(fresh, first)
-        for issued in others:
+            put(faultless, first)
+        for credentials in others:
             for _ in range(2):
-                put(fresh, issued)
+                put(faultless, credentials)
             with pytest.raises(ClientError, match="ExpiredToken"):
-                put(fresh, issued)
+                put(faultless, credentials)
 
     @staticmethod
-    def _upload(account: Account, issued: dict[str, str], folder: Path, size: int) -> None:
+    def _upload(account: Account, credentials: dict[str, str], folder: Path, size: int) -> None:
         file = folder / "data"
         with file.open("wb") as stream:
             stream.truncate(size)
         s3 = account.s3(
-            issued,
+            credentials,
             config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 2, "mode": "standard"}),
         )
-        s3.upload_file(str(file), issued["bucket"], issued["key"], Config=TransferConfig(max_concurrency=1))
+        s3.upload_file(str(file), credentials["bucket"], credentials["key"], Config=TransferConfig(max_concurrency=1))
 
 
-class TestStopping:
+class TestStop:
     @pytest.mark.parametrize("where", ["api", "s3"])
     @pytest.mark.parametrize("seconds", [0, 600])
-    def test_does_not_wait_for_a_hang(
+    def test_stop_does_not_wait_for_a_hanging_request(
         self, tmp_path: Path, settings: EmulatorSettings, where: str, seconds: float
     ) -> None:
         emulator = Emulator(tmp_path, settings=settings).start()
         fault = emulator.faults.add("hang", where=where, seconds=seconds)
         url = f"{emulator.url}/uploads/v1/acme" if where == "api" else f"{emulator.s3_url}/x"
-        seen: list[Exception] = []
+        errors: list[Exception] = []
 
-        def ask() -> None:
+        def send_request() -> None:
             try:
                 requests.get(url, timeout=600)
             except requests.RequestException as error:
-                seen.append(error)
+                errors.append(error)
 
-        asking = threading.Thread(target=ask)
-        asking.start()
+        thread = threading.Thread(target=send_request)
+        thread.start()
         while fault in emulator.faults.all():
             time.sleep(0.01)
 
-        emulator.stop()  # a wait for the hang would outlast pytest's timeout
-        asking.join()
+        emulator.stop()  # a wait for the hang would exceed pytest's timeout
+        thread.join()
 
-        assert isinstance(seen[0], requests.ConnectionError)
+        assert isinstance(errors[0], requests.ConnectionError)
 
 
-class TestProcessing:
+class TestFaultsOfProcessing:
     @pytest.fixture
     def settings(self, settings: EmulatorSettings) -> EmulatorSettings:
         return dataclasses.replace(settings, workers=1)
@@ -320,13 +327,13 @@ class TestProcessing:
     def _create(account: Account, tileset: str = "places") -> str:
         return str(account.create(account.stage(TOWNS)["url"], tileset).json()["id"])
 
-    def test_an_upload_stays_where_it_is_until_the_fault_is_taken_away(self, acme: Account) -> None:
+    def test_stalled_upload_continues_after_the_fault_is_cleared_and_blocks_no_other(self, acme: Account) -> None:
         fault = acme.emulator.faults.add("stall", where="processing", progress=0.37)
         upload = self._create(acme)
         acme.wait(upload, until=lambda upload: upload["progress"] == 0.37)
 
         acme.emulator.clock.advance(1_000_000)
-        # Where it is held up, it holds up no other.
+        # The stalled upload must not delay others.
         assert acme.wait(self._create(acme, "other"))["complete"]
 
         assert acme.call("GET", f"/{upload}").json()["progress"] == 0.37
@@ -336,7 +343,7 @@ class TestProcessing:
         assert acme.wait(upload)["complete"]
         assert acme.wait(self._create(acme))["complete"]
 
-    def test_a_stalled_upload_does_not_keep_stop_waiting_and_is_processed_at_the_next_start(
+    def test_stop_does_not_wait_for_a_stalled_upload_and_the_next_start_processes_it(
         self, tmp_path: Path, settings: EmulatorSettings
     ) -> None:
         with Emulator(tmp_path, settings=settings) as emulator:
@@ -349,7 +356,7 @@ class TestProcessing:
         with Emulator(tmp_path, settings=settings) as emulator:
             assert Account(emulator).wait(upload)["complete"]
 
-    def test_an_upload_fails_where_it_was_asked_to(self, acme: Account) -> None:
+    def test_fail_fault_fails_the_upload_at_its_progress(self, acme: Account) -> None:
         acme.emulator.faults.add("fail", where="processing", progress=0.8, message="Processing timed out.")
 
         failed = acme.wait(self._create(acme))
@@ -359,33 +366,33 @@ class TestProcessing:
         assert acme.wait(self._create(acme))["complete"]
 
     @pytest.mark.parametrize("progress", [0, 1])
-    def test_it_fails_at_either_end_too(self, acme: Account, progress: float) -> None:
+    def test_fail_fault_works_at_progress_0_and_1(self, acme: Account, progress: float) -> None:
         acme.emulator.faults.add("fail", where="processing", progress=progress, message="No.")
         assert acme.wait(self._create(acme))["error"] == "No."
 
-    def test_bad_data_may_fail_by_a_fault_as_well(self, acme: Account) -> None:
+    def test_fail_fault_also_fails_invalid_data(self, acme: Account) -> None:
         acme.emulator.faults.add("fail", where="processing", progress=0.8, message="No.")
         assert acme.upload(b"nonsense")["error"] == "No."
 
-    def test_progress_goes_backwards_once_and_then_to_the_end(self, tmp_path: Path) -> None:
+    def test_progress_goes_backwards_once_and_then_reaches_the_end(self, tmp_path: Path) -> None:
         settings = EmulatorSettings(account="acme", processing_seconds=1.5, rate_limit=0)
         with Emulator(tmp_path, settings=settings) as emulator:
             acme = Account(emulator)
             emulator.faults.add("backwards", where="processing", progress=0.5)
-            seen: list[float] = []
+            progress: list[float] = []
 
-            def watch(upload: dict[str, Any]) -> bool:
-                seen.append(upload["progress"])
+            def is_complete(upload: dict[str, Any]) -> bool:
+                progress.append(upload["progress"])
                 return bool(upload["complete"])
 
-            acme.wait(self._create(acme), until=watch)
+            acme.wait(self._create(acme), until=is_complete)
 
-        falls = [(a, b) for a, b in itertools.pairwise(seen) if b < a]
-        assert len(falls) == 1, seen
+        falls = [(a, b) for a, b in itertools.pairwise(progress) if b < a]
+        assert len(falls) == 1, progress
         assert falls[0][1] < 0.5
-        assert seen[-1] == 1
+        assert progress[-1] == 1
 
-    def test_it_is_for_the_tilesets_that_match_and_as_often_as_asked_for(self, acme: Account) -> None:
+    def test_processing_fault_applies_to_matching_tilesets_for_its_number_of_times(self, acme: Account) -> None:
         acme.emulator.faults.add("fail", where="processing", path="bad$", message="No.", times=2, after=1)
 
         outcomes = [acme.wait(self._create(acme, name))["error"] for name in ("bad", "good", "bad", "bad", "bad")]
@@ -393,8 +400,8 @@ class TestProcessing:
         assert outcomes == [None, None, "No.", "No.", None]
 
 
-class TestAFreshUpload:
-    def test_is_not_found_for_a_while(self, tmp_path: Path) -> None:
+class TestNewUpload:
+    def test_status_of_a_new_upload_is_not_found_for_unseen_seconds(self, tmp_path: Path) -> None:
         settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0, unseen_seconds=5)
         with Emulator(tmp_path, settings=settings) as emulator:
             acme = Account(emulator)
@@ -406,7 +413,7 @@ class TestAFreshUpload:
             assert (unseen.status_code, unseen.json()) == (404, {"message": "Not Found"})
             assert acme.wait(upload)["complete"]
 
-    def test_is_missing_in_the_list_for_a_while(self, tmp_path: Path) -> None:
+    def test_new_upload_is_missing_in_the_list_for_unlisted_seconds(self, tmp_path: Path) -> None:
         settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0, unlisted_seconds=5)
         with Emulator(tmp_path, settings=settings) as emulator:
             acme = Account(emulator)
@@ -424,7 +431,8 @@ class TestAFreshUpload:
 @pytest.mark.parametrize(
     "options",
     [{"kind": "x"}, {"kind": "status", "status": 100}, {"kind": "expire"}, {"kind": "fail", "where": "api"}],
+    ids=["unknown kind", "status 100", "expire at api", "fail at api"],
 )
-def test_what_makes_no_fault_is_refused(shared: Account, options: dict[str, Any]) -> None:
+def test_invalid_fault_is_refused(shared: Account, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
         shared.emulator.faults.add(**options)

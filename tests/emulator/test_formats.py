@@ -1,4 +1,4 @@
-"""The formats besides GeoJSON: what comes out of each, and what each is refused for."""
+"""The formats other than GeoJSON: their tilesets, and the messages of refusals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.emulator.conftest import TOWNS, Account, points
 
 
 def layers_of(account: Account) -> dict[str, set[str]]:
-    """Layers of the published tileset and their fields."""
+    """Return the fields of each layer of the published tileset."""
     return {layer["id"]: set(layer["fields"]) for layer in account.tileset().json()["vector_layers"]}
 
 
@@ -36,7 +36,7 @@ class TestCsv:
     @pytest.mark.parametrize(
         "header", ["name,lon,lat", "name,Longitude,Latitude", "name,x,y", "name,lng,lat", "name,long,LAT"]
     )
-    def test_points_are_read_by_their_columns_names(self, acme: Account, header: str) -> None:
+    def test_points_are_read_from_columns_of_coordinates(self, acme: Account, header: str) -> None:
         done = acme.upload(f"{header}\nBerlin,13.4,52.5\nParis,2.35,48.85\n".encode(), name="My towns")
 
         assert done["error"] is None
@@ -46,7 +46,7 @@ class TestCsv:
         assert acme.upload(b'wkt,n\n"LINESTRING (1 1, 2 2)",1\n')["error"] is None
         assert acme.upload(b'n,geojson\n1,"{""type"":""Point"",""coordinates"":[1,2]}"\n')["error"] is None
 
-    def test_rows_that_do_not_parse_are_dropped_without_a_word(self, acme: Account) -> None:
+    def test_rows_that_do_not_parse_are_dropped_without_an_error(self, acme: Account) -> None:
         done = acme.upload(b"lon,lat,n\n1,2,1\nx,y,2\n3\n,,\nnan,1,3\n\n")
 
         assert done["error"] is None
@@ -65,8 +65,9 @@ class TestCsv:
                 "Coordinates beyond web mercator range. Please check projection and lat/lon values.",
             ),
         ],
+        ids=["no columns of coordinates", "no rows", "no valid row", "longitude 200"],
     )
-    def test_what_is_no_table_of_places_fails(self, shared: Account, data: bytes, message: str) -> None:
+    def test_csv_without_valid_coordinates_fails(self, shared: Account, data: bytes, message: str) -> None:
         assert shared.upload(data)["error"] == message
 
 
@@ -83,14 +84,14 @@ def shapefile(folder: Path, *, crs: str = "EPSG:3857", drop: tuple[str, ...] = (
 
 class TestShapefile:
     @pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:4326", "EPSG:32631"])
-    def test_is_brought_to_longitude_and_latitude(self, acme: Account, tmp_path: Path, crs: str) -> None:
+    def test_shapefile_is_reprojected_to_longitude_and_latitude(self, acme: Account, tmp_path: Path, crs: str) -> None:
         done = acme.upload(shapefile(tmp_path, crs=crs))
 
         assert done["error"] is None
         assert layers_of(acme) == {"Parcels": {"n"}}
         assert bounds_of(acme) == pytest.approx([1, 1, 2, 2], abs=0.1)
 
-    def test_is_found_in_a_folder_of_the_zip(self, acme: Account, tmp_path: Path) -> None:
+    def test_shapefile_in_a_folder_of_the_zip_is_read(self, acme: Account, tmp_path: Path) -> None:
         assert acme.upload(shapefile(tmp_path, under="../../a folder/"))["error"] is None
 
     @pytest.mark.parametrize(
@@ -101,11 +102,14 @@ class TestShapefile:
             (".dbf", "Failed to find a shapefile in your zip"),
             (".shx", "Failed to find a shapefile in your zip"),
         ],
+        ids=["prj", "shp", "dbf", "shx"],
     )
-    def test_a_missing_part_fails(self, shared: Account, tmp_path: Path, missing: str, message: str) -> None:
+    def test_shapefile_with_a_missing_part_fails(
+        self, shared: Account, tmp_path: Path, missing: str, message: str
+    ) -> None:
         assert shared.upload(shapefile(tmp_path, drop=(missing,)))["error"] == message
 
-    def test_what_lies_nowhere_in_its_projection_fails(self, shared: Account, tmp_path: Path) -> None:
+    def test_coordinates_outside_of_the_projections_area_fail(self, shared: Account, tmp_path: Path) -> None:
         frame = geopandas.GeoDataFrame(geometry=[shapely.Point(1e12, 1e12)], crs="EPSG:32631")
         frame.to_file(tmp_path / "Nowhere.shp")
         packed = io.BytesIO()
@@ -118,7 +122,7 @@ class TestShapefile:
             == "Unable to reproject data. Coordinates are outside of the projection's area."
         )
 
-    def test_a_projection_that_is_none_fails(self, shared: Account, tmp_path: Path) -> None:
+    def test_invalid_projection_file_fails(self, shared: Account, tmp_path: Path) -> None:
         packed = io.BytesIO(shapefile(tmp_path, drop=(".prj",)))
         with zipfile.ZipFile(packed, "a") as files:
             files.writestr("Parcels.prj", "nonsense")
@@ -135,7 +139,7 @@ def folder(name: str, content: str = PLACE) -> str:
 
 
 class TestKml:
-    def test_each_folder_is_a_layer(self, acme: Account) -> None:
+    def test_each_kml_folder_is_a_layer(self, acme: Account) -> None:
         assert acme.upload(KML.format(folder("One") + folder("Two")).encode())["error"] is None
         assert list(layers_of(acme)) == ["One", "Two"]
 
@@ -147,8 +151,9 @@ class TestKml:
             (folder("One") + folder("One"), "Duplicate layer names: One"),
             (folder("One", "<Placemark><name>a</name></Placemark>"), "KML does not contain any valid features"),
         ],
+        ids=["no layers", "16 layers", "duplicate layer names", "no geometries"],
     )
-    def test_what_it_is_refused_for(self, shared: Account, content: str, message: str) -> None:
+    def test_invalid_kml_is_refused_with_mapboxs_message(self, shared: Account, content: str, message: str) -> None:
         assert shared.upload(KML.format(content).encode())["error"] == message
 
 
@@ -162,7 +167,7 @@ class TestGpx:
         assert acme.upload(GPX.format('<wpt lat="1" lon="2"/>' + track).encode())["error"] is None
         assert set(layers_of(acme)) == {"waypoints", "tracks"}
 
-    def test_without_features_it_fails(self, shared: Account) -> None:
+    def test_gpx_without_features_fails(self, shared: Account) -> None:
         assert shared.upload(GPX.format("").encode())["error"] == "GPX does not contain any valid features."
 
 
@@ -174,25 +179,26 @@ class TestGpx:
         b"<html><body>not found</body></html>",
         b"PK\x03\x04 and then nothing of a zip",
     ],
+    ids=["VRT with a reference to a file", "HTML", "broken zip"],
 )
-def test_formats_that_gdal_knows_and_mapbox_does_not_are_unknown(shared: Account, data: bytes) -> None:
+def test_formats_of_gdal_that_mapbox_does_not_support_are_unknown(shared: Account, data: bytes) -> None:
     assert shared.upload(data)["error"] == "Unknown filetype"
 
 
 @pytest.fixture(scope="module")
-def made(shared: Account) -> Path:
-    """A good MBTiles file."""
+def valid_mbtiles(shared: Account) -> Path:
+    """A valid MBTiles file."""
     shared.upload(points((1, 1), (100, 50)), "made")
     return shared.emulator.folder / "tilesets" / "acme.made.mbtiles"
 
 
 @pytest.fixture
-def changed(made: Path, tmp_path: Path) -> Callable[..., bytes]:
-    """Bytes of a good MBTiles file after some SQL."""
+def change_mbtiles(valid_mbtiles: Path, tmp_path: Path) -> Callable[..., bytes]:
+    """A function that returns the bytes of a valid MBTiles file after some SQL statements."""
 
     def change(*statements: str | tuple[str, tuple[Any, ...]]) -> bytes:
-        file = tmp_path / "changed.mbtiles"
-        shutil.copy(made, file)
+        file = tmp_path / "change_mbtiles.mbtiles"
+        shutil.copy(valid_mbtiles, file)
         with sqlite3.connect(file) as db:
             for statement in statements:
                 sql, values = (statement, ()) if isinstance(statement, str) else statement
@@ -204,7 +210,7 @@ def changed(made: Path, tmp_path: Path) -> Callable[..., bytes]:
 
 
 @pytest.mark.parametrize("separator", [",", "\t", ";", "|"])
-def test_csv_may_be_separated_by_each_of_four(acme: Account, separator: str) -> None:
+def test_csv_can_have_each_of_four_separators(acme: Account, separator: str) -> None:
     table = "\nname,start_longitude,start_latitude\nBerlin,13.4,52.5\n".replace(",", separator)
 
     assert acme.upload(table.encode())["error"] is None
@@ -212,8 +218,8 @@ def test_csv_may_be_separated_by_each_of_four(acme: Account, separator: str) -> 
 
 
 class TestMbtiles:
-    def test_is_published_as_it_is(self, shared: Account, changed: Callable[..., bytes]) -> None:
-        data = changed()
+    def test_mbtiles_are_published_unchanged(self, shared: Account, change_mbtiles: Callable[..., bytes]) -> None:
+        data = change_mbtiles()
         done = shared.upload(data, "copied", name="Copied")
 
         assert done["error"] is None
@@ -266,11 +272,31 @@ class TestMbtiles:
                 "Tile exceeds maximum size of 500k at z0. Reduce the detail or increase the zoom.",
             ),
         ],
+        ids=[
+            "no vector_layers",
+            "vector_layers not an array",
+            "duplicate vector layer",
+            "maxzoom too high",
+            "west bound too low",
+            "east bound too high",
+            "no tiles",
+            "maxzoom too low",
+            "fillzoom too high",
+            "no metadata table",
+            "no tiles table",
+            "too much metadata",
+            "tile of unknown format",
+            "broken zlib",
+            "gzip of nonsense",
+            "truncated gzip",
+            "empty tile",
+            "tile too large",
+        ],
     )
-    def test_what_it_is_refused_for(
-        self, shared: Account, changed: Callable[..., bytes], sql: Any, message: str
+    def test_invalid_mbtiles_are_refused_with_mapboxs_message(
+        self, shared: Account, change_mbtiles: Callable[..., bytes], sql: Any, message: str
     ) -> None:
-        failed = shared.upload(changed(sql), "refused")
+        failed = shared.upload(change_mbtiles(sql), "refused")
 
         assert failed["error"] == message
         assert shared.tileset("refused").status_code == 404
@@ -285,11 +311,19 @@ class TestMbtiles:
             ["UPDATE metadata SET value = 9 WHERE name = 'maxzoom'", "INSERT INTO metadata VALUES ('fillzoom', 0)"],
             ["UPDATE metadata SET value = 5 WHERE name = 'minzoom'"],
         ],
+        ids=[
+            "no format",
+            "unknown format",
+            "wrong format",
+            "only name and json",
+            "maxzoom above fillzoom",
+            "wrong minzoom",
+        ],
     )
-    def test_what_mapbox_does_not_ask_of_the_metadata_is_no_fault(
-        self, shared: Account, changed: Callable[..., bytes], statements: list[str]
+    def test_metadata_that_mapbox_ignores_is_not_an_error(
+        self, shared: Account, change_mbtiles: Callable[..., bytes], statements: list[str]
     ) -> None:
-        done = shared.upload(changed(*statements), "taken")
+        done = shared.upload(change_mbtiles(*statements), "taken")
 
         assert done["error"] is None
         assert shared.tileset("taken").json()["format"] == "pbf"
@@ -297,17 +331,18 @@ class TestMbtiles:
     @pytest.mark.parametrize(
         ("tile", "kind"),
         [(b"\x89PNG\r\n", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF\x8e\xf4\x00\x00WEBP", "webp")],
+        ids=["png", "jpg", "webp"],
     )
-    def test_images_are_known_by_their_first_bytes(
-        self, shared: Account, changed: Callable[..., bytes], tile: bytes, kind: str
+    def test_image_tiles_are_detected_by_their_first_bytes(
+        self, shared: Account, change_mbtiles: Callable[..., bytes], tile: bytes, kind: str
     ) -> None:
-        data = changed(("UPDATE images SET tile_data = ?", (tile,)), "DELETE FROM metadata WHERE name <> 'name'")
+        data = change_mbtiles(("UPDATE images SET tile_data = ?", (tile,)), "DELETE FROM metadata WHERE name <> 'name'")
 
         assert shared.upload(data, "images")["error"] is None
         assert shared.tileset("images").json()["format"] == kind
 
-    def test_grids_alone_are_a_tileset(self, shared: Account, changed: Callable[..., bytes]) -> None:
-        data = changed(
+    def test_mbtiles_with_only_grids_are_published(self, shared: Account, change_mbtiles: Callable[..., bytes]) -> None:
+        data = change_mbtiles(
             "DROP VIEW tiles",
             "CREATE TABLE grids (zoom_level, tile_column, tile_row, grid)",
             "INSERT INTO grids VALUES (0, 0, 0, x'00')",
@@ -322,7 +357,7 @@ TILES_OF = "SELECT 0 AS zoom_level, i AS tile_column, 0 AS tile_row, x'1f8b' AS 
 
 
 class TestEndlessViews:
-    """A table of MBTiles may be a view, and a view may never come to its end."""
+    """A table of an MBTiles file may be a view without an end."""
 
     @pytest.fixture(autouse=True)
     def short(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +366,7 @@ class TestEndlessViews:
     @pytest.mark.parametrize(
         ("statements", "message"),
         [
-            # Rows without end, and no row without end.
+            # The first view returns endless rows. The others search endlessly for a row.
             (["DROP VIEW tiles", f"CREATE VIEW tiles AS {ENDLESS} {TILES_OF}"], None),
             (["DROP VIEW tiles", f"CREATE VIEW tiles AS {ENDLESS} {TILES_OF} WHERE i < 0"], "Processing timed out."),
             (["DROP VIEW tiles", f"CREATE VIEW tiles AS {ENDLESS} {TILES_OF} ORDER BY 1"], "Processing timed out."),
@@ -357,12 +392,25 @@ class TestEndlessViews:
                 "Unknown format.",
             ),
         ],
+        ids=[
+            "endless tiles",
+            "no tile ever",
+            "endless sort",
+            "endless search after the first tile",
+            "endless grids",
+            "endless metadata",
+            "endless empty metadata",
+            "no metadata ever",
+            "huge tile",
+        ],
     )
-    def test_hold_up_no_worker(
-        self, shared: Account, changed: Callable[..., bytes], statements: list[str], message: str | None
+    def test_endless_views_block_no_worker(
+        self, shared: Account, change_mbtiles: Callable[..., bytes], statements: list[str], message: str | None
     ) -> None:
-        # One more than there are workers.
-        uploads = [shared.create(shared.stage(changed(*statements))["url"], f"endless{n}").json() for n in range(3)]
+        # One upload more than workers.
+        uploads = [
+            shared.create(shared.stage(change_mbtiles(*statements))["url"], f"endless{n}").json() for n in range(3)
+        ]
 
         for upload in uploads:
             error = shared.wait(upload["id"])["error"]
@@ -371,18 +419,20 @@ class TestEndlessViews:
             )
         assert shared.upload(TOWNS, "after")["error"] is None
 
-    def test_that_begin_to_be_endless_once_published_hold_up_no_page(
-        self, shared: Account, changed: Callable[..., bytes]
+    def test_views_that_become_endless_after_publishing_block_no_page(
+        self, shared: Account, change_mbtiles: Callable[..., bytes]
     ) -> None:
         shared.upload(TOWNS, "later")
         published = shared.emulator.folder / "tilesets" / "acme.later.mbtiles"
-        published.write_bytes(changed("DROP VIEW tiles", f"CREATE VIEW tiles AS {ENDLESS} {TILES_OF} WHERE i < 0"))
+        published.write_bytes(
+            change_mbtiles("DROP VIEW tiles", f"CREATE VIEW tiles AS {ENDLESS} {TILES_OF} WHERE i < 0")
+        )
 
         for path in ("acme.later", "acme.later.json", "acme.later/0/0/0.pbf"):
-            answer = shared.session.get(f"{shared.emulator.url}/tilesets/{path}", timeout=10)
-            assert answer.status_code in (404, 500)
+            response = shared.session.get(f"{shared.emulator.url}/tilesets/{path}", timeout=10)
+            assert response.status_code in (404, 500)
 
-    def test_a_stop_ends_a_query(self, changed: Callable[..., bytes], tmp_path: Path) -> None:
+    def test_stop_aborts_a_query(self, change_mbtiles: Callable[..., bytes], tmp_path: Path) -> None:
         class StoppedError(Exception):
             pass
 
@@ -390,14 +440,14 @@ class TestEndlessViews:
             raise StoppedError
 
         file = tmp_path / "endless.mbtiles"
-        file.write_bytes(changed("DROP VIEW tiles", f"CREATE VIEW tiles AS {ENDLESS} {TILES_OF} WHERE i < 0"))
+        file.write_bytes(change_mbtiles("DROP VIEW tiles", f"CREATE VIEW tiles AS {ENDLESS} {TILES_OF} WHERE i < 0"))
 
         with pytest.raises(StoppedError):
             mbtilescheck.check_mbtiles(file, tick=tick)
 
 
 def tile_of(commands: list[int], kind: int) -> bytes:
-    """A tile with one feature."""
+    """Return a vector tile with one feature."""
 
     def message(number: int, content: bytes) -> bytes:
         assert len(content) < 128
@@ -427,16 +477,17 @@ class TestGeometriesInTiles:
             ([*TRIANGLE, command(CLOSE, 1)] * 2, POLYGON),
             ([command(MOVE, 2), 300, 4000, 6, 12], POINT),
             ([command(MOVE, 1), 6, 12, command(DRAW, 1), 10, 300], LINE),
-            # No polygon, so the validator does not come to its end.
+            # Not a polygon, so the validator ignores ClosePath.
             ([command(MOVE, 1), 6, 12, command(CLOSE, 2)], LINE),
             ([], POINT),
         ],
+        ids=["polygon", "two rings", "two points", "line", "line with ClosePath", "no commands"],
     )
-    def test_good_ones_pass(self, commands: list[int], kind: int) -> None:
+    def test_valid_geometries_pass(self, commands: list[int], kind: int) -> None:
         check_vector_tile(tile_of(commands, kind))
 
     @pytest.mark.parametrize(
-        ("commands", "kind", "told"),
+        ("commands", "kind", "message"),
         [
             ([*TRIANGLE, command(CLOSE, 2)], POLYGON, "ClosePath command count is not 1"),
             ([*TRIANGLE, command(CLOSE, 0)], POLYGON, "ClosePath command count is not 1"),
@@ -444,32 +495,41 @@ class TestGeometriesInTiles:
             ([command(MOVE, 1_000_000), 6, 12], POINT, "Max count too large"),
             ([command(MOVE, 1), 6, 12, command(DRAW, 1_000), 10, 10], LINE, "Max count too large"),
         ],
+        ids=[
+            "ClosePath count 2",
+            "ClosePath count 0",
+            "ClosePath count 3 of the second ring",
+            "too many MoveTo",
+            "too many LineTo",
+        ],
     )
-    def test_bad_ones_are_refused_in_the_validators_words(
-        self, shared: Account, changed: Callable[..., bytes], commands: list[int], kind: int, told: str
+    def test_invalid_geometries_are_refused_with_the_validators_message(
+        self, shared: Account, change_mbtiles: Callable[..., bytes], commands: list[int], kind: int, message: str
     ) -> None:
         tile = gzip.compress(tile_of(commands, kind))
 
-        failed = shared.upload(changed(("UPDATE images SET tile_data = ?", (tile,))), "refused")
+        failed = shared.upload(change_mbtiles(("UPDATE images SET tile_data = ?", (tile,))), "refused")
 
-        assert failed["error"] == f"Invalid tile based on the Mapbox Vector Tile spec: {told}"
+        assert failed["error"] == f"Invalid tile based on the Mapbox Vector Tile spec: {message}"
 
 
 class TestSize:
     @pytest.mark.parametrize(
-        "data", [b"II*\x00", b"MM\x00*\x00\x00\x00", b"SQLite format 3\x00" + b"\x00" * 84, b"PK\x03\x04 but no zip"]
+        "data",
+        [b"II*\x00", b"MM\x00*\x00\x00\x00", b"SQLite format 3\x00" + b"\x00" * 84, b"PK\x03\x04 but no zip"],
+        ids=["4 bytes of TIFF", "7 bytes of TIFF", "100 bytes of MBTiles", "zip"],
     )
-    def test_what_ends_within_its_own_header_is_too_small(self, shared: Account, data: bytes) -> None:
+    def test_file_that_ends_within_its_header_is_too_small(self, shared: Account, data: bytes) -> None:
         assert shared.upload(data)["error"] == "File too small"
 
-    def test_more_tiles_than_mapbox_processes_are_refused(
-        self, shared: Account, changed: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+    def test_too_many_tiles_are_refused(
+        self, shared: Account, change_mbtiles: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # The rule is looked at with a small number; thirty million tiles take an hour to write.
-        assert mbtilescheck.TILES == 30_000_000
-        monkeypatch.setattr(mbtilescheck, "TILES", 1)
+        # Tested with a small limit, because writing thirty million tiles takes an hour.
+        assert mbtilescheck.MAX_TILES == 30_000_000
+        monkeypatch.setattr(mbtilescheck, "MAX_TILES", 1)
 
-        data = changed("INSERT INTO map SELECT zoom_level, 5, 5, tile_id FROM map")
+        data = change_mbtiles("INSERT INTO map SELECT zoom_level, 5, 5, tile_id FROM map")
 
         assert shared.upload(data, "refused")["error"] == "Tileset exceeds processing limit."
 
@@ -482,13 +542,14 @@ class TestSize:
             (b"SQLite format 3\x00", 26_843_545_601, "File is larger than 25 GB. Too big to process."),
             (b"II*\x00", 10_000_000_001, "File is larger than 10 GB. Too big to process."),
         ],
+        ids=["GeoJSON", "CSV", "KML", "MBTiles", "TIFF"],
     )
-    def test_what_is_too_large_is_refused_by_its_format(
+    def test_file_above_its_formats_limit_is_refused(
         self, tmp_path: Path, head: bytes, size: int, message: str
     ) -> None:
         file = tmp_path / "data"
         with file.open("wb") as stream:
-            stream.write(head.ljust(sniff.HEAD))
+            stream.write(head.ljust(sniff.HEAD_BYTES))
             stream.truncate(size)
 
         with pytest.raises(DataError) as caught:
@@ -502,22 +563,20 @@ class TestSize:
 
 class TestJsonStream:
     @pytest.mark.parametrize("block", [1, 2, 7, 1 << 20])
-    def test_what_is_read_does_not_depend_on_where_blocks_end(
-        self, monkeypatch: pytest.MonkeyPatch, block: int
-    ) -> None:
+    def test_values_do_not_depend_on_block_boundaries(self, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
         monkeypatch.setattr("airflow_mapbox.emulator.jsonstream.BLOCK", block)
         value = {**TOWNS, "s": 'é "\\ \U0001f600', "n": [-1.5e-7, 12345678, True, None], "e": [], "o": {}}
         text = json.dumps(value, indent=1)
 
         reader = JsonReader(io.StringIO(text))
-        found = {}
+        values = {}
         for name in reader.members():
-            found[name] = list(reader.elements()) if reader.peek() == "[" else reader.value()
+            values[name] = list(reader.elements()) if reader.peek() == "[" else reader.value()
 
-        assert found == value
+        assert values == value
         assert reader.peek() == ""
 
-    def test_a_fault_is_found_without_reading_on(self) -> None:
+    def test_error_is_raised_without_reading_the_rest(self) -> None:
         stream = io.StringIO('{"a": [1, 2, nope' + " " * (5 << 20))
         reader = JsonReader(stream)
         members = reader.members()

@@ -1,4 +1,4 @@
-"""Random requests to every door of the emulator: each is answered in the door's own words, and none is a crash."""
+"""Random requests to all endpoints of the emulator: each gets a valid response, and none crashes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from botocore.credentials import Credentials
 from tests.emulator.conftest import TOWNS, Account
 
 REQUESTS = 400
-# A failure is repeated by the seed that it prints.
+# Set FUZZ_SEED to the seed that a failed test prints to repeat it.
 SEED = int(os.environ.get("FUZZ_SEED") or random.SystemRandom().randrange(2**32))
 
 METHODS = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS", "TRACE", "BREW"]
@@ -59,7 +59,7 @@ KEYS = [
     *("url", "tileset", "name", "private", "kind", "where", "status", "times", "after", "seconds", "progress"),
     *("path", "method", "bytes", "advance", "speed", "message", "code"),
 ]
-MEANT = [
+PLAUSIBLE = [
     "acme.places",
     "https://x/y",
     "s3://a/b",
@@ -73,7 +73,7 @@ MEANT = [
 
 
 class Chance:
-    """Things as nobody sends them, and in between such as everybody does."""
+    """A random mix of unusual and valid parts of requests."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -83,7 +83,7 @@ class Chance:
         if kind == 0:
             return self.random.choice(ODD)
         if kind == 1:
-            return self.random.choice(MEANT)
+            return self.random.choice(PLAUSIBLE)
         letters = string.printable if kind == 2 else string.ascii_letters
         return "".join(self.random.choices(letters, k=self.random.choice([1, 5, 33, 300])))
 
@@ -141,29 +141,29 @@ def send(url: str, method: str, target: str, body: bytes, headers: dict[str, str
     connection = http.client.HTTPConnection(str(host.hostname), int(host.port or 0), timeout=30)
     try:
         connection.request(method, target, body=body, headers=headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 
 
-def in_the_apis_words(status: int, body: bytes) -> bool:
+def is_valid_response(status: int, body: bytes) -> bool:
     if b"Traceback" in body:
         return False
     if status < 400 or not body:
         return True
-    said = json.loads(body)
+    content = json.loads(body)
     if status == 500:
-        # Documented for addresses outside of the bucket, and for nothing else.
-        return bool(said == {"message": "Internal Server Error"})
-    return status < 500 and list(said) == ["message"]
+        # Documented only for URLs outside of the bucket.
+        return bool(content == {"message": "Internal Server Error"})
+    return status < 500 and list(content) == ["message"]
 
 
 def files_of(folder: Path) -> set[str]:
     return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
 
 
-def test_the_api_and_its_control(acme: Account, chance: Chance) -> None:
+def test_random_requests_to_the_api_and_its_control_never_crash(acme: Account, chance: Chance) -> None:
     acme.upload(TOWNS)
     secret = acme.emulator.token.encode()
     database = (acme.emulator.folder / "emulator.sqlite3").read_bytes()[:16]
@@ -175,21 +175,21 @@ def test_the_api_and_its_control(acme: Account, chance: Chance) -> None:
         if chance.random.random() < 0.3:
             method, target = "POST", f"/uploads/v1/acme?access_token={acme.emulator.token}"
 
-        status, answer = send(acme.emulator.url, method, target, body, headers)
+        status, response = send(acme.emulator.url, method, target, body, headers)
 
-        sent = (number, SEED, method, target, body, headers)
-        assert in_the_apis_words(status, answer), (sent, status, answer)
-        assert database not in answer, sent
-        # TileJSON hands the token back to who sent it.
-        assert secret not in answer or acme.emulator.token in target, sent
+        request_parts = (number, SEED, method, target, body, headers)
+        assert is_valid_response(status, response), (request_parts, status, response)
+        assert database not in response, request_parts
+        # TileJSON repeats the request's own token.
+        assert secret not in response or acme.emulator.token in target, request_parts
         internal += status == 500
-        # A fault that chance has made is met by no other request.
+        # A random request may have added a fault, which must not affect the next request.
         acme.emulator.faults.clear()
     assert internal < REQUESTS / 4
     assert acme.call("GET").status_code == 200
 
 
-def test_the_bucket(acme: Account, chance: Chance) -> None:
+def test_random_requests_to_the_bucket_never_crash(acme: Account, chance: Chance) -> None:
     issued = acme.credentials()
     credentials = Credentials(issued["accessKeyId"], issued["secretAccessKey"], issued["sessionToken"])
     own = f"/{issued['bucket']}/{issued['key']}"
@@ -200,20 +200,20 @@ def test_the_bucket(acme: Account, chance: Chance) -> None:
         query = chance.query("x")
         url = f"{acme.emulator.s3_url}{target}" + (f"?{query}" if query else "")
         body, headers = chance.body(), chance.headers()
-        # Half of the requests are signed as they ought to be.
+        # Half of the requests have a valid signature.
         if chance.random.random() < 0.5:
             request = AWSRequest(method=method, url=url, data=body, headers=dict(headers))
             S3SigV4Auth(credentials, "s3", "us-east-1").add_auth(request)
             headers = dict(request.headers.items())
 
-        status, answer = send(acme.emulator.s3_url, method, url.removeprefix(acme.emulator.s3_url), body, headers)
+        status, response = send(acme.emulator.s3_url, method, url.removeprefix(acme.emulator.s3_url), body, headers)
 
-        sent = (number, SEED, method, url, body, headers)
-        assert status < 500, (sent, status, answer)
-        assert b"Traceback" not in answer, sent
-        if status >= 400 and answer:
-            assert ElementTree.fromstring(answer).tag == "Error", (sent, answer)
-    made = {name for name in files_of(acme.emulator.folder) - before if not name.startswith("emulator.sqlite3")}
-    # What was put is the one object, and parts are in no file with a name.
-    assert {name.partition("/")[0] for name in made} <= {"staged"}
+        request_parts = (number, SEED, method, url, body, headers)
+        assert status < 500, (request_parts, status, response)
+        assert b"Traceback" not in response, request_parts
+        if status >= 400 and response:
+            assert ElementTree.fromstring(response).tag == "Error", (request_parts, response)
+    created = {name for name in files_of(acme.emulator.folder) - before if not name.startswith("emulator.sqlite3")}
+    # Only the staged object has a file. Parts are in unnamed temporary files.
+    assert {name.partition("/")[0] for name in created} <= {"staged"}
     assert acme.upload(TOWNS)["error"] is None

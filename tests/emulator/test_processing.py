@@ -1,4 +1,4 @@
-"""What processing makes of data: tiles with every feature in them, or Mapbox's message and nothing published."""
+"""Processing of data: tiles that contain every feature, or Mapbox's message and no tileset."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.emulator.conftest import TOWNS, Account, Clock, points
 
 
 def tiles_at(account: Account, zoom: int, tileset: str = "places") -> list[tuple[int, int, bytes]]:
-    """Column, row from the north, and content of every tile of a zoom."""
+    """Return column, row (from the north) and content of every tile of a zoom."""
     file = account.emulator.folder / "tilesets" / f"{account.name}.{tileset}.mbtiles"
     with sqlite3.connect(file) as db:
         rows = db.execute("SELECT tile_column, tile_row, tile_data FROM tiles WHERE zoom_level = ?", (zoom,))
@@ -28,37 +28,37 @@ def tiles_at(account: Account, zoom: int, tileset: str = "places") -> list[tuple
 
 
 def positions_at(account: Account, zoom: int, layer: str) -> dict[int, tuple[float, float]]:
-    """Longitude and latitude of each numbered point, taken from tiles as they are served."""
-    found = {}
+    """Return longitude and latitude of each numbered point in the served tiles."""
+    positions = {}
     for x, y, _ in tiles_at(account, zoom):
-        answer = account.session.get(
+        response = account.session.get(
             f"{account.emulator.url}/v4/{account.name}.places/{zoom}/{x}/{y}.mvt",
             params={"access_token": account.emulator.token},
             timeout=10,
         )
-        decoded = mapbox_vector_tile.decode(answer.content, default_options={"y_coord_down": True})[layer]
+        decoded = mapbox_vector_tile.decode(response.content, default_options={"y_coord_down": True})[layer]
         for feature in decoded["features"]:
             px, py = feature["geometry"]["coordinates"]
             if not (0 <= px < decoded["extent"] and 0 <= py < decoded["extent"]):
                 continue
             lon = (x + px / decoded["extent"]) / 2**zoom * 360 - 180
             lat = math.degrees(math.atan(math.sinh(math.pi * (1 - 2 * (y + py / decoded["extent"]) / 2**zoom))))
-            found[feature["properties"]["number"]] = (lon, lat)
-    return found
+            positions[feature["properties"]["number"]] = (lon, lat)
+    return positions
 
 
 class TestTiles:
-    def test_every_point_is_where_it_was(self, acme: Account) -> None:
-        put = [(-179.9 + number * 0.9, -84 + number * 0.42) for number in range(400)]
-        acme.upload(points(*put), name="Towns of Europe")
-        described = acme.tileset().json()
+    def test_every_point_keeps_its_position(self, acme: Account) -> None:
+        uploaded = [(-179.9 + number * 0.9, -84 + number * 0.42) for number in range(400)]
+        acme.upload(points(*uploaded), name="Towns of Europe")
+        tilejson = acme.tileset().json()
 
-        got = positions_at(acme, described["maxzoom"], "Towns_of_Europe")
+        in_tiles = positions_at(acme, tilejson["maxzoom"], "Towns_of_Europe")
 
-        assert sorted(got) == list(range(400))
-        grid = 360 / 2 ** described["maxzoom"] / 4096
-        for number, (lon, lat) in enumerate(put):
-            assert got[number] == pytest.approx((lon, lat), abs=grid)
+        assert sorted(in_tiles) == list(range(400))
+        grid = 360 / 2 ** tilejson["maxzoom"] / 4096
+        for number, (lon, lat) in enumerate(uploaded):
+            assert in_tiles[number] == pytest.approx((lon, lat), abs=grid)
 
     def test_attributes_keep_their_types(self, acme: Account) -> None:
         data = points((1, 2))
@@ -70,8 +70,8 @@ class TestTiles:
         [feature] = mapbox_vector_tile.decode(tile)["places"]["features"]
         assert feature["properties"] == {"s": "é<", "i": 7, "f": 1.5, "t": True}
 
-    def test_a_tile_of_more_than_5_mb_is_refused(self, acme: Account) -> None:
-        # In one place, and of letters that cannot be packed small.
+    def test_tile_above_5_mb_is_refused(self, acme: Account) -> None:
+        # All points are in one tile, and their random texts cannot be compressed well.
         letters = random.Random(3)
         rows = (f"{number / 1e6},{number / 1e6},{letters.randbytes(1500).hex()}{number}" for number in range(5_000))
 
@@ -89,7 +89,7 @@ class TestTiles:
         assert "<td>Posts</td><td>1,200</td><td>number</td>" in page
         assert f"<td>tiles</td><td>{sum(acme.tileset().json()['tile_counts'].values()):,}, " in page
 
-    def test_ids_are_not_kept_and_no_member_steers_the_tiler(self, acme: Account) -> None:
+    def test_ids_are_dropped_and_a_tippecanoe_member_is_ignored(self, acme: Account) -> None:
         data = points((1, 2))
         data["features"][0] |= {"id": 7, "tippecanoe": {"layer": "elsewhere", "minzoom": 9}}
         acme.upload(data)
@@ -100,7 +100,7 @@ class TestTiles:
         assert list(decoded) == ["places"]
         assert not decoded["places"]["features"][0].get("id")
 
-    def test_small_polygons_and_short_lines_are_there_at_maxzoom(self, acme: Account) -> None:
+    def test_small_polygons_and_short_lines_are_in_the_maxzoom(self, acme: Account) -> None:
         features = [
             {"type": "Feature", "properties": {"number": number}, "geometry": geometry}
             for number, geometry in enumerate(
@@ -126,7 +126,7 @@ class TestTiles:
     @pytest.mark.parametrize(
         "crs", ["urn:ogc:def:crs:EPSG::3857", "urn:ogc:def:crs:EPSG::2056", "urn:ogc:def:crs:OGC:1.3:CRS84"]
     )
-    def test_a_crs_member_is_ignored(self, acme: Account, crs: str) -> None:
+    def test_crs_member_is_ignored(self, acme: Account, crs: str) -> None:
         acme.upload(points((8, 47), crs={"type": "name", "properties": {"name": crs}}))
 
         west, south, east, north = acme.tileset().json()["bounds"]
@@ -141,23 +141,24 @@ class TestTiles:
             {"features": TOWNS["features"], "type": "FeatureCollection"},
             {"bbox": [0, 0, 1, 1], "name": "x", **TOWNS},
         ],
+        ids=["Feature", "Point with height", "type after features", "bbox and name"],
     )
     def test_every_form_of_geojson_is_read(self, acme: Account, data: dict[str, Any]) -> None:
         assert acme.upload(data)["error"] is None
 
-    def test_a_byte_order_mark_and_whitespace_are_passed_over(self, acme: Account) -> None:
+    def test_byte_order_mark_and_whitespace_are_ignored(self, acme: Account) -> None:
         body = json.dumps(TOWNS, indent=4).encode()
 
         assert acme.upload(b"\xef\xbb\xbf" + body)["error"] is None
         assert acme.upload(b"\n  " + body + b"\n\n")["error"] is None
 
-    def test_features_without_geometry_are_left_out(self, acme: Account) -> None:
+    def test_features_without_geometry_are_dropped(self, acme: Account) -> None:
         data = points((1, 2))
         data["features"].append({"type": "Feature", "properties": None, "geometry": None})
 
         assert acme.upload(data)["error"] is None
 
-    def test_no_path_of_this_machine_is_in_the_tileset(self, acme: Account) -> None:
+    def test_tileset_contains_no_local_path(self, acme: Account) -> None:
         acme.upload(TOWNS)
 
         data = (acme.emulator.folder / "tilesets" / "acme.places.mbtiles").read_bytes()
@@ -167,7 +168,7 @@ class TestTiles:
         assert not {"generator", "generator_options"} & set(metadata)
         assert (metadata["name"], metadata["description"]) == ("places", "places")
 
-    def test_what_was_staged_is_gone_when_it_is_done(self, acme: Account) -> None:
+    def test_staged_data_is_deleted_after_processing(self, acme: Account) -> None:
         acme.upload(TOWNS)
         acme.upload(b"nonsense")
 
@@ -176,21 +177,21 @@ class TestTiles:
 
 
 class TestReplacing:
-    def test_a_second_upload_replaces_the_tiles(self, acme: Account) -> None:
+    def test_second_upload_replaces_the_tiles(self, acme: Account) -> None:
         acme.upload(points((1, 1)))
         acme.upload(points((50, 50)))
 
         assert acme.tileset().json()["bounds"][:2] == pytest.approx([50, 50], abs=0.2)
 
-    def test_a_new_name_leaves_the_old_source_layer(self, acme: Account) -> None:
+    def test_upload_with_a_new_name_keeps_the_source_layer(self, acme: Account) -> None:
         acme.upload(TOWNS, name="first name")
         acme.upload(TOWNS, name="second name")
 
-        described = acme.tileset().json()
-        assert described["name"] == "second name"
-        assert [layer["id"] for layer in described["vector_layers"]] == ["first_name"]
+        tilejson = acme.tileset().json()
+        assert tilejson["name"] == "second name"
+        assert [layer["id"] for layer in tilejson["vector_layers"]] == ["first_name"]
 
-    def test_an_upload_that_fails_leaves_the_tileset_as_it_was(self, acme: Account) -> None:
+    def test_failed_upload_keeps_the_old_tileset(self, acme: Account) -> None:
         acme.upload(TOWNS)
         before = acme.tileset().json()
 
@@ -209,67 +210,73 @@ FEATURE = "Failed to parse geojson feature"
 EMPTY = "Invalid geojson: does not contain any features"
 BEYOND = "Coordinates beyond web mercator range. Please check projection and lat/lon values."
 UNKNOWN = "Unknown filetype"
-BAD_GEOJSON = [
-    (b"", "File is zero bytes."),
-    (b"{}", UNKNOWN),
-    (b"\x00\x01\x02", UNKNOWN),
-    (gzip.compress(json.dumps(TOWNS).encode()), UNKNOWN),
-    (gzip.compress(b"lon,lat\n1,2\n"), UNKNOWN),
-    (b" " * 500 + json.dumps(TOWNS).encode(), UNKNOWN),
-    (json.dumps(TOWNS).encode("utf-16"), UNKNOWN),
-    (b"just words", UNKNOWN),
-    (b'{"tilejson":"2.2.0","type":"x"}', UNKNOWN),
-    (b'{"type":"Topology","arcs":[],"objects":{}}', UNKNOWN),
-    ({"type": "FeatureCollection", "features": []}, EMPTY),
-    ({"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": None}]}, EMPTY),
-    ({"type": "FeatureCollection"}, INVALID),
-    ({"type": "FeatureCollection", "features": {}}, INVALID),
-    ({"type": "Nonsense", "features": TOWNS["features"]}, INVALID),
-    ({"features": TOWNS["features"]}, INVALID),
-    (b'{"type": "FeatureCollection", ', INVALID),
-    (b'{"type": "FeatureCollection", "features": [', FEATURE),
-    (json.dumps(TOWNS).encode()[:-3], FEATURE),
-    (json.dumps(TOWNS).encode()[:-1], INVALID),
-    (json.dumps(TOWNS).encode() + b"x", FEATURE),
-    (b"\n".join(json.dumps(feature).encode() for feature in TOWNS["features"]), FEATURE),
-    (b'{"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": nope}]}', FEATURE),
-    (b'{"type": "FeatureCollection", "features": [\xff\xfe]}', FEATURE),
-    (json.dumps(TOWNS).replace('"number": 1', '"number": 1e400').encode(), FEATURE),
-    (json.dumps(TOWNS).replace('"number": 1', '"number": "\\ud800"').encode(), FEATURE),
-    ({"type": "FeatureCollection", "features": [{}]}, FEATURE),
-    ({"type": "FeatureCollection", "features": [7]}, FEATURE),
-    ({"type": "FeatureCollection", "features": [lon_lat(1, 2)]}, FEATURE),
-    *(
-        (
+BAD_GEOJSON: dict[str, tuple[bytes | dict[str, Any], str]] = {
+    "empty file": (b"", "File is zero bytes."),
+    "empty object": (b"{}", UNKNOWN),
+    "binary": (b"\x00\x01\x02", UNKNOWN),
+    "gzipped GeoJSON": (gzip.compress(json.dumps(TOWNS).encode()), UNKNOWN),
+    "gzipped CSV": (gzip.compress(b"lon,lat\n1,2\n"), UNKNOWN),
+    "500 spaces first": (b" " * 500 + json.dumps(TOWNS).encode(), UNKNOWN),
+    "UTF-16": (json.dumps(TOWNS).encode("utf-16"), UNKNOWN),
+    "plain text": (b"just words", UNKNOWN),
+    "TileJSON": (b'{"tilejson":"2.2.0","type":"x"}', UNKNOWN),
+    "TopoJSON": (b'{"type":"Topology","arcs":[],"objects":{}}', UNKNOWN),
+    "no features": ({"type": "FeatureCollection", "features": []}, EMPTY),
+    "only null geometries": (
+        {"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": None}]},
+        EMPTY,
+    ),
+    "features missing": ({"type": "FeatureCollection"}, INVALID),
+    "features an object": ({"type": "FeatureCollection", "features": {}}, INVALID),
+    "unknown type": ({"type": "Nonsense", "features": TOWNS["features"]}, INVALID),
+    "type missing": ({"features": TOWNS["features"]}, INVALID),
+    "truncated before features": (b'{"type": "FeatureCollection", ', INVALID),
+    "truncated after the bracket": (b'{"type": "FeatureCollection", "features": [', FEATURE),
+    "truncated in features": (json.dumps(TOWNS).encode()[:-3], FEATURE),
+    "truncated after features": (json.dumps(TOWNS).encode()[:-1], INVALID),
+    "text after the end": (json.dumps(TOWNS).encode() + b"x", FEATURE),
+    "line-delimited": (b"\n".join(json.dumps(feature).encode() for feature in TOWNS["features"]), FEATURE),
+    "invalid JSON in a feature": (
+        b'{"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": nope}]}',
+        FEATURE,
+    ),
+    "invalid UTF-8": (b'{"type": "FeatureCollection", "features": [\xff\xfe]}', FEATURE),
+    "infinite number": (json.dumps(TOWNS).replace('"number": 1', '"number": 1e400').encode(), FEATURE),
+    "half a surrogate pair": (json.dumps(TOWNS).replace('"number": 1', '"number": "\\ud800"').encode(), FEATURE),
+    "empty feature": ({"type": "FeatureCollection", "features": [{}]}, FEATURE),
+    "feature a number": ({"type": "FeatureCollection", "features": [7]}, FEATURE),
+    "feature a geometry": ({"type": "FeatureCollection", "features": [lon_lat(1, 2)]}, FEATURE),
+    **{
+        name: (
             {"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": geometry}]},
             message,
         )
-        for geometry, message in [
-            (7, FEATURE),
-            ({"type": "Nonsense", "coordinates": [1, 2]}, FEATURE),
-            ({"type": "Point", "coordinates": [1]}, FEATURE),
-            ({"type": "Point", "coordinates": ["1", "2"]}, FEATURE),
-            ({"type": "Point", "coordinates": [True, 2]}, FEATURE),
-            ({"type": "Point"}, FEATURE),
-            ({"type": "LineString", "coordinates": [[1, 2]]}, FEATURE),
-            ({"type": "LineString", "coordinates": [1, 2]}, FEATURE),
-            ({"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [0, 0]]]}, FEATURE),
-            ({"type": "GeometryCollection", "geometries": [7]}, FEATURE),
-            ({"type": "Point", "coordinates": []}, EMPTY),
-            ({"type": "MultiPolygon", "coordinates": []}, EMPTY),
-            (lon_lat(181, 0), BEYOND),
-            (lon_lat(-180.001, 0), BEYOND),
-            (lon_lat(0, 85.06), BEYOND),
-            (lon_lat(0, -90), BEYOND),
-            (lon_lat(2_600_000, 1_200_000), BEYOND),
-            (lon_lat(1e400, 0), FEATURE),
+        for name, geometry, message in [
+            ("geometry a number", 7, FEATURE),
+            ("unknown geometry type", {"type": "Nonsense", "coordinates": [1, 2]}, FEATURE),
+            ("position of one number", {"type": "Point", "coordinates": [1]}, FEATURE),
+            ("position of strings", {"type": "Point", "coordinates": ["1", "2"]}, FEATURE),
+            ("position with a boolean", {"type": "Point", "coordinates": [True, 2]}, FEATURE),
+            ("coordinates missing", {"type": "Point"}, FEATURE),
+            ("line of one position", {"type": "LineString", "coordinates": [[1, 2]]}, FEATURE),
+            ("line of numbers", {"type": "LineString", "coordinates": [1, 2]}, FEATURE),
+            ("ring of three positions", {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [0, 0]]]}, FEATURE),
+            ("collection of numbers", {"type": "GeometryCollection", "geometries": [7]}, FEATURE),
+            ("empty point", {"type": "Point", "coordinates": []}, EMPTY),
+            ("empty multipolygon", {"type": "MultiPolygon", "coordinates": []}, EMPTY),
+            ("longitude 181", lon_lat(181, 0), BEYOND),
+            ("longitude -180.001", lon_lat(-180.001, 0), BEYOND),
+            ("latitude 85.06", lon_lat(0, 85.06), BEYOND),
+            ("latitude -90", lon_lat(0, -90), BEYOND),
+            ("metres", lon_lat(2_600_000, 1_200_000), BEYOND),
+            ("infinite longitude", lon_lat(1e400, 0), FEATURE),
         ]
-    ),
-]
+    },
+}
 
 
-@pytest.mark.parametrize(("data", "message"), BAD_GEOJSON, ids=[str(n) for n in range(len(BAD_GEOJSON))])
-def test_geojson_that_mapbox_would_not_take_fails_with_its_message(
+@pytest.mark.parametrize(("data", "message"), BAD_GEOJSON.values(), ids=BAD_GEOJSON)
+def test_geojson_that_mapbox_refuses_fails_with_its_message(
     shared: Account, data: bytes | dict[str, Any], message: str
 ) -> None:
     failed = shared.upload(data)
@@ -278,7 +285,7 @@ def test_geojson_that_mapbox_would_not_take_fails_with_its_message(
     assert shared.tileset().json() == {"message": "Tileset does not exist"}
 
 
-def test_the_edge_of_web_mercator_is_inside(acme: Account) -> None:
+def test_positions_on_the_edge_of_web_mercator_are_accepted(acme: Account) -> None:
     assert acme.upload(points((-180, -85.05112878), (180, 85.05113)))["error"] is None
 
 
@@ -288,17 +295,17 @@ class TestDatasets:
         file.parent.mkdir(parents=True)
         file.write_bytes(data)
 
-    def test_a_dataset_becomes_a_tileset_and_stays(self, acme: Account) -> None:
+    def test_dataset_becomes_a_tileset_and_can_be_used_again(self, acme: Account) -> None:
         self.put(acme, json.dumps(TOWNS).encode())
 
         for _ in range(2):
-            answer = acme.create("mapbox://datasets/acme/d1")
-            assert answer.status_code == 201
-            assert acme.wait(answer.json()["id"])["complete"]
+            response = acme.create("mapbox://datasets/acme/d1")
+            assert response.status_code == 201
+            assert acme.wait(response.json()["id"])["complete"]
         assert acme.tileset().status_code == 200
 
     @pytest.mark.parametrize("url", ["mapbox://datasets/acme/d2", "mapbox://datasets/other/d1"])
-    def test_a_dataset_that_is_not_there_fails(self, acme: Account, url: str) -> None:
+    def test_missing_dataset_fails(self, acme: Account, url: str) -> None:
         self.put(acme, json.dumps(TOWNS).encode())
 
         failed = acme.wait(acme.create(url).json()["id"])
@@ -308,7 +315,7 @@ class TestDatasets:
     @pytest.mark.parametrize(
         "url", ["mapbox://datasets/acme/../x", "mapbox://datasets/../x", "mapbox://datasets/acme/a%2fb"]
     )
-    def test_a_dataset_is_not_a_path(self, acme: Account, url: str) -> None:
+    def test_dataset_url_cannot_contain_a_path(self, acme: Account, url: str) -> None:
         assert acme.create(url).status_code == 500
 
 
@@ -326,8 +333,19 @@ class TestMaxzoom:
             (10**9, (0, 0, 1e-9, 1e-9), 16),
             (10**9, (-180, -85.06, 180, 85.06), 10),
         ],
+        ids=[
+            "999 bytes of the world",
+            "1000 bytes of the world",
+            "4000 bytes of the world",
+            "3999 bytes of the world",
+            "a real file",
+            "5000 bytes in a point",
+            "999 bytes in a point",
+            "1 GB in a millimetre",
+            "1 GB of the world",
+        ],
     )
-    def test_is_the_lowest_at_which_a_tiles_share_is_under_1000_bytes(
+    def test_maxzoom_is_the_lowest_zoom_with_tile_shares_under_1000_bytes(
         self, size: int, bounds: tuple[float, float, float, float], zoom: int
     ) -> None:
         assert pick_maxzoom(size, bounds) == zoom
@@ -344,37 +362,45 @@ class TestMinzoom:
             (512_000, (10, 10, 10, 10), 0),
             (512_001, (10, 10, 10, 10), 16),
         ],
+        ids=[
+            "512,001 bytes of the world",
+            "exactly 500 kB a tile",
+            "just over 500 kB a tile",
+            "1 GB of the world",
+            "512,000 bytes in a point",
+            "512,001 bytes in a point",
+        ],
     )
-    def test_is_the_highest_at_which_a_tiles_share_is_over_500_kb(
+    def test_minzoom_is_the_highest_zoom_with_tile_shares_over_500_kb(
         self, size: int, bounds: tuple[float, float, float, float], zoom: int
     ) -> None:
         assert pick_minzoom(size, bounds) == zoom
 
 
 class TestRestart:
-    def test_uploads_tilesets_and_the_token_are_still_there(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+    def test_restart_keeps_uploads_tilesets_and_the_token(self, tmp_path: Path, settings: EmulatorSettings) -> None:
         with Emulator(tmp_path, settings=settings) as emulator:
             acme = Account(emulator)
-            upload, token, described = acme.upload(TOWNS), emulator.token, acme.tileset().json()
-            del described["tiles"]
+            upload, token, tilejson = acme.upload(TOWNS), emulator.token, acme.tileset().json()
+            del tilejson["tiles"]
 
         with Emulator(tmp_path, settings=settings) as emulator:
             acme = Account(emulator)
             assert emulator.token == token
             assert acme.call("GET").json() == [upload]
-            assert acme.tileset().json().items() >= described.items()
+            assert acme.tileset().json().items() >= tilejson.items()
 
-    def test_a_staged_object_waits_for_its_create(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+    def test_restart_keeps_a_staged_object(self, tmp_path: Path, settings: EmulatorSettings) -> None:
         with Emulator(tmp_path, settings=settings) as emulator:
-            issued = Account(emulator).stage(TOWNS)
+            credentials = Account(emulator).stage(TOWNS)
 
         with Emulator(tmp_path, settings=settings) as emulator:
             acme = Account(emulator)
-            head = acme.s3(issued).head_object(Bucket=issued["bucket"], Key=issued["key"])
+            head = acme.s3(credentials).head_object(Bucket=credentials["bucket"], Key=credentials["key"])
             assert head["ContentLength"] == len(json.dumps(TOWNS))
-            assert acme.wait(acme.create(issued["url"]).json()["id"])["complete"]
+            assert acme.wait(acme.create(credentials["url"]).json()["id"])["complete"]
 
-    def test_processing_that_was_interrupted_finishes(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+    def test_restart_finishes_interrupted_processing(self, tmp_path: Path, settings: EmulatorSettings) -> None:
         long = EmulatorSettings(account="acme", processing_seconds=3600, rate_limit=0)
         with Emulator(tmp_path, settings=long, clock=Clock()) as emulator:
             acme = Account(emulator)
@@ -387,21 +413,21 @@ class TestRestart:
                 assert acme.wait(upload)["complete"]
             assert acme.tileset("t2").status_code == 200
 
-    def test_a_url_used_before_is_used_after(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+    def test_restart_keeps_used_urls(self, tmp_path: Path, settings: EmulatorSettings) -> None:
         with Emulator(tmp_path, settings=settings) as emulator:
             acme = Account(emulator)
-            issued = acme.stage(TOWNS)
-            acme.create(issued["url"])
+            credentials = acme.stage(TOWNS)
+            acme.create(credentials["url"])
 
         with Emulator(tmp_path, settings=settings) as emulator:
-            assert Account(emulator).create(issued["url"], "other").status_code == 409
+            assert Account(emulator).create(credentials["url"], "other").status_code == 409
 
-    def test_two_emulators_cannot_have_one_folder(self, emulator: Emulator, settings: EmulatorSettings) -> None:
-        with pytest.raises(RuntimeError, match="in use"):
+    def test_two_emulators_cannot_share_a_folder(self, emulator: Emulator, settings: EmulatorSettings) -> None:
+        with pytest.raises(RuntimeError, match="another emulator uses"):
             Emulator(emulator.folder, settings=settings).start()
 
 
-def test_processing_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+def test_processing_that_takes_too_long_times_out(tmp_path: Path) -> None:
     hours = itertools.count(1_700_000_000, 7200)
     settings = EmulatorSettings(account="acme", processing_seconds=0, credentials_lifetime=1e9, rate_limit=0)
     with Emulator(tmp_path, settings=settings, clock=lambda: next(hours)) as emulator:
@@ -411,7 +437,7 @@ def test_processing_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
         assert acme.tileset().status_code == 404
 
 
-def test_stopping_does_not_wait_for_what_is_processed(tmp_path: Path) -> None:
+def test_stop_does_not_wait_for_processing(tmp_path: Path) -> None:
     settings = EmulatorSettings(account="acme", processing_seconds=3600, rate_limit=0)
     with Emulator(tmp_path, settings=settings) as emulator:
         acme = Account(emulator)

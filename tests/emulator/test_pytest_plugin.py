@@ -1,4 +1,4 @@
-"""The pytest plugin, as another project's tests use it."""
+"""The pytest plugin, used by the tests of another project."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLUGIN = "airflow_mapbox.emulator.pytest_plugin"
 @pytest.fixture(autouse=True)
 def _another_project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *(path for path in sys.path if path)]))
-    # Where the project is installed its entry point is found as well, and a plugin is registered only once.
+    # If this project is installed, pytest also loads the plugin by its entry point, and refuses to register it twice.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makeini("[pytest]\naddopts = --strict-markers\n")
 
@@ -31,7 +31,7 @@ def run(pytester: pytest.Pytester, tests: str, conftest: str = "") -> pytest.Run
     return pytester.runpytest_subprocess("-p", PLUGIN)
 
 
-def test_the_fixture_is_a_running_emulator_that_airflow_is_connected_to(pytester: pytest.Pytester) -> None:
+def test_fixture_is_a_running_emulator_with_an_airflow_connection(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -39,11 +39,11 @@ def test_the_fixture_is_a_running_emulator_that_airflow_is_connected_to(pytester
         import requests
 
         def test_it(mapbox_emulator):
-            answer = requests.post(
+            response = requests.post(
                 f"{mapbox_emulator.url}/uploads/v1/{mapbox_emulator.account}/credentials",
                 params={"access_token": mapbox_emulator.token}, timeout=10,
             )
-            assert answer.status_code == 200
+            assert response.status_code == 200
             assert mapbox_emulator.s3_url.startswith("http://127.0.0.1:")
             assert [request.status for request in mapbox_emulator.requests] == [200]
             mapbox_emulator.clock.advance(1)
@@ -59,7 +59,7 @@ def test_the_fixture_is_a_running_emulator_that_airflow_is_connected_to(pytester
     result.assert_outcomes(passed=2)
 
 
-def test_no_test_finds_what_another_left(pytester: pytest.Pytester) -> None:
+def test_tests_share_no_state(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -112,7 +112,7 @@ def test_settings_come_from_a_fixture_and_a_marker(pytester: pytest.Pytester) ->
     result.assert_outcomes(passed=3)
 
 
-def test_without_the_extra_only_the_tests_that_want_it_fail_and_say_what_to_install(pytester: pytest.Pytester) -> None:
+def test_without_the_extra_only_tests_that_use_the_fixture_fail_with_advice(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -129,7 +129,7 @@ def test_without_the_extra_only_the_tests_that_want_it_fail_and_say_what_to_inst
     result.stdout.fnmatch_lines(["*airflow-provider-mapbox?emulator?*"])
 
 
-def test_a_start_of_pytest_loads_nothing_that_takes_time() -> None:
+def test_plugin_imports_no_slow_packages() -> None:
     heavy = ("airflow", "boto3", "botocore", "geopandas", "moto", "pandas", "requests", "starlette", "uvicorn")
     code = f"import sys, {PLUGIN}; print([name for name in {heavy!r} if name in sys.modules])"
 
@@ -138,6 +138,6 @@ def test_a_start_of_pytest_loads_nothing_that_takes_time() -> None:
     assert loaded.strip() == "[]"
 
 
-def test_pytest_finds_it_where_the_package_is_installed() -> None:
+def test_entry_point_names_the_plugin() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
     assert declared == {"mapbox_emulator": PLUGIN}

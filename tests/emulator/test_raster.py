@@ -1,4 +1,4 @@
-"""GeoTIFF: the tiles that come of it, and what it is refused for."""
+"""GeoTIFF: its tiles, and the messages of refusals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.emulator.conftest import Account
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),
-    # rasterio's own, with the newest affine.
+    # Raised inside rasterio with the newest affine.
     pytest.mark.filterwarnings("ignore::PendingDeprecationWarning"),
 ]
 
@@ -36,7 +36,7 @@ Geotiff = Callable[..., bytes]
 
 @pytest.fixture
 def geotiff(tmp_path: Path) -> Geotiff:
-    """Bytes of a GeoTIFF: red in the west, blue in the east."""
+    """A function that returns the bytes of a GeoTIFF: red in the west, blue in the east."""
 
     def make(
         bands: int = 3,
@@ -62,37 +62,37 @@ def geotiff(tmp_path: Path) -> Geotiff:
 
 
 def colour_at(account: Account, longitude: float, latitude: float, zoom: int) -> tuple[int, ...]:
-    """The pixel at a place, taken from the tile as Mapbox serves it; clear where there is no tile."""
+    """Return a position's pixel in the served tile; transparent if the tile is missing."""
     x = (longitude + 180) / 360 * 2**zoom
     y = (1 - math.asinh(math.tan(math.radians(latitude))) / math.pi) / 2 * 2**zoom
-    answer = requests.get(
+    response = requests.get(
         f"{account.emulator.url}/v4/acme.places/{zoom}/{int(x)}/{int(y)}.png",
         params={"access_token": account.emulator.token},
         timeout=10,
     )
-    if answer.status_code == 404:
+    if response.status_code == 404:
         return CLEAR
-    assert answer.headers["Content-Type"] == "image/png"
-    with Image.open(io.BytesIO(answer.content)) as tile:
+    assert response.headers["Content-Type"] == "image/png"
+    with Image.open(io.BytesIO(response.content)) as tile:
         assert tile.size == (256, 256)
-        found = tile.convert("RGBA").getpixel((int(x % 1 * 256), int(y % 1 * 256)))
-    assert isinstance(found, tuple)
-    return found
+        pixel = tile.convert("RGBA").getpixel((int(x % 1 * 256), int(y % 1 * 256)))
+    assert isinstance(pixel, tuple)
+    return pixel
 
 
 class TestTiles:
-    def test_every_colour_is_where_it_was_at_every_zoom(self, acme: Account, geotiff: Geotiff) -> None:
+    def test_colours_keep_their_positions_at_every_zoom(self, acme: Account, geotiff: Geotiff) -> None:
         assert acme.upload(geotiff())["error"] is None
 
-        described = acme.tileset().json()
-        assert (described["format"], described["minzoom"], described["maxzoom"]) == ("png", 0, 9)
-        assert described["bounds"] == pytest.approx([8.72, 49.83, 9.28, 50.19], abs=0.02)
+        tilejson = acme.tileset().json()
+        assert (tilejson["format"], tilejson["minzoom"], tilejson["maxzoom"]) == ("png", 0, 9)
+        assert tilejson["bounds"] == pytest.approx([8.72, 49.83, 9.28, 50.19], abs=0.02)
         for zoom in (6, 9):
             assert colour_at(acme, 8.85, 50.0, zoom) == RED
             assert colour_at(acme, 9.15, 50.0, zoom) == BLUE
             assert colour_at(acme, 8.4, 50.0, zoom) == CLEAR
 
-    def test_it_lies_where_its_corners_do(self, acme: Account, geotiff: Geotiff) -> None:
+    def test_image_edges_keep_their_positions(self, acme: Account, geotiff: Geotiff) -> None:
         acme.upload(geotiff(crs="EPSG:4326", bounds=(10.0, -5.0, 20.0, 5.0)))
 
         zoom = acme.tileset().json()["maxzoom"]
@@ -103,23 +103,23 @@ class TestTiles:
         for longitude, latitude in ((9.9, 0), (20.1, 0), (15, 5.1), (15, -5.1)):
             assert colour_at(acme, longitude, latitude, zoom) == CLEAR
 
-    def test_the_whole_world_is_cut_off_where_web_mercator_ends(self, acme: Account, geotiff: Geotiff) -> None:
+    def test_image_of_the_world_is_cut_off_at_the_edge_of_web_mercator(self, acme: Account, geotiff: Geotiff) -> None:
         acme.upload(geotiff(crs="EPSG:4326", bounds=(-180, -90, 180, 90), side=400))
 
-        described = acme.tileset().json()
-        assert described["maxzoom"] == 1
-        assert described["bounds"] == pytest.approx([-180, -85.05, 180, 85.05], abs=1)
-        assert described["tile_counts"] == {"0": 1, "1": 4}
+        tilejson = acme.tileset().json()
+        assert tilejson["maxzoom"] == 1
+        assert tilejson["bounds"] == pytest.approx([-180, -85.05, 180, 85.05], abs=1)
+        assert tilejson["tile_counts"] == {"0": 1, "1": 4}
         assert colour_at(acme, -100, 70, 1) == RED
         assert colour_at(acme, 100, -70, 1) == BLUE
 
-    def test_shades_of_grey_are_grey(self, acme: Account, geotiff: Geotiff) -> None:
+    def test_grey_image_becomes_grey_tiles(self, acme: Account, geotiff: Geotiff) -> None:
         acme.upload(geotiff(bands=1))
 
         assert colour_at(acme, 8.85, 50.0, 9) == (255, 255, 255, 255)
         assert colour_at(acme, 9.15, 50.0, 9) == (1, 1, 1, 255)
 
-    def test_a_palettes_colours_are_looked_up(self, acme: Account, geotiff: Geotiff) -> None:
+    def test_palette_colours_are_looked_up(self, acme: Account, geotiff: Geotiff) -> None:
         def paint(image: Any) -> None:
             image.write_colormap(1, {255: GREEN, 1: BLUE})
 
@@ -128,13 +128,13 @@ class TestTiles:
         assert colour_at(acme, 8.85, 50.0, 9) == GREEN
         assert colour_at(acme, 9.15, 50.0, 9) == BLUE
 
-    def test_nothing_is_where_the_value_for_nothing_is(self, acme: Account, geotiff: Geotiff) -> None:
+    def test_nodata_pixels_are_transparent(self, acme: Account, geotiff: Geotiff) -> None:
         acme.upload(geotiff(bands=1, nodata=1))
 
         assert colour_at(acme, 8.85, 50.0, 9) == (255, 255, 255, 255)
         assert colour_at(acme, 9.15, 50.0, 9)[3] == 0
 
-    def test_an_alpha_band_is_kept(self, acme: Account, geotiff: Geotiff) -> None:
+    def test_alpha_band_is_kept(self, acme: Account, geotiff: Geotiff) -> None:
         def fade(image: Any) -> None:
             image.write(np.full((200, 200), 128, np.uint8), 4)
             image.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
@@ -143,7 +143,9 @@ class TestTiles:
 
         assert colour_at(acme, 8.85, 50.0, 9) == pytest.approx((255, 0, 0, 128), abs=1)
 
-    def test_a_name_is_the_tilesets_and_a_vector_upload_replaces_it(self, acme: Account, geotiff: Geotiff) -> None:
+    def test_tileset_takes_the_uploads_name_and_a_vector_upload_replaces_it(
+        self, acme: Account, geotiff: Geotiff
+    ) -> None:
         acme.upload(geotiff(), name="From above")
         assert acme.tileset().json()["name"] == "From above"
 
@@ -151,7 +153,7 @@ class TestTiles:
 
         assert acme.tileset().json()["format"] == "pbf"
 
-    def test_tiles_with_nothing_in_them_are_left_out(self, acme: Account, geotiff: Geotiff) -> None:
+    def test_empty_tiles_are_left_out(self, acme: Account, geotiff: Geotiff) -> None:
         def empty_but_for_a_corner(image: Any) -> None:
             pixels = np.zeros((1, 800, 800), np.uint8)
             pixels[0, :50, :50] = 7
@@ -159,10 +161,10 @@ class TestTiles:
 
         acme.upload(geotiff(bands=1, nodata=0, side=800, change=empty_but_for_a_corner))
 
-        # Of the sixteen that the image touches.
+        # The image touches sixteen tiles.
         assert acme.tileset().json()["tile_counts"]["11"] <= 4
 
-    def test_the_page_says_what_it_is_and_is_billed_for(self, acme: Account, geotiff: Geotiff) -> None:
+    def test_page_shows_the_price_tier_and_a_map(self, acme: Account, geotiff: Geotiff) -> None:
         acme.upload(geotiff(side=20))
 
         page = requests.get(f"{acme.emulator.url}/tilesets/acme.places", timeout=10).text
@@ -174,14 +176,14 @@ class TestTiles:
 @pytest.mark.parametrize(
     ("zoom", "tier"), [(6, "free"), (7, "10 m"), (11, "10 m"), (14, "1 m"), (17, "30 cm"), (18, "1 cm")]
 )
-def test_a_tiff_is_billed_one_zoom_higher(zoom: int, tier: str) -> None:
+def test_price_tiers_of_a_tiff_are_one_zoom_higher(zoom: int, tier: str) -> None:
     assert price_tier(zoom, is_tiff=True) == price_tier(zoom - 1, is_tiff=False) == tier
 
 
 @pytest.mark.parametrize(
     ("metres", "zoom"), [(200_000, 0), (136_000, 1), (30, 13), (34, 12), (1, 18), (1.1, 17), (0.01, 22)]
 )
-def test_the_maxzoom_is_the_first_that_is_fine_enough(metres: float, zoom: int) -> None:
+def test_maxzoom_is_the_first_zoom_that_is_fine_enough(metres: float, zoom: int) -> None:
     assert raster_maxzoom(metres) == zoom
 
 
@@ -211,8 +213,19 @@ class TestRefusals:
                 "Tileset is empty.",
             ),
         ],
+        ids=[
+            "no bounds and no CRS",
+            "no bounds",
+            "no CRS",
+            "outside of the projection",
+            "beyond web mercator",
+            "across the antimeridian",
+            "uint16",
+            "float32",
+            "only nodata",
+        ],
     )
-    def test_what_it_is_refused_for(
+    def test_invalid_image_is_refused_with_mapboxs_message(
         self, shared: Account, geotiff: Geotiff, options: dict[str, Any], message: str
     ) -> None:
         failed = shared.upload(geotiff(**({"side": 20} | options)), "refused")
@@ -221,11 +234,11 @@ class TestRefusals:
         assert shared.tileset("refused").status_code == 404
 
     @pytest.mark.parametrize("kept", [9, 100, -2000])
-    def test_what_is_cut_off_is_unknown(self, shared: Account, geotiff: Geotiff, kept: int) -> None:
+    def test_truncated_image_is_unknown(self, shared: Account, geotiff: Geotiff, kept: int) -> None:
         assert shared.upload(geotiff()[:kept])["error"] == "Unknown filetype"
 
-    def test_one_block_of_hundreds_of_megabytes_is_not_decoded(self, shared: Account, tmp_path: Path) -> None:
-        # Sparse: no byte of the pixels is in the file.
+    def test_image_with_a_huge_block_is_not_decoded(self, shared: Account, tmp_path: Path) -> None:
+        # A sparse file contains no pixels.
         side = 32_768
         file = tmp_path / "sparse.tif"
         options = {"tiled": True, "blockxsize": side, "blockysize": side // 2, "SPARSE_OK": True, "compress": "deflate"}
@@ -247,7 +260,7 @@ class TestRefusals:
         assert len(data) < 1 << 20
         assert shared.upload(data)["error"] == "Tileset exceeds processing limit."
 
-    def test_a_file_beside_it_says_nothing(self, shared: Account, geotiff: Geotiff) -> None:
+    def test_world_file_beside_the_image_is_ignored(self, shared: Account, geotiff: Geotiff) -> None:
         for suffix in (".tfw", ".aux.xml", ".wld"):
             (shared.emulator.folder / "incoming" / f"x{suffix}").write_text("1\n0\n0\n-1\n0\n0\n")
 
@@ -256,7 +269,7 @@ class TestRefusals:
         assert failed["error"] == "Invalid raster: could not read georeferencing information"
 
 
-def test_no_path_of_this_machine_is_in_the_tileset(acme: Account, geotiff: Geotiff) -> None:
+def test_tileset_contains_no_local_path(acme: Account, geotiff: Geotiff) -> None:
     acme.upload(geotiff(side=20))
 
     file = acme.emulator.folder / "tilesets" / "acme.places.mbtiles"

@@ -1,4 +1,4 @@
-"""Starting and stopping: what is listened on, what the command line says, how it ends."""
+"""Start and stop of the emulator: addresses, token, settings, command line and TLS."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from tests.emulator.command import Command
 from tests.emulator.conftest import TOWNS, Account
 
 
-class TestWhatIsListenedOn:
+class TestHost:
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.invalid", ""])
-    def test_an_address_others_can_reach_is_refused(self, tmp_path: Path, host: str) -> None:
+    def test_public_address_is_refused(self, tmp_path: Path, host: str) -> None:
         with pytest.raises(ValueError, match="--public"):
             Emulator(tmp_path, host=host)
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost", "::1"])
-    def test_the_loopback_is_not(self, tmp_path: Path, host: str) -> None:
+    def test_loopback_address_is_allowed(self, tmp_path: Path, host: str) -> None:
         Emulator(tmp_path, host=host)
 
-    def test_it_is_allowed_where_asked_for(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+    def test_public_address_can_be_allowed(self, tmp_path: Path, settings: EmulatorSettings) -> None:
         with Emulator(tmp_path, host="0.0.0.0", settings=settings, allow_public=True) as emulator:
             port = emulator.url.rpartition(":")[2]
             assert requests.get(f"http://127.0.0.1:{port}/", timeout=10).status_code == 200
 
-    def test_a_port_in_use_is_an_error_that_leaves_nothing_running(
+    def test_port_in_use_is_an_error_that_leaves_nothing_running(
         self, tmp_path: Path, emulator: Emulator, settings: EmulatorSettings
     ) -> None:
         port = int(emulator.url.rpartition(":")[2])
@@ -47,7 +47,7 @@ class TestWhatIsListenedOn:
         with Emulator(tmp_path / "second", settings=settings):
             pass
 
-    def test_after_stop_nothing_answers(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+    def test_stopped_emulator_accepts_no_connections(self, tmp_path: Path, settings: EmulatorSettings) -> None:
         with Emulator(tmp_path, settings=settings) as emulator:
             addresses = [emulator.url, emulator.s3_url]
         for address in addresses:
@@ -55,7 +55,7 @@ class TestWhatIsListenedOn:
             with pytest.raises(OSError, match="refused"):
                 socket.create_connection((host, int(port)), timeout=5)
 
-    def test_stop_twice_and_start_again(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+    def test_emulator_can_be_stopped_twice_and_started_again(self, tmp_path: Path, settings: EmulatorSettings) -> None:
         emulator = Emulator(tmp_path, settings=settings)
         for _ in range(2):
             emulator.start()
@@ -64,8 +64,8 @@ class TestWhatIsListenedOn:
             emulator.stop()
 
 
-class TestTheToken:
-    def test_is_made_once_and_kept_for_the_owner_only(self, emulator: Emulator) -> None:
+class TestToken:
+    def test_token_is_created_once_and_only_its_owner_can_read_it(self, emulator: Emulator) -> None:
         file = emulator.token_file
 
         assert file is not None
@@ -73,7 +73,7 @@ class TestTheToken:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert stat.S_IMODE((emulator.folder / "emulator.sqlite3").stat().st_mode) == 0o600
 
-    def test_can_be_given_and_is_then_not_written(self, tmp_path: Path) -> None:
+    def test_token_from_the_settings_is_used_and_not_stored(self, tmp_path: Path) -> None:
         token = make_token("acme")
         with Emulator(tmp_path, settings=EmulatorSettings(account="acme", token=token, rate_limit=0)) as emulator:
             assert emulator.token == token
@@ -81,8 +81,8 @@ class TestTheToken:
             assert Account(emulator).call("GET").status_code == 200
         assert not (tmp_path / "token").exists()
 
-    @pytest.mark.parametrize("token", ["nonsense", make_token("other")], ids=["nonsense", "another account's"])
-    def test_that_is_none_of_the_accounts_is_refused(self, tmp_path: Path, token: str) -> None:
+    @pytest.mark.parametrize("token", ["nonsense", make_token("other")], ids=["malformed", "other account"])
+    def test_malformed_token_and_token_of_another_account_are_refused(self, tmp_path: Path, token: str) -> None:
         emulator = Emulator(tmp_path, settings=EmulatorSettings(account="acme", token=token))
         with pytest.raises(ValueError, match="acme") as caught:
             emulator.start()
@@ -90,7 +90,7 @@ class TestTheToken:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "options",
     [
         {"account": "a/b"},
         {"account": ""},
@@ -101,10 +101,20 @@ class TestTheToken:
         {"processing_seconds": float("nan")},
         {"early_delete_status": 200},
     ],
+    ids=[
+        "account with a slash",
+        "empty account",
+        "bucket with a path",
+        "rate_window 0",
+        "workers 0",
+        "negative processing_seconds",
+        "processing_seconds NaN",
+        "early_delete_status 200",
+    ],
 )
-def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        EmulatorSettings(**wrong)
+def test_invalid_settings_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        EmulatorSettings(**options)
 
 
 class TestCommandLine:
@@ -117,13 +127,13 @@ class TestCommandLine:
             command.process.communicate()
 
     @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
-    def test_it_says_where_it_is_and_ends_when_told(self, running: Command, name: signal.Signals) -> None:
+    def test_command_prints_its_addresses_and_ends_on_a_signal(self, running: Command, name: signal.Signals) -> None:
         token = Path(running.ready["token_file"]).read_text().strip()
-        answer = requests.get(f"{running.ready['url']}/uploads/v1/acme", params={"access_token": token}, timeout=10)
+        response = requests.get(f"{running.ready['url']}/uploads/v1/acme", params={"access_token": token}, timeout=10)
 
-        assert answer.status_code == 200
-        assert answer.headers["X-Rate-Limit-Limit"] == "7"
-        assert answer.headers["X-Rate-Limit-Interval"] == "5"
+        assert response.status_code == 200
+        assert response.headers["X-Rate-Limit-Limit"] == "7"
+        assert response.headers["X-Rate-Limit-Interval"] == "5"
         assert running.ready["pid"] == running.process.pid
         output = running.end(name)
         assert running.process.returncode == 0
@@ -132,7 +142,7 @@ class TestCommandLine:
         assert running.ready["s3_url"] in output
         assert "AIRFLOW_CONN_MAPBOX_DEFAULT" in output
 
-    def test_the_connection_it_prints_is_one(self, running: Command, tmp_path: Path) -> None:
+    def test_printed_connection_is_valid(self, running: Command, tmp_path: Path) -> None:
         output = running.end()
         [line] = [line for line in output.splitlines() if "AIRFLOW_CONN" in line]
 
@@ -152,7 +162,7 @@ class TestCommandLine:
             "extra": {"s3_endpoint_url": running.ready["s3_url"]},
         }
 
-    def test_a_kill_in_the_middle_of_processing_loses_nothing(self, running: Command, tmp_path: Path) -> None:
+    def test_kill_during_processing_loses_nothing(self, running: Command, tmp_path: Path) -> None:
         folder = tmp_path / "folder"
         acme, token = Account(running.remote), running.remote.token
         upload = acme.create(acme.stage(TOWNS)["url"]).json()["id"]
@@ -167,19 +177,21 @@ class TestCommandLine:
             assert acme.wait(upload)["complete"]
             assert acme.create(waiting["url"], "other").status_code == 201
 
-    def test_a_token_from_the_environment_is_used(self, tmp_path: Path) -> None:
+    def test_token_from_the_environment_is_used(self, tmp_path: Path) -> None:
         token = make_token("acme")
         command = Command(tmp_path, token=token)
         try:
-            answer = requests.get(f"{command.ready['url']}/uploads/v1/acme", params={"access_token": token}, timeout=10)
-            assert answer.status_code == 200
+            response = requests.get(
+                f"{command.ready['url']}/uploads/v1/acme", params={"access_token": token}, timeout=10
+            )
+            assert response.status_code == 200
             assert command.ready["token_file"] is None
         finally:
             assert token not in command.end()
 
-    def test_what_cannot_start_says_why(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        for wrong in (["--host", "0.0.0.0"], ["--account", "a/b"]):
-            assert main(["--folder", str(tmp_path), *wrong]) == 2
+    def test_failed_start_prints_the_reason(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for options in (["--host", "0.0.0.0"], ["--account", "a/b"]):
+            assert main(["--folder", str(tmp_path), *options]) == 2
             assert "mapbox-emulator: " in capsys.readouterr().err
 
 
@@ -189,78 +201,80 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     with Emulator(tmp_path_factory.mktemp("secure"), settings=settings, tls=True) as emulator:
         account = Account(emulator)
         account.session.verify = str(emulator.ca_file)
-        # A CA bundle in the environment would go before it.
+        # Otherwise a CA bundle in the environment would take precedence.
         account.session.trust_env = False
         yield account
 
 
 class TestTls:
-    def test_both_servers_speak_https_to_who_trusts_the_ca(self, secure: Account) -> None:
+    def test_both_servers_use_https_with_a_trusted_ca(self, secure: Account) -> None:
         assert secure.emulator.url.startswith("https://127.0.0.1:")
         assert secure.emulator.s3_url.startswith("https://127.0.0.1:")
-        issued = secure.credentials()
-        s3 = secure.s3(issued, verify=str(secure.emulator.ca_file))
+        credentials = secure.credentials()
+        s3 = secure.s3(credentials, verify=str(secure.emulator.ca_file))
 
-        s3.put_object(Bucket=issued["bucket"], Key=issued["key"], Body=json.dumps(TOWNS).encode())
+        s3.put_object(Bucket=credentials["bucket"], Key=credentials["key"], Body=json.dumps(TOWNS).encode())
 
-        upload = secure.create(issued["url"]).json()["id"]
+        upload = secure.create(credentials["url"]).json()["id"]
         assert secure.wait(upload)["complete"]
         assert secure.tileset().json()["tiles"][0].startswith(secure.emulator.url)
 
-    def test_nobody_else_trusts_it(self, secure: Account) -> None:
+    def test_clients_without_the_ca_refuse_the_certificate(self, secure: Account) -> None:
         for url in (secure.emulator.url, secure.emulator.s3_url):
             with pytest.raises(requests.exceptions.SSLError):
                 requests.get(url, timeout=10)
 
-    def test_it_is_good_for_every_name_of_the_loopback(self, secure: Account) -> None:
+    def test_certificate_is_valid_for_localhost(self, secure: Account) -> None:
         port = secure.emulator.url.rpartition(":")[2]
-        answer = requests.get(f"https://localhost:{port}/", verify=str(secure.emulator.ca_file), timeout=10)
-        assert answer.status_code == 200
+        response = requests.get(f"https://localhost:{port}/", verify=str(secure.emulator.ca_file), timeout=10)
+        assert response.status_code == 200
 
-    def test_over_ipv6_too(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+    def test_certificate_is_valid_for_ipv6(self, tmp_path: Path, settings: EmulatorSettings) -> None:
         with Emulator(tmp_path, host="::1", settings=settings, tls=True) as emulator:
             assert requests.get(f"{emulator.url}/", verify=str(emulator.ca_file), timeout=10).status_code == 200
 
-    def test_keys_are_the_owners_and_the_authority_can_sign_nothing_more(self, secure: Account) -> None:
+    def test_only_the_owner_can_read_the_key_and_the_ca_key_is_not_stored(self, secure: Account) -> None:
         folder = secure.emulator.folder / "tls"
 
         assert sorted(file.name for file in folder.iterdir()) == ["ca.pem", "server-key.pem", "server.pem"]
         assert stat.S_IMODE((folder / "server-key.pem").stat().st_mode) == 0o600
         assert [file.name for file in folder.iterdir() if b"PRIVATE KEY" in file.read_bytes()] == ["server-key.pem"]
 
-    def test_a_restart_keeps_the_certificate_and_a_broken_one_is_made_anew(
+    def test_restart_keeps_the_certificate_and_replaces_a_broken_one(
         self, tmp_path: Path, settings: EmulatorSettings
     ) -> None:
-        seen = []
-        for spoil in (False, False, True):
-            if spoil:
+        certificates = []
+        for is_broken in (False, False, True):
+            if is_broken:
                 (tmp_path / "tls" / "server.pem").write_text("nonsense")
             with Emulator(tmp_path, settings=settings, tls=True) as emulator:
                 assert emulator.ca_file is not None
-                seen.append(emulator.ca_file.read_bytes())
+                certificates.append(emulator.ca_file.read_bytes())
                 assert requests.get(emulator.url, verify=str(emulator.ca_file), timeout=10).status_code == 200
-        assert seen[0] == seen[1] != seen[2]
+        assert certificates[0] == certificates[1] != certificates[2]
 
-    def test_a_silent_client_stops_no_other_and_not_the_end(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+    def test_silent_client_blocks_neither_other_clients_nor_stop(
+        self, tmp_path: Path, settings: EmulatorSettings
+    ) -> None:
         emulator = Emulator(tmp_path, settings=settings, tls=True).start()
-        silent = []
+        connections = []
         for url in (emulator.url, emulator.s3_url):
             host, port = url.removeprefix("https://").split(":")
-            silent.append(socket.create_connection((host, int(port)), timeout=5))
+            connections.append(socket.create_connection((host, int(port)), timeout=5))
         for url in (emulator.url, emulator.s3_url):
             assert requests.get(url, verify=str(emulator.ca_file), timeout=5).status_code in (200, 403)
-        emulator.stop()  # a wait for the clients' handshakes would outlast pytest's timeout
-        for connection in silent:
+        emulator.stop()  # a wait for the clients' handshakes would exceed pytest's timeout
+        for connection in connections:
             connection.close()
 
     @pytest.mark.parametrize("where", ["api", "s3"])
-    def test_a_connection_is_cut_under_tls_too(self, secure: Account, where: str) -> None:
+    def test_connection_can_be_cut_under_tls(self, secure: Account, where: str) -> None:
         secure.emulator.faults.add("drop_before", where=where)
         url = f"{secure.emulator.url}/uploads/v1/acme" if where == "api" else secure.emulator.s3_url
         with pytest.raises(requests.ConnectionError):
             requests.get(url, verify=str(secure.emulator.ca_file), timeout=10)
 
-    def test_the_command_line_says_where_the_ca_is(self, tmp_path: Path) -> None:
+    def test_command_prints_the_path_of_the_ca(self, tmp_path: Path) -> None:
         command = Command(tmp_path, "--tls")
         try:
             ca = command.ready["ca_file"]
@@ -269,16 +283,16 @@ class TestTls:
             output = command.end()
         assert f"CA     {ca}" in output
 
-    def test_without_it_there_is_none(self, emulator: Emulator) -> None:
+    def test_emulator_without_tls_has_no_ca(self, emulator: Emulator) -> None:
         assert emulator.ca_file is None
 
 
-def test_no_request_line_with_the_token_is_logged_even_where_the_program_logs_requests(
+def test_token_is_not_logged_even_if_the_program_enables_access_logs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     access = logging.getLogger("uvicorn.access")
     with Emulator(tmp_path, settings=EmulatorSettings(processing_seconds=0)) as emulator:
-        # As Airflow's logging configuration does after the emulator's own.
+        # Airflow's logging configuration does this after the emulator's start.
         monkeypatch.setattr(access, "propagate", True)
         monkeypatch.setattr(access, "disabled", False)
         caplog.set_level(logging.DEBUG)
@@ -287,5 +301,5 @@ def test_no_request_line_with_the_token_is_logged_even_where_the_program_logs_re
         Account(emulator).call("GET")
 
     assert emulator.requests
-    ours = [record.getMessage() for record in caplog.records if record.name.startswith(("uvicorn", "airflow_mapbox"))]
-    assert [line for line in ours if "access_token" in line] == []
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith(("uvicorn", "airflow_mapbox"))]
+    assert [line for line in lines if "access_token" in line] == []

@@ -1,4 +1,4 @@
-"""The staging bucket: one object for one set of credentials, and real S3 for that object."""
+"""The staging bucket: credentials give access to one object, which behaves as in S3."""
 
 from __future__ import annotations
 
@@ -26,149 +26,155 @@ from tests.emulator.conftest import TOWNS, Account, Clock
 MIB = 1 << 20
 
 
-def refused(call: Callable[[], Any]) -> tuple[int, str]:
+def error_of(call: Callable[[], Any]) -> tuple[int, str]:
     with pytest.raises(ClientError) as caught:
         call()
-    answer = caught.value.response
-    return answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"]
+    response = caught.value.response
+    return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"]
 
 
-def where(issued: dict[str, str]) -> dict[str, str]:
-    return {"Bucket": issued["bucket"], "Key": issued["key"]}
+def bucket_and_key(credentials: dict[str, str]) -> dict[str, str]:
+    return {"Bucket": credentials["bucket"], "Key": credentials["key"]}
 
 
-def test_credentials_look_like_mapboxs(shared: Account) -> None:
-    issued = shared.credentials()
+def test_credentials_have_mapboxs_format(shared: Account) -> None:
+    credentials = shared.credentials()
 
-    assert sorted(issued) == ["accessKeyId", "bucket", "key", "secretAccessKey", "sessionToken", "url"]
-    folder, pending, upload_id, user = issued["key"].split("/")
+    assert sorted(credentials) == ["accessKeyId", "bucket", "key", "secretAccessKey", "sessionToken", "url"]
+    folder, pending, upload_id, user = credentials["key"].split("/")
     assert (len(folder), pending, user) == (2, "_pending", "acme")
     assert upload_id.startswith("c")
-    assert issued["url"] == f"https://{issued['bucket']}.s3.amazonaws.com/{issued['key']}"
+    assert credentials["url"] == f"https://{credentials['bucket']}.s3.amazonaws.com/{credentials['key']}"
 
 
 def test_each_call_issues_another_key(shared: Account) -> None:
     assert shared.credentials()["key"] != shared.credentials()["key"]
 
 
-def test_an_object_that_was_put_can_be_read_back(shared: Account) -> None:
-    issued = shared.credentials()
-    s3 = shared.s3(issued)
+def test_object_can_be_read_after_put(shared: Account) -> None:
+    credentials = shared.credentials()
+    s3 = shared.s3(credentials)
 
-    s3.put_object(**where(issued), Body=b"hello")
+    s3.put_object(**bucket_and_key(credentials), Body=b"hello")
 
-    assert s3.head_object(**where(issued))["ContentLength"] == 5
-    assert s3.get_object(**where(issued))["Body"].read() == b"hello"
-    assert s3.get_object(**where(issued), Range="bytes=1-2")["Body"].read() == b"el"
-
-
-def test_a_second_put_replaces_the_first(shared: Account) -> None:
-    issued = shared.credentials()
-    s3 = shared.s3(issued)
-
-    s3.put_object(**where(issued), Body=b"first")
-    s3.put_object(**where(issued), Body=b"second")
-
-    assert s3.get_object(**where(issued))["Body"].read() == b"second"
+    assert s3.head_object(**bucket_and_key(credentials))["ContentLength"] == 5
+    assert s3.get_object(**bucket_and_key(credentials))["Body"].read() == b"hello"
+    assert s3.get_object(**bucket_and_key(credentials), Range="bytes=1-2")["Body"].read() == b"el"
 
 
-def test_a_file_over_eight_mebibytes_goes_up_in_parts(shared: Account) -> None:
-    issued = shared.credentials()
-    s3 = shared.s3(issued)
+def test_second_put_replaces_the_first(shared: Account) -> None:
+    credentials = shared.credentials()
+    s3 = shared.s3(credentials)
+
+    s3.put_object(**bucket_and_key(credentials), Body=b"first")
+    s3.put_object(**bucket_and_key(credentials), Body=b"second")
+
+    assert s3.get_object(**bucket_and_key(credentials))["Body"].read() == b"second"
+
+
+def test_file_above_8_mib_is_uploaded_in_parts(shared: Account) -> None:
+    credentials = shared.credentials()
+    s3 = shared.s3(credentials)
     data = os.urandom(20 * MIB + 1)
 
-    s3.upload_fileobj(io.BytesIO(data), issued["bucket"], issued["key"])
+    s3.upload_fileobj(io.BytesIO(data), credentials["bucket"], credentials["key"])
 
-    head = s3.head_object(**where(issued))
+    head = s3.head_object(**bucket_and_key(credentials))
     assert head["ContentLength"] == len(data)
     assert head["ETag"].endswith('-3"')
-    assert s3.get_object(**where(issued))["Body"].read() == data
+    assert s3.get_object(**bucket_and_key(credentials))["Body"].read() == data
 
 
-def test_parts_can_be_listed_and_an_upload_aborted(shared: Account) -> None:
-    issued = shared.credentials()
-    s3 = shared.s3(issued)
-    upload = s3.create_multipart_upload(**where(issued))["UploadId"]
-    s3.upload_part(**where(issued), UploadId=upload, PartNumber=1, Body=b"part")
+def test_parts_can_be_listed_and_the_upload_aborted(shared: Account) -> None:
+    credentials = shared.credentials()
+    s3 = shared.s3(credentials)
+    upload = s3.create_multipart_upload(**bucket_and_key(credentials))["UploadId"]
+    s3.upload_part(**bucket_and_key(credentials), UploadId=upload, PartNumber=1, Body=b"part")
 
-    assert [part["Size"] for part in s3.list_parts(**where(issued), UploadId=upload)["Parts"]] == [4]
-    s3.abort_multipart_upload(**where(issued), UploadId=upload)
+    assert [part["Size"] for part in s3.list_parts(**bucket_and_key(credentials), UploadId=upload)["Parts"]] == [4]
+    s3.abort_multipart_upload(**bucket_and_key(credentials), UploadId=upload)
 
-    assert refused(lambda: s3.list_parts(**where(issued), UploadId=upload)) == (404, "NoSuchUpload")
-    assert refused(lambda: s3.head_object(**where(issued))) == (404, "404")
+    assert error_of(lambda: s3.list_parts(**bucket_and_key(credentials), UploadId=upload)) == (404, "NoSuchUpload")
+    assert error_of(lambda: s3.head_object(**bucket_and_key(credentials))) == (404, "404")
 
 
-def test_a_part_whose_upload_is_aborted_while_it_comes_in_is_told_so(
+def test_part_of_an_upload_that_is_aborted_meanwhile_gets_no_such_upload(
     shared: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    issued = shared.credentials()
-    s3 = shared.s3(issued)
-    upload = s3.create_multipart_upload(**where(issued))["UploadId"]
-    keep = StagingBackend.upload_part
+    credentials = shared.credentials()
+    s3 = shared.s3(credentials)
+    upload = s3.create_multipart_upload(**bucket_and_key(credentials))["UploadId"]
+    original = StagingBackend.upload_part
 
-    def keep_and_abort(self: StagingBackend, *arguments: Any, **options: Any) -> Any:
-        part = keep(self, *arguments, **options)
-        s3.abort_multipart_upload(**where(issued), UploadId=upload)
+    def upload_part_and_abort(self: StagingBackend, *arguments: Any, **options: Any) -> Any:
+        part = original(self, *arguments, **options)
+        s3.abort_multipart_upload(**bucket_and_key(credentials), UploadId=upload)
         return part
 
-    monkeypatch.setattr(StagingBackend, "upload_part", keep_and_abort)
+    monkeypatch.setattr(StagingBackend, "upload_part", upload_part_and_abort)
 
     def send() -> object:
-        return s3.upload_part(**where(issued), UploadId=upload, PartNumber=1, Body=b"part")
+        return s3.upload_part(**bucket_and_key(credentials), UploadId=upload, PartNumber=1, Body=b"part")
 
-    assert refused(send) == (404, "NoSuchUpload")
+    assert error_of(send) == (404, "NoSuchUpload")
 
 
-def test_parts_that_are_wrong_or_too_small_are_refused(shared: Account) -> None:
-    issued = shared.credentials()
-    s3 = shared.s3(issued)
-    upload = s3.create_multipart_upload(**where(issued))["UploadId"]
+def test_wrong_and_too_small_parts_are_refused(shared: Account) -> None:
+    credentials = shared.credentials()
+    s3 = shared.s3(credentials)
+    upload = s3.create_multipart_upload(**bucket_and_key(credentials))["UploadId"]
     tags = [
-        s3.upload_part(**where(issued), UploadId=upload, PartNumber=number, Body=b"small")["ETag"] for number in (1, 2)
+        s3.upload_part(**bucket_and_key(credentials), UploadId=upload, PartNumber=number, Body=b"small")["ETag"]
+        for number in (1, 2)
     ]
 
     def complete(parts: list[dict[str, Any]]) -> Callable[[], Any]:
-        return lambda: s3.complete_multipart_upload(**where(issued), UploadId=upload, MultipartUpload={"Parts": parts})
+        return lambda: s3.complete_multipart_upload(
+            **bucket_and_key(credentials), UploadId=upload, MultipartUpload={"Parts": parts}
+        )
 
     both = [{"PartNumber": number, "ETag": tag} for number, tag in zip((1, 2), tags, strict=True)]
-    assert refused(complete(both)) == (400, "EntityTooSmall")
-    assert refused(complete([{"PartNumber": 1, "ETag": '"0"'}])) == (400, "InvalidPart")
-    assert shared.create(issued["url"]).json() == {"message": "Could not access url"}
+    assert error_of(complete(both)) == (400, "EntityTooSmall")
+    assert error_of(complete([{"PartNumber": 1, "ETag": '"0"'}])) == (400, "InvalidPart")
+    assert shared.create(credentials["url"]).json() == {"message": "Could not access url"}
 
 
-def test_the_body_of_a_staged_object_is_a_file_in_the_folder(acme: Account) -> None:
-    issued = acme.credentials()
+def test_body_of_a_staged_object_is_a_file_in_the_folder(acme: Account) -> None:
+    credentials = acme.credentials()
     data = os.urandom(9 * MIB)
 
-    acme.s3(issued).upload_fileobj(io.BytesIO(data), issued["bucket"], issued["key"])
+    acme.s3(credentials).upload_fileobj(io.BytesIO(data), credentials["bucket"], credentials["key"])
 
     [file] = (acme.emulator.folder / "staged").iterdir()
     assert file.read_bytes() == data
 
 
-class TestNothingButTheObject:
+class TestAccess:
     @pytest.fixture
-    def issued(self, shared: Account) -> dict[str, str]:
+    def credentials(self, shared: Account) -> dict[str, str]:
         return shared.credentials()
 
     @pytest.fixture
-    def s3(self, shared: Account, issued: dict[str, str]) -> Any:
-        return shared.s3(issued)
+    def s3(self, shared: Account, credentials: dict[str, str]) -> Any:
+        return shared.s3(credentials)
 
-    def test_another_key(self, shared: Account, issued: dict[str, str], s3: Any) -> None:
+    def test_another_key_is_denied(self, shared: Account, credentials: dict[str, str], s3: Any) -> None:
         other = shared.credentials()
-        for key in (other["key"], issued["key"] + "x", issued["key"][:-1], "x"):
-            assert refused(lambda key=key: s3.put_object(Bucket=issued["bucket"], Key=key, Body=b"")) == (
+        for key in (other["key"], credentials["key"] + "x", credentials["key"][:-1], "x"):
+            assert error_of(lambda key=key: s3.put_object(Bucket=credentials["bucket"], Key=key, Body=b"")) == (
                 403,
                 "AccessDenied",
             )
 
-    def test_another_bucket(self, issued: dict[str, str], s3: Any) -> None:
-        assert refused(lambda: s3.put_object(Bucket="elsewhere", Key=issued["key"], Body=b"")) == (403, "AccessDenied")
+    def test_another_bucket_is_denied(self, credentials: dict[str, str], s3: Any) -> None:
+        assert error_of(lambda: s3.put_object(Bucket="elsewhere", Key=credentials["key"], Body=b"")) == (
+            403,
+            "AccessDenied",
+        )
 
-    def test_reading_what_others_staged(self, shared: Account, s3: Any) -> None:
+    def test_reading_another_staged_object_is_denied(self, shared: Account, s3: Any) -> None:
         other = shared.stage(b"theirs")
-        assert refused(lambda: s3.get_object(**where(other))) == (403, "AccessDenied")
+        assert error_of(lambda: s3.get_object(**bucket_and_key(other))) == (403, "AccessDenied")
 
     @pytest.mark.parametrize(
         ("operation", "options"),
@@ -181,13 +187,27 @@ class TestNothingButTheObject:
             ("put_bucket_policy", {"Policy": "{}"}),
             ("delete_objects", {"Delete": {"Objects": [{"Key": "x"}]}}),
         ],
+        ids=[
+            "list_objects_v2",
+            "list_objects",
+            "list_multipart_uploads",
+            "get_bucket_location",
+            "delete_bucket",
+            "put_bucket_policy",
+            "delete_objects",
+        ],
     )
-    def test_the_bucket(self, issued: dict[str, str], s3: Any, operation: str, options: dict[str, Any]) -> None:
-        assert refused(lambda: getattr(s3, operation)(Bucket=issued["bucket"], **options)) == (403, "AccessDenied")
+    def test_operations_on_the_bucket_are_denied(
+        self, credentials: dict[str, str], s3: Any, operation: str, options: dict[str, Any]
+    ) -> None:
+        assert error_of(lambda: getattr(s3, operation)(Bucket=credentials["bucket"], **options)) == (
+            403,
+            "AccessDenied",
+        )
 
-    def test_all_buckets(self, s3: Any) -> None:
-        assert refused(s3.list_buckets) == (403, "AccessDenied")
-        assert refused(lambda: s3.create_bucket(Bucket="mine")) == (403, "AccessDenied")
+    def test_listing_and_creating_buckets_is_denied(self, s3: Any) -> None:
+        assert error_of(s3.list_buckets) == (403, "AccessDenied")
+        assert error_of(lambda: s3.create_bucket(Bucket="mine")) == (403, "AccessDenied")
 
     @pytest.mark.parametrize(
         ("operation", "options"),
@@ -198,34 +218,44 @@ class TestNothingButTheObject:
             ("get_object_tagging", {}),
             ("put_object_tagging", {"Tagging": {"TagSet": []}}),
         ],
+        ids=["delete_object", "get_object_acl", "put_object_acl", "get_object_tagging", "put_object_tagging"],
     )
-    def test_other_verbs_on_the_object(
-        self, issued: dict[str, str], s3: Any, operation: str, options: dict[str, Any]
+    def test_other_operations_on_the_object_are_denied(
+        self, credentials: dict[str, str], s3: Any, operation: str, options: dict[str, Any]
     ) -> None:
-        s3.put_object(**where(issued), Body=b"x")
-        assert refused(lambda: getattr(s3, operation)(**where(issued), **options)) == (403, "AccessDenied")
+        s3.put_object(**bucket_and_key(credentials), Body=b"x")
+        assert error_of(lambda: getattr(s3, operation)(**bucket_and_key(credentials), **options)) == (
+            403,
+            "AccessDenied",
+        )
 
-    def test_copying_somebody_elses_object_into_it(self, shared: Account, issued: dict[str, str], s3: Any) -> None:
+    def test_copying_another_object_is_denied(self, shared: Account, credentials: dict[str, str], s3: Any) -> None:
         other = shared.stage(b"theirs")
-        assert refused(lambda: s3.copy_object(**where(issued), CopySource=where(other))) == (403, "AccessDenied")
+        assert error_of(lambda: s3.copy_object(**bucket_and_key(credentials), CopySource=bucket_and_key(other))) == (
+            403,
+            "AccessDenied",
+        )
 
 
 class TestSignatures:
     @pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256"])
-    def test_checksums_that_boto3_sends_are_checked_and_kept(self, shared: Account, algorithm: str) -> None:
-        issued = shared.credentials()
-        s3 = shared.s3(issued)
+    def test_checksums_of_boto3_are_checked_and_stored(self, shared: Account, algorithm: str) -> None:
+        credentials = shared.credentials()
+        s3 = shared.s3(credentials)
 
-        put = s3.put_object(**where(issued), Body=b"hello", ChecksumAlgorithm=algorithm)
+        put_response = s3.put_object(**bucket_and_key(credentials), Body=b"hello", ChecksumAlgorithm=algorithm)
 
-        assert put[f"Checksum{algorithm}"]
-        got = s3.get_object(**where(issued), ChecksumMode="ENABLED")
-        assert got[f"Checksum{algorithm}"] == put[f"Checksum{algorithm}"]
-        wrong = {f"Checksum{algorithm}": put[f"Checksum{algorithm}"]}
-        assert refused(lambda: s3.put_object(**where(issued), Body=b"other", **wrong)) == (400, "BadDigest")
+        assert put_response[f"Checksum{algorithm}"]
+        stored = s3.get_object(**bucket_and_key(credentials), ChecksumMode="ENABLED")
+        assert stored[f"Checksum{algorithm}"] == put_response[f"Checksum{algorithm}"]
+        old_checksum = {f"Checksum{algorithm}": put_response[f"Checksum{algorithm}"]}
+        assert error_of(lambda: s3.put_object(**bucket_and_key(credentials), Body=b"other", **old_checksum)) == (
+            400,
+            "BadDigest",
+        )
 
     @pytest.mark.parametrize(
-        ("changed", "expected"),
+        ("options", "expected"),
         [
             ({"aws_access_key_id": "ASIAUNKNOWNUNKNOWN00"}, (403, "InvalidAccessKeyId")),
             ({"aws_secret_access_key": "wrong"}, (403, "SignatureDoesNotMatch")),
@@ -233,73 +263,76 @@ class TestSignatures:
             ({"aws_session_token": None}, (400, "InvalidToken")),
             ({"region_name": "eu-west-1"}, (400, "AuthorizationHeaderMalformed")),
         ],
+        ids=["unknown key id", "wrong secret", "wrong session token", "no session token", "wrong region"],
     )
-    def test_bad_credentials_are_refused_in_s3s_words(
-        self, shared: Account, changed: dict[str, Any], expected: tuple[int, str]
+    def test_wrong_credentials_are_refused_with_s3s_error(
+        self, shared: Account, options: dict[str, Any], expected: tuple[int, str]
     ) -> None:
-        issued = shared.credentials()
-        s3 = shared.s3(issued, **changed)
+        credentials = shared.credentials()
+        s3 = shared.s3(credentials, **options)
 
-        assert refused(lambda: s3.put_object(**where(issued), Body=b"x")) == expected
+        assert error_of(lambda: s3.put_object(**bucket_and_key(credentials), Body=b"x")) == expected
 
     def test_expired_credentials_are_refused(self, tmp_path: Path, settings: EmulatorSettings) -> None:
         clock = Clock()
         with Emulator(tmp_path, settings=settings, clock=clock) as emulator:
             acme = Account(emulator)
-            issued = acme.credentials()
-            s3 = acme.s3(issued)
+            credentials = acme.credentials()
+            s3 = acme.s3(credentials)
             clock.now += 3599
-            s3.put_object(**where(issued), Body=b"x")
+            s3.put_object(**bucket_and_key(credentials), Body=b"x")
             clock.now += 1
 
-            assert refused(lambda: s3.put_object(**where(issued), Body=b"x")) == (400, "ExpiredToken")
+            assert error_of(lambda: s3.put_object(**bucket_and_key(credentials), Body=b"x")) == (400, "ExpiredToken")
 
-    def test_an_unsigned_request_is_denied_with_xml(self, shared: Account) -> None:
-        issued = shared.credentials()
+    def test_unsigned_request_is_denied_with_xml(self, shared: Account) -> None:
+        credentials = shared.credentials()
 
-        answer = requests.put(f"{shared.emulator.s3_url}/{issued['bucket']}/{issued['key']}", data=b"x", timeout=10)
+        response = requests.put(
+            f"{shared.emulator.s3_url}/{credentials['bucket']}/{credentials['key']}", data=b"x", timeout=10
+        )
 
-        assert answer.status_code == 403
-        assert answer.headers["Content-Type"] == "application/xml"
-        assert "<Code>AccessDenied</Code>" in answer.text
+        assert response.status_code == 403
+        assert response.headers["Content-Type"] == "application/xml"
+        assert "<Code>AccessDenied</Code>" in response.text
 
-    def test_a_body_other_than_the_signed_one_is_refused(self, shared: Account) -> None:
-        issued = shared.credentials()
-        answer = self.send(shared, issued, signed=b"signed", sent=b"forged")
+    def test_body_that_differs_from_the_signed_body_is_refused(self, shared: Account) -> None:
+        credentials = shared.credentials()
+        response = self.send(shared, credentials, signed=b"signed", sent=b"forged")
 
-        assert answer.status_code == 400
-        assert "XAmzContentSHA256Mismatch" in answer.text
-        assert shared.create(issued["url"]).status_code == 422
+        assert response.status_code == 400
+        assert "XAmzContentSHA256Mismatch" in response.text
+        assert shared.create(credentials["url"]).status_code == 422
 
-    def test_an_unsigned_payload_is_taken(self, shared: Account) -> None:
-        issued = shared.credentials()
-        answer = self.send(shared, issued, signed=None, sent=b"whatever")
+    def test_unsigned_payload_is_accepted(self, shared: Account) -> None:
+        credentials = shared.credentials()
+        response = self.send(shared, credentials, signed=None, sent=b"whatever")
 
-        assert answer.status_code == 200
-        assert shared.s3(issued).get_object(**where(issued))["Body"].read() == b"whatever"
+        assert response.status_code == 200
+        assert shared.s3(credentials).get_object(**bucket_and_key(credentials))["Body"].read() == b"whatever"
 
-    def test_a_virtual_hosts_bucket_is_understood(self, shared: Account) -> None:
-        issued = shared.credentials()
-        answer = self.send(shared, issued, signed=b"x", sent=b"x", virtual=True)
+    def test_bucket_name_in_the_host_is_understood(self, shared: Account) -> None:
+        credentials = shared.credentials()
+        response = self.send(shared, credentials, signed=b"x", sent=b"x", virtual=True)
 
-        assert answer.status_code == 200
-        assert shared.s3(issued).head_object(**where(issued))["ContentLength"] == 1
+        assert response.status_code == 200
+        assert shared.s3(credentials).head_object(**bucket_and_key(credentials))["ContentLength"] == 1
 
-    def test_a_presigned_url_works_for_what_it_was_signed(self, shared: Account) -> None:
-        issued = shared.credentials()
-        s3 = shared.s3(issued, config=Config(signature_version="s3v4"))
-        url = s3.generate_presigned_url("put_object", Params=where(issued))
+    def test_presigned_url_works_only_for_its_operation(self, shared: Account) -> None:
+        credentials = shared.credentials()
+        s3 = shared.s3(credentials, config=Config(signature_version="s3v4"))
+        url = s3.generate_presigned_url("put_object", Params=bucket_and_key(credentials))
 
         assert requests.put(url, data=b"x", timeout=10).status_code == 200
         assert requests.delete(url, timeout=10).status_code == 403
         assert requests.put(url + "0", data=b"x", timeout=10).status_code == 403
 
-    def test_a_chunked_body_with_its_checksum_behind_it_is_taken_apart(self, shared: Account) -> None:
-        issued = shared.credentials()
+    def test_chunked_body_with_a_trailing_checksum_is_decoded(self, shared: Account) -> None:
+        credentials = shared.credentials()
         chunks = b"5\r\nhello\r\n6\r\n world\r\n0\r\nx-amz-checksum-crc32:DUoRhQ==\r\n\r\n"
-        answer = self.send(
+        response = self.send(
             shared,
-            issued,
+            credentials,
             sent=chunks,
             payload="STREAMING-UNSIGNED-PAYLOAD-TRAILER",
             headers={
@@ -309,13 +342,13 @@ class TestSignatures:
             },
         )
 
-        assert answer.status_code == 200, answer.text
-        got = shared.s3(issued).get_object(**where(issued))
-        assert got["Body"].read() == b"hello world"
+        assert response.status_code == 200, response.text
+        stored = shared.s3(credentials).get_object(**bucket_and_key(credentials))
+        assert stored["Body"].read() == b"hello world"
 
-    def test_a_client_that_hangs_up_leaves_nothing_staged(self, shared: Account) -> None:
-        issued = shared.credentials()
-        url, headers = self.signed(shared, issued)
+    def test_client_that_disconnects_leaves_nothing_staged(self, shared: Account) -> None:
+        credentials = shared.credentials()
+        url, headers = self.signed(shared, credentials)
         connection = http.client.HTTPConnection(headers["Host"], timeout=10)
         connection.putrequest("PUT", url.partition(headers["Host"])[2], skip_host=True)
         for name, value in {**headers, "Content-Length": "1000"}.items():
@@ -323,10 +356,10 @@ class TestSignatures:
         connection.endheaders(b"short")
         connection.sock.shutdown(socket.SHUT_WR)
 
-        answer = connection.getresponse()
-        assert (answer.status, b"IncompleteBody" in answer.read()) == (400, True)
+        response = connection.getresponse()
+        assert (response.status, b"IncompleteBody" in response.read()) == (400, True)
         connection.close()
-        assert shared.create(issued["url"]).json() == {"message": "Could not access url"}
+        assert shared.create(credentials["url"]).json() == {"message": "Could not access url"}
 
     @pytest.mark.parametrize(
         ("chunks", "code"),
@@ -336,38 +369,39 @@ class TestSignatures:
             (b"nonsense", "IncompleteBody"),
             (b"3\r\nhel\r\n0\r\n\r\n", "IncompleteBody"),
         ],
+        ids=["wrong checksum", "truncated chunk", "no chunk size", "too short"],
     )
-    def test_a_chunked_body_that_is_cut_or_changed_is_refused(self, shared: Account, chunks: bytes, code: str) -> None:
-        issued = shared.credentials()
-        answer = self.send(
+    def test_truncated_or_changed_chunked_body_is_refused(self, shared: Account, chunks: bytes, code: str) -> None:
+        credentials = shared.credentials()
+        response = self.send(
             shared,
-            issued,
+            credentials,
             sent=chunks,
             payload="STREAMING-UNSIGNED-PAYLOAD-TRAILER",
             headers={"Content-Encoding": "aws-chunked", "X-Amz-Decoded-Content-Length": "5"},
         )
 
-        assert answer.status_code == 400
-        assert f"<Code>{code}</Code>" in answer.text
+        assert response.status_code == 400
+        assert f"<Code>{code}</Code>" in response.text
 
-    def send(self, acme: Account, issued: dict[str, str], *, sent: bytes, **options: Any) -> requests.Response:
-        url, headers = self.signed(acme, issued, **options)
+    def send(self, acme: Account, credentials: dict[str, str], *, sent: bytes, **options: Any) -> requests.Response:
+        url, headers = self.signed(acme, credentials, **options)
         return requests.put(url, data=sent, headers=headers, timeout=10)
 
     def signed(
         self,
         acme: Account,
-        issued: dict[str, str],
+        credentials: dict[str, str],
         *,
         signed: bytes | None = None,
         payload: str | None = None,
         virtual: bool = False,
         headers: dict[str, str] | None = None,
     ) -> tuple[str, dict[str, str]]:
-        """The address of a PUT, by number, and its headers signed by botocore."""
+        """Return the numeric URL of a PUT request, and its headers with botocore's signature."""
         host = acme.emulator.s3_url.removeprefix("http://")
-        path = f"/{issued['key']}" if virtual else f"/{issued['bucket']}/{issued['key']}"
-        name = f"{issued['bucket']}.{host}" if virtual else host
+        path = f"/{credentials['key']}" if virtual else f"/{credentials['bucket']}/{credentials['key']}"
+        name = f"{credentials['bucket']}.{host}" if virtual else host
         request = AWSRequest(method="PUT", url=f"http://{name}{path}", data=signed, headers={"Host": name})
         for header, value in (headers or {}).items():
             request.headers[header] = value
@@ -376,25 +410,25 @@ class TestSignatures:
             def payload(self, request: AWSRequest) -> str:
                 return payload or ("UNSIGNED-PAYLOAD" if signed is None else str(super().payload(request)))
 
-        keys = Credentials(issued["accessKeyId"], issued["secretAccessKey"], issued["sessionToken"])
+        keys = Credentials(credentials["accessKeyId"], credentials["secretAccessKey"], credentials["sessionToken"])
         Signer(keys, "s3", "us-east-1").add_auth(request)
         return f"http://{host}{path}", {**dict(request.headers.items()), "Host": name}
 
 
-def test_the_bucket_is_not_reachable_through_motos_own_pages(shared: Account) -> None:
+def test_motos_own_pages_are_not_reachable(shared: Account) -> None:
     for path in ("/moto-api/data.json", "/moto-api/", "/latest/meta-data/", "/favicon.ico", "/"):
         assert requests.get(shared.emulator.s3_url + path, timeout=10).status_code == 403
 
 
 @pytest.fixture
-def neighbour(tmp_path: Path, settings: EmulatorSettings) -> Iterator[Account]:
-    with Emulator(tmp_path / "neighbour", settings=dataclasses.replace(settings)) as running:
+def other_emulator(tmp_path: Path, settings: EmulatorSettings) -> Iterator[Account]:
+    with Emulator(tmp_path / "other_emulator", settings=dataclasses.replace(settings)) as running:
         yield Account(running)
 
 
-def test_two_emulators_in_one_process_share_nothing(acme: Account, neighbour: Account) -> None:
-    issued = acme.stage(TOWNS)
+def test_two_emulators_in_one_process_share_nothing(acme: Account, other_emulator: Account) -> None:
+    credentials = acme.stage(TOWNS)
 
-    assert refused(lambda: neighbour.s3(issued).head_object(**where(issued))) == (403, "403")
-    assert neighbour.create(issued["url"]).json() == {"message": "Could not access url"}
-    assert neighbour.call("GET").json() == []
+    assert error_of(lambda: other_emulator.s3(credentials).head_object(**bucket_and_key(credentials))) == (403, "403")
+    assert other_emulator.create(credentials["url"]).json() == {"message": "Could not access url"}
+    assert other_emulator.call("GET").json() == []

@@ -1,4 +1,4 @@
-"""Published tilesets over HTTP: with a token as Mapbox serves them, without one on the emulator's own pages."""
+"""Published tilesets over HTTP: Mapbox's endpoints with a token, and the emulator's own pages without a token."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ def get(account: Account, path: str, **params: Any) -> requests.Response:
     return requests.get(account.emulator.url + path, params=params, timeout=10)
 
 
-class TestAsMapboxServesThem:
+class TestMapboxEndpoints:
     def test_tilejson_describes_the_tileset(self, published: Account) -> None:
-        answer = get(published, "/v4/acme.places.json", access_token=published.emulator.token)
+        response = get(published, "/v4/acme.places.json", access_token=published.emulator.token)
 
-        assert answer.status_code == 200
-        described = answer.json()
-        assert described["id"] == "acme.places"
-        assert described["name"] == "<b>Town</b> & country"
-        assert (described["minzoom"], described["maxzoom"]) == (0, 0)
-        assert described["vector_layers"][0]["fields"] == {"number": "Number"}
-        tile = requests.get(described["tiles"][0].format(z=0, x=0, y=0), timeout=10)
+        assert response.status_code == 200
+        tilejson = response.json()
+        assert tilejson["id"] == "acme.places"
+        assert tilejson["name"] == "<b>Town</b> & country"
+        assert (tilejson["minzoom"], tilejson["maxzoom"]) == (0, 0)
+        assert tilejson["vector_layers"][0]["fields"] == {"number": "Number"}
+        tile = requests.get(tilejson["tiles"][0].format(z=0, x=0, y=0), timeout=10)
         assert len(mapbox_vector_tile.decode(tile.content)) == 1
 
     @pytest.mark.parametrize("suffix", ["mvt", "vector.pbf"])
-    def test_a_tile_is_gzipped_and_typed(self, published: Account, suffix: str) -> None:
-        answer = get(published, f"/v4/acme.places/0/0/0.{suffix}", access_token=published.emulator.token)
+    def test_tile_is_gzipped_and_has_its_media_type(self, published: Account, suffix: str) -> None:
+        response = get(published, f"/v4/acme.places/0/0/0.{suffix}", access_token=published.emulator.token)
 
-        assert answer.status_code == 200
-        assert answer.headers["Content-Encoding"] == "gzip"
-        assert answer.headers["Content-Type"] == "application/vnd.mapbox-vector-tile"
-        [layer] = mapbox_vector_tile.decode(answer.content).values()
+        assert response.status_code == 200
+        assert response.headers["Content-Encoding"] == "gzip"
+        assert response.headers["Content-Type"] == "application/vnd.mapbox-vector-tile"
+        [layer] = mapbox_vector_tile.decode(response.content).values()
         assert layer["features"][0]["properties"] == {"number": 0}
 
     @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ class TestAsMapboxServesThem:
             ("/v4/acme.nowhere/0/0/0.mvt", "Tileset does not exist"),
         ],
     )
-    def test_what_is_not_there_is_said_in_json(self, published: Account, path: str, message: str) -> None:
-        answer = get(published, path, access_token=published.emulator.token)
+    def test_missing_tile_or_tileset_is_404_in_json(self, published: Account, path: str, message: str) -> None:
+        response = get(published, path, access_token=published.emulator.token)
 
-        assert (answer.status_code, answer.json()) == (404, {"message": message})
+        assert (response.status_code, response.json()) == (404, {"message": message})
 
     @pytest.mark.parametrize("path", ["/v4/acme.places.json", "/v4/acme.places/0/0/0.mvt"])
-    def test_a_token_of_the_account_is_needed(self, published: Account, path: str) -> None:
+    def test_tiles_need_a_token_of_the_account(self, published: Account, path: str) -> None:
         emulator = published.emulator
 
         assert get(published, path).status_code == 401
@@ -73,7 +73,7 @@ class TestAsMapboxServesThem:
 
 
 class TestOpenPages:
-    def test_the_first_page_lists_uploads_and_tilesets(self, published: Account) -> None:
+    def test_home_page_lists_uploads_and_tilesets(self, published: Account) -> None:
         published.upload(b"nonsense", "broken")
 
         page = get(published, "/")
@@ -83,14 +83,14 @@ class TestOpenPages:
         assert "Unknown filetype" in page.text
         assert published.emulator.token not in page.text
 
-    def test_a_tilesets_page_says_what_it_holds(self, published: Account) -> None:
+    def test_page_of_a_tileset_shows_its_content(self, published: Account) -> None:
         page = get(published, "/tilesets/acme.places").text
 
-        for told in ("acme.places", "number", "Number", "0 to 0"):
-            assert told in page
+        for content in ("acme.places", "number", "Number", "0 to 0"):
+            assert content in page
 
     @pytest.mark.parametrize("path", ["/", "/tilesets/acme.places"])
-    def test_names_are_shown_and_not_obeyed(self, published: Account, path: str) -> None:
+    def test_names_are_escaped(self, published: Account, path: str) -> None:
         page = get(published, path).text
 
         assert "&lt;b&gt;Town&lt;/b&gt; &amp; country" in page
@@ -99,16 +99,16 @@ class TestOpenPages:
     def test_tiles_are_counted_by_zoom(self, published: Account) -> None:
         assert published.tileset().json()["tile_counts"] == {"0": 1}
 
-    def test_a_tile_needs_no_token(self, published: Account) -> None:
-        answer = get(published, "/tilesets/acme.places/0/0/0.pbf")
+    def test_tile_of_the_open_pages_needs_no_token(self, published: Account) -> None:
+        response = get(published, "/tilesets/acme.places/0/0/0.pbf")
 
-        assert len(mapbox_vector_tile.decode(answer.content)) == 1
+        assert len(mapbox_vector_tile.decode(response.content)) == 1
 
     @pytest.mark.parametrize("path", ["/tilesets/x", "/tilesets/x.json", "/tilesets/x/0/0/0.pbf", "/tilesets/a.b"])
-    def test_no_tileset_no_page(self, published: Account, path: str) -> None:
-        answer = get(published, path)
+    def test_missing_tileset_has_no_page(self, published: Account, path: str) -> None:
+        response = get(published, path)
 
-        assert (answer.status_code, answer.json()) == (404, {"message": "Tileset does not exist"})
+        assert (response.status_code, response.json()) == (404, {"message": "Tileset does not exist"})
 
 
 class TestAssets:
@@ -122,16 +122,16 @@ class TestAssets:
             ("countries.geojson", "application/geo+json"),
         ],
     )
-    def test_what_the_pages_load_comes_from_this_machine(self, published: Account, name: str, kind: str) -> None:
-        answer = get(published, f"/static/{name}")
+    def test_assets_of_the_pages_are_served_from_this_machine(self, published: Account, name: str, kind: str) -> None:
+        response = get(published, f"/static/{name}")
 
-        assert answer.status_code == 200
-        assert answer.headers["Content-Type"].startswith(kind)
-        assert len(answer.content) > 100
+        assert response.status_code == 200
+        assert response.headers["Content-Type"].startswith(kind)
+        assert len(response.content) > 100
 
     @pytest.mark.parametrize("name", ["..%2fserver.py", "%2e%2e/server.py", "server.py", "ipywidget.js", ""])
-    def test_nothing_else_is_served(self, published: Account, name: str) -> None:
-        answer = get(published, f"/static/{name}")
+    def test_other_files_are_not_served(self, published: Account, name: str) -> None:
+        response = get(published, f"/static/{name}")
 
-        assert answer.status_code == 404
-        assert answer.json() == {"message": "Not Found"}
+        assert response.status_code == 404
+        assert response.json() == {"message": "Not Found"}

@@ -1,4 +1,4 @@
-"""Who gets in: the tokens endpoint, and what a bad token is told elsewhere."""
+"""Access tokens: the tokens endpoint, and the refusals of the other endpoints."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def check(emulator: Emulator, token: str | None) -> requests.Response:
     return requests.get(f"{emulator.url}/tokens/v2", params=params, timeout=10)
 
 
-def test_a_valid_token_is_described(emulator: Emulator) -> None:
-    answer = check(emulator, emulator.token)
+def test_valid_token_is_described(emulator: Emulator) -> None:
+    response = check(emulator, emulator.token)
 
-    assert answer.status_code == 200
-    body = answer.json()
+    assert response.status_code == 200
+    body = response.json()
     assert body["code"] == "TokenValid"
     assert body["token"]["usage"] == "sk"
     assert body["token"]["user"] == "acme"
     assert body["token"]["authorization"]
 
 
-def test_a_token_carries_its_account_as_mapbox_tokens_do(emulator: Emulator) -> None:
+def test_token_contains_its_account_as_mapbox_tokens_do(emulator: Emulator) -> None:
     prefix, payload, signature = emulator.token.split(".")
 
     assert prefix == "sk"
@@ -46,65 +46,69 @@ def test_a_token_carries_its_account_as_mapbox_tokens_do(emulator: Emulator) -> 
 
 
 @pytest.mark.parametrize("state", ["TokenExpired", "TokenRevoked", "TokenInvalid"])
-def test_a_token_in_another_state_answers_200_with_its_code(emulator: Emulator, state: str) -> None:
-    answer = check(emulator, emulator.create_token(state=state))
+def test_token_in_another_state_returns_200_with_its_code(emulator: Emulator, state: str) -> None:
+    response = check(emulator, emulator.create_token(state=state))
 
-    assert (answer.status_code, answer.json()) == (200, {"code": state})
+    assert (response.status_code, response.json()) == (200, {"code": state})
 
 
-def test_a_forged_signature_is_invalid_and_nonsense_is_malformed(emulator: Emulator) -> None:
+def test_token_with_a_wrong_signature_is_invalid_and_a_malformed_token_is_malformed(emulator: Emulator) -> None:
     assert check(emulator, emulator.token + "x").json() == {"code": "TokenInvalid"}
     assert check(emulator, "nonsense").json() == {"code": "TokenMalformed"}
     assert check(emulator, "sk.????.x").json() == {"code": "TokenMalformed"}
     assert check(emulator, "sk.bm90IGpzb24.x").json() == {"code": "TokenMalformed"}
 
 
-def test_no_token_at_all_is_unauthorized(emulator: Emulator) -> None:
+def test_missing_token_is_unauthorized(emulator: Emulator) -> None:
     assert check(emulator, None).status_code == 401
 
 
 @pytest.mark.parametrize(("method", "path", "scope"), ENDPOINTS)
 class TestEveryEndpoint:
     @pytest.mark.parametrize("token", [None, "nonsense"])
-    def test_answers_401_without_a_token_of_a_tokens_shape(
+    def test_endpoint_returns_401_for_a_missing_or_malformed_token(
         self, shared: Account, method: str, path: str, scope: str, token: str | None
     ) -> None:
-        answer = shared.call(method, path, token=token)
+        response = shared.call(method, path, token=token)
 
-        assert (answer.status_code, answer.json()) == (401, {"message": "Not Authorized - Invalid Token"})
+        assert (response.status_code, response.json()) == (401, {"message": "Not Authorized - Invalid Token"})
 
-    def test_answers_404_to_an_unknown_token(self, shared: Account, method: str, path: str, scope: str) -> None:
-        answer = shared.call(method, path, token=shared.emulator.token + "x")
+    def test_endpoint_returns_404_for_an_unknown_token(
+        self, shared: Account, method: str, path: str, scope: str
+    ) -> None:
+        response = shared.call(method, path, token=shared.emulator.token + "x")
 
-        assert (answer.status_code, answer.json()) == (404, {"message": "Not Found"})
+        assert (response.status_code, response.json()) == (404, {"message": "Not Found"})
 
     @pytest.mark.parametrize("state", ["TokenExpired", "TokenRevoked"])
-    def test_answers_404_to_a_token_that_is_no_longer_good(
+    def test_endpoint_returns_404_for_an_expired_or_revoked_token(
         self, shared: Account, method: str, path: str, scope: str, state: str
     ) -> None:
         assert shared.call(method, path, token=shared.emulator.create_token(state=state)).status_code == 404
 
-    def test_answers_404_to_a_token_without_the_scope(
+    def test_endpoint_returns_404_for_a_token_without_the_scope(
         self, shared: Account, method: str, path: str, scope: str
     ) -> None:
         others = {"uploads:read", "uploads:write", "uploads:list"} - {scope}
 
-        answer = shared.call(method, path, token=shared.emulator.create_token(scopes=others))
+        response = shared.call(method, path, token=shared.emulator.create_token(scopes=others))
 
-        assert (answer.status_code, answer.json()) == (404, {"message": "Not Found"})
+        assert (response.status_code, response.json()) == (404, {"message": "Not Found"})
 
-    def test_answers_404_to_another_accounts_token(self, shared: Account, method: str, path: str, scope: str) -> None:
+    def test_endpoint_returns_404_for_a_token_of_another_account(
+        self, shared: Account, method: str, path: str, scope: str
+    ) -> None:
         assert shared.call(method, path, token=shared.emulator.create_token(account="other")).status_code == 404
 
 
-def test_a_token_of_this_account_opens_no_other_accounts_path(emulator: Emulator) -> None:
-    answer = requests.post(
+def test_token_gives_no_access_to_another_account(emulator: Emulator) -> None:
+    response = requests.post(
         f"{emulator.url}/uploads/v1/other/credentials", params={"access_token": emulator.token}, timeout=10
     )
 
-    assert (answer.status_code, answer.json()) == (404, {"message": "Not Found"})
+    assert (response.status_code, response.json()) == (404, {"message": "Not Found"})
 
 
-def test_the_token_is_not_in_the_database(emulator: Emulator) -> None:
+def test_token_is_not_in_the_database(emulator: Emulator) -> None:
     for file in emulator.folder.glob("emulator.sqlite3*"):
         assert emulator.token.encode() not in file.read_bytes()

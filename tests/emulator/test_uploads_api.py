@@ -1,4 +1,4 @@
-"""The Uploads API row by row: statuses, messages, headers, paging."""
+"""The Uploads API: statuses, messages, headers and pages."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ USED = "The provided url has already been used by another upload. Fetch new cred
 KEYS = ["complete", "created", "error", "id", "modified", "name", "owner", "progress", "tileset"]
 
 
-def said(answer: requests.Response) -> tuple[int, str]:
-    body = answer.json()
+def status_and_message(response: requests.Response) -> tuple[int, str]:
+    body = response.json()
     assert list(body) == ["message"]
-    return answer.status_code, body["message"]
+    return response.status_code, body["message"]
 
 
 @pytest.fixture
 def frozen(tmp_path: Path) -> Iterator[Account]:
-    """An emulator whose clock stands, so that what is processed stays in processing."""
+    """An emulator with a stopped clock, so that uploads stay in processing."""
     settings = EmulatorSettings(account="acme", processing_seconds=60, rate_limit=0)
     with Emulator(tmp_path / "frozen", settings=settings, clock=Clock()) as emulator:
         yield Account(emulator)
@@ -41,16 +41,16 @@ def finish(account: Account) -> None:
     clock.now += 61
 
 
-def joined(pages: list[list[str]]) -> list[str]:
+def concatenate(pages: list[list[str]]) -> list[str]:
     return [upload_id for page in pages for upload_id in page]
 
 
 class TestCreate:
-    def test_answers_201_with_an_upload_object(self, frozen: Account) -> None:
-        answer = frozen.create(frozen.stage(TOWNS)["url"], name="Towns")
+    def test_create_returns_201_with_an_upload_object(self, frozen: Account) -> None:
+        response = frozen.create(frozen.stage(TOWNS)["url"], name="Towns")
 
-        assert answer.status_code == 201
-        upload = answer.json()
+        assert response.status_code == 201
+        upload = response.json()
         assert sorted(upload) == KEYS
         assert re.fullmatch(r"c[0-9a-z]{24}", upload["id"])
         assert upload["created"] == upload["modified"] == "2023-11-14T22:13:20.000Z"
@@ -63,7 +63,7 @@ class TestCreate:
             "progress": 0,
         }
 
-    def test_a_name_left_out_is_null(self, frozen: Account) -> None:
+    def test_missing_name_is_null(self, frozen: Account) -> None:
         assert frozen.create(frozen.stage(TOWNS)["url"]).json()["name"] is None
         assert frozen.create(frozen.stage(TOWNS)["url"], "other", name=None).json()["name"] is None
 
@@ -78,10 +78,10 @@ class TestCreate:
         ],
     )
     def test_every_form_of_the_staged_url_is_understood_and_used_up(self, frozen: Account, form: str) -> None:
-        issued = frozen.stage(TOWNS)
+        credentials = frozen.stage(TOWNS)
 
-        assert frozen.create(form.format(**issued)).status_code == 201
-        assert frozen.create(issued["url"], "other").status_code == 409
+        assert frozen.create(form.format(**credentials)).status_code == 201
+        assert frozen.create(credentials["url"], "other").status_code == 409
 
     @pytest.mark.parametrize(
         ("body", "message"),
@@ -102,9 +102,20 @@ class TestCreate:
             ({"tileset": "acme.x", "url": "https://x.invalid/", "name": 7}, 'Invalid "name" value'),
             ({"tileset": "acme.x", "url": 7}, 'Invalid "url" value'),
         ],
+        ids=[
+            "no url",
+            "url null",
+            "no tileset",
+            "empty object",
+            "private",
+            "patch",
+            "name too long",
+            "name not a string",
+            "url not a string",
+        ],
     )
-    def test_a_body_that_breaks_a_rule_is_refused(self, shared: Account, body: dict[str, Any], message: str) -> None:
-        assert said(shared.call("POST", json=body)) == (422, message)
+    def test_body_that_breaks_a_rule_is_refused(self, shared: Account, body: dict[str, Any], message: str) -> None:
+        assert status_and_message(shared.call("POST", json=body)) == (422, message)
 
     @pytest.mark.parametrize(
         "tileset",
@@ -126,34 +137,36 @@ class TestCreate:
             ["acme.x"],
         ],
     )
-    def test_a_tileset_id_that_is_none_is_refused(self, shared: Account, tileset: Any) -> None:
-        answer = shared.call("POST", json={"tileset": tileset, "url": "https://x.invalid/"})
+    def test_invalid_tileset_id_is_refused(self, shared: Account, tileset: Any) -> None:
+        response = shared.call("POST", json={"tileset": tileset, "url": "https://x.invalid/"})
 
-        assert said(answer) == (422, 'Invalid "tileset" value')
+        assert status_and_message(response) == (422, 'Invalid "tileset" value')
 
-    def test_the_longest_names_are_taken(self, acme: Account) -> None:
-        answer = acme.create(acme.stage(TOWNS)["url"], "Aa0_-" + "x" * 27, name="n" * 64)
+    def test_longest_allowed_names_are_accepted(self, acme: Account) -> None:
+        response = acme.create(acme.stage(TOWNS)["url"], "Aa0_-" + "x" * 27, name="n" * 64)
 
-        assert answer.status_code == 201
+        assert response.status_code == 201
 
-    @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 100_000, b'{"url": NaN'])
-    def test_a_body_that_is_not_json_is_refused(self, shared: Account, body: bytes) -> None:
+    @pytest.mark.parametrize(
+        "body", [b"", b"{", b"\xff", pytest.param(b"[" * 100_000, id="deeply nested"), b'{"url": NaN']
+    )
+    def test_body_that_is_not_json_is_refused(self, shared: Account, body: bytes) -> None:
         assert shared.call("POST", data=body).status_code == 400
 
-    @pytest.mark.parametrize("body", [[], "x", 7, None])
-    def test_json_that_is_no_object_is_refused(self, shared: Account, body: Any) -> None:
+    @pytest.mark.parametrize("body", [[], "x", 7, None], ids=["array", "string", "number", "null"])
+    def test_json_that_is_not_an_object_is_refused(self, shared: Account, body: Any) -> None:
         assert shared.call("POST", json=body, headers={"Content-Type": "application/json"}).status_code == 400
 
     @pytest.mark.parametrize(
         "body", [b'{"tileset": "acme.x", "url": "https://x.invalid/", "name": "\\ud800"}', b'{"\\udfff": 1}']
     )
-    def test_half_a_character_is_refused(self, shared: Account, body: bytes) -> None:
+    def test_half_of_a_surrogate_pair_is_refused(self, shared: Account, body: bytes) -> None:
         assert shared.call("POST", data=body).status_code == 400
 
-    def test_a_body_of_megabytes_is_refused(self, acme: Account) -> None:
+    def test_body_of_megabytes_is_refused(self, acme: Account) -> None:
         large = b" " * (2 << 20)
 
-        assert said(acme.call("POST", data=large)) == (413, "Request body is too large")
+        assert status_and_message(acme.call("POST", data=large)) == (413, "Request body is too large")
         assert acme.call("POST", data=large, token=None).status_code == 401
 
     @pytest.mark.parametrize(
@@ -169,59 +182,62 @@ class TestCreate:
             "mapbox://tilesets/acme.x",
         ],
     )
-    def test_data_outside_the_staging_bucket_is_an_internal_error(self, shared: Account, url: str) -> None:
-        issued = shared.stage(TOWNS)
+    def test_url_outside_the_staging_bucket_is_an_internal_error(self, shared: Account, url: str) -> None:
+        credentials = shared.stage(TOWNS)
 
-        assert said(shared.create(url.format(**issued))) == (500, "Internal Server Error")
+        assert status_and_message(shared.create(url.format(**credentials))) == (500, "Internal Server Error")
 
-    def test_nothing_staged_cannot_be_accessed(self, acme: Account) -> None:
-        issued = acme.credentials()
+    def test_url_without_a_staged_object_cannot_be_accessed(self, acme: Account) -> None:
+        credentials = acme.credentials()
 
-        assert said(acme.create(issued["url"])) == (422, "Could not access url")
-        assert said(acme.create(issued["url"] + "x")) == (422, "Could not access url")
-        assert said(acme.create(f"https://{issued['bucket']}.s3.amazonaws.com/")) == (422, "Could not access url")
+        assert status_and_message(acme.create(credentials["url"])) == (422, "Could not access url")
+        assert status_and_message(acme.create(credentials["url"] + "x")) == (422, "Could not access url")
+        assert status_and_message(acme.create(f"https://{credentials['bucket']}.s3.amazonaws.com/")) == (
+            422,
+            "Could not access url",
+        )
 
-    def test_a_refused_create_does_not_use_the_url_up(self, acme: Account) -> None:
-        issued = acme.credentials()
-        acme.create(issued["url"])
-        acme.s3(issued).put_object(Bucket=issued["bucket"], Key=issued["key"], Body=b"{}")
+    def test_refused_create_does_not_use_up_the_url(self, acme: Account) -> None:
+        credentials = acme.credentials()
+        acme.create(credentials["url"])
+        acme.s3(credentials).put_object(Bucket=credentials["bucket"], Key=credentials["key"], Body=b"{}")
 
-        assert acme.create(issued["url"]).status_code == 201
+        assert acme.create(credentials["url"]).status_code == 201
 
-    def test_a_url_is_good_for_one_upload(self, acme: Account) -> None:
-        issued = acme.stage(TOWNS)
-        upload = acme.create(issued["url"]).json()
+    def test_url_makes_only_one_upload(self, acme: Account) -> None:
+        credentials = acme.stage(TOWNS)
+        upload = acme.create(credentials["url"]).json()
         used = (409, "The provided url has already been used by another upload. Fetch new credentials.")
 
-        assert said(acme.create(issued["url"], "other")) == used
+        assert status_and_message(acme.create(credentials["url"], "other")) == used
         acme.wait(upload["id"])
-        assert said(acme.create(issued["url"], "other")) == used
+        assert status_and_message(acme.create(credentials["url"], "other")) == used
         acme.call("DELETE", f"/{upload['id']}")
-        assert said(acme.create(issued["url"], "other")) == used
+        assert status_and_message(acme.create(credentials["url"], "other")) == used
 
-    def test_staging_again_does_not_make_a_used_url_good(self, acme: Account) -> None:
-        issued = acme.stage(TOWNS)
-        acme.create(issued["url"])
-        acme.s3(issued).put_object(Bucket=issued["bucket"], Key=issued["key"], Body=b"{}")
+    def test_staging_again_does_not_make_a_used_url_valid(self, acme: Account) -> None:
+        credentials = acme.stage(TOWNS)
+        acme.create(credentials["url"])
+        acme.s3(credentials).put_object(Bucket=credentials["bucket"], Key=credentials["key"], Body=b"{}")
 
-        assert acme.create(issued["url"], "other").status_code == 409
+        assert acme.create(credentials["url"], "other").status_code == 409
 
-    def test_a_tileset_in_processing_is_active(self, frozen: Account) -> None:
+    def test_second_upload_to_a_tileset_in_processing_is_refused(self, frozen: Account) -> None:
         first = frozen.create(frozen.stage(TOWNS)["url"]).json()
         second = frozen.stage(TOWNS)
 
-        assert said(frozen.create(second["url"])) == (422, "An upload is already active")
+        assert status_and_message(frozen.create(second["url"])) == (422, "An upload is already active")
         assert frozen.create(frozen.stage(TOWNS)["url"], "other").status_code == 201
         finish(frozen)
         frozen.wait(first["id"])
         assert frozen.create(second["url"]).status_code == 201
 
-    def test_of_two_creates_at_once_one_wins(self, acme: Account) -> None:
+    def test_only_one_of_several_simultaneous_creates_succeeds(self, acme: Account) -> None:
         for round_number in range(5):
-            issued = acme.stage(TOWNS)
+            credentials = acme.stage(TOWNS)
             gate = threading.Barrier(4)
 
-            def create(tileset: str, url: str = issued["url"], gate: threading.Barrier = gate) -> int:
+            def create(tileset: str, url: str = credentials["url"], gate: threading.Barrier = gate) -> int:
                 gate.wait()
                 return Account(acme.emulator).create(url, tileset).status_code
 
@@ -230,60 +246,61 @@ class TestCreate:
                 assert sorted(pool.map(create, tilesets)) == [201, 409, 409, 409]
 
     @pytest.mark.parametrize(
-        ("looks_first", "processed", "busy"),
+        ("first_check", "after_processing", "during_processing"),
         [
             ("used", (409, USED), (409, USED)),
             ("staged", (422, "Could not access url"), (422, "Could not access url")),
             ("active", (409, USED), (422, "An upload is already active")),
         ],
+        ids=["used", "staged", "active"],
     )
-    def test_what_speaks_first_against_a_used_url_is_a_setting(
+    def test_first_refusal_of_a_used_url_is_a_setting(
         self,
         tmp_path: Path,
         settings: EmulatorSettings,
-        looks_first: str,
-        processed: tuple[int, str],
-        busy: tuple[int, str],
+        first_check: str,
+        after_processing: tuple[int, str],
+        during_processing: tuple[int, str],
     ) -> None:
-        changed = dataclasses.replace(settings, create_looks_first=looks_first, processing_seconds=60)
+        changed = dataclasses.replace(settings, create_looks_first=first_check, processing_seconds=60)
         with Emulator(tmp_path, settings=changed) as emulator:
             acme = Account(emulator)
             url = acme.stage(TOWNS)["url"]
-            made = acme.create(url).json()["id"]
-            while_busy = said(acme.create(url))
+            upload_id = acme.create(url).json()["id"]
+            while_busy = status_and_message(acme.create(url))
             emulator.clock.run(600)
-            acme.wait(made)
+            acme.wait(upload_id)
 
-            assert (said(acme.create(url)), while_busy) == (processed, busy)
+            assert (status_and_message(acme.create(url)), while_busy) == (after_processing, during_processing)
 
 
 class TestStatus:
-    def test_progress_rises_and_is_1_only_with_complete(self, tmp_path: Path) -> None:
+    def test_progress_rises_and_is_1_only_if_complete(self, tmp_path: Path) -> None:
         settings = EmulatorSettings(account="acme", processing_seconds=2.0, rate_limit=0)
         with Emulator(tmp_path, settings=settings) as emulator:
             acme = Account(emulator)
             upload = acme.create(acme.stage(TOWNS)["url"]).json()
-            seen = []
+            polls = []
 
-            def look(state: dict[str, Any]) -> bool:
-                seen.append(state)
+            def is_complete(state: dict[str, Any]) -> bool:
+                polls.append(state)
                 return bool(state["complete"])
 
-            done = acme.wait(upload["id"], look)
+            done = acme.wait(upload["id"], is_complete)
 
-        progress = [state["progress"] for state in seen]
+        progress = [state["progress"] for state in polls]
         assert progress == sorted(progress)
         assert len(set(progress)) > 3
         assert all(share < 1 for share in progress[:-1])
         assert {**upload, "complete": True, "progress": 1, "modified": done["modified"]} == done
         assert done["modified"] > done["created"]
 
-    def test_an_unknown_id_is_not_found(self, acme: Account) -> None:
+    def test_status_of_an_unknown_id_is_not_found(self, acme: Account) -> None:
         for upload_id in ("c" + "0" * 24, "x", "..", "%2e%2e", "a%00b"):
-            assert said(acme.call("GET", f"/{upload_id}"))[0] == 404
+            assert status_and_message(acme.call("GET", f"/{upload_id}"))[0] == 404
 
     @pytest.mark.parametrize("failed_complete", [False, True])
-    def test_what_complete_says_of_a_failed_upload_is_a_setting(
+    def test_complete_of_a_failed_upload_is_a_setting(
         self, tmp_path: Path, settings: EmulatorSettings, failed_complete: bool
     ) -> None:
         changed = dataclasses.replace(settings, failed_complete=failed_complete)
@@ -296,28 +313,28 @@ class TestStatus:
 
 
 class TestDelete:
-    def test_a_finished_upload_leaves_the_listing_and_its_tileset_stays(self, acme: Account) -> None:
+    def test_deleted_upload_leaves_the_list_and_its_tileset_stays(self, acme: Account) -> None:
         upload = acme.upload(TOWNS)
 
-        answer = acme.call("DELETE", f"/{upload['id']}")
+        response = acme.call("DELETE", f"/{upload['id']}")
 
-        assert (answer.status_code, answer.content) == (204, b"")
+        assert (response.status_code, response.content) == (204, b"")
         assert acme.call("GET", f"/{upload['id']}").status_code == 404
         assert acme.call("GET").json() == []
         assert acme.call("DELETE", f"/{upload['id']}").status_code == 404
         assert acme.tileset().status_code == 200
 
-    def test_a_failed_upload_can_be_deleted(self, acme: Account) -> None:
+    def test_failed_upload_can_be_deleted(self, acme: Account) -> None:
         assert acme.call("DELETE", f"/{acme.upload(b'nonsense')['id']}").status_code == 204
 
-    def test_an_incomplete_upload_cannot(self, frozen: Account) -> None:
+    def test_incomplete_upload_cannot_be_deleted(self, frozen: Account) -> None:
         upload = frozen.create(frozen.stage(TOWNS)["url"]).json()
 
-        assert said(frozen.call("DELETE", f"/{upload['id']}")) == (400, "upload is incomplete")
+        assert status_and_message(frozen.call("DELETE", f"/{upload['id']}")) == (400, "upload is incomplete")
         assert frozen.call("GET", f"/{upload['id']}").status_code == 200
 
-    def test_an_unknown_id_is_not_found(self, acme: Account) -> None:
-        assert said(acme.call("DELETE", "/cabc")) == (404, "Not Found")
+    def test_delete_of_an_unknown_id_is_not_found(self, acme: Account) -> None:
+        assert status_and_message(acme.call("DELETE", "/cabc")) == (404, "Not Found")
 
 
 class TestList:
@@ -326,41 +343,41 @@ class TestList:
         """Ids of five uploads, oldest first."""
         return [frozen.create(frozen.stage(TOWNS)["url"], f"t{number}").json()["id"] for number in range(5)]
 
-    def ids(self, answer: requests.Response) -> list[str]:
-        assert answer.status_code == 200
-        return [upload["id"] for upload in answer.json()]
+    def ids(self, response: requests.Response) -> list[str]:
+        assert response.status_code == 200
+        return [upload["id"] for upload in response.json()]
 
     def pages(self, account: Account, **params: Any) -> list[list[str]]:
-        answer = account.call("GET", params=params)
-        found = [self.ids(answer)]
-        while "next" in answer.links:
-            # As Mapbox's own, the link has no token in it.
-            url = answer.links["next"]["url"]
+        response = account.call("GET", params=params)
+        pages = [self.ids(response)]
+        while "next" in response.links:
+            # Mapbox's links contain no token either.
+            url = response.links["next"]["url"]
             assert "access_token" not in url
-            answer = account.session.get(url, params={"access_token": account.emulator.token}, timeout=10)
-            found.append(self.ids(answer))
-        return found
+            response = account.session.get(url, params={"access_token": account.emulator.token}, timeout=10)
+            pages.append(self.ids(response))
+        return pages
 
-    def test_is_a_bare_array_newest_first(self, frozen: Account, five: list[str]) -> None:
-        answer = frozen.call("GET")
+    def test_list_is_an_array_with_the_newest_first(self, frozen: Account, five: list[str]) -> None:
+        response = frozen.call("GET")
 
-        assert self.ids(answer) == five[::-1]
-        assert "Link" not in answer.headers
-        assert sorted(answer.json()[0]) == KEYS
+        assert self.ids(response) == five[::-1]
+        assert "Link" not in response.headers
+        assert sorted(response.json()[0]) == KEYS
 
-    def test_is_empty_for_a_new_account(self, acme: Account) -> None:
+    def test_list_of_a_new_account_is_empty(self, acme: Account) -> None:
         assert acme.call("GET").json() == []
 
-    def test_pages_follow_one_another_by_their_links(self, frozen: Account, five: list[str]) -> None:
+    def test_links_lead_from_page_to_page(self, frozen: Account, five: list[str]) -> None:
         assert [len(page) for page in self.pages(frozen, limit=2)] == [2, 2, 1]
-        assert joined(self.pages(frozen, limit=2)) == five[::-1]
+        assert concatenate(self.pages(frozen, limit=2)) == five[::-1]
         assert self.pages(frozen, limit=5) == [five[::-1]]
 
     @pytest.mark.parametrize("reverse", ["true", "", "1"])
-    def test_reversed_pages_are_oldest_first(self, frozen: Account, five: list[str], reverse: str) -> None:
-        assert joined(self.pages(frozen, limit=2, reverse=reverse)) == five
+    def test_reversed_pages_begin_with_the_oldest(self, frozen: Account, five: list[str], reverse: str) -> None:
+        assert concatenate(self.pages(frozen, limit=2, reverse=reverse)) == five
 
-    def test_a_bare_reverse_is_understood(self, frozen: Account, five: list[str]) -> None:
+    def test_reverse_without_a_value_is_understood(self, frozen: Account, five: list[str]) -> None:
         url = f"{frozen.emulator.url}/uploads/v1/acme?reverse&access_token={frozen.emulator.token}"
 
         assert self.ids(requests.get(url, timeout=10)) == five
@@ -368,7 +385,7 @@ class TestList:
     def test_reverse_false_is_not_reversed(self, frozen: Account, five: list[str]) -> None:
         assert self.ids(frozen.call("GET", params={"reverse": "false"})) == five[::-1]
 
-    def test_a_page_ends_early_where_its_json_would_be_too_long(self, tmp_path: Path) -> None:
+    def test_page_ends_early_if_its_json_is_too_long(self, tmp_path: Path) -> None:
         settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0, page_bytes=600)
         with Emulator(tmp_path, settings=settings) as emulator:
             acme = Account(emulator)
@@ -376,20 +393,20 @@ class TestList:
             pages = self.pages(acme, limit=100)
 
         assert [len(page) for page in pages] == [2, 2, 1]
-        assert joined(pages) == ids[::-1]
+        assert concatenate(pages) == ids[::-1]
 
-    def test_a_page_that_starts_behind_a_removed_upload_is_found(self, acme: Account) -> None:
+    def test_page_can_start_after_a_deleted_upload(self, acme: Account) -> None:
         ids = [acme.upload(b"x", f"t{number}")["id"] for number in range(3)]
         acme.call("DELETE", f"/{ids[1]}")
 
         assert self.ids(acme.call("GET", params={"start": ids[1]})) == [ids[0]]
 
     @pytest.mark.parametrize("limit", ["0", "101", "-1", "x", "", "1e1", "٣"])
-    def test_a_limit_outside_1_to_100_is_refused(self, shared: Account, limit: str) -> None:
-        assert said(shared.call("GET", params={"limit": limit})) == (422, 'Invalid "limit" value')
+    def test_limit_outside_1_to_100_is_refused(self, shared: Account, limit: str) -> None:
+        assert status_and_message(shared.call("GET", params={"limit": limit})) == (422, 'Invalid "limit" value')
 
-    def test_an_unknown_start_is_refused(self, shared: Account) -> None:
-        assert said(shared.call("GET", params={"start": "cabc"})) == (422, 'Invalid "start" value')
+    def test_unknown_start_is_refused(self, shared: Account) -> None:
+        assert status_and_message(shared.call("GET", params={"start": "cabc"})) == (422, 'Invalid "start" value')
 
 
 class TestRateLimit:
@@ -403,29 +420,29 @@ class TestRateLimit:
         with Emulator(tmp_path, settings=settings, clock=clock) as emulator:
             yield Account(emulator)
 
-    def test_every_answer_carries_the_three_headers(self, limited: Account) -> None:
-        for answer in (limited.call("GET"), limited.call("GET", "/cabc"), limited.call("GET", token=None)):
-            assert answer.headers["X-Rate-Limit-Interval"] == "60"
-            assert answer.headers["X-Rate-Limit-Limit"] == "3"
-            assert answer.headers["X-Rate-Limit-Reset"] == "1700000060"
-            assert answer.headers["Date"] == "Tue, 14 Nov 2023 22:13:20 GMT"  # the same clock, at 1700000000
+    def test_every_response_has_the_three_headers(self, limited: Account) -> None:
+        for response in (limited.call("GET"), limited.call("GET", "/cabc"), limited.call("GET", token=None)):
+            assert response.headers["X-Rate-Limit-Interval"] == "60"
+            assert response.headers["X-Rate-Limit-Limit"] == "3"
+            assert response.headers["X-Rate-Limit-Reset"] == "1700000060"
+            assert response.headers["Date"] == "Tue, 14 Nov 2023 22:13:20 GMT"  # the same clock, at 1700000000
 
-    def test_a_request_too_many_is_refused_until_the_reset(self, limited: Account, clock: Clock) -> None:
+    def test_too_many_requests_are_refused_until_the_reset(self, limited: Account, clock: Clock) -> None:
         clock.now += 0.5
         for _ in range(3):
-            answer = limited.call("GET")
-            assert answer.status_code == 200
+            response = limited.call("GET")
+            assert response.status_code == 200
 
         clock.now += 59
         refused = limited.call("POST", "/credentials")
 
-        assert said(refused) == (429, "Too Many Requests")
-        assert refused.headers["X-Rate-Limit-Reset"] == answer.headers["X-Rate-Limit-Reset"] == "1700000061"
+        assert status_and_message(refused) == (429, "Too Many Requests")
+        assert refused.headers["X-Rate-Limit-Reset"] == response.headers["X-Rate-Limit-Reset"] == "1700000061"
         assert "Retry-After" not in refused.headers
         clock.now = float(refused.headers["X-Rate-Limit-Reset"])
         assert limited.call("POST", "/credentials").status_code == 200
 
-    def test_refused_requests_do_not_prolong_the_wait(self, limited: Account, clock: Clock) -> None:
+    def test_refused_requests_do_not_move_the_reset(self, limited: Account, clock: Clock) -> None:
         resets = set()
         for _ in range(10):
             clock.now += 1
@@ -433,7 +450,7 @@ class TestRateLimit:
 
         assert len(resets) == 1
 
-    def test_strangers_do_not_use_up_the_accounts_requests(self, limited: Account) -> None:
+    def test_requests_to_other_accounts_do_not_count(self, limited: Account) -> None:
         for number in range(10):
             requests.get(f"{limited.emulator.url}/uploads/v1/stranger{number}", timeout=10)
 
@@ -441,20 +458,20 @@ class TestRateLimit:
 
     def test_tokens_and_tiles_are_not_limited(self, limited: Account) -> None:
         for _ in range(5):
-            answer = limited.session.get(
+            response = limited.session.get(
                 f"{limited.emulator.url}/tokens/v2", params={"access_token": limited.emulator.token}, timeout=10
             )
-            assert answer.status_code == 200
-            assert "X-Rate-Limit-Limit" not in answer.headers
+            assert response.status_code == 200
+            assert "X-Rate-Limit-Limit" not in response.headers
 
-    def test_a_limit_of_0_is_none(self, acme: Account) -> None:
+    def test_rate_limit_0_means_no_limit(self, acme: Account) -> None:
         for _ in range(40):
-            answer = acme.call("GET")
-        assert answer.status_code == 200
-        assert "X-Rate-Limit-Limit" not in answer.headers
+            response = acme.call("GET")
+        assert response.status_code == 200
+        assert "X-Rate-Limit-Limit" not in response.headers
 
 
-class TestRubbish:
+class TestInvalidRequests:
     @pytest.mark.parametrize(
         ("method", "path"),
         [
@@ -473,17 +490,17 @@ class TestRubbish:
             ("GET", "/v4/..%2ftoken.json"),
         ],
     )
-    def test_an_unknown_route_is_not_found_in_json(self, shared: Account, method: str, path: str) -> None:
+    def test_unknown_route_is_not_found_in_json(self, shared: Account, method: str, path: str) -> None:
         request = requests.Request(
             method, shared.emulator.url + path, params={"access_token": shared.emulator.token}
         ).prepare()
         request.url = f"{shared.emulator.url}{path}?access_token={shared.emulator.token}"
-        answer = requests.Session().send(request, timeout=10, allow_redirects=False)
+        response = requests.Session().send(request, timeout=10, allow_redirects=False)
 
-        assert answer.status_code == 404
-        assert list(answer.json()) == ["message"]
+        assert response.status_code == 404
+        assert list(response.json()) == ["message"]
 
-    def test_a_request_that_is_not_http_does_no_harm(self, acme: Account) -> None:
+    def test_request_that_is_not_http_does_no_harm(self, acme: Account) -> None:
         host, port = acme.emulator.url.removeprefix("http://").split(":")
         for noise in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"\x16\x03\x01"):
             with socket.create_connection((host, int(port)), timeout=10) as connection:
@@ -495,6 +512,6 @@ class TestRubbish:
 def test_requests_are_recorded_without_the_token(acme: Account) -> None:
     acme.upload(TOWNS)
 
-    seen = [(request.method, request.path, request.status) for request in acme.emulator.requests]
-    assert seen[:2] == [("POST", "/uploads/v1/acme/credentials", 200), ("POST", "/uploads/v1/acme", 201)]
+    records = [(request.method, request.path, request.status) for request in acme.emulator.requests]
+    assert records[:2] == [("POST", "/uploads/v1/acme/credentials", 200), ("POST", "/uploads/v1/acme", 201)]
     assert acme.emulator.token not in repr(acme.emulator.requests)

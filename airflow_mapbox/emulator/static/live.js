@@ -1,11 +1,11 @@
-// Keeps the list of uploads up to date: fetches the page again and puts its new content in the place of the old.
+// Refreshes the lists every second: fetches the page again and replaces its content.
 const main = document.querySelector("main");
 setInterval(async () => {
   try {
-    const answer = await fetch(location.href, { cache: "no-store" });
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
-    if (fresh.innerHTML !== main.innerHTML) main.innerHTML = fresh.innerHTML;
+    const response = await fetch(location.href, { cache: "no-store" });
+    const newMain = new DOMParser().parseFromString(await response.text(), "text/html").querySelector("main");
+    if (newMain.innerHTML !== main.innerHTML) main.innerHTML = newMain.innerHTML;
   } catch {
-    // The emulator was stopped; the last state stays to be read.
+    // The emulator was stopped. The page still shows the last state.
   }
 }, 1000);

@@ -1,15 +1,15 @@
-// Shows one tileset's tiles, features or an image: pan, zoom, layers to switch, attributes of the feature at the pointer.
+// Shows a tileset on a map: features or an image, a checkbox per layer, the attributes of the feature at the pointer.
 const COLORS = ["#3564e8", "#d1495b", "#2a9d8f", "#e09f3e", "#6a4c93", "#1b998b"];
 const element = document.getElementById("map");
 const tilejson = await (await fetch(element.dataset.tilejson)).json();
 
-// Land and borders, coarse, to see where the features lie; they are no part of the tileset.
+// Coarse land and borders for orientation. They are not part of the tileset.
 const layers = [
   { id: "water", type: "background", paint: { "background-color": "#dfe8f0" } },
   { id: "land", type: "fill", source: "countries", paint: { "fill-color": "#f8f6f1" } },
   { id: "borders", type: "line", source: "countries", paint: { "line-color": "#b9bfc6", "line-width": 0.7 } },
 ];
-const shown = [];
+const tilesetLayers = [];
 const isImage = tilejson.format !== "pbf";
 if (isImage) layers.push({ id: "image", type: "raster", source: "tileset" });
 tilejson.vector_layers.forEach((layer, index) => {
@@ -26,7 +26,7 @@ tilejson.vector_layers.forEach((layer, index) => {
     layers.push({ id, type, filter, paint, ...common });
     return id;
   });
-  shown.push({ name: layer.id, color, ids });
+  tilesetLayers.push({ name: layer.id, color, ids });
 });
 
 const map = new maplibregl.Map({
@@ -49,7 +49,7 @@ map.addControl(new maplibregl.NavigationControl({ showCompass: false }), "top-ri
 map.addControl(new maplibregl.ScaleControl());
 
 const choices = document.getElementById("layers");
-for (const { name, color, ids } of shown) {
+for (const { name, color, ids } of tilesetLayers) {
   const label = document.createElement("label");
   const box = Object.assign(document.createElement("input"), { type: "checkbox", checked: true });
   box.addEventListener("change", () => {
@@ -64,7 +64,7 @@ for (const { name, color, ids } of shown) {
 
 const attributes = document.getElementById("attributes");
 map.on("mousemove", (event) => {
-  const [feature] = map.queryRenderedFeatures(event.point, { layers: shown.flatMap(({ ids }) => ids) });
+  const [feature] = map.queryRenderedFeatures(event.point, { layers: tilesetLayers.flatMap(({ ids }) => ids) });
   map.getCanvas().style.cursor = feature ? "pointer" : "";
   attributes.replaceChildren();
   for (const [name, value] of Object.entries(feature?.properties ?? {})) {
@@ -74,12 +74,12 @@ map.on("mousemove", (event) => {
   }
 });
 const zoom = document.getElementById("zoom");
-const tellZoom = () => { zoom.textContent = map.getZoom().toFixed(1); };
-map.on("zoom", tellZoom);
+const showZoom = () => { zoom.textContent = map.getZoom().toFixed(1); };
+map.on("zoom", showZoom);
 map.once("idle", () => {
-  tellZoom();
-  // For whoever waits for the picture: how many features are drawn, or one image; and how many countries.
-  const ids = shown.flatMap(({ ids }) => ids);
+  showZoom();
+  // Tests wait for these numbers: drawn features (1 for an image) and drawn countries.
+  const ids = tilesetLayers.flatMap(({ ids }) => ids);
   element.dataset.land = map.queryRenderedFeatures({ layers: ["land"] }).length;
   element.dataset.drawn = isImage ? 1 : map.queryRenderedFeatures({ layers: ids }).length;
 });
