@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from airflow_mapbox.sensors.uploads import UploadCompleteSensor
+from airflow_mapbox.uploads.client import UploadsClient
 from tests.connections import connection
 from tests.dags.conftest import Outcome
 
@@ -187,6 +189,8 @@ def test_a_source_that_carries_a_secret_is_refused_before_airflow_stores_it(
 def test_a_server_that_is_down_is_said_so_with_its_address(
     run_dag: Callable[..., Outcome], geojson: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    without_pauses = partialmethod(UploadsClient.__init__, sleep=lambda _: None)
+    monkeypatch.setattr(UploadsClient, "__init__", without_pauses)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: a connection is refused
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -226,7 +230,9 @@ def slow_emulator(tmp_path: Path, make_settings: Callable[..., EmulatorSettings]
         yield running
 
 
-@pytest.mark.parametrize(("options", "state"), [({}, "failed"), ({"soft_fail": True}, "skipped")])
+@pytest.mark.parametrize(
+    ("options", "state"), [({}, "failed"), ({"soft_fail": True}, "skipped")], ids=["failed", "skipped"]
+)
 def test_a_wait_that_takes_too_long_times_out(
     run_dag: Callable[..., Outcome],
     geojson: Path,
@@ -253,8 +259,6 @@ def test_a_run_at_debug_shows_no_token_and_no_temporary_credential(
     run_dag: Callable[..., Outcome], geojson: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import logging
-
-    from airflow_mapbox.uploads.client import UploadsClient
 
     issued: list[str] = []
     create_credentials = UploadsClient.create_credentials
