@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import partial, partialmethod
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ import pytest
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.triggers import uploads as triggers
+from airflow_mapbox.uploads.client import UploadsClient
 from tests.connections import connection
 
 
@@ -80,6 +81,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow.ti_deps.deps.ready_to_reschedule.timezone", later)
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.05)))
+    without_pauses = partialmethod(UploadsClient.__init__, sleep=lambda _: None)
+    monkeypatch.setattr(UploadsClient, "__init__", without_pauses)
     poller = partial(triggers.Poller, gathering=0.05, seconds_per_request=0.05, last_look=0.1)
     monkeypatch.setattr(triggers, "Poller", poller)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -189,8 +188,6 @@ def test_a_source_that_carries_a_secret_is_refused_before_airflow_stores_it(
 def test_a_server_that_is_down_is_said_so_with_its_address(
     run_dag: Callable[..., Outcome], geojson: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    without_pauses = partialmethod(UploadsClient.__init__, sleep=lambda _: None)
-    monkeypatch.setattr(UploadsClient, "__init__", without_pauses)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: a connection is refused
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"

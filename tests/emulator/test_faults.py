@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, ReadTimeoutError
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from airflow_mapbox.emulator.store import Store
 
 from .conftest import TOWNS, Account
 
@@ -368,23 +369,25 @@ class TestProcessing:
         acme.emulator.faults.add("fail", where="processing", progress=0.8, message="No.")
         assert acme.upload(b"nonsense")["error"] == "No."
 
-    def test_progress_goes_backwards_once_and_then_to_the_end(self, tmp_path: Path) -> None:
-        settings = EmulatorSettings(account="acme", processing_seconds=1.5, rate_limit=0)
-        with Emulator(tmp_path, settings=settings) as emulator:
-            acme = Account(emulator)
-            emulator.faults.add("backwards", where="processing", progress=0.5)
-            seen: list[float] = []
+    def test_progress_goes_backwards_once_and_then_to_the_end(
+        self, acme: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        acme.emulator.faults.add("backwards", where="processing", progress=0.5)
+        shown: list[float] = []
+        set_progress = Store.set_progress
 
-            def watch(upload: dict[str, Any]) -> bool:
-                seen.append(upload["progress"])
-                return bool(upload["complete"])
+        def noted(store: Store, upload_id: str, progress: float, **options: Any) -> None:
+            set_progress(store, upload_id, progress, **options)
+            shown.append(acme.call("GET", f"/{upload_id}").json()["progress"])
 
-            acme.wait(self._create(acme), until=watch)
+        monkeypatch.setattr(Store, "set_progress", noted)
 
-        falls = [(a, b) for a, b in itertools.pairwise(seen) if b < a]
-        assert len(falls) == 1, seen
+        done = acme.wait(self._create(acme))
+
+        falls = [(a, b) for a, b in itertools.pairwise(shown) if b < a]
+        assert len(falls) == 1, shown
         assert falls[0][1] < 0.5
-        assert seen[-1] == 1
+        assert done["progress"] == 1
 
     def test_it_is_for_the_tilesets_that_match_and_as_often_as_asked_for(self, acme: Account) -> None:
         acme.emulator.faults.add("fail", where="processing", path="bad$", message="No.", times=2, after=1)

@@ -72,6 +72,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class TestWhatIsKilled:
+    @pytest.mark.slow
     @pytest.mark.parametrize("how", ["mbtiles", "upload auto", "upload mbtiles"])
     def test_leaves_no_temporary_folder_beyond_the_next_export(self, tmp_path: Path, temporary: Path, how: str) -> None:
         for _ in range(2):
@@ -82,6 +83,7 @@ class TestWhatIsKilled:
 
         assert list(temporary.iterdir()) == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("how", ["geojson", "mbtiles"])
     def test_leaves_no_part_beyond_the_next_export_of_another_name(
         self, tmp_path: Path, temporary: Path, how: str

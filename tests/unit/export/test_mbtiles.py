@@ -218,6 +218,7 @@ write_mbtiles(frames(), target, maxzoom=3) if target.endswith("mbtiles") else wr
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x.mbtiles", "x.geojson"])
 def test_what_is_killed_leaves_no_process_and_the_next_export_removes_its_parts(tmp_path: Path, name: str) -> None:
     command = [sys.executable, "-c", KILLED, tmp_path / name]
