@@ -1,6 +1,13 @@
-"""Defaults that operator, sensor, hook and command line share."""
+"""The defaults that operator, sensor, trigger, hook and command line share."""
 
 from __future__ import annotations
 
-# Mapbox ends the processing of an upload after one hour, of MBTiles after two (Uploads API, "Restrictions and limits").
-WAIT_TIMEOUT_SECONDS = 2.5 * 3600
+from airflow_mapbox.limits import PROCESSING_SECONDS_MBTILES
+
+CONN_ID = "mapbox_default"
+# Mapbox stops the processing of MBTiles after two hours, of other formats after one. The rest is for its queue.
+WAIT_TIMEOUT_SECONDS = PROCESSING_SECONDS_MBTILES + 1800.0
+# What to do if Mapbox is processing another upload of the tileset.
+IF_ACTIVE_CHOICES = ("wait", "fail", "skip")
+IF_ACTIVE = "wait"
+PARTS_IN_FLIGHT = 4

@@ -1,4 +1,4 @@
-"""What tasks raise: the core's errors, told to Airflow as worth a retry or not."""
+"""The exceptions of tasks: the core's errors, translated into Airflow's by whether a retry can help."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from contextlib import contextmanager
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout
 
-from airflow_mapbox.export.errors import ExportError
+from airflow_mapbox.errors import MapboxError
 from airflow_mapbox.uploads.errors import (
-    MapboxError,
     UploadFailedError,
     UploadGoneError,
     UploadStalledError,
@@ -19,33 +18,33 @@ from airflow_mapbox.uploads.errors import (
 
 class MapboxTaskError(AirflowException):
     """
-    A task could not do its work, and the same task may succeed later: Airflow's retries apply.
+    The task failed, and the same task may succeed later. Airflow's retries apply.
 
     :param message: what happened and what to do next.
     """
 
 
 class MapboxFailError(MapboxTaskError, AirflowFailException):
-    """A task could not do its work, and a retry would not help: it fails at once, whatever its ``retries``."""
+    """The task failed, and a retry would not help. It fails at once, whatever its ``retries``."""
 
 
 class MapboxUploadFailedError(MapboxFailError):
-    """Mapbox could not make a tileset of the data. Reading the same upload again would find it failed again."""
+    """Mapbox could not make a tileset from the data. A retry would read the same failed upload again."""
 
 
 class MapboxUploadStalledError(MapboxFailError):
-    """An upload's progress has not moved for as long as ``stall_timeout`` allows."""
+    """The upload's progress has not changed for ``stall_timeout`` seconds."""
 
 
 class MapboxUploadGoneError(MapboxFailError):
-    """Mapbox does not know the upload, or no longer."""
+    """Mapbox does not know the upload, or has forgotten it."""
 
 
 class MapboxUploadTimeoutError(MapboxTaskError, AirflowSensorTimeout):
-    """An upload was still being processed when the time to wait was over; Airflow does not retry a timeout."""
+    """Mapbox was still processing the upload at the timeout. Airflow does not retry a timeout."""
 
 
-# The classes that have a meaning of their own; every other error is told by whether a retry may help.
+# Errors with an exception of their own. Every other error becomes one of the two general exceptions.
 _CLASSES: tuple[tuple[type[MapboxError], type[MapboxTaskError]], ...] = (
     (UploadFailedError, MapboxUploadFailedError),
     (UploadStalledError, MapboxUploadStalledError),
@@ -57,26 +56,24 @@ _CLASSES: tuple[tuple[type[MapboxError], type[MapboxTaskError]], ...] = (
 @contextmanager
 def airflow_errors(creator: str | None = None) -> Iterator[None]:
     """
-    Translate the core's errors once, at the border to Airflow.
+    Translate the core's errors into Airflow's.
 
-    :param creator: the task that created the upload, which is named where clearing it may help.
-    :raises MapboxUploadFailedError: for an upload that failed in processing.
-    :raises MapboxUploadStalledError: for one that does not get on.
-    :raises MapboxUploadGoneError: for one that is not there.
-    :raises MapboxUploadTimeoutError: for one that took too long.
-    :raises MapboxFailError: for what needs a person.
-    :raises MapboxTaskError: for what a retry may mend.
+    :param creator: the task that created the upload. The message names it if clearing that task may help.
+    :raises MapboxUploadFailedError: if the upload failed in processing.
+    :raises MapboxUploadStalledError: if the upload makes no progress.
+    :raises MapboxUploadGoneError: if the upload is missing.
+    :raises MapboxUploadTimeoutError: if the upload took too long.
+    :raises MapboxFailError: if a person must act.
+    :raises MapboxTaskError: if a retry may help.
     """
     try:
         yield
     except MapboxError as error:
-        raise _task_error(error, creator) from None
-    except ExportError as error:
-        raise (MapboxTaskError if error.retryable else MapboxFailError)(str(error)) from None
+        raise _translate(error, creator) from None
 
 
-def _task_error(error: MapboxError, creator: str | None) -> MapboxTaskError:
+def _translate(error: MapboxError, creator: str | None) -> MapboxTaskError:
     general = MapboxTaskError if error.retryable else MapboxFailError
-    kind = next((ours for core, ours in _CLASSES if isinstance(error, core)), general)
-    whose = f"\nThe upload was created by task {creator}." if creator and error.new_upload_may_help else ""
-    return kind(f"{error}{whose}")
+    exception = next((task for core, task in _CLASSES if isinstance(error, core)), general)
+    advice = f"\nThe upload was created by task {creator}." if creator and error.new_upload_may_help else ""
+    return exception(f"{error}{advice}")

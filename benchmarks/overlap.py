@@ -94,11 +94,12 @@ def _run(job: str, source: Path, port: int) -> float:
 def _job(job: str, source: Path, port: int) -> float:
     """Do one job and give the seconds that it took, imports and connections aside."""
     from airflow_mapbox.export import stream_geojson
-    from airflow_mapbox.exported import exported
     from airflow_mapbox.hooks.staging import staging_s3_client
+    from airflow_mapbox.limits import STAGING_REGION
+    from airflow_mapbox.sources.source import open_source
+    from airflow_mapbox.tasks.export_source import exported
     from airflow_mapbox.uploads.models import StagingCredentials
-    from airflow_mapbox.uploads.sources import open_source
-    from airflow_mapbox.uploads.staging import STAGING_REGION, Stager, StagingOptions
+    from airflow_mapbox.uploads.staging.stager import Stager, StagingOptions
 
     if job == "export":
         started = time.perf_counter()

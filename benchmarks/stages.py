@@ -61,11 +61,11 @@ def stages(source: Path, target: Path) -> dict[str, float]:
     :param source: GeoParquet.
     :param target: a file to write.
     """
-    from airflow_mapbox.export.encoder import encode
+    from airflow_mapbox.export.encode import encode
     from airflow_mapbox.export.geojson import text_bytes
     from airflow_mapbox.export.options import Options
-    from airflow_mapbox.export.sources import read_source
-    from airflow_mapbox.export.sources.selection import Selection
+    from airflow_mapbox.export.readers import read_source
+    from airflow_mapbox.export.selection import Selection
 
     clock, replaced = _Clock(), []
     for stage, functions in STAGES.items():
@@ -103,8 +103,8 @@ def stages(source: Path, target: Path) -> dict[str, float]:
 
 def formatter_speeds() -> dict[str, float]:
     """Give the bytes a second that a core writes of coordinates by itself, in arrays of a megabyte, by formatter."""
-    from airflow_mapbox.export.memory import keep_freed_memory
-    from airflow_mapbox.export.positions import position_texts
+    from airflow_mapbox.export.text.memory import keep_freed_memory
+    from airflow_mapbox.export.text.positions import position_texts
 
     keep_freed_memory()
     whole = np.rint(np.random.default_rng(4).uniform(-80e7, 80e7, (2, 1 << 16)))
@@ -131,10 +131,11 @@ def coordinate_bytes(source: Path) -> int:
 
     :param source: GeoParquet.
     """
-    from airflow_mapbox.export import encoder, positions
+    from airflow_mapbox.export import encode as encoder
     from airflow_mapbox.export.options import Options
-    from airflow_mapbox.export.sources import read_source
-    from airflow_mapbox.export.sources.selection import Selection
+    from airflow_mapbox.export.readers import read_source
+    from airflow_mapbox.export.selection import Selection
+    from airflow_mapbox.export.text import positions
 
     count, original = 0, positions.position_texts
 

@@ -21,12 +21,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, T
 from airflow_mapbox.cli.definition import arguments_of
 from airflow_mapbox.cli.options import chosen_export
 from airflow_mapbox.cli.spelling import Spelling
-from airflow_mapbox.export.errors import ExportError
+from airflow_mapbox.errors import MapboxError, OptionError
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
-from airflow_mapbox.uploads.errors import MapboxError, OptionError, UploadActiveError
-from airflow_mapbox.uploads.ledger import Entry, MemoryLedger
+from airflow_mapbox.uploads.errors import UploadActiveError
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.staging import StagingOptions
+from airflow_mapbox.uploads.once.ledger import Entry, MemoryLedger
+from airflow_mapbox.uploads.staging.stager import StagingOptions
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -50,7 +50,7 @@ def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], Non
         message, code = None, 1
         try:
             function(args)
-        except (MapboxError, ExportError, OptionError) as error:
+        except (MapboxError, OptionError) as error:
             log.info("The command failed.", exc_info=True)
             message = str(error)
         except KeyboardInterrupt as error:
@@ -123,10 +123,10 @@ def _cancelled_by_interrupt(hook: MapboxUploadsHook) -> Iterator[None]:
 
 def _after_interrupt(entry: Entry | None, args: Namespace) -> str:
     """Say what has become of an upload whose command was interrupted."""
-    made = entry.known_upload() if entry is not None else None
+    made = entry.created_upload() if entry is not None else None
     if made is not None:
         return _still_processed(made.id, args)
-    if entry is not None and entry.uncertain:
+    if entry is not None and entry.in_doubt:
         return (
             f"Interrupted before Mapbox's answer arrived: the upload of tileset {entry.tileset} may exist.\n"
             f"Look for it with: {_command_line('list', args=args)}"

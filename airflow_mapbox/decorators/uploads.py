@@ -1,4 +1,4 @@
-"""``@task.mapbox_upload``: a function's frames, exported and staged while it yields them."""
+"""``@task.mapbox_upload``: export and stage the GeoDataFrames of a function while it yields them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class _MapboxUploadOperator(DecoratedOperator, StageAndCreateUploadOperator):
-    """Upload the GeoDataFrames that a function gives."""
+    """Upload the GeoDataFrames that a function returns or yields."""
 
-    # Neither of the two knows the other's, and `source` is not the user's to give.
+    # The fields of both base classes. The function replaces `source`.
     template_fields: Sequence[str] = (
         *DecoratedOperator.template_fields,
         *(field for field in StageAndCreateUploadOperator.template_fields if field != "source"),
@@ -43,7 +43,7 @@ class _MapboxUploadOperator(DecoratedOperator, StageAndCreateUploadOperator):
         format: ExportFormat = "geojson",
         **kwargs: Any,
     ) -> None:
-        # The result is an upload, whatever the function's own annotation says.
+        # The result is an upload object, not what the function's annotation says.
         kwargs["multiple_outputs"] = True
         super().__init__(
             python_callable=python_callable,
@@ -56,8 +56,9 @@ class _MapboxUploadOperator(DecoratedOperator, StageAndCreateUploadOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
-        Call the function, unless an earlier try has staged what it gave, and upload its frames.
+        Call the function and upload its GeoDataFrames, unless an earlier try has staged them.
 
+        :param context: the task's context.
         :return: the upload object.
         """
         context_merge(context, self.op_kwargs)
@@ -72,15 +73,21 @@ class _MapboxUploadOperator(DecoratedOperator, StageAndCreateUploadOperator):
 
 def mapbox_upload_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
     """
-    Make a task of a function that returns a GeoDataFrame, or yields several: ``@task.mapbox_upload(tileset=…)``.
+    Make a task from a function that returns a GeoDataFrame or yields several: ``@task.mapbox_upload(tileset=…)``.
 
-    The frames are exported to GeoJSON in CRS84 and staged while the function yields, with no file in between, unless
-    another ``format`` is chosen. The task keeps the promises of
-    :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator`, whose parameters it takes. On a retry the
-    function is called again only where nothing is staged yet.
+    The frames are exported to GeoJSON in CRS84 and staged while the function yields them, without a file on disk. A
+    ``format`` for vector tiles uses temporary disk space. The task takes the parameters of
+    :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator` and keeps its promises. A retry calls the
+    function again only if nothing is staged yet.
 
     :param python_callable: the function.
-    :param kwargs: parameters of the operator but for ``source``; ``format`` is ``"geojson"`` where it is not given.
+    :param kwargs: parameters of the operator except ``source``. The default of ``format`` is ``"geojson"``.
+
+    Example::
+
+        @task.mapbox_upload(tileset="quakes-{{ ds_nodash }}")
+        def quakes(data_interval_start=None):
+            return geopandas.read_parquet(f"/data/{data_interval_start:%Y%m%d}.parquet")
     """
     return task_decorator_factory(
         python_callable=python_callable, decorated_operator_class=_MapboxUploadOperator, **kwargs

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_mapbox.export.errors import ExportError
+from airflow_mapbox.errors import ExportError
 
 if TYPE_CHECKING:
     from airflow_mapbox.export.auto import write_auto
     from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson, write_geojson
     from airflow_mapbox.export.mbtiles import TilesetReport, write_mbtiles
+    from airflow_mapbox.export.readers.postgis import PostGISQuery
     from airflow_mapbox.export.report import ExportReport
-    from airflow_mapbox.export.sources.postgis import PostGISQuery
 
 __all__ = [
     "ExportError",

@@ -9,13 +9,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Unpack
 
-from airflow_mapbox.export.files import WholeFile, whole_file
+from airflow_mapbox.export.atomic_file import WholeFile, whole_file
 from airflow_mapbox.export.formats import GeoJSONKeywords, Tier
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.mbtiles import Features, chosen_zooms, temporary_folder, tile_features
+from airflow_mapbox.export.readers import ExportSource
 from airflow_mapbox.export.report import ExportReport
-from airflow_mapbox.export.sources import ExportSource
-from airflow_mapbox.preflight.formats import GEOJSON
+from airflow_mapbox.limits import GEOJSON_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def write_auto(
     title = name or base.name
     zooms = chosen_zooms(minzoom, maxzoom, tier)
     temporary = temporary_folder(temporary_directory)
-    limit = keywords.get("limit_bytes", GEOJSON.limit)
+    limit = keywords.get("limit_bytes", GEOJSON_BYTES)
     target = base.with_name(base.name + ".geojson")
     with stream_geojson(source, **(keywords | {"limit_bytes": None})) as stream, whole_file(target) as file:
         size = 0

@@ -1,69 +1,76 @@
-"""Why an export stopped; no file is left where one did."""
+"""The errors of an export. After each of them, no file is left behind."""
 
 from __future__ import annotations
 
+from airflow_mapbox.errors import ExportError, SourceError, SourceUnavailableError
 
-class ExportError(ValueError):
-    """
-    The data cannot be written as Mapbox wants it.
-
-    :ivar retryable: whether the same export may succeed later with nothing changed.
-    """
-
-    retryable: bool = False
+__all__ = (
+    "AttributeNameError",
+    "AttributeValueError",
+    "CoordinatesError",
+    "EmptyExportError",
+    "ExportClosedError",
+    "ExportError",
+    "InvalidGeometryError",
+    "MissingCrsError",
+    "NoSpaceError",
+    "TilerError",
+    "TooLargeError",
+    "UnavailableSourceError",
+    "UnknownCrsError",
+    "UnreadableSourceError",
+)
 
 
 class MissingCrsError(ExportError):
-    """The data does not say which coordinate reference system it is in, and nobody else did."""
+    """Neither the data nor the caller names the coordinate reference system."""
 
 
 class UnknownCrsError(ExportError):
-    """A reference system that PROJ does not know, or cannot transform to longitude, latitude."""
+    """PROJ does not know the reference system, or cannot transform it to longitude and latitude."""
 
 
 class CoordinatesError(ExportError):
-    """A coordinate is not finite, or outside of what a Mercator map shows."""
-
-
-class AttributeNameError(ExportError):
-    """The columns cannot be told apart as attributes of a feature."""
-
-
-class AttributeValueError(ExportError):
-    """A value has no form in JSON."""
-
-
-class EmptyExportError(ExportError):
-    """There was no feature to write."""
-
-
-class UnreadableSourceError(ExportError):
-    """The source is missing, or of a kind that cannot be read."""
-
-
-class UnavailableSourceError(UnreadableSourceError):
-    """The source could not be read just now: the network, a server or a disk failed."""
-
-    retryable = True
+    """A coordinate is not finite, or lies outside the Web Mercator map."""
 
 
 class InvalidGeometryError(CoordinatesError):
-    """A geometry is not valid, and the caller wants to know instead of having it repaired or left out."""
+    """A geometry is not valid, and the caller chose ``on_invalid="error"``."""
+
+
+class AttributeNameError(ExportError):
+    """An attribute's name is missing, duplicate or unknown."""
+
+
+class AttributeValueError(ExportError):
+    """A value cannot be written as JSON."""
+
+
+class EmptyExportError(ExportError):
+    """There is no feature to write."""
+
+
+class UnreadableSourceError(ExportError, SourceError):
+    """The source is missing, or its format cannot be read."""
+
+
+class UnavailableSourceError(UnreadableSourceError, SourceUnavailableError):
+    """The source cannot be read at the moment: a network, server or disk failed."""
 
 
 class TooLargeError(ExportError):
-    """There is more than Mapbox takes in this format."""
+    """The output exceeds Mapbox's limit for its format."""
 
 
 class ExportClosedError(ExportError):
-    """A stream was asked for more after it failed or was closed, or for its report before its end."""
+    """A stream was read after it failed or was closed, or its report was requested before its end."""
 
 
 class TilerError(ExportError):
-    """No vector tiles could be made, or not all of them."""
+    """Vector tiles could not be made, or are incomplete."""
 
 
 class NoSpaceError(TilerError):
-    """There is too little temporary space just now."""
+    """There is not enough temporary disk space at the moment."""
 
     retryable = True

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
 from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 
-from airflow_mapbox.uploads.errors import OptionError
+from airflow_mapbox.errors import OptionError
 
 ExportFormat: TypeAlias = Literal["geojson", "mbtiles", "auto"]
 FORMATS: tuple[ExportFormat, ...] = ("geojson", "mbtiles", "auto")

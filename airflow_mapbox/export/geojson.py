@@ -16,18 +16,18 @@ from typing import Literal, NamedTuple, Unpack
 
 import pyarrow as pa
 
-from airflow_mapbox.export.crs84 import CRS84, parse_crs
+from airflow_mapbox.errors import OptionError
+from airflow_mapbox.export.atomic_file import whole_file
+from airflow_mapbox.export.counts import Tally
 from airflow_mapbox.export.errors import EmptyExportError, ExportClosedError, TooLargeError
-from airflow_mapbox.export.features import Encoded, encoded_features
-from airflow_mapbox.export.files import whole_file
 from airflow_mapbox.export.formats import GeoJSONKeywords
+from airflow_mapbox.export.geometry.crs import CRS84, parse_crs
 from airflow_mapbox.export.options import DEFAULT_DECIMALS, Options, is_whole
+from airflow_mapbox.export.pipeline import Encoded, encoded_features
+from airflow_mapbox.export.readers import ExportSource
 from airflow_mapbox.export.report import ExportReport, data_notes, report_of, transformation_warnings
-from airflow_mapbox.export.sources import ExportSource
-from airflow_mapbox.export.sources.selection import Selection
-from airflow_mapbox.export.tally import Tally
-from airflow_mapbox.preflight.formats import GEOJSON, SNIFFED_CHARACTERS
-from airflow_mapbox.uploads.errors import OptionError
+from airflow_mapbox.export.selection import Selection
+from airflow_mapbox.limits import GEOJSON_BYTES, SNIFFED_CHARACTERS
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +161,7 @@ def stream_geojson(
     id_attribute: str | None = None,
     batch_rows: int | None = None,
     threads: int | None = None,
-    limit_bytes: int | None = GEOJSON.limit,
+    limit_bytes: int | None = GEOJSON_BYTES,
 ) -> GeoJSONStream:
     """
     Give geodata as the bytes of a GeoJSON FeatureCollection in longitude, latitude on WGS 84 (RFC 7946, section 4).
@@ -300,7 +300,7 @@ def _pieces(
         nonlocal size
         size += len(piece)
         if limit is not None and size > limit:
-            whose = "the most that Mapbox takes" if limit == GEOJSON.limit else "the limit given"
+            whose = "the most that Mapbox takes" if limit == GEOJSON_BYTES else "the limit given"
             raise TooLargeError(
                 f"The GeoJSON is over {limit:,} bytes, {whose}, after {tally.written:,} features of {tally.read:,} "
                 'read.\nMake vector tiles of the data (airflow_mapbox.export.write_mbtiles, or format="mbtiles" of an '

@@ -17,27 +17,23 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
-from airflow_mapbox.export.errors import EmptyExportError, ExportError, NoSpaceError, TilerError, TooLargeError
-from airflow_mapbox.export.files import part_of, publish, scratch_folder, target_of
+from airflow_mapbox.errors import ExportError, OptionError
+from airflow_mapbox.export.atomic_file import part_of, publish, scratch_folder, target_of
+from airflow_mapbox.export.errors import EmptyExportError, NoSpaceError, TilerError, TooLargeError
 from airflow_mapbox.export.formats import GeoJSONKeywords, Tier
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
+from airflow_mapbox.export.readers import ExportSource
 from airflow_mapbox.export.report import ExportReport
-from airflow_mapbox.export.sources import ExportSource
-from airflow_mapbox.export.tippecanoe import tile
-from airflow_mapbox.export.vectortile import distinct_features
-from airflow_mapbox.preflight.formats import MBTILES
-from airflow_mapbox.uploads.errors import OptionError
+from airflow_mapbox.export.tiles.tippecanoe import tile
+from airflow_mapbox.export.tiles.vectortile import distinct_features
+from airflow_mapbox.limits import MBTILES_BYTES, METADATA_BYTES, TIER_MAXZOOM, TILE_BYTES
 
 log = logging.getLogger(__name__)
 
-# The highest zoom of each price tier (docs/reference/mapbox-uploads-api.md, "Price").
-TIERS = {"free": 5, "10m": 10, "1m": 13, "30cm": 16, "1cm": 22}
 
 # Of a source layer: a source, or one with the keywords that it is read by.
 LayerSource: TypeAlias = "ExportSource | tuple[ExportSource, GeoJSONKeywords]"
 
-METADATA_BYTES = 60 * 1024  # docs/reference/mapbox-uploads-api.md, "Names and limits"
-TILE_BYTES = 512_000
 _EXTENT = 4096  # units along a tile's edge, tippecanoe's --full-detail=12
 # Control characters, and what has no form in UTF-8.
 _NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -167,9 +163,9 @@ def chosen_zooms(minzoom: int, maxzoom: int | None, tier: Tier | None) -> tuple[
     :param tier: whose highest zoom is the maxzoom, or the most that a given one may be; or None.
     :raises ValueError: for a choice that there is not.
     """
-    if tier is not None and tier not in TIERS:
-        raise OptionError(f"tier={tier!r}: it is {' or '.join(map(repr, TIERS))}.")
-    ceiling = 22 if tier is None else TIERS[tier]
+    if tier is not None and tier not in TIER_MAXZOOM:
+        raise OptionError(f"tier={tier!r}: it is {' or '.join(map(repr, TIER_MAXZOOM))}.")
+    ceiling = 22 if tier is None else TIER_MAXZOOM[tier]
     highest = maxzoom if maxzoom is not None or tier is None else ceiling
     for name, zoom in (("minzoom", minzoom), ("maxzoom", highest)):
         if zoom is not None and not 0 <= zoom <= ceiling:
@@ -340,9 +336,9 @@ def _report(features: Features, part: Path, target: Path, name: str, *, guessed:
         maxzoom = int(metadata["maxzoom"])
         incomplete = geometries - _there(db, maxzoom, geometries)
     size = part.stat().st_size
-    if size > MBTILES.limit:
+    if size > MBTILES_BYTES:
         raise TooLargeError(
-            f"The tileset has {size:,} bytes; Mapbox takes MBTiles of at most {MBTILES.limit:,}.\n"
+            f"The tileset has {size:,} bytes; Mapbox takes MBTiles of at most {MBTILES_BYTES:,}.\n"
             "Lower the maxzoom, or write fewer attributes."
         )
     notes = [_guessed(maxzoom)] if guessed else []
@@ -376,7 +372,7 @@ def _report(features: Features, part: Path, target: Path, name: str, *, guessed:
         layers=tuple(features.layers),
         minzoom=int(metadata["minzoom"]),
         maxzoom=maxzoom,
-        tier=next(tier for tier, highest in TIERS.items() if maxzoom <= highest),
+        tier=next(tier for tier, highest in TIER_MAXZOOM.items() if maxzoom <= highest),
         tiles=tiles,
         largest_tile=largest,
         geojson_bytes=features.bytes,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Literal, get_args, get_type_hints
 
-from airflow_mapbox.uploads.errors import OptionError
+from airflow_mapbox.errors import OptionError
 
 DEFAULT_DECIMALS = 7  # about a centimetre; RFC 7946, section 11.2, advises six to seven
 _MOST_DECIMALS = 15

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from airflow_mapbox.export.counts import BEYOND, CLIPPED, Tally
+from airflow_mapbox.export.geometry.accuracy import MissingGrids
 from airflow_mapbox.export.options import Options
-from airflow_mapbox.export.tally import BEYOND, CLIPPED, Tally
-from airflow_mapbox.export.uncertainty import MissingGrids
 
 _EDGE_ERROR = 1.0  # metres, from which on it is worth a note
 _GRIDS = 5  # files that are named: data of a continent may lack one for each of its states

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_mapbox.connections import get_connection
-from airflow_mapbox.uploads.errors import without_frames
+from airflow_mapbox.errors import without_frames
+from airflow_mapbox.tasks.connection import get_connection
 
 if TYPE_CHECKING:
     import psycopg

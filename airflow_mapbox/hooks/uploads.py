@@ -11,33 +11,27 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook, ObjectStoragePath
 from airflow.sdk.log import mask_secret
 
-from airflow_mapbox.connections import CONN_TYPE, Access, access_by
 from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
+from airflow_mapbox.errors import MapboxError, OptionError, SourceError, without_frames
 from airflow_mapbox.export.formats import ExportFormat, check_format
-from airflow_mapbox.exported import exported
+from airflow_mapbox.http.retry import RetryPolicy
+from airflow_mapbox.limits import STAGING_REGION
 from airflow_mapbox.preflight import check_source
-from airflow_mapbox.uploads.address import API_URL, refuse_secrets
+from airflow_mapbox.security.endpoints import API_URL, refuse_secrets
+from airflow_mapbox.sources.source import Source, SourceLike, open_source, read_report
+from airflow_mapbox.tasks.connection import CONN_TYPE, Access, access_by
+from airflow_mapbox.tasks.export_source import exported
 from airflow_mapbox.uploads.client import UploadsClient
-from airflow_mapbox.uploads.errors import (
-    MapboxError,
-    NotFoundError,
-    OptionError,
-    SourceError,
-    TokenRejectedError,
-    UploadActiveError,
-    without_frames,
-)
-from airflow_mapbox.uploads.ledger import Ledger, MemoryLedger, Published
+from airflow_mapbox.uploads.errors import NotFoundError, TokenRejectedError, UploadActiveError
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name, is_dataset_url
-from airflow_mapbox.uploads.once import OneUpload
-from airflow_mapbox.uploads.pacing import seconds_to_next_try
-from airflow_mapbox.uploads.sources import Source, SourceLike, open_source, read_report
-from airflow_mapbox.uploads.staging import STAGING_REGION, StagedFile, Stager, StagingOptions
-from airflow_mapbox.uploads.throttle import RetryPolicy
-from airflow_mapbox.uploads.waiting import wait_for_upload
+from airflow_mapbox.uploads.once.ledger import Ledger, MemoryLedger, Published
+from airflow_mapbox.uploads.once.one_upload import OneUpload
+from airflow_mapbox.uploads.staging.stager import StagedFile, Stager, StagingOptions
+from airflow_mapbox.uploads.waiting.blocking import wait_for_upload
+from airflow_mapbox.uploads.waiting.interval import interval_while_active
 
 if TYPE_CHECKING:
-    from airflow_mapbox.export.sources import ExportSource
+    from airflow_mapbox.export.readers import ExportSource
 
 # Schemes that the core reads itself; every other one is object storage.
 _READ_BY_CORE = re.compile(r"(https?|file)://", re.IGNORECASE)
@@ -244,14 +238,14 @@ class MapboxUploadsHook(BaseHook):
         while True:
             try:
                 if dataset:
-                    upload = once.of_dataset(str(source), str(tileset_id), name)
+                    upload = once.upload_dataset(str(source), str(tileset_id), name)
                 else:
-                    upload = once.of_source(sendable, str(tileset_id), name)
+                    upload = once.upload_file(sendable, str(tileset_id), name)
             except UploadActiveError as error:
                 waited = client.server_now() - (error.since or client.server_now())
                 if if_active == "fail" or waited >= active_timeout:
                     raise
-                pause = seconds_to_next_try(waited)
+                pause = interval_while_active(waited)
                 self.log.info("%s Asking again in %.0f s.", error, pause)
                 time.sleep(pause)
             else:

@@ -5,91 +5,97 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, conf
+from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_mapbox.assets import announce, last_published, remember, tilesets_of
-from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
+from airflow_mapbox import defaults
+from airflow_mapbox.compat import is_rescheduled, label_map_index
 from airflow_mapbox.exceptions import MapboxFailError, airflow_errors
 from airflow_mapbox.export.formats import check_format
-from airflow_mapbox.rescheduling import come_again, seconds_until_exit_is_noticed
-from airflow_mapbox.state import task_ledger, task_note
-from airflow_mapbox.uploads.address import refuse_secrets
-from airflow_mapbox.uploads.ledger import Published
+from airflow_mapbox.security.endpoints import refuse_secrets
+from airflow_mapbox.tasks.assets import add_event, last_published, remember, tileset_alias
+from airflow_mapbox.tasks.parameters import constant, is_template, or_default_deferrable, to_seconds
+from airflow_mapbox.tasks.rescheduling import min_reschedule_delay, reschedule_in
+from airflow_mapbox.tasks.state import stored_value, task_ledger
+from airflow_mapbox.tasks.wait import WAIT_KEY, TaskWait, upload_named_in_timeouts
 from airflow_mapbox.uploads.models import check_display_name, check_tileset_part
-from airflow_mapbox.uploads.pacing import fit, seconds_to_next_try
-from airflow_mapbox.waits import KEY, TaskWait, name_map_index, seconds, timeouts_told
+from airflow_mapbox.uploads.once.ledger import Published
+from airflow_mapbox.uploads.waiting.interval import fit_to_deadline, interval_while_active
+from airflow_mapbox.uploads.waiting.policy import WaitPolicy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_mapbox.export.formats import ExportFormat
-    from airflow_mapbox.export.sources import ExportSource
+    from airflow_mapbox.export.readers import ExportSource
     from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+    from airflow_mapbox.sources.source import SourceLike
     from airflow_mapbox.uploads.errors import UploadActiveError
     from airflow_mapbox.uploads.models import Upload
-    from airflow_mapbox.uploads.sources import SourceLike
-    from airflow_mapbox.uploads.watch import Terms
 
-T = TypeVar("T")
-
-IF_ACTIVE = ("wait", "fail", "skip")
-# Seconds that a rate limit is waited out in the worker slot; a longer one gives it back.
-LONGEST_THROTTLE_IN_SLOT = 60.0
+# Wait out a rate limit of so many seconds in the worker slot. A longer one gives the slot back.
+MAX_RATE_LIMIT_WAIT_IN_SLOT = 60.0
 
 
 class StageAndCreateUploadOperator(BaseOperator):
     """
-    Stage a file at Mapbox and create an upload of it, which makes or replaces a tileset.
+    Stage a file at Mapbox and create its upload, which makes or replaces a tileset.
 
-    One upload for one intent: a retry goes on from where the try before it got to, and adopts an upload that it has
-    made. A cleared task is a new intent and uploads again.
+    If anything crashes, the retry continues where the previous attempt stopped, and creates no second upload. A cleared
+    task is a new intent and uploads again.
 
-    The result is the upload object and, as ``source``, what is known of its source; as multiple outputs, so that
-    ``upload.output["id"]``, or all of it, feeds :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor`.
+    The result is the upload object, with facts about its source as ``source``. It has multiple outputs, so
+    ``upload.output["id"]`` or the whole output is what
+    :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor` takes.
 
     Templated are ``source``, ``tileset``, ``name``, ``mapbox_conn_id``, ``format``, ``export`` and ``if_active``. The
     other parameters are checked when the DAG is parsed.
 
     :param source: a local path, an object-storage or ``https://`` URL, an ``ObjectStoragePath``, or
-        ``mapbox://datasets/{user}/{id}``, for which nothing is staged. One that carries a password or a signature is
-        refused, because parameters are shown in the UI: name a connection in the URL instead. Or the whole report of
-        an export (``write_geojson(…).to_json()``), whose counts and bounds then reach the tileset's asset. With a
-        ``format``, the path or URL of geodata: GeoParquet, or what OGR reads.
-    :param tileset: ``name`` or ``account.name``, 1 to 32 of A-Z, a-z, 0-9, - and _; take it from the data interval, so
-        that each run has its own.
+        ``mapbox://datasets/{user}/{id}``, which needs no staging. Or the whole report of an export
+        (``write_geojson(…).to_json()``): its counts and bounds then reach the tileset's asset. With ``format``: the
+        path or URL of geodata, as GeoParquet or in any format that OGR reads. Sources that contain a password or a
+        signature are refused, because the UI shows parameters: name a connection in the URL instead.
+    :param tileset: ``name`` or ``account.name``, 1 to 32 of A-Z, a-z, 0-9, - and _. Build it from the data interval, so
+        that each DAG run has its own.
     :param name: the display name, at most 64 characters.
     :param mapbox_conn_id: the connection.
-    :param format: what geodata is exported to: ``"geojson"``, which is sent while it is made; ``"mbtiles"``; or
-        ``"auto"`` for GeoJSON up to Mapbox's limit and MBTiles beyond it, both through temporary space. None sends the
-        source as it is.
-    :param export: keywords of :func:`~airflow_mapbox.export.stream_geojson`, such as ``crs`` or ``columns``; for tiles
-        also those of :func:`~airflow_mapbox.export.write_mbtiles`, such as ``maxzoom`` or ``tier``.
-    :param if_active: where the tileset is being processed by another upload: ``"wait"`` for it, without a worker slot
-        between looks; ``"fail"``, which the task's ``retries`` try again; or ``"skip"`` the task.
-    :param active_timeout: seconds to wait for it in all, at most, also across retries; processing is capped at one
-        hour, two for MBTiles.
-    :param skip_unchanged: skip the task where the tileset's last finished upload came from the same data: of the same
-        fingerprint (size, and ETag or time of modification) or the same digest. What an upload came from is kept
-        beside the tileset's asset across runs; give the sensor the operator's whole result, so that it is from the
-        first on.
-    :param part_size: bytes of a part on the way to the staging bucket, 5 MiB to 5 GiB; chosen from the size where it is
-        None.
-    :param parts_in_flight: parts that are sent at the same time; this many of them are in memory at most.
-    :param wait_for_completion: end only when Mapbox has made the tileset, as
-        :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor` does in a task of its own; no worker slot is held
-        between two looks. The result is then the finished upload object.
-    :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` if it is not given. This and the next
-        two are for ``wait_for_completion=True`` only.
-    :param wait_timeout: seconds to wait at most, retries included; 2.5 hours if it is not given. Mapbox ends processing
-        after one hour, of MBTiles after two.
-    :param stall_timeout: seconds without any progress after which the wait fails; None for any number.
-    :raises ValueError: when the DAG is parsed, for a parameter that has no meaning or cannot be templated.
-    :raises MapboxUploadFailedError: where processing failed, or the wait ended otherwise as the sensor's does.
-    :raises MapboxFailError: where a name, the source or the connection must be changed first; not retried.
-    :raises MapboxTaskError: where S3, Mapbox or the network failed; retried as the task's ``retries`` say.
+    :param format: format to export geodata to: ``"geojson"``, which is sent during the export; ``"mbtiles"``; or
+        ``"auto"``, which is GeoJSON up to Mapbox's limit and MBTiles beyond it. The last two use temporary disk space.
+        None sends the source as it is.
+    :param export: options of :func:`~airflow_mapbox.export.stream_geojson`, such as ``crs`` or ``columns``. For vector
+        tiles also those of :func:`~airflow_mapbox.export.write_mbtiles`, such as ``maxzoom`` or ``tier``.
+    :param if_active: what to do if Mapbox is processing another upload of the tileset: ``"wait"`` for it, without a
+        worker slot between two attempts; ``"fail"``, and use the task's ``retries``; or ``"skip"`` the task.
+    :param active_timeout: longest time to wait for that other upload, in seconds, across all retries.
+    :param skip_unchanged: skip the task if the tileset's last finished upload came from the same data: the same
+        fingerprint (size, and ETag or modification time) or the same checksum. These are stored with the tileset's
+        asset. Give the sensor the operator's whole result, so that they are stored from the first DAG run on.
+    :param part_size: bytes of each part sent to the staging bucket, 5 MiB to 5 GiB; None to choose it by the size.
+    :param parts_in_flight: number of parts sent at the same time. So many parts are in memory at most.
+    :param wait_for_completion: also wait until Mapbox has made the tileset, as
+        :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor` does in a task of its own. It holds no worker slot
+        between two polls. The result is then the finished upload object.
+    :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``. This parameter and the
+        next two need ``wait_for_completion=True``.
+    :param wait_timeout: longest time to wait for completion, in seconds, across all retries; 2.5 hours by default.
+        Mapbox stops processing after one hour, for MBTiles after two.
+    :param stall_timeout: fail the wait after so many seconds without progress; None for never.
+    :raises ValueError: when the DAG is parsed, if a parameter is invalid or cannot be templated.
+    :raises MapboxUploadFailedError: if processing failed. The wait also raises the sensor's other exceptions.
+    :raises MapboxFailError: if a name, the source or the connection must be changed. It is not retried.
+    :raises MapboxTaskError: if S3, Mapbox or the network failed. The task's ``retries`` apply.
+
+    Example::
+
+        StageAndCreateUploadOperator(
+            task_id="upload",
+            source="/shared/parcels-{{ ds_nodash }}.geojson",
+            tileset="parcels-{{ ds_nodash }}",
+            name="Parcels of {{ ds }}",
+        )
     """
 
     template_fields: Sequence[str] = (
@@ -110,14 +116,14 @@ class StageAndCreateUploadOperator(BaseOperator):
         source: SourceLike | Mapping[str, Any],
         tileset: str,
         name: str | None = None,
-        mapbox_conn_id: str = "mapbox_default",
+        mapbox_conn_id: str = defaults.CONN_ID,
         format: ExportFormat | None = None,
         export: Mapping[str, Any] | None = None,
-        if_active: str = "wait",
-        active_timeout: timedelta | float = WAIT_TIMEOUT_SECONDS,
+        if_active: str = defaults.IF_ACTIVE,
+        active_timeout: timedelta | float = defaults.WAIT_TIMEOUT_SECONDS,
         skip_unchanged: bool = False,
         part_size: int | None = None,
-        parts_in_flight: int = 4,
+        parts_in_flight: int = defaults.PARTS_IN_FLIGHT,
         wait_for_completion: bool = False,
         deferrable: bool | None = None,
         wait_timeout: timedelta | float | None = None,
@@ -133,66 +139,66 @@ class StageAndCreateUploadOperator(BaseOperator):
         self.format = format
         self.export = dict(export or {}) if export is None or isinstance(export, Mapping) else export
         self.if_active = if_active
-        self.active_timeout = seconds(active_timeout, "active_timeout") or 0.0
-        self.skip_unchanged = _constant("skip_unchanged", skip_unchanged, bool)
-        self.part_size = None if part_size is None else _constant("part_size", part_size, int)
-        self.parts_in_flight = _constant("parts_in_flight", parts_in_flight, int)
-        self.wait_for_completion = _constant("wait_for_completion", wait_for_completion, bool)
-        self.wait_timeout = seconds(wait_timeout, "wait_timeout") or WAIT_TIMEOUT_SECONDS
-        self.stall_timeout = seconds(stall_timeout, "stall_timeout")
-        waiting = {"deferrable": deferrable, "wait_timeout": wait_timeout, "stall_timeout": stall_timeout}
-        if deferrable is None:
-            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
-        self.deferrable = _constant("deferrable", deferrable, bool)
+        self.active_timeout = to_seconds(active_timeout, "active_timeout") or 0.0
+        self.skip_unchanged = constant(skip_unchanged, bool, "skip_unchanged")
+        self.part_size = None if part_size is None else constant(part_size, int, "part_size")
+        self.parts_in_flight = constant(parts_in_flight, int, "parts_in_flight")
+        self.wait_for_completion = constant(wait_for_completion, bool, "wait_for_completion")
+        self.wait_timeout = to_seconds(wait_timeout, "wait_timeout") or defaults.WAIT_TIMEOUT_SECONDS
+        self.stall_timeout = to_seconds(stall_timeout, "stall_timeout")
+        self.deferrable = constant(or_default_deferrable(deferrable), bool, "deferrable")
         if self.wait_for_completion:
-            self.outlets = [*self.outlets, tilesets_of(self.dag_id)]
+            self.outlets = [*self.outlets, tileset_alias(self.dag_id)]
         else:
+            waiting = {"deferrable": deferrable, "wait_timeout": wait_timeout, "stall_timeout": stall_timeout}
             _refuse_without_effect(waiting, shared=kwargs.get("default_args") or {})
-        self._running_hook: MapboxUploadsHook | None = None
+        self._hook: MapboxUploadsHook | None = None
         with airflow_errors():
-            self._check(only_constants=True)
+            self._check(rendered=False)
 
     @property
     def source(self) -> Any:
-        """What to upload, as it was given, or as it was rendered."""
+        """The source: the parameter, and after templating the rendered parameter."""
         return self._source
 
     @source.setter
     def source(self, source: Any) -> None:
-        # Before Airflow stores what was rendered, and nothing but the source: other text may look like a secret.
+        # Checked before Airflow stores the rendered field. Other fields may contain words that look like a secret.
         with airflow_errors():
             refuse_secrets(source)
         self._source = source
 
-    def _check(self, *, only_constants: bool) -> None:
+    def _check(self, *, rendered: bool) -> None:
         """
-        Refuse values that can be known to be wrong without a run.
+        Check the templated parameters.
 
-        :param only_constants: while the DAG is parsed; templates are checked once they are rendered.
+        :param rendered: whether the templates are rendered. When the DAG is parsed, a template cannot be checked.
         """
 
-        def known(value: object) -> bool:
-            return isinstance(value, str) and (_is_constant(value) or not only_constants)
+        def is_final(value: object) -> bool:
+            return isinstance(value, str) and (rendered or not is_template(value))
 
-        if known(self.tileset):
+        if is_final(self.tileset):
             account, dot, name = self.tileset.rpartition(".")
             check_tileset_part(name, "name")
             if dot:
                 check_tileset_part(account, "account")
-        if known(self.name):
+        if is_final(self.name):
             check_display_name(self.name)
-        if known(self.if_active) and self.if_active not in IF_ACTIVE:
-            raise ValueError(f"if_active must be one of {', '.join(IF_ACTIVE)}, got {self.if_active!r}")
-        # Text is no mapping, whatever the format; while the DAG is parsed, another task's output is not known.
-        if known(self.export) or (
-            (self.format is None or known(self.format)) and (isinstance(self.export, Mapping) or not only_constants)
+        if is_final(self.if_active) and self.if_active not in defaults.IF_ACTIVE_CHOICES:
+            choices = ", ".join(defaults.IF_ACTIVE_CHOICES)
+            raise ValueError(f"if_active must be one of {choices}, got {self.if_active!r}")
+        # A string is never a mapping of options. The output of another task is unknown when the DAG is parsed.
+        if is_final(self.export) or (
+            (self.format is None or is_final(self.format)) and (isinstance(self.export, Mapping) or rendered)
         ):
             check_format(self.format, self.export)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
-        Stage and create, or go on from where an earlier try got to.
+        Stage the source and create its upload, or continue where an earlier attempt stopped.
 
+        :param context: the task's context.
         :return: the upload object.
         """
         return self.upload(self.source, context)
@@ -201,88 +207,97 @@ class StageAndCreateUploadOperator(BaseOperator):
         self, source: SourceLike | Mapping[str, Any] | Callable[[], ExportSource], context: Context
     ) -> dict[str, Any]:
         """
-        Upload a source for this task; a rate limit and a busy tileset are waited out without a worker slot.
+        Upload a source. The task gives its worker slot back during a rate limit and while the tileset is active.
 
-        :param source: as the hook takes it.
-        :param context: of the task.
+        :param source: the source, as the hook takes it.
+        :param context: the task's context.
         :return: the upload object.
         """
-        name_map_index(context, self.tileset)
-        # A look at an upload that is waited for needs neither the source nor boto3.
-        if self.wait_for_completion and context.get("task_reschedule_count"):
+        label_map_index(context, self.tileset)
+        # A poll of the created upload needs neither the source nor boto3.
+        if self.wait_for_completion and is_rescheduled(context):
             with airflow_errors():
-                known, entry = task_note(context, KEY).read(), task_ledger(context).read()
-            made = None if entry is None else entry.known_upload()
-            if known is not None and made is not None and known["upload_id"] == made.id:
-                return self._wait(context, made.id)
+                state, entry = stored_value(context, WAIT_KEY).read(), task_ledger(context).read()
+                upload = None if entry is None else entry.created_upload()
+            if state is not None and upload is not None and state["upload_id"] == upload.id:
+                return self._wait(context, upload.id)
         created = self._create(source, context)
         return self._wait(context, created["id"]) if self.wait_for_completion else created
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after the triggerer has waited, as :meth:`execute_complete` says."""
+        """Continue after the triggerer has waited; see :meth:`execute_complete`."""
 
-        def which() -> str:
-            return f"Upload {(task_note(context, KEY).read() or {}).get('upload_id', 'of this task')}"
+        def describe() -> str:
+            return f"Upload {(stored_value(context, WAIT_KEY).read() or {}).get('upload_id', 'of this task')}"
 
-        with timeouts_told(which):
+        with upload_named_in_timeouts(describe):
             return super().resume_execution(next_method, next_kwargs, context)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """
-        Take the triggerer's word for how the upload ended, once it has been checked.
+        Check the trigger's event and return its upload.
 
-        :param context: of the task.
-        :param event: what the trigger sent.
+        :param context: the task's context.
+        :param event: the event of the trigger.
         :return: the finished upload object.
         """
-        from airflow_mapbox.events import heard
+        from airflow_mapbox.tasks.events import upload_from_event
 
         with airflow_errors(self.task_id):
-            known = task_note(context, KEY).read() or {}
-            upload = heard(event, known.get("upload_id", ""))
-        return self._finished(context, upload)
+            state = stored_value(context, WAIT_KEY).read() or {}
+            upload = upload_from_event(event, state.get("upload_id", ""))
+        return self._finish(context, upload)
 
     def _wait(self, context: Context, upload_id: str) -> dict[str, Any]:
-        """Look once, and come again or go on in the triggerer where it has not ended."""
-        from airflow_mapbox.connections import client_for
-        from airflow_mapbox.uploads.throttle import ONE_TRY
+        """Poll once. If the upload has not ended, reschedule the task or defer."""
+        from airflow_mapbox.http.retry import ONE_TRY
+        from airflow_mapbox.tasks.connection import client_for
 
         with airflow_errors(self.task_id):
-            wait = TaskWait(upload_id, task_note(context, KEY), clock=self._clock)
-            terms = self._terms(wait)
+            wait = TaskWait(upload_id, stored_value(context, WAIT_KEY), clock=self._clock)
+            policy = self._wait_policy(wait)
             if self.deferrable:
-                trigger = wait.trigger(self.mapbox_conn_id, terms)
-                method = self.execute_complete.__name__
-                self.defer(trigger=trigger, method_name=method, timeout=wait.patience(terms))
-            following = wait.look(client_for(self.mapbox_conn_id, ONE_TRY), terms)
-        if following.upload is not None:
-            return self._finished(context, following.upload)
-        pause = fit(max(following.pause, following.least), following.most, least=terms.floor)
-        self.log.info("%s. Looking again in %.0f s; no worker slot is held until then.", following, pause)
-        raise come_again(pause)
+                self._defer(wait, policy)
+            decision = wait.poll(client_for(self.mapbox_conn_id, ONE_TRY), policy)
+        if decision.upload is not None:
+            return self._finish(context, decision.upload)
+        delay = max(decision.delay, decision.min_delay)
+        delay = fit_to_deadline(delay, decision.max_delay, min_interval=policy.min_interval)
+        self.log.info("%s. Polling again in %.0f s; the worker slot is free until then.", decision, delay)
+        raise reschedule_in(delay)
 
-    def _terms(self, wait: TaskWait) -> Terms:
-        from airflow_mapbox.uploads.watch import Terms
+    def _defer(self, wait: TaskWait, policy: WaitPolicy) -> None:
+        from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
 
-        return Terms(
-            floor=seconds_until_exit_is_noticed(),
+        wait.save(wait.state)
+        trigger = UploadCompleteTrigger.of(
+            wait.state,
+            policy,
+            mapbox_conn_id=self.mapbox_conn_id,
+            not_before=self._clock() + min_reschedule_delay(),
+        )
+        method = self.execute_complete.__name__
+        self.defer(trigger=trigger, method_name=method, timeout=wait.deferral_timeout(policy))
+
+    def _wait_policy(self, wait: TaskWait) -> WaitPolicy:
+        return WaitPolicy(
+            min_interval=min_reschedule_delay(),
             stall_timeout=self.stall_timeout,
-            deadline=wait.watch.since + self.wait_timeout,
+            deadline=wait.state.started + self.wait_timeout,
         )
 
-    def _finished(self, context: Context, upload: Upload) -> dict[str, Any]:
-        """Do what follows from a tileset that is there, however it was waited for."""
+    def _finish(self, context: Context, upload: Upload) -> dict[str, Any]:
+        """Log the finished upload, add its asset event, and return the result."""
         self.log.info("Upload %s is done: tileset %s", upload.id, upload.tileset)
         with airflow_errors(self.task_id):
             entry = task_ledger(context).read()
-        made_from = {} if entry is None else entry.source_to_json()
-        announce(context, tilesets_of(self.dag_id), upload, made_from)
-        return upload.to_json() | {"source": made_from}
+        source = {} if entry is None else entry.source_to_json()
+        add_event(context, tileset_alias(self.dag_id), upload, source)
+        return upload.to_json() | {"source": source}
 
     def _create(
         self, source: SourceLike | Mapping[str, Any] | Callable[[], ExportSource], context: Context
     ) -> dict[str, Any]:
-        from airflow_mapbox.hooks.uploads import MapboxUploadsHook
         from airflow_mapbox.uploads.errors import (
             CreationUnknownError,
             ServerError,
@@ -290,19 +305,8 @@ class StageAndCreateUploadOperator(BaseOperator):
             UnchangedSourceError,
             UploadActiveError,
         )
-        from airflow_mapbox.uploads.staging import StagingOptions
-        from airflow_mapbox.uploads.throttle import RetryPolicy
 
-        try:
-            self._check(only_constants=False)
-            staging = StagingOptions(part_size=self.part_size, parts_in_flight=self.parts_in_flight)
-        except ValueError as error:
-            raise MapboxFailError(str(error)) from None
-        hook = self._running_hook = MapboxUploadsHook(
-            self.mapbox_conn_id,
-            retry=RetryPolicy(max_throttle_wait=LONGEST_THROTTLE_IN_SLOT),
-            staging=staging,
-        )
+        hook = self._hook = self._make_hook()
         ledger = task_ledger(context)
         with airflow_errors():
             try:
@@ -321,59 +325,60 @@ class StageAndCreateUploadOperator(BaseOperator):
             except (ThrottledError, CreationUnknownError, ServerError) as error:
                 if error.retry_after is None:
                     raise
-                self.log.info("%s\nThe worker slot is given back until then.", error)
-                raise come_again(error.retry_after) from None
+                self.log.info("%s\nThe worker slot is free until then.", error)
+                raise reschedule_in(error.retry_after) from None
             except UploadActiveError as error:
                 raise self._when_active(error, hook.get_conn().server_now()) from None
-        made_from = {} if ledger.entry is None else ledger.entry.source_to_json()
+        facts = {} if ledger.entry is None else ledger.entry.source_to_json()
         if self.skip_unchanged:
-            published = Published.from_json({"upload_id": upload.id, **made_from})
+            published = Published.from_json({"upload_id": upload.id, **facts})
             if published is not None:
-                remember(tilesets_of(self.dag_id), upload.tileset, published)
-        return upload.to_json() | {"source": made_from}
+                remember(tileset_alias(self.dag_id), upload.tileset, published)
+        return upload.to_json() | {"source": facts}
+
+    def _make_hook(self) -> MapboxUploadsHook:
+        from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+        from airflow_mapbox.http.retry import RetryPolicy
+        from airflow_mapbox.uploads.staging.stager import StagingOptions
+
+        try:
+            self._check(rendered=True)
+            staging = StagingOptions(part_size=self.part_size, parts_in_flight=self.parts_in_flight)
+        except ValueError as error:
+            raise MapboxFailError(str(error)) from None
+        retry = RetryPolicy(max_throttle_wait=MAX_RATE_LIMIT_WAIT_IN_SLOT)
+        return MapboxUploadsHook(self.mapbox_conn_id, retry=retry, staging=staging)
 
     def on_kill(self) -> None:
-        """Take back what is being staged; Airflow kills the task five seconds later."""
-        if self._running_hook is not None:
-            self._running_hook.cancel()
+        """Delete the parts that are staged so far. Airflow kills the task five seconds later."""
+        if self._hook is not None:
+            self._hook.cancel()
 
     def _last_published(self, hook: MapboxUploadsHook) -> Published | None:
         if not self.skip_unchanged:
             return None
-        return last_published(tilesets_of(self.dag_id), str(hook.get_conn().tileset_id(self.tileset)))
+        return last_published(tileset_alias(self.dag_id), str(hook.get_conn().tileset_id(self.tileset)))
 
     def _when_active(self, error: UploadActiveError, now: float) -> BaseException:
-        """Say what becomes of the task where the tileset is being processed by another upload."""
+        """Return what to raise if Mapbox is processing another upload of the tileset."""
         waited = now - (error.since or now)
-        # Where an earlier call got no answer, the active upload may be this task's own: to fail or to skip would then
-        # be wrong, and once it has ended the next call tells.
-        if (self.if_active == "wait" or error.may_have_happened) and waited < self.active_timeout:
-            pause = seconds_to_next_try(waited)
-            self.log.info("%s Coming again in %.0f s; no worker slot is held until then.", error, pause)
-            return come_again(pause)
-        if self.if_active == "skip" and not error.may_have_happened:
-            return AirflowSkipException(f"{error} This task is skipped, as `if_active` says.")
+        # If an earlier create call is in doubt, the active upload may be this task's own. Then the task must neither
+        # fail nor be skipped: after that upload has ended, the next create call shows whose it was.
+        if (self.if_active == "wait" or error.in_doubt) and waited < self.active_timeout:
+            delay = interval_while_active(waited)
+            self.log.info("%s Trying again in %.0f s; the worker slot is free until then.", error, delay)
+            return reschedule_in(delay)
+        if self.if_active == "skip" and not error.in_doubt:
+            return AirflowSkipException(f"{error} This task is skipped because of `if_active`.")
         return error
-
-
-def _is_constant(value: str) -> bool:
-    return not any(mark in value for mark in ("{{", "{%", "{#"))
-
-
-def _constant(name: str, value: T, kind: type[T]) -> T:
-    """Return a parameter that is needed while the DAG is parsed, or that a template would turn into a string."""
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        wanted = "True or False" if kind is bool else "a whole number"
-        raise ValueError(f"{name} must be {wanted}, got {value!r}; it cannot be templated")
-    return value
 
 
 def _refuse_without_effect(waiting: Mapping[str, object], shared: Mapping[str, Any]) -> None:
     """
-    Refuse parameters of a wait that does not take place.
+    Refuse the parameters of a wait without ``wait_for_completion``.
 
-    :param waiting: the parameters, None if they were not given.
-    :param shared: the DAG's ``default_args``, which are for other tasks as well.
+    :param waiting: the parameters; None if not given.
+    :param shared: the DAG's ``default_args``, which other tasks use too.
     """
     given = [name for name, value in waiting.items() if value not in (None, False) and name not in shared]
     if given:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_mapbox.preflight.formats import WEB_MERCATOR_LATITUDE
+from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
 from airflow_mapbox.preflight.problems import REPROJECT, Problem
 
 _GEOMETRY_WRITER = "Write it with airflow_mapbox.export.write_geojson, or look at the task that wrote it."

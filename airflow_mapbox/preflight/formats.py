@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Mapbox tells JSON apart by its first 400 characters (mapbox/mapbox-file-sniff).
-SNIFFED_CHARACTERS = 400
-
-WEB_MERCATOR_LATITUDE = 85.0511287798066  # atan(sinh(pi)) in degrees: the edge of the square map
+from airflow_mapbox import limits
 
 
 @dataclass(frozen=True)
@@ -25,14 +22,13 @@ class Format:
     suffixes: tuple[str, ...]
 
 
-GEOJSON = Format("GeoJSON", 1_073_741_824, (".geojson", ".json"))
-CSV = Format("CSV", 1_073_741_824, (".csv",))
-KML = Format("KML", 272_629_760, (".kml",))
-GPX = Format("GPX", 272_629_760, (".gpx",))
-# Counted as unzipped .shp + .dbf by Mapbox, so the zip alone cannot tell.
-SHAPEFILE = Format("zipped shapefile", 272_629_760, (".zip",))
-MBTILES = Format("MBTiles", 26_843_545_600, (".mbtiles",))
-TIFF = Format("TIFF", 10_000_000_000, (".tif", ".tiff"))
+GEOJSON = Format("GeoJSON", limits.GEOJSON_BYTES, (".geojson", ".json"))
+CSV = Format("CSV", limits.CSV_BYTES, (".csv",))
+KML = Format("KML", limits.KML_BYTES, (".kml",))
+GPX = Format("GPX", limits.GPX_BYTES, (".gpx",))
+SHAPEFILE = Format("zipped shapefile", limits.SHAPEFILE_BYTES, (".zip",))
+MBTILES = Format("MBTiles", limits.MBTILES_BYTES, (".mbtiles",))
+TIFF = Format("TIFF", limits.TIFF_BYTES, (".tif", ".tiff"))
 
 FORMATS = (GEOJSON, CSV, KML, GPX, SHAPEFILE, MBTILES, TIFF)
 TEXTS = (GEOJSON, CSV, KML, GPX)

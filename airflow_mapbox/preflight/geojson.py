@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
+from airflow_mapbox.limits import SNIFFED_CHARACTERS
 from airflow_mapbox.preflight.crs import check_crs
 from airflow_mapbox.preflight.features import Features
-from airflow_mapbox.preflight.formats import SNIFFED_CHARACTERS
 from airflow_mapbox.preflight.jsonprefix import BrokenJSONError, EndOfPart, JSONPart
 from airflow_mapbox.preflight.problems import EXPORT, WRITER, Problem
 from airflow_mapbox.preflight.sniff import GEOJSON_TYPES, GEOMETRIES, mistaken_for, sniff

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from airflow_mapbox.limits import SHAPEFILE_BYTES
 from airflow_mapbox.preflight.problems import EXPORT, WRITER, Problem
 
 # What one .zip has to hold (docs/reference/mapbox-uploads-api.md, "Names and limits").
 _PARTS = (".shp", ".dbf", ".shx", ".prj")
 _COUNTED = (".shp", ".dbf")
-_LIMIT = 272_629_760  # bytes of .shp and .dbf, unzipped
 _BLOCK = 1 << 20
 _PROJECTION_BYTES = 1 << 20
 _HEADER = 100  # ESRI Shapefile Technical Description, "The Main File Header"
@@ -60,9 +60,9 @@ def _check_members(archive: zipfile.ZipFile) -> Iterator[Problem]:
             yield Problem(f"lacks {', '.join(missing)} beside {shapefile}.", "Add what the shapefile was written with.")
         unzipped = sum(parts[part].file_size for part in _COUNTED if part in parts)
         # An index and a projection are smaller than what they belong to; others take long to unpack.
-        if max(unzipped, *(info.file_size for info in parts.values())) > _LIMIT:
+        if max(unzipped, *(info.file_size for info in parts.values())) > SHAPEFILE_BYTES:
             yield Problem(
-                f"holds more than {_LIMIT:,} bytes of {shapefile} unzipped, which is what Mapbox takes at most.",
+                f"holds more than {SHAPEFILE_BYTES:,} bytes of {shapefile} unzipped, Mapbox's limit.",
                 f"Split it. {EXPORT}",
             )
             continue

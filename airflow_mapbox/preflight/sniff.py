@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from airflow_mapbox.limits import SNIFFED_BYTES, SNIFFED_CHARACTERS
 from airflow_mapbox.preflight.formats import (
     CSV,
     GEOJSON,
@@ -14,12 +15,10 @@ from airflow_mapbox.preflight.formats import (
     KML,
     MBTILES,
     SHAPEFILE,
-    SNIFFED_CHARACTERS,
     TIFF,
     Format,
 )
 
-BYTES = 512
 LEAST_BYTES = 3
 _CHARACTERS = 100  # of everything but JSON
 _BOM = "\ufeff"
@@ -45,7 +44,7 @@ def sniff(head: bytes) -> Format | None:
 
     :param head: the first bytes, 512 where the file has as many.
     """
-    head = head[:BYTES]
+    head = head[:SNIFFED_BYTES]
     text = _text(head)
     if is_json(head):
         return GEOJSON if mistaken_for(head) is None and _is_geojson(_squeezed(text)) else None
@@ -68,7 +67,7 @@ def sniff(head: bytes) -> Format | None:
 
 def is_json(head: bytes) -> bool:
     """Return whether Mapbox takes a file for JSON of some kind."""
-    return _text(head[:BYTES]).strip(_BOM + " \t\r\n\f\v").startswith("{")
+    return _text(head[:SNIFFED_BYTES]).strip(_BOM + " \t\r\n\f\v").startswith("{")
 
 
 def mistaken_for(head: bytes) -> tuple[str, str] | None:
@@ -77,7 +76,7 @@ def mistaken_for(head: bytes) -> tuple[str, str] | None:
 
     :param head: the first bytes.
     """
-    text = _squeezed(_text(head[:BYTES]))
+    text = _squeezed(_text(head[:SNIFFED_BYTES]))
     for token, name in (('"tilejson":', "TileJSON"), ('"arcs":', "TopoJSON"), ('"objects":', "TopoJSON")):
         if token in text:
             return token, name
@@ -94,7 +93,7 @@ def separator_of(line: str) -> str:
 
 def columns_of(head: bytes) -> list[str]:
     """Return the columns of a CSV header as Mapbox names them: lower case, without quotes, with spaces."""
-    lines = [line for line in re.split(r"\r\n|\r|\n", head[:BYTES].decode("utf-8", "replace")) if line]
+    lines = [line for line in re.split(r"\r\n|\r|\n", head[:SNIFFED_BYTES].decode("utf-8", "replace")) if line]
     return [name.replace('"', "").lower() for name in lines[0].split(separator_of(lines[0]))] if lines else []
 
 

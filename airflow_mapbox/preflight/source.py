@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_mapbox.errors import SourceError
 from airflow_mapbox.preflight import endings, formats, geojson, shapefile, sniff, table
 from airflow_mapbox.preflight.foreign import foreign_format
 from airflow_mapbox.preflight.mbtiles import check_mbtiles
 from airflow_mapbox.preflight.problems import EXPORT, WRITER, Problem
 from airflow_mapbox.preflight.text import check_text, trimmed
-from airflow_mapbox.uploads.errors import SourceError
-from airflow_mapbox.uploads.sources import Source, SourceLike, open_source
+from airflow_mapbox.sources.source import Source, SourceLike, open_source
 
 _PART = 64 * 1024  # bytes of the head, and of the tail of a local file
 # Decoding takes 13 to 25 times the bytes in memory, so 16 MiB keep it at 400 MB.

@@ -9,8 +9,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
 from airflow_mapbox.preflight.features import Features, beyond_problem, kind_beyond
-from airflow_mapbox.preflight.formats import WEB_MERCATOR_LATITUDE
 from airflow_mapbox.preflight.problems import WRITER, Problem
 from airflow_mapbox.preflight.sniff import columns_of, geometry_columns, separator_of, x_columns, y_columns
 

@@ -1,4 +1,4 @@
-"""The task that waits for an upload without holding a worker."""
+"""The task that waits for an upload without holding a worker slot."""
 
 from __future__ import annotations
 
@@ -10,57 +10,71 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow.sdk import BaseSensorOperator, PokeReturnValue, conf
+from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
-from airflow_mapbox.assets import announce, tilesets_of
-from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
+from airflow_mapbox import defaults
+from airflow_mapbox.compat import label_map_index
 from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, airflow_errors
-from airflow_mapbox.rescheduling import seconds_until_exit_is_noticed
-from airflow_mapbox.uploads.pacing import fit
-from airflow_mapbox.waits import KEY, TaskWait, id_of, is_nothing, name_map_index, seconds, source_of, timeouts_told
+from airflow_mapbox.tasks.assets import add_event, tileset_alias
+from airflow_mapbox.tasks.parameters import (
+    is_missing,
+    or_default_deferrable,
+    source_facts,
+    to_seconds,
+    upload_id_from,
+)
+from airflow_mapbox.tasks.rescheduling import min_reschedule_delay
+from airflow_mapbox.tasks.wait import WAIT_KEY, TaskWait, upload_named_in_timeouts
+from airflow_mapbox.uploads.waiting.interval import fit_to_deadline
+from airflow_mapbox.uploads.waiting.policy import WaitPolicy
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mapbox.state import MemoryNote, TaskNote
+    from airflow_mapbox.tasks.state import MemoryValue, StoredValue
     from airflow_mapbox.uploads.client import UploadsClient
     from airflow_mapbox.uploads.models import Upload
-    from airflow_mapbox.uploads.watch import Next, Terms
+    from airflow_mapbox.uploads.waiting.decide import Decision
 
 
 class UploadCompleteSensor(BaseSensorOperator):
     """
     Wait until Mapbox has made the tileset.
 
-    Each poke is one status request; between pokes no worker slot is held (``mode="reschedule"``). The next one is
-    chosen from the upload's progress and the time it has taken: soon when it is nearly done, seldom when it has far to
-    go, and moved a little at random. A rate limit moves it to the limit's reset and is no failure; neither is a fault
-    of the server's, nor a fresh upload that Mapbox does not know for a moment.
+    Each poke is one status request. Between two pokes the task holds no worker slot (``mode="reschedule"``). The poll
+    interval follows the upload's progress: short when it is nearly done, long when most of the work is ahead. Some
+    jitter is added. A rate limit delays the next poke until the limit's reset, and never fails the task. Neither does a
+    server fault, nor a new upload that Mapbox does not know for a moment.
 
-    With ``deferrable=True`` no worker is needed until the upload has ended: the triggerer asks for all uploads of a
+    With ``deferrable=True`` the task needs no worker until the upload has ended. The triggerer polls all uploads of a
     connection together.
 
     :param upload_id: the id of an upload, or the whole result of
-        :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator`, so that it can be mapped over.
+        :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator`, so that the sensor can be mapped.
     :param mapbox_conn_id: the connection.
-    :param deferrable: wait in the triggerer; ``[operators] default_deferrable`` where it is not given.
-    :param poke_interval: seconds between two looks, at least. Unless ``mode`` is ``"poke"``, never under 5 s more than
-        ``[workers] min_heartbeat_interval`` (10 s unless configured): a task that comes back before its last exit was
-        noticed is failed by the scheduler.
-    :param max_wait: seconds between two looks, at most, but for a rate limit.
-    :param exponential_backoff: Airflow's own pacing instead of the one by progress; without effect where deferred.
-    :param timeout: seconds until the wait fails, counted anew at each of the task's ``retries``; processing is capped
-        at one hour, two for MBTiles.
-    :param total_timeout: seconds until the wait fails, from the first look of the first try on; None for no such bound.
-    :param stall_timeout: seconds without any progress after which the wait fails; None for any number. A triggerer that
-        is started again counts from its first look, unless there is no progress at all yet.
-    :raises MapboxUploadFailedError: where processing failed, with Mapbox's message and a hint; not retried, since the
-        same upload would be read again.
-    :raises MapboxUploadStalledError: where the progress has not moved for ``stall_timeout``.
-    :raises MapboxUploadGoneError: where Mapbox does not know the upload.
-    :raises MapboxUploadTimeoutError: where it has not ended in time; an ``AirflowSensorTimeout``.
-    :raises MapboxFailError: where the connection or the id must be changed first.
+    :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``.
+    :param poke_interval: shortest time between two polls, in seconds. Unless ``mode`` is ``"poke"``, it is at least
+        ``[workers] min_heartbeat_interval`` + 5 s, which is 10 s by default: the scheduler fails a task that comes back
+        before its last exit was seen.
+    :param max_wait: longest time between two polls, in seconds. A rate limit may make it longer.
+    :param exponential_backoff: use Airflow's own backoff instead of the upload's progress. It has no effect in a
+        deferred wait.
+    :param timeout: seconds until the wait fails. Each of the task's ``retries`` starts again. Mapbox stops processing
+        after one hour, for MBTiles after two.
+    :param total_timeout: seconds until the wait fails, from the first poll of the first try; None for no bound.
+    :param stall_timeout: fail after so many seconds without progress; None for never. A triggerer that restarts counts
+        from its first poll, unless the upload has made no progress at all.
+    :raises MapboxUploadFailedError: if processing failed; the message has Mapbox's message and a hint. It is not
+        retried, because a retry would read the same failed upload.
+    :raises MapboxUploadStalledError: if the progress has not changed for ``stall_timeout``.
+    :raises MapboxUploadGoneError: if Mapbox does not know the upload.
+    :raises MapboxUploadTimeoutError: if a timeout has passed; it is an ``AirflowSensorTimeout``.
+    :raises MapboxFailError: if the connection or the id must be changed.
+
+    Example::
+
+        UploadCompleteSensor(task_id="wait", upload_id=upload.output)
     """
 
     template_fields: Sequence[str] = ("upload_id", "mapbox_conn_id")
@@ -71,12 +85,12 @@ class UploadCompleteSensor(BaseSensorOperator):
         self,
         *,
         upload_id: str | Mapping[str, Any],
-        mapbox_conn_id: str = "mapbox_default",
+        mapbox_conn_id: str = defaults.CONN_ID,
         deferrable: bool | None = None,
         mode: str = "reschedule",
         poke_interval: datetime.timedelta | float = 10,
         max_wait: datetime.timedelta | float = 120,
-        timeout: datetime.timedelta | float = WAIT_TIMEOUT_SECONDS,
+        timeout: datetime.timedelta | float = defaults.WAIT_TIMEOUT_SECONDS,
         total_timeout: datetime.timedelta | float | None = None,
         stall_timeout: datetime.timedelta | float | None = None,
         **kwargs: Any,
@@ -84,44 +98,43 @@ class UploadCompleteSensor(BaseSensorOperator):
         super().__init__(mode=mode, poke_interval=poke_interval, max_wait=max_wait, timeout=timeout, **kwargs)
         if self.exponential_backoff and not self.poke_interval:
             raise ValueError("exponential_backoff doubles poke_interval: give one above 0")
-        self.outlets = [*self.outlets, tilesets_of(self.dag_id)]
+        self.outlets = [*self.outlets, tileset_alias(self.dag_id)]
         self.upload_id = upload_id
         self.mapbox_conn_id = mapbox_conn_id
-        if deferrable is None:
-            deferrable = conf.getboolean("operators", "default_deferrable", fallback=False)
-        self.deferrable = deferrable
-        self.total_timeout = seconds(total_timeout, "total_timeout")
-        self.stall_timeout = seconds(stall_timeout, "stall_timeout")
-        self._next: Next | None = None
-        self._note: TaskNote | MemoryNote | None = None
+        self.deferrable = or_default_deferrable(deferrable)
+        self.total_timeout = to_seconds(total_timeout, "total_timeout")
+        self.stall_timeout = to_seconds(stall_timeout, "stall_timeout")
+        self._decision: Decision | None = None
+        self._store: StoredValue | MemoryValue | None = None
 
     @cached_property
     def _client(self) -> UploadsClient:
-        from airflow_mapbox.connections import client_for
-        from airflow_mapbox.uploads.throttle import ONE_TRY
+        from airflow_mapbox.http.retry import ONE_TRY
+        from airflow_mapbox.tasks.connection import client_for
 
         return client_for(self.mapbox_conn_id, ONE_TRY)
 
     def execute(self, context: Context) -> Any:
         """
-        Look once, or hand the wait to the triggerer.
+        Poll once, or hand the wait to the triggerer.
 
+        :param context: the task's context.
         :return: the finished upload object.
         :raises AirflowSkipException: if the upstream tasks have left no upload to wait for.
         """
-        if is_nothing(self.upload_id) and self.upstream_task_ids:
+        if is_missing(self.upload_id) and self.upstream_task_ids:
             self._end_without_upload(context)
-        with timeouts_told(self._which):
+        with upload_named_in_timeouts(self._describe):
             try:
                 return super().execute(context)
             except AirflowSkipException as skip:
-                # Airflow skips at a timeout with soft_fail, and its log does not say why.
+                # With soft_fail, Airflow skips at a timeout, and its log does not give the reason.
                 if self.soft_fail and skip.__cause__ is None:
-                    self._skip(f"{self._which()}. {skip}")
+                    self._skip(f"{self._describe()}. {skip}")
                 raise
 
     def _end_without_upload(self, context: Context) -> NoReturn:
-        """Skip if the upload task was skipped or marked as a success, and fail if it failed."""
+        """Skip if the upload task was skipped or marked as a success. Fail if it failed."""
         upstream = sorted(self.upstream_task_ids)
         ti = context["ti"]
         by_run = ti.get_task_states(dag_id=self.dag_id, task_ids=upstream, run_ids=[ti.run_id])
@@ -133,20 +146,21 @@ class UploadCompleteSensor(BaseSensorOperator):
             )
         self._skip(
             "There is no upload to wait for: the upstream tasks have left no result. "
-            f"See whether {' or '.join(upstream)} was skipped, or was marked as a success."
+            f"Check whether {' or '.join(upstream)} was skipped, or was marked as a success."
         )
 
     def _skip(self, reason: str) -> NoReturn:
-        self.log.warning("%s", reason)  # Airflow shows a skip's own text in a group that is folded away
+        self.log.warning("%s", reason)  # Airflow shows the message of a skip only in a collapsed group of the log
         raise AirflowSkipException(reason)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after the triggerer has waited, as :meth:`execute_complete` says, or fail as Airflow does."""
-        with timeouts_told(self._which):
+        """Continue after the triggerer has waited; see :meth:`execute_complete`."""
+        with upload_named_in_timeouts(self._describe):
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
             except AirflowSkipException as skip:
-                # Airflow is soft about everything here; where a wait is rescheduled, about what no retry mends.
+                # Here Airflow applies soft_fail to every error. In a rescheduled wait it applies it only to errors that
+                # no retry can fix, so do the same.
                 final = isinstance(skip.__cause__, AirflowFailException | AirflowSensorTimeout)
                 if self.soft_fail and skip.__cause__ is not None and not final:
                     raise skip.__cause__ from None
@@ -154,76 +168,85 @@ class UploadCompleteSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """
-        Look once; with ``deferrable``, defer instead.
+        Poll once. With ``deferrable``, defer instead.
 
-        Deferred from here, so that Airflow's own loop treats what goes wrong before it alike in both modes, and
-        without a look, so that five hundred waits that begin do not ask five hundred times.
+        It defers here, so that Airflow's own loop treats errors before the deferral in the same way in both modes. It
+        defers without a poll, so that 500 waits that start together do not send 500 requests.
         """
-        self._next = None
+        self._decision = None
         with self._errors():
             wait = self._wait(context)
             if self.deferrable:
-                terms = self._terms(wait, timeout=self.timeout)
-                trigger = wait.trigger(self.mapbox_conn_id, terms)
-                self.log.info("Upload %s is waited for by the triggerer", wait.watch.upload_id)
-                method = self.execute_complete.__name__
-                self.defer(trigger=trigger, method_name=method, timeout=wait.patience(terms))
-            self._next = wait.look(self._client, self._terms(wait))
-        self.log.info("%s", self._next)
-        if self._next.watch.tileset is not None:
-            name_map_index(context, self._next.watch.tileset)
-        if self._next.upload is None:
+                self._defer(wait)
+            self._decision = wait.poll(self._client, self._policy(wait))
+        self.log.info("%s", self._decision)
+        if self._decision.state.tileset is not None:
+            label_map_index(context, self._decision.state.tileset)
+        if self._decision.upload is None:
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=self._finished(context, self._next.upload))
+        return PokeReturnValue(is_done=True, xcom_value=self._finish(context, self._decision.upload))
+
+    def _defer(self, wait: TaskWait) -> None:
+        from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
+
+        policy = self._policy(wait, timeout=self.timeout)
+        wait.save(wait.state)
+        trigger = UploadCompleteTrigger.of(
+            wait.state,
+            policy,
+            mapbox_conn_id=self.mapbox_conn_id,
+            not_before=self._clock() + min_reschedule_delay(),
+        )
+        self.log.info("The triggerer waits for upload %s", wait.state.upload_id)
+        method = self.execute_complete.__name__
+        self.defer(trigger=trigger, method_name=method, timeout=wait.deferral_timeout(policy))
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """
-        Take the triggerer's word for how the upload ended, once it has been checked.
+        Check the trigger's event and return its upload.
 
-        :param context: of the task.
-        :param event: what the trigger sent.
+        :param context: the task's context.
+        :param event: the event of the trigger.
         :return: the finished upload object.
         """
-        from airflow_mapbox.events import heard
+        from airflow_mapbox.tasks.events import upload_from_event
 
         with self._errors():
-            upload = heard(event, id_of(self.upload_id))
-        return self._finished(context, upload)
+            upload = upload_from_event(event, upload_id_from(self.upload_id))
+        return self._finish(context, upload)
 
-    def _finished(self, context: Context, upload: Upload) -> dict[str, Any]:
-        """Do what follows from a tileset that is there, in either mode."""
+    def _finish(self, context: Context, upload: Upload) -> dict[str, Any]:
+        """Log the finished upload, add its asset event, and return the result."""
         self.log.info("Upload %s is done: tileset %s", upload.id, upload.tileset)
-        announce(context, tilesets_of(self.dag_id), upload, source_of(self.upload_id))
+        add_event(context, tileset_alias(self.dag_id), upload, source_facts(self.upload_id))
         return upload.to_json()
 
     def _wait(self, context: Context) -> TaskWait:
-        from airflow_mapbox.state import task_note
+        from airflow_mapbox.tasks.state import stored_value
 
-        upload_id = id_of(self.upload_id)
-        if self._note is None:
-            self._note = task_note(context, KEY)
-        return TaskWait(upload_id, self._note, clock=self._clock)
+        upload_id = upload_id_from(self.upload_id)
+        if self._store is None:
+            self._store = stored_value(context, WAIT_KEY)
+        return TaskWait(upload_id, self._store, clock=self._clock)
 
-    def _terms(self, wait: TaskWait, *, timeout: float | None = None) -> Terms:
-        from airflow_mapbox.uploads.watch import Terms
-
-        ends = [] if timeout is None else [self._clock() + timeout]
+    def _policy(self, wait: TaskWait, *, timeout: float | None = None) -> WaitPolicy:
+        deadlines = [] if timeout is None else [self._clock() + timeout]
         if self.total_timeout is not None:
-            ends.append(wait.watch.since + self.total_timeout)
-        return Terms(
-            floor=self._floor,
-            ceiling=self.max_wait.total_seconds() if self.max_wait else None,
+            deadlines.append(wait.state.started + self.total_timeout)
+        return WaitPolicy(
+            min_interval=self._min_interval,
+            max_interval=self.max_wait.total_seconds() if self.max_wait else None,
             stall_timeout=self.stall_timeout,
-            deadline=min(ends, default=None),
+            deadline=min(deadlines, default=None),
         )
 
     @property
-    def _floor(self) -> float:
-        return max(self.poke_interval, self._shortest_pause)
+    def _min_interval(self) -> float:
+        return max(self.poke_interval, self._safe_interval)
 
     @property
-    def _shortest_pause(self) -> float:
-        return seconds_until_exit_is_noticed() if self.reschedule or self.deferrable else 1.0
+    def _safe_interval(self) -> float:
+        return min_reschedule_delay() if self.reschedule or self.deferrable else 1.0
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -232,22 +255,25 @@ class UploadCompleteSensor(BaseSensorOperator):
                 yield
         except MapboxTaskError as error:
             if self.soft_fail or self.never_fail:
-                self.log.warning("%s", error)  # Airflow's own line says that the task is skipped, and not why
+                self.log.warning("%s", error)  # Airflow's own log line says that the task is skipped, but not why
             raise
 
-    def _which(self) -> object:
-        return self._next or f"Upload {id_of(self.upload_id)}"
+    def _describe(self) -> object:
+        return self._decision or f"Upload {upload_id_from(self.upload_id)}"
 
     def _get_next_poke_interval(
         self, started_at: datetime.datetime | float, run_duration: Callable[[], float], poke_count: int
     ) -> float:
-        """Return the seconds to the next look: by progress, after a rate limit's reset, and at the timeout the last."""
-        if self._next is None or self.exponential_backoff:
-            pause = super()._get_next_poke_interval(started_at, run_duration, poke_count)
+        """Return the seconds until the next poll: by progress, or a rate limit's reset; the last one at the timeout."""
+        decision = self._decision
+        if decision is None or self.exponential_backoff:
+            delay = super()._get_next_poke_interval(started_at, run_duration, poke_count)
         else:
-            pause = self._next.pause
-        least, most = (self._floor, math.inf) if self._next is None else (self._next.least, self._next.most)
-        left = min(most, self.timeout - run_duration())
-        pause = fit(max(least, pause), left, least=self._shortest_pause)
-        self.log.info("Looking again in %.0f s", pause)
-        return pause
+            delay = decision.delay
+        min_delay, max_delay = (
+            (self._min_interval, math.inf) if decision is None else (decision.min_delay, decision.max_delay)
+        )
+        remaining = min(max_delay, self.timeout - run_duration())
+        delay = fit_to_deadline(max(min_delay, delay), remaining, min_interval=self._safe_interval)
+        self.log.info("Polling again in %.0f s", delay)
+        return delay

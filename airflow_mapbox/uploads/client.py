@@ -15,17 +15,31 @@ from typing import Self
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
 from airflow_mapbox import __version__
-from airflow_mapbox.uploads.address import API_URL, check_endpoint, origin
-from airflow_mapbox.uploads.errors import (
-    ApiError,
+from airflow_mapbox.errors import (
     ConfigurationError,
     InvalidAnswerError,
-    InvalidRequestError,
     InvalidUploadIdError,
     MapboxError,
     NoAnswerError,
-    NotFoundError,
     NotSentError,
+    without_frames,
+)
+from airflow_mapbox.http.retry import (
+    LOST_ON_THE_WAY,
+    ONE_TRY,
+    RetryPolicy,
+    retry_after,
+    server_time,
+    throttle_delay,
+)
+from airflow_mapbox.http.session import Answer, Transport
+from airflow_mapbox.limits import LIST_BYTES, LIST_PAGE
+from airflow_mapbox.security.endpoints import API_URL, check_endpoint, origin
+from airflow_mapbox.security.redaction import guard_loggers, redact, register_secret
+from airflow_mapbox.uploads.errors import (
+    ApiError,
+    InvalidRequestError,
+    NotFoundError,
     ServerError,
     StagedUrlNotReadableError,
     StagedUrlUsedError,
@@ -33,7 +47,6 @@ from airflow_mapbox.uploads.errors import (
     TokenRejectedError,
     UploadActiveError,
     UploadIncompleteError,
-    without_frames,
 )
 from airflow_mapbox.uploads.models import (
     StagingCredentials,
@@ -45,16 +58,6 @@ from airflow_mapbox.uploads.models import (
     check_display_name,
     is_dataset_url,
 )
-from airflow_mapbox.uploads.redaction import guard_loggers, redact, register_secret
-from airflow_mapbox.uploads.throttle import (
-    LOST_ON_THE_WAY,
-    ONE_TRY,
-    RetryPolicy,
-    retry_after,
-    server_time,
-    throttle_delay,
-)
-from airflow_mapbox.uploads.transport import Answer, Transport
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +70,7 @@ _HEADERS = {
     "Cache-Control": "no-cache",
     "User-Agent": f"airflow-provider-mapbox/{__version__}",
 }
-_PAGE = 100  # "The maximum number of statuses to return, up to 100" (Uploads API, "Retrieve recent upload statuses")
-_LARGEST_ANSWER = 8 * 2**20  # a list is at most one MB (same section); beyond this it is not the Uploads API
+_LARGEST_ANSWER = 8 * LIST_BYTES  # a larger reply does not come from the Uploads API
 _SHOWN_OF_FOREIGN_ANSWER = 120
 _SHOWN_OF_MESSAGE = 500
 
@@ -243,7 +245,7 @@ class UploadsClient:
             answer = self._request(call, body=body, before_sending=before_sending)
             return self._upload(call, answer, "tileset", body["tileset"])
         except InvalidAnswerError as error:
-            error.may_have_happened = True  # what cannot be read may be the news of a success
+            error.in_doubt = True  # what cannot be read may be the news of a success
             raise
 
     def get_upload(self, upload_id: str) -> Upload:
@@ -285,7 +287,7 @@ class UploadsClient:
         left = math.inf if limit is None else limit
         url, seen = None, set[str]()
         while left > 0:
-            page = self.list_page(url, size=int(min(left, _PAGE)), reverse=reverse)
+            page = self.list_page(url, size=int(min(left, LIST_PAGE)), reverse=reverse)
             yield from page.items[: None if limit is None else int(left)]
             left -= len(page.items)
             url = page.next
@@ -295,7 +297,7 @@ class UploadsClient:
                 raise InvalidAnswerError(f"The pages of GET /uploads/v1/{self.username} run in a circle.")
             seen.add(url)
 
-    def list_page(self, url: str | None = None, *, size: int = _PAGE, reverse: bool = False) -> ListPage:
+    def list_page(self, url: str | None = None, *, size: int = LIST_PAGE, reverse: bool = False) -> ListPage:
         """
         Get one page of the account's recent uploads (scope uploads:list): one request.
 
@@ -379,7 +381,7 @@ class UploadsClient:
         before_sending: Callable[[], None] | None = None,
     ) -> Answer:
         """Try a call until it succeeds, is answered with a status of ``expected``, or another try cannot help."""
-        attempt, throttled_for, maybe_done = 1, 0.0, False
+        attempt, throttled_for, in_doubt = 1, 0.0, False
         while True:
             error: MapboxError
             if before_sending is not None:
@@ -389,13 +391,13 @@ class UploadsClient:
                 log.info("%s answered %s", call, outcome.status)
                 if 200 <= outcome.status < 300 or outcome.status in expected:
                     return outcome
-                if outcome.status == 404 and gone_is_done and maybe_done:
+                if outcome.status == 404 and gone_is_done and in_doubt:
                     return outcome  # an earlier try, whose answer was lost, has deleted it
                 error = self._error(call, outcome)
             else:
                 error = outcome
             lost = isinstance(error, NoAnswerError | ServerError) and not isinstance(error, NotSentError)
-            maybe_done = error.may_have_happened = maybe_done or lost
+            in_doubt = error.in_doubt = in_doubt or lost
             if isinstance(error, ThrottledError):
                 limit = self.retry.max_throttle_wait
                 if limit is not None and (limit <= 0 or throttled_for + error.retry_after > limit):

@@ -12,12 +12,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_mapbox.uploads.errors import ConfigurationError, InvalidAnswerError, InvalidTilesetError
-from airflow_mapbox.uploads.redaction import redact
+from airflow_mapbox.errors import ConfigurationError, InvalidAnswerError, InvalidTilesetError
+from airflow_mapbox.limits import DISPLAY_NAME_CHARACTERS, TILESET_PART
+from airflow_mapbox.security.redaction import redact
 
-# "The only allowed special characters are - and _", 32 characters a part (Uploads API, "Create an upload").
-_TILESET_PART = re.compile(r"[A-Za-z0-9_-]{1,32}")
-_DISPLAY_NAME_LIMIT = 64
 _DATASET_URL = re.compile(r"mapbox://datasets/(?P<owner>[A-Za-z0-9_-]+)/(?P<dataset>[A-Za-z0-9_-]+)")
 
 
@@ -68,7 +66,7 @@ def check_tileset_part(part: str, meaning: str) -> None:
     :param meaning: which of the two.
     :raises InvalidTilesetError: where it is not 1 to 32 of ``A-Z a-z 0-9 _ -``; the message names what is wrong.
     """
-    if _TILESET_PART.fullmatch(part):
+    if TILESET_PART.fullmatch(part):
         return
     foreign = sorted(set(re.sub(r"[A-Za-z0-9_-]", "", part)))
     wrong = f"has {', '.join(map(repr, foreign))} in it" if foreign else f"is {len(part)} characters long"
@@ -85,9 +83,9 @@ def check_display_name(name: str | None) -> None:
     :param name: the ``name`` of an upload, or None.
     :raises InvalidTilesetError: where it is empty or longer than 64 characters (Uploads API, "Create an upload").
     """
-    if name is not None and not 1 <= len(name) <= _DISPLAY_NAME_LIMIT:
+    if name is not None and not 1 <= len(name) <= DISPLAY_NAME_CHARACTERS:
         raise InvalidTilesetError(
-            f"The display name {name!r} has {len(name)} characters: Mapbox takes 1 to {_DISPLAY_NAME_LIMIT}.\n"
+            f"The display name {name!r} has {len(name)} characters: Mapbox takes 1 to {DISPLAY_NAME_CHARACTERS}.\n"
             "Change the `name` parameter, or leave it out."
         )
 
@@ -263,7 +261,7 @@ def account_of_token(token: str) -> str:
         account = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["u"]
     except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
         account = None
-    if not isinstance(account, str) or not _TILESET_PART.fullmatch(account):
+    if not isinstance(account, str) or not TILESET_PART.fullmatch(account):
         raise ConfigurationError(
             "The access token names no account.\nCheck that the whole token is in the connection's password, or put "
             "the account name into the connection's login."
@@ -279,7 +277,7 @@ def check_account(username: str) -> str:
     :return: the same.
     :raises ConfigurationError: where it is not 1 to 32 of ``A-Z a-z 0-9 _ -``.
     """
-    if not _TILESET_PART.fullmatch(username):
+    if not TILESET_PART.fullmatch(username):
         raise ConfigurationError(
             f"{redact(username)[:80]!r} is no Mapbox account, which has 1 to 32 of A-Z, a-z, 0-9, - and _.\nCorrect "
             "the connection's login, or leave it out: the token names its account."

@@ -14,9 +14,8 @@ import shapely
 from shapely.geometry import GeometryCollection, LineString, MultiPoint, MultiPolygon, Point, Polygon, box
 
 from airflow_mapbox.export import write_geojson
+from tests.clients.conftest import beside_package, run
 from tests.conftest import ROOT
-
-from .conftest import beside_package, run
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -13,9 +13,8 @@ from PIL import Image
 from rasterio.transform import from_bounds
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from tests.clients.conftest import beside_package, run
 from tests.emulator.conftest import Account
-
-from .conftest import beside_package, run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

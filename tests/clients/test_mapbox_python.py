@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mapbox.emulator import Emulator
-
-from .conftest import run
+from tests.clients.conftest import run
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from tests.clients.conftest import beside_package, run
 from tests.emulator.conftest import TOWNS, Account
-
-from .conftest import beside_package, run
 
 pytestmark = [
     pytest.mark.timeout(600),

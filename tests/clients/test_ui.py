@@ -17,11 +17,10 @@ import pytest
 import requests
 
 from airflow_mapbox.emulator.connection import airflow_connection
+from tests.clients.conftest import beside_package, run
+from tests.clients.test_map import CHROMIUM
+from tests.clients.test_map import DRIVER as MAP_DRIVER
 from tests.conftest import ROOT
-
-from .conftest import beside_package, run
-from .test_map import CHROMIUM
-from .test_map import DRIVER as MAP_DRIVER
 
 pytestmark = [
     pytest.mark.timeout(400),

@@ -18,13 +18,13 @@ from typing import Any
 import botocore.endpoint
 
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
-from airflow_mapbox.uploads import transport
-from airflow_mapbox.uploads.bucket import Bucket
+from airflow_mapbox.http import session as transport
+from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import LedgerError, MapboxError
-from airflow_mapbox.uploads.ledger import Entry
-from airflow_mapbox.uploads.staging import SMALLEST_PART, StagingOptions
-from airflow_mapbox.uploads.throttle import RetryPolicy
+from airflow_mapbox.uploads.once.ledger import Entry
+from airflow_mapbox.uploads.staging.bucket import Bucket
+from airflow_mapbox.uploads.staging.stager import SMALLEST_PART, StagingOptions
 
 
 class Step(StrEnum):

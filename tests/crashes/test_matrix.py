@@ -10,8 +10,8 @@ import pytest
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.hooks.staging import staging_s3_client
+from airflow_mapbox.limits import STAGING_REGION
 from airflow_mapbox.uploads.client import UploadsClient
-from airflow_mapbox.uploads.staging import STAGING_REGION
 from tests.crashes.conftest import POINT, MakeTask
 from tests.crashes.one_try import Step
 from tests.crashes.task import Task, digest, secrets_of

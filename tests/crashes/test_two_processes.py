@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mapbox.uploads.once import _NOTE_HOLDS
+from airflow_mapbox.uploads.once.one_upload import _NOTE_HOLDS
 from tests.crashes.conftest import MakeTask
 from tests.crashes.one_try import Step
 from tests.crashes.task import await_stopped, go_on

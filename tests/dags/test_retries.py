@@ -10,7 +10,7 @@ import pytest
 
 from airflow_mapbox.emulator import Emulator
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
-from airflow_mapbox.state import TaskLedger, task_ledger
+from airflow_mapbox.tasks.state import TaskLedger, task_ledger
 from airflow_mapbox.uploads.errors import LedgerError
 from tests.dags.conftest import Outcome
 

@@ -10,8 +10,7 @@ import pytest
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.emulator.clock import END, AdjustableClock
-
-from .conftest import TOWNS, Account, Clock
+from tests.emulator.conftest import TOWNS, Account, Clock
 
 
 def test_it_follows_its_source_and_what_it_was_moved_on_by() -> None:

@@ -18,8 +18,7 @@ from airflow_mapbox.emulator.control import Control
 from airflow_mapbox.emulator.faults import Faults
 from airflow_mapbox.emulator.requests_seen import RequestLog
 from airflow_mapbox.emulator.store import Store
-
-from .conftest import TOWNS, Account, Clock
+from tests.emulator.conftest import TOWNS, Account, Clock
 
 
 def ask(account: Account, method: str, path: str, **kwargs: Any) -> requests.Response:

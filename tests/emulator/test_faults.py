@@ -19,8 +19,7 @@ from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, R
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.emulator.store import Store
-
-from .conftest import TOWNS, Account
+from tests.emulator.conftest import TOWNS, Account
 
 MIB = 1 << 20
 

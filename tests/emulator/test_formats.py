@@ -20,8 +20,7 @@ from airflow_mapbox.emulator import mbtiles, mbtilescheck, sniff
 from airflow_mapbox.emulator.errors import DataError
 from airflow_mapbox.emulator.jsonstream import JsonError, JsonReader
 from airflow_mapbox.emulator.vectortile import check_vector_tile
-
-from .conftest import TOWNS, Account, points
+from tests.emulator.conftest import TOWNS, Account, points
 
 
 def layers_of(account: Account) -> dict[str, set[str]]:

@@ -19,7 +19,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from .conftest import TOWNS, Account
+from tests.emulator.conftest import TOWNS, Account
 
 REQUESTS = 400
 # A failure is repeated by the seed that it prints.

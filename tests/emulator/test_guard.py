@@ -11,8 +11,7 @@ import pytest
 import requests
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
-
-from .conftest import TOWNS, Account
+from tests.emulator.conftest import TOWNS, Account
 
 PATHS = [
     "/",

@@ -16,8 +16,7 @@ import pytest
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.emulator.zooms import pick_maxzoom, pick_minzoom
-
-from .conftest import TOWNS, Account, Clock, points
+from tests.emulator.conftest import TOWNS, Account, Clock, points
 
 
 def tiles_at(account: Account, zoom: int, tileset: str = "places") -> list[tuple[int, int, bytes]]:

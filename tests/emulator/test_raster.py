@@ -19,8 +19,7 @@ from rasterio.transform import Affine, from_bounds
 
 from airflow_mapbox.emulator.pages import price_tier
 from airflow_mapbox.emulator.zooms import raster_maxzoom
-
-from .conftest import Account
+from tests.emulator.conftest import Account
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning"),

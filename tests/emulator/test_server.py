@@ -18,9 +18,8 @@ import requests
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.emulator.__main__ import main
 from airflow_mapbox.emulator.tokens import make_token
-
-from .command import Command
-from .conftest import TOWNS, Account
+from tests.emulator.command import Command
+from tests.emulator.conftest import TOWNS, Account
 
 
 class TestWhatIsListenedOn:

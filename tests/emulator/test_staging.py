@@ -21,8 +21,7 @@ from botocore.exceptions import ClientError
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.emulator.s3 import StagingBackend
-
-from .conftest import TOWNS, Account, Clock
+from tests.emulator.conftest import TOWNS, Account, Clock
 
 MIB = 1 << 20
 

@@ -8,7 +8,7 @@ import mapbox_vector_tile
 import pytest
 import requests
 
-from .conftest import Account, points
+from tests.emulator.conftest import Account, points
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,7 @@ import pytest
 import requests
 
 from airflow_mapbox.emulator import Emulator
-
-from .conftest import Account
+from tests.emulator.conftest import Account
 
 ENDPOINTS = [
     ("POST", "/credentials", "uploads:write"),

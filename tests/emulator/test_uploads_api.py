@@ -15,8 +15,7 @@ import pytest
 import requests
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
-
-from .conftest import TOWNS, Account, Clock
+from tests.emulator.conftest import TOWNS, Account, Clock
 
 USED = "The provided url has already been used by another upload. Fetch new credentials."
 

@@ -2,8 +2,8 @@
 
 Simulated is what costs hours of real time: uploads in processing, a limit of 30 requests a minute that refuses without
 counting, workers that a task's start occupies for a while. Not simulated is what decides: rescheduled looks ask the
-provider's own :func:`airflow_mapbox.uploads.watch.judge`, deferred waits are those of its own
-:class:`airflow_mapbox.uploads.poller.Poller` in virtual time, and Airflow's back-off is reckoned as
+provider's own :func:`airflow_mapbox.uploads.waiting.decide.decide`, deferred waits are those of its own
+:class:`airflow_mapbox.uploads.waiting.poller.Poller` in virtual time, and Airflow's back-off is reckoned as
 ``BaseSensorOperator`` does it.
 """
 
@@ -22,8 +22,9 @@ from typing import Any
 from airflow_mapbox.uploads.client import ListPage
 from airflow_mapbox.uploads.errors import MapboxError, ThrottledError
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.poller import Account, Poller
-from airflow_mapbox.uploads.watch import Terms, Watch, judge
+from airflow_mapbox.uploads.waiting.decide import decide
+from airflow_mapbox.uploads.waiting.policy import WaitPolicy, WaitState
+from airflow_mapbox.uploads.waiting.poller import Account, Poller
 from tests.support import virtual_time
 
 START = 1_700_000_000.0
@@ -99,7 +100,7 @@ class Job:
     number: int
     created: float = 0.0
     seconds: float = 0.0
-    watch: Watch = field(default_factory=lambda: Watch("", 0.0))
+    state: WaitState = field(default_factory=lambda: WaitState("", 0.0))
     looks: int = 0
     began: float | None = None
     noticed: float | None = None
@@ -190,7 +191,7 @@ class Simulation:
             self._create(job, left - 1, now, then)
         else:
             job.created = now
-            job.watch = Watch(str(job.number), since=now)
+            job.state = WaitState(str(job.number), started=now)
             then(job, now)
 
     def rescheduled(self, pace: Pace) -> None:
@@ -209,7 +210,7 @@ class Simulation:
         """
         look = self._look(pace)
         for job, (created, first) in zip(self.jobs, moments, strict=True):
-            job.created, job.watch = created, Watch(str(job.number), since=first)
+            job.created, job.state = created, WaitState(str(job.number), started=first)
             for _ in range(2):
                 self.at(created, lambda now: self.limit.ask(now) and None)
             self.at(first, lambda now, job=job: look(job, now))  # type: ignore[misc]
@@ -273,10 +274,10 @@ class Simulation:
             job.created = clock()
             api.created.append(job)
             await task_starts()
-            terms = Terms(self.world.floor, deadline=clock() + self.world.timeout)
+            policy = WaitPolicy(self.world.floor, deadline=clock() + self.world.timeout)
             may_come_back = clock() + self.world.floor
             try:
-                await poller.wait(Watch(str(job.number), since=clock()), terms, api.connect)
+                await poller.wait(WaitState(str(job.number), started=clock()), policy, api.connect)
             except MapboxError:
                 job.failed = True
                 return
@@ -290,8 +291,8 @@ class Simulation:
         """Give the seconds to a reset, and a jitter of a tenth of the window, as the client has it."""
         return reset - now + self.rng.uniform(0, min(5.0, self.world.window / 10))
 
-    def _terms(self) -> Terms:
-        return Terms(self.world.floor)
+    def _terms(self) -> WaitPolicy:
+        return WaitPolicy(self.world.floor)
 
     # The ways to wait that reschedule
 
@@ -322,9 +323,9 @@ class Simulation:
             seen: Upload | MapboxError = job.seen(now)
             if reset is not None:
                 seen = ThrottledError("429", status=429, message="", retry_after=self.after(reset, now))
-            following = judge(seen, job.watch, self._terms(), now=now, server_now=now, rng=self.rng)
-            job.watch = following.watch
-            return max(following.pause, following.least)
+            decision = decide(seen, job.state, self._terms(), now=now, server_now=now, rng=self.rng)
+            job.state = decision.state
+            return max(decision.delay, decision.min_delay)
 
         return pause
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_mapbox.uploads.poller import SECONDS_PER_REQUEST
+from airflow_mapbox.uploads.waiting.poller import SECONDS_PER_REQUEST
 from tests.support.backfill import LIMIT, Outcome, backfill, stack_for, unavoidable
 from tests.support.simulation import Simulation, World
 from tests.system.canaries import places_with_secrets

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
+from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.uploads.client import UploadsClient
-from airflow_mapbox.uploads.throttle import RetryPolicy
-
-from .support import FakeTime, ScriptedServer, make_token
+from tests.unit.support import FakeTime, ScriptedServer, make_token
 
 
 @pytest.fixture(autouse=True)

@@ -1,18 +1,23 @@
-"""What README and docs tell a reader to copy, and the pages that the code cites."""
+"""What README and docs tell a reader to copy, their links and sentences, and the pages that the code cites."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
+import statistics
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from tests.conftest import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+MOST_WORDS, MOST_WORDS_MEDIAN = 35, 15
 # What a test reads and a reader copies, or a maintainer follows.
 FOLDERS = ("airflow_mapbox", "benchmarks", "dags", "demo", "docker", "docs", "tests")
 
@@ -73,17 +78,61 @@ def test_every_page_that_is_cited_is_in_the_repository() -> None:
     assert missing == []
 
 
-def test_every_heading_that_is_linked_is_there() -> None:
-    def anchors(page: Path) -> set[str]:
-        headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
-        return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+def inline_tokens(page: Path, inside: str) -> Iterator[Token]:
+    """
+    Yield a page's pieces of inline Markdown that stand in elements of one kind.
 
-    links = [
-        (page, target, anchor)
-        for page in PAGES
-        for target, anchor in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", page.read_text())
+    :param inside: such as ``paragraph_open``; a table's cell is not a paragraph.
+    """
+    tokens = MarkdownIt("commonmark").enable("table").parse(page.read_text())
+    for before, token in pairwise(tokens):
+        if token.type == "inline" and (before.type == inside or not inside):
+            yield token
+
+
+def leading_lines(text: str) -> int:
+    return text[: len(text) - len(text.lstrip())].count("\n")
+
+
+def sentences(page: Path) -> Iterator[tuple[int, str]]:
+    """Yield each sentence outside of tables, headings and code blocks, with its line. Inline code is one word."""
+    for token in inline_tokens(page, "paragraph_open"):
+        line = 1 + (token.map or [0])[0]
+        parts = [
+            "code" if child.type == "code_inline" else "\n" if child.type == "softbreak" else child.content
+            for child in token.children or ()
+        ]
+        for sentence in re.split(r"(?<=[.!?])[\"')]*(?=\s)", "".join(parts)):
+            if sentence.strip():
+                yield line + leading_lines(sentence), " ".join(sentence.split())
+            line += sentence.count("\n")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_sentences_are_short(page: Path) -> None:
+    lengths = [(len(sentence.split()), line, sentence) for line, sentence in sentences(page)]
+    long = [
+        f"{page.relative_to(ROOT)}:{line}: {words} words: {text}" for words, line, text in lengths if words > MOST_WORDS
     ]
 
-    assert links
-    for page, target, anchor in links:
-        assert anchor in anchors((page.parent / target) if target else page), f"{page.name}: {target}#{anchor}"
+    assert long == []
+    assert statistics.median(words for words, *_ in lengths) <= MOST_WORDS_MEDIAN
+
+
+def anchors(page: Path) -> set[str]:
+    headings = (token.content.lower() for token in inline_tokens(page, "heading_open"))
+    return {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    children = [child for token in inline_tokens(page, "") for child in token.children or ()]
+    links = [str(child.attrs["href"]) for child in children if child.type == "link_open"]
+    broken = []
+    for link in links:
+        target, _, anchor = link.partition("#")
+        file = page.parent / target if target else page
+        if "://" not in link and not (file.exists() and (not anchor or anchor in anchors(file))):
+            broken.append(link)
+
+    assert broken == []

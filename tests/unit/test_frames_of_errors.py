@@ -15,20 +15,19 @@ from typing import Any
 
 import pytest
 
-from airflow_mapbox.connections import client_for
 from airflow_mapbox.hooks.postgis import _connect
 from airflow_mapbox.hooks.staging import staging_s3_client
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.http.retry import ONE_TRY, RetryPolicy
+from airflow_mapbox.limits import STAGING_REGION
+from airflow_mapbox.sources.source import open_source
+from airflow_mapbox.tasks.connection import client_for
 from airflow_mapbox.triggers.uploads import _Connector
-from airflow_mapbox.uploads.bucket import Bucket
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.models import StagingCredentials
-from airflow_mapbox.uploads.sources import open_source
-from airflow_mapbox.uploads.staging import STAGING_REGION
-from airflow_mapbox.uploads.throttle import ONE_TRY, RetryPolicy
-
-from .conftest import MakeClient
-from .support import ACCOUNT, Reply, ScriptedServer, all_text_of, chain, closed_port, make_token, upload_json
+from airflow_mapbox.uploads.staging.bucket import Bucket
+from tests.unit.conftest import MakeClient
+from tests.unit.support import ACCOUNT, Reply, ScriptedServer, all_text_of, chain, closed_port, make_token, upload_json
 
 UPLOAD_ID = upload_json()["id"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG
 
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
-from airflow_mapbox.state import TaskLedger
+from airflow_mapbox.tasks.state import TaskLedger
 from tests.crashes.one_try import Step, die_after
 
 if TYPE_CHECKING:

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 
-from airflow_mapbox.export import attributes, stream_geojson
-from airflow_mapbox.export.sources import geoparquet, read_source
-from airflow_mapbox.export.sources.selection import Selection
-
-from .support import features, frame, geometry, streamed
+from airflow_mapbox.export import stream_geojson
+from airflow_mapbox.export.readers import geoparquet, read_source
+from airflow_mapbox.export.selection import Selection
+from airflow_mapbox.export.text import attributes
+from tests.unit.export.support import features, frame, geometry, streamed
 
 ROWS = 2000
 TEXTS = [f"{n:06} {'long text ' * 16}" for n in range(ROWS)]

@@ -23,11 +23,11 @@ import shapely
 from shapely.geometry import Point, box
 
 from airflow_mapbox.emulator.mbtilescheck import check_mbtiles
-from airflow_mapbox.export import ExportReport, stream_geojson, tippecanoe, write_auto, write_geojson, write_mbtiles
+from airflow_mapbox.export import ExportReport, stream_geojson, write_auto, write_geojson, write_mbtiles
 from airflow_mapbox.export.errors import CoordinatesError, EmptyExportError, NoSpaceError, TilerError
+from airflow_mapbox.export.tiles import tippecanoe
 from airflow_mapbox.preflight import check_source
-
-from .support import frame
+from tests.unit.export.support import frame
 
 
 def grid(count: int = 400, **columns: Any) -> geopandas.GeoDataFrame:

@@ -18,8 +18,7 @@ from shapely.geometry import GeometryCollection, LineString, MultiPoint, MultiPo
 
 from airflow_mapbox.export import write_geojson
 from airflow_mapbox.export.errors import CoordinatesError, EmptyExportError, InvalidGeometryError, UnreadableSourceError
-
-from .support import PRECISION, WGS84, features, frame, geometries, geometry, streamed
+from tests.unit.export.support import PRECISION, WGS84, features, frame, geometries, geometry, streamed
 
 EDGE = 85.0511287
 BOW_TIE = Polygon([(0, 0), (2, 2), (2, 0), (0, 2)])

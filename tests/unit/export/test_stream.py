@@ -17,8 +17,8 @@ import pytest
 import shapely
 from shapely.geometry import Point
 
-from airflow_mapbox.export import files, stream_geojson, write_geojson
-from airflow_mapbox.export.batch import SLICE_BYTES, Batch
+from airflow_mapbox.export import atomic_file as files
+from airflow_mapbox.export import stream_geojson, write_geojson
 from airflow_mapbox.export.errors import (
     CoordinatesError,
     EmptyExportError,
@@ -26,9 +26,9 @@ from airflow_mapbox.export.errors import (
     TooLargeError,
     UnavailableSourceError,
 )
+from airflow_mapbox.export.readers.batch import SLICE_BYTES, Batch
 from airflow_mapbox.uploads.errors import ConfigurationError
-
-from .support import features, frame
+from tests.unit.export.support import features, frame
 
 
 def many(count: int) -> geopandas.GeoDataFrame:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import shapely
 
-from airflow_mapbox.export import features, stream_geojson
-from airflow_mapbox.export.batch import SLICE_BYTES
+from airflow_mapbox.export import pipeline as features
+from airflow_mapbox.export import stream_geojson
 from airflow_mapbox.export.cores import usable_cores
-from airflow_mapbox.exported import exported
-
-from .support import frame
+from airflow_mapbox.export.readers.batch import SLICE_BYTES
+from airflow_mapbox.tasks.export_source import exported
+from tests.unit.export.support import frame
 
 
 def _cgroups(folder: Path, membership: str, **files: str) -> dict[str, Path]:

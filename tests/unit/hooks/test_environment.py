@@ -12,12 +12,11 @@ import pytest
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.http.retry import RetryPolicy
+from airflow_mapbox.sources.source import open_source
 from airflow_mapbox.uploads.errors import MapboxError
-from airflow_mapbox.uploads.sources import open_source
-from airflow_mapbox.uploads.throttle import RetryPolicy
 from tests.connections import connection
-
-from ..proxies import Proxy, SocksProxy
+from tests.unit.proxies import Proxy, SocksProxy
 
 VARIABLES = (
     *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "AWS_CA_BUNDLE"),

@@ -10,9 +10,9 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from urllib3 import HTTPResponse
 
 from airflow_mapbox.hooks.staging import staging_s3_client
-from airflow_mapbox.uploads.bucket import Bucket
+from airflow_mapbox.limits import STAGING_REGION
 from airflow_mapbox.uploads.models import StagingCredentials
-from airflow_mapbox.uploads.staging import STAGING_REGION
+from airflow_mapbox.uploads.staging.bucket import Bucket
 
 CREDENTIALS = StagingCredentials("b", "k", "https://b.example/k", "an-id", "a-secret", "a-session")
 

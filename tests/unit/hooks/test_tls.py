@@ -30,7 +30,7 @@ def secure(
 STAGES = """
 import json, resource, sys, threading, tracemalloc
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
-from airflow_mapbox.uploads.staging import StagingOptions
+from airflow_mapbox.uploads.staging.stager import StagingOptions
 
 part, in_flight = int(sys.argv[1]), int(sys.argv[2])
 hook = MapboxUploadsHook(staging=StagingOptions(part, in_flight))

@@ -11,6 +11,7 @@ import pytest
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.uploads.errors import (
     ConfigurationError,
     InvalidTilesetError,
@@ -21,7 +22,6 @@ from airflow_mapbox.uploads.errors import (
     UploadNotListedError,
     WaitTimeoutError,
 )
-from airflow_mapbox.uploads.throttle import RetryPolicy
 from tests.connections import connection
 
 Connect = Callable[..., MapboxUploadsHook]
@@ -286,7 +286,7 @@ def test_an_upload_older_than_the_staged_file_is_not_taken_for_its_own(
             raise StagedUrlUsedError("used", status=409, message="used")
 
         monkeypatch.setattr(hook.get_conn(), "create_upload", answer_409)
-        monkeypatch.setattr("airflow_mapbox.uploads.once._SECONDS_BETWEEN_LOOKS", 0)
+        monkeypatch.setattr("airflow_mapbox.uploads.once.one_upload._LIST_RETRY_SECONDS", 0)
 
         with pytest.raises(UploadNotListedError, match="list does not show it"):
             hook.upload(geojson, "points")

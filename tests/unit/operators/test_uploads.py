@@ -30,10 +30,10 @@ from airflow_mapbox.exceptions import (
     airflow_errors,
 )
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from airflow_mapbox.uploads import errors
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.throttle import RetryPolicy
 from tests.connections import connection
 
 
@@ -375,11 +375,11 @@ class TestABusyTileset:
 
     @pytest.fixture
     def execute(self, points: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-        def execute(*, since: float, uncertain: bool = False, **options: Any) -> Any:
+        def execute(*, since: float, in_doubt: bool = False, **options: Any) -> Any:
             def busy(hook: MapboxUploadsHook, *arguments: Any, **_: Any) -> None:
                 error = errors.UploadActiveError("busy", status=422, message="An upload is already active")
                 error.since = hook.get_conn().server_now() - since
-                error.may_have_happened = uncertain
+                error.in_doubt = in_doubt
                 raise error
 
             monkeypatch.setattr(MapboxUploadsHook, "upload", busy)
@@ -412,11 +412,11 @@ class TestABusyTileset:
         self, execute: Callable[..., Any], if_active: str
     ) -> None:
         with pytest.raises(AirflowRescheduleException):
-            execute(since=0, uncertain=True, if_active=if_active)
+            execute(since=0, in_doubt=True, if_active=if_active)
 
     def test_is_no_reason_to_wait_for_ever(self, execute: Callable[..., Any]) -> None:
         with pytest.raises(MapboxTaskError, match="busy"):
-            execute(since=3 * 3600, uncertain=True, if_active="skip")
+            execute(since=3 * 3600, in_doubt=True, if_active="skip")
 
     def test_is_dealt_with_in_one_of_three_ways(self, points: str) -> None:
         with pytest.raises(ValueError, match="wait, fail, skip"):

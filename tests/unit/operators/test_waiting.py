@@ -20,12 +20,11 @@ from airflow_mapbox.exceptions import (
 )
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
-from airflow_mapbox.state import TaskLedger
-from airflow_mapbox.uploads.ledger import Entry, Ledger
+from airflow_mapbox.tasks.state import TaskLedger
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.poller import LAST_LOOK
-
-from ..support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
+from airflow_mapbox.uploads.once.ledger import Entry, Ledger, State
+from airflow_mapbox.uploads.waiting.poller import LAST_POLL_SECONDS
+from tests.unit.support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
 
 ID = upload_json()["id"]
 UNDER_WAY = Reply(json=upload_json(progress=0.3))
@@ -81,7 +80,11 @@ def created(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> list[str
     def upload(self: MapboxUploadsHook, source: str, tileset: str, *_: Any, ledger: Ledger, **__: Any) -> Upload:
         sources.append(source)
         made = upload_json()
-        ledger.write(Entry(tileset, source, "https://bucket/key", sha256=f"{len(sources)}" * 64, upload=made))
+        ledger.write(
+            Entry(
+                tileset, source, "https://bucket/key", sha256=f"{len(sources)}" * 64, state=State.CREATED, upload=made
+            )
+        )
         return Upload.from_json(made)
 
     monkeypatch.setattr(MapboxUploadsHook, "upload", upload)
@@ -185,7 +188,11 @@ class TestDeferred:
         arguments = deferred.value.trigger.serialize()[1]
         assert arguments["upload_id"] == ID
         assert arguments["deadline"] == task.fake_time.now + 600
-        assert timedelta(seconds=600 + LAST_LOOK) < deferred.value.timeout < timedelta(seconds=600 + 2 * LAST_LOOK)
+        assert (
+            timedelta(seconds=600 + LAST_POLL_SECONDS)
+            < deferred.value.timeout
+            < timedelta(seconds=600 + 2 * LAST_POLL_SECONDS)
+        )
         assert len(created) == 1
         assert not server.requests
 

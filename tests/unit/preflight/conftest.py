@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from .support import Write, as_bytes
+from tests.unit.preflight.support import Write, as_bytes
 
 
 @pytest.fixture

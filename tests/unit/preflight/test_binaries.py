@@ -11,8 +11,20 @@ import pytest
 import shapely
 
 from airflow_mapbox.preflight import check_source
-
-from .support import GPX, KML, MBTILES, ROADS, SHP, TIFF, WGS84, ZIP, Stream, Write, archive, database
+from tests.unit.preflight.support import (
+    GPX,
+    KML,
+    MBTILES,
+    ROADS,
+    SHP,
+    TIFF,
+    WGS84,
+    ZIP,
+    Stream,
+    Write,
+    archive,
+    database,
+)
 
 
 def _with_flag(data: bytes, flag: int) -> bytes:

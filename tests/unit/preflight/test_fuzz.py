@@ -7,8 +7,7 @@ import random
 import pytest
 
 from airflow_mapbox.preflight import SourceReport, check_source
-
-from .support import CSV, GPX, KML, MBTILES, POINT, TIFF, ZIP, Stream, Write, as_bytes, collection
+from tests.unit.preflight.support import CSV, GPX, KML, MBTILES, POINT, TIFF, ZIP, Stream, Write, as_bytes, collection
 
 SEEDS = {
     "a.geojson": as_bytes(collection(POINT, POINT, crs={"type": "name", "properties": {"name": "EPSG:4326"}})),

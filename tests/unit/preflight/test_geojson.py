@@ -10,8 +10,7 @@ import pytest
 
 from airflow_mapbox.preflight import check_source, formats
 from airflow_mapbox.uploads.errors import SourceError
-
-from .support import KML, POINT, WGS84, Stream, Write, collection, with_geometry
+from tests.unit.preflight.support import KML, POINT, WGS84, Stream, Write, collection, with_geometry
 
 RING = [[0, 0], [1, 0], [1, 1], [0, 0]]
 

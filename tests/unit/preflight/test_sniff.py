@@ -17,8 +17,7 @@ import shapely
 
 from airflow_mapbox.preflight import check_source, formats
 from airflow_mapbox.preflight.sniff import sniff
-
-from .support import CSV, GPX, KML, MBTILES, POINT, TIFF, ZIP, Stream, Write, as_bytes, collection
+from tests.unit.preflight.support import CSV, GPX, KML, MBTILES, POINT, TIFF, ZIP, Stream, Write, as_bytes, collection
 
 GEOJSON = as_bytes(collection(POINT))
 BOM = b"\xef\xbb\xbf"

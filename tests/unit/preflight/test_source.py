@@ -8,9 +8,7 @@ import pytest
 
 from airflow_mapbox.preflight import check_source, formats
 from airflow_mapbox.uploads.errors import ConfigurationError, SourceError
-
-from ..support import Reply, ScriptedServer, all_text_of
-from .support import (
+from tests.unit.preflight.support import (
     CSV,
     GPX,
     KML,
@@ -26,6 +24,7 @@ from .support import (
     as_bytes,
     collection,
 )
+from tests.unit.support import Reply, ScriptedServer, all_text_of
 
 
 class TestFormats:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_mapbox.preflight import check_source
-
-from .support import Stream, Write
+from tests.unit.preflight.support import Stream, Write
 
 
 def table(*rows: str, header: str = "lon,lat,name") -> bytes:

@@ -22,7 +22,6 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
 )
 
-from airflow_mapbox.events import told
 from airflow_mapbox.exceptions import (
     MapboxFailError,
     MapboxTaskError,
@@ -32,13 +31,13 @@ from airflow_mapbox.exceptions import (
     MapboxUploadTimeoutError,
 )
 from airflow_mapbox.sensors.uploads import UploadCompleteSensor
+from airflow_mapbox.tasks.events import to_event
 from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
 from airflow_mapbox.uploads.errors import UploadFailedError, UploadGoneError, UploadStalledError, WaitTimeoutError
 from airflow_mapbox.uploads.models import Upload
-from airflow_mapbox.uploads.poller import LAST_LOOK
-from airflow_mapbox.uploads.watch import REFUSAL_SECONDS
-
-from ..support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
+from airflow_mapbox.uploads.waiting.decide import REFUSAL_SECONDS
+from airflow_mapbox.uploads.waiting.poller import LAST_POLL_SECONDS
+from tests.unit.support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServer, make_token, upload_json
 
 ID = upload_json()["id"]
 UNDER_WAY = Reply(json=upload_json(progress=0.3))
@@ -150,14 +149,18 @@ class TestTimeout:
             task.run()
 
         # The trigger's own deadline comes first, and a last look after it.
-        assert timedelta(seconds=60 + LAST_LOOK) < deferred.value.timeout < timedelta(seconds=60 + 2 * LAST_LOOK)
+        assert (
+            timedelta(seconds=60 + LAST_POLL_SECONDS)
+            < deferred.value.timeout
+            < timedelta(seconds=60 + 2 * LAST_POLL_SECONDS)
+        )
         assert deferred.value.trigger.serialize()[1]["deadline"] == task.fake_time.now + 60
 
     def test_deferred_it_is_the_same_error(self, make_task: MakeTask) -> None:
         task = make_task(deferrable=True)
 
         with pytest.raises(MapboxUploadTimeoutError, match="It took long"):
-            task.resume(told(WaitTimeoutError("It took long.")))
+            task.resume(to_event(WaitTimeoutError("It took long.")))
         with pytest.raises(MapboxUploadTimeoutError, match=rf"Upload {ID}\. Trigger timeout"):
             task.sensor().resume_execution("__fail__", {"error": "Trigger timeout"}, task.context)
 
@@ -259,8 +262,8 @@ class TestSoftFail:
     ENDS = (
         (FAILED, None),
         (None, STALLED),
-        (NOT_FOUND, told(UploadGoneError("It is gone."))),
-        (None, told(WaitTimeoutError("It took long."))),
+        (NOT_FOUND, to_event(UploadGoneError("It is gone."))),
+        (None, to_event(WaitTimeoutError("It took long."))),
         (
             Reply(401, {"message": "Unauthorized"}),
             {"error": "TokenRejectedError", "retryable": False, "message": "401"},
@@ -300,7 +303,7 @@ class TestSoftFail:
             task.store = ReadOnlyStore()
 
         with pytest.raises(MapboxTaskError) as failure:
-            _ = task.resume(told(RuntimeError("no memory"))) if deferrable else task.run()
+            _ = task.resume(to_event(RuntimeError("no memory"))) if deferrable else task.run()
 
         assert not isinstance(failure.value, AirflowFailException)
 
@@ -408,7 +411,7 @@ class TestState:
         task.run()
         task.fake_time.now += 1
 
-        with pytest.raises(MapboxUploadStalledError, match="stood at 30% since 2023-11-14 22:13:20 UTC") as failure:
+        with pytest.raises(MapboxUploadStalledError, match="stayed at 30% since 2023-11-14 22:13:20 UTC") as failure:
             task.run()
 
         assert isinstance(failure.value, AirflowFailException)
@@ -552,7 +555,7 @@ class TestDeferred:
 
         arguments = deferred.value.trigger.serialize()[1]
         assert arguments["deadline"] == began + 600
-        assert (arguments["watch"]["moved"], arguments["watch"]["progress"]) == (began, 0.3)
+        assert (arguments["state"]["progress_since"], arguments["state"]["progress"]) == (began, 0.3)
 
     def test_the_finished_upload_is_the_result(self, make_task: MakeTask) -> None:
         assert make_task(deferrable=True).resume({"upload": DONE.json})["id"] == ID
@@ -611,10 +614,10 @@ class TestTheSameErrors:
             (WaitTimeoutError("It took long."), MapboxUploadTimeoutError),
         )
         for error, kind in errors:
-            monkeypatch.setattr("airflow_mapbox.waits.look", mock.Mock(side_effect=error))
+            monkeypatch.setattr("airflow_mapbox.tasks.wait.poll", mock.Mock(side_effect=error))
             task = make_task(deferrable=deferrable)
             with pytest.raises(kind) as failure:
-                _ = task.resume(told(error)) if deferrable else task.run()
+                _ = task.resume(to_event(error)) if deferrable else task.run()
             assert str(failure.value) == str(error)
 
     def test_a_missing_id_is_said_before_anything_else(

@@ -17,8 +17,7 @@ from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from tests.conftest import ROOT
 from tests.connections import connection
-
-from ..support import ACCOUNT, Reply, ScriptedServer, make_token, upload_json
+from tests.unit.support import ACCOUNT, Reply, ScriptedServer, make_token, upload_json
 
 pytestmark = pytest.mark.slow
 

@@ -157,8 +157,8 @@ def test_the_next_look_is_seldom_when_the_upload_has_far_to_go_and_soon_when_it_
 
 def progress(waiting: UploadCompleteSensor) -> float:
     poke(waiting)
-    assert waiting._next is not None
-    return waiting._next.watch.progress or 0
+    assert waiting._decision is not None
+    return waiting._decision.state.progress or 0
 
 
 @pytest.mark.parametrize("options", [{}, {"poke_interval": 60}])

@@ -19,12 +19,13 @@ import requests
 import urllib3.util.connection
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from airflow_mapbox.http.retry import ONE_TRY
 from airflow_mapbox.triggers import uploads as module
 from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
-from airflow_mapbox.uploads import poller as poller_module
 from airflow_mapbox.uploads.client import UploadsClient
-from airflow_mapbox.uploads.poller import Poller
-from airflow_mapbox.uploads.throttle import ONE_TRY
+from airflow_mapbox.uploads.waiting import poller as poller_module
+from airflow_mapbox.uploads.waiting.policy import WaitPolicy, WaitState
+from airflow_mapbox.uploads.waiting.poller import Poller
 from tests.connections import connection
 
 INTERVAL = 0.2
@@ -86,7 +87,7 @@ def account(
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pollers that do not wait for company, nor for the account's other users."""
-    patient = partial(Poller, gathering=0.05, seconds_per_request=0.01, after_crash=0.1, last_look=0.1)
+    patient = partial(Poller, gather=0.05, seconds_per_request=0.01, after_crash=0.1, last_poll=0.1)
     monkeypatch.setattr(module, "Poller", patient)
 
 
@@ -115,7 +116,7 @@ async def begun(account: Account, *ids: str, **options: Any) -> list[asyncio.Tas
 
 def run(test: Awaitable[None]) -> None:
     asyncio.run(test)  # type: ignore[arg-type]
-    for shared in module._of_loops.values():
+    for shared in module._by_loop.values():
         assert not shared.pollers, "a poller is kept that nobody needs"
         assert not shared._connectors, "a client is kept that nobody needs"
 
@@ -316,7 +317,7 @@ def test_a_crashed_poller_is_started_again(
     run(story())
     stops = [record.getMessage() for record in caplog.records if "stopped" in record.getMessage()]
     assert len(stops) == 2
-    assert "2 uploads are waited for" in stops[0]
+    assert "during 2 waits" in stops[0]
     assert token not in caplog.text
 
 
@@ -349,7 +350,7 @@ def test_progress_that_stands_ends_the_wait(account: Account) -> None:
             await asyncio.sleep(0.1)
         event = await tasks[0]
         assert event["error"] == "UploadStalledError"
-        assert "stood at 40% since" in event["message"]
+        assert "stayed at 40% since" in event["message"]
         assert not tasks[1].done()
         account.finish(moves)
         assert "upload" in await tasks[1]
@@ -362,8 +363,8 @@ def test_a_stall_goes_on_in_another_triggerer(account: Account, shown: dict[str,
     (upload,) = account.create()
     account.progress(upload, shown.get("progress", 0))
     began = time.time() - 1000
-    watch = {"upload_id": upload, "since": began, **({**shown, "moved": began} if shown else {})}
-    arguments = trigger(upload, stall_timeout=900, watch=watch).serialize()[1]
+    state = {"upload_id": upload, "started": began, **({**shown, "progress_since": began} if shown else {})}
+    arguments = trigger(upload, stall_timeout=900, state=state).serialize()[1]
 
     async def story() -> None:
         event = await event_of(UploadCompleteTrigger(**json.loads(json.dumps(arguments))))
@@ -378,7 +379,7 @@ def test_an_unknown_upload_is_forgiven_for_a_moment_and_gone_after_it(account: A
     async def story() -> None:
         fresh = asyncio.create_task(event_of(trigger("cfresh")))
         began = time.time() - 61
-        late = trigger("clate", watch={"upload_id": "clate", "since": began, "refused_since": began})
+        late = trigger("clate", state={"upload_id": "clate", "started": began, "refused_since": began})
         tasks = await begun(account, known)
         event = await event_of(late)
         assert (event["error"], event["retryable"]) == ("UploadGoneError", False)
@@ -418,7 +419,7 @@ class TestFaults:
     def test_a_fault_that_passes_is_waited_out(
         self, account: Account, monkeypatch: pytest.MonkeyPatch, kind: str
     ) -> None:
-        monkeypatch.setattr("airflow_mapbox.uploads.watch._SECONDS_AFTER_FAULT", 0.1)
+        monkeypatch.setattr("airflow_mapbox.uploads.waiting.decide._SECONDS_AFTER_FAULT", 0.1)
         ids = account.create(3)
         account.emulator.faults.add(kind, times=3, status=503)
 
@@ -434,7 +435,7 @@ class TestFaults:
     ) -> None:
         ids = account.create(3)
         account.emulator.faults.add("status", status=401, message=f"Bad {account.emulator.token}", times=0)
-        monkeypatch.setattr("airflow_mapbox.uploads.watch.REFUSAL_SECONDS", 0.5)
+        monkeypatch.setattr("airflow_mapbox.uploads.waiting.decide.REFUSAL_SECONDS", 0.5)
 
         async def story() -> None:
             for event in await asyncio.gather(*(event_of(trigger(upload_id)) for upload_id in ids)):
@@ -470,7 +471,7 @@ class TestFaults:
             tasks = [asyncio.create_task(event_of(wait)) for wait in waits]
             await until(lambda: account.asked["list"] >= 2)
             (poller,) = module._shared().pollers.values()
-            assert len(poller._waiting) == len(ids)
+            assert len(poller._waits) == len(ids)
             assert account.asked["single"] == 0
             account.finish(*ids)
             assert [event["upload"]["id"] for event in await asyncio.gather(*tasks)] == ids
@@ -502,9 +503,9 @@ class TestFaults:
 
             async def story() -> None:
                 tasks = await begun(account, stays)
-                watch = {"upload_id": upload, "since": time.time()}
+                state = {"upload_id": upload, "started": time.time()}
                 monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_MOVES", connection(account.emulator))
-                moving = asyncio.create_task(event_of(trigger(upload, mapbox_conn_id="mapbox_moves", watch=watch)))
+                moving = asyncio.create_task(event_of(trigger(upload, mapbox_conn_id="mapbox_moves", state=state)))
                 await until(lambda: any(upload in request.path for request in account.emulator.requests))
                 monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_MOVES", connection(elsewhere))
                 other.finish(upload)
@@ -607,7 +608,7 @@ class TestFaults:
         run(story())
 
     def test_a_connection_that_changes_is_followed(self, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("airflow_mapbox.uploads.watch._SECONDS_AFTER_FAULT", 0.1)
+        monkeypatch.setattr("airflow_mapbox.uploads.waiting.decide._SECONDS_AFTER_FAULT", 0.1)
         (upload,) = account.create()
         monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(account.emulator, host="http://127.0.0.1:9"))
 
@@ -670,8 +671,8 @@ def test_a_wait_that_has_ended_takes_no_further_round(account: Account) -> None:
         return client
 
     async def story() -> None:
-        poller = Poller(poller_module.Account.of(client), module._EXECUTOR, gathering=0, seconds_per_request=0)
-        await poller.wait(poller_module.Watch(upload, since=time.time()), poller_module.Terms(0), connect)
+        poller = Poller(poller_module.Account.of(client), module._EXECUTOR, gather=0, seconds_per_request=0)
+        await poller.wait(WaitState(upload, started=time.time()), WaitPolicy(0), connect)
 
     asyncio.run(story())
     assert len(rounds) == 1
@@ -685,5 +686,5 @@ def test_arguments_hold_no_secret_and_times_are_absolute(account: Account) -> No
     assert path == "airflow_mapbox.triggers.uploads.UploadCompleteTrigger"
     assert account.emulator.token not in json.dumps(arguments)
     assert arguments["deadline"] == 1_700_000_000.0
-    assert before <= arguments["watch"]["since"] <= time.time()
+    assert before <= arguments["state"]["started"] <= time.time()
     assert UploadCompleteTrigger(**arguments).serialize() == (path, arguments)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from airflow_mapbox.http.retry import server_time
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import (
     ApiError,
@@ -32,10 +33,8 @@ from airflow_mapbox.uploads.errors import (
     UploadIncompleteError,
 )
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload
-from airflow_mapbox.uploads.throttle import server_time
-
-from ..conftest import MakeClient
-from ..support import (
+from tests.unit.conftest import MakeClient
+from tests.unit.support import (
     ACCOUNT,
     FakeTime,
     FixedRandom,
@@ -365,7 +364,7 @@ class TestAnotherAnswerThanWasAskedFor:
         with pytest.raises(InvalidAnswerError) as caught:
             client.create_upload("harbours", STAGED)
 
-        assert caught.value.may_have_happened
+        assert caught.value.in_doubt
 
     @pytest.mark.parametrize("status", [200, 201, 202, 203])
     def test_with_another_status_of_success_is_a_success(
@@ -387,7 +386,7 @@ class TestAGatewaysAnswer:
             make_client(attempts=1).create_upload("harbours", STAGED)
 
         assert caught.value.retryable
-        assert caught.value.may_have_happened
+        assert caught.value.in_doubt
 
     @pytest.mark.parametrize("status", [408, 421, 425, 499])
     def test_is_tried_again(
@@ -444,7 +443,7 @@ def test_an_answer_that_is_too_large_leaves_a_create_call_in_doubt(
     with pytest.raises(InvalidAnswerError) as caught:
         client.create_upload("harbours", DATASET)
 
-    assert caught.value.may_have_happened
+    assert caught.value.in_doubt
 
 
 @pytest.mark.parametrize(

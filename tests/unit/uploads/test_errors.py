@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from airflow_mapbox.uploads import errors
-from airflow_mapbox.uploads.errors import MapboxError, OptionError, UploadFailedError, explain_failure
+from airflow_mapbox.uploads.errors import MapboxError, OptionError, UploadFailedError
+from airflow_mapbox.uploads.failures import explain_failure
 from airflow_mapbox.uploads.models import Upload
-
-from ..support import upload_json
+from tests.unit.support import upload_json
 
 # Every message under "Messages of failed processing" of the wire contract, with numbers and names filled in.
 DATA_AT_FAULT = [

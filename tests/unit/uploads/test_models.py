@@ -14,8 +14,7 @@ from airflow_mapbox.uploads.models import (
     check_display_name,
     is_dataset_url,
 )
-
-from ..support import ACCOUNT, make_token, upload_json
+from tests.unit.support import ACCOUNT, make_token, upload_json
 
 
 class TestUpload:

@@ -1,0 +1,197 @@
+"""
+The parts of Airflow, of the Amazon provider and of botocore that are not public, each with the reason for its use.
+
+The rest of this package uses public interfaces only, with these exceptions, which have to stay where they are:
+
+- ``UploadCompleteSensor`` overrides ``BaseSensorOperator._get_next_poke_interval``: there is no other way to choose the
+  time of the next poke and to keep ``timeout``.
+- ``MapboxUploadsHook`` and ``cli`` use ``airflow.cli``, as every provider with commands does.
+
+``tests/unit/test_compat.py`` has one test for each part. If a new version of Airflow changes one, that test names it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from airflow.sdk import Asset, AssetAlias, Context
+
+    from airflow_mapbox.http.environment import Route
+
+
+# --- Tasks ---
+
+
+def state_store(context: Context) -> Any | None:
+    """
+    Return the task state store of a running task.
+
+    :param context: the task's context.
+    :return: None outside of Airflow's task runner, for example in a test that calls ``execute`` itself.
+    """
+    return cast("Mapping[str, Any]", context).get("task_state_store")
+
+
+def intent_number(context: Context) -> int:
+    """
+    Return a number that stays the same in every retry of a task, and changes when the task is cleared.
+
+    The task state store survives both. ``max_tries`` is the only value that tells them apart: Airflow raises it when a
+    task is cleared.
+
+    :param context: the task's context.
+    """
+    return int(cast("Mapping[str, Any]", context)["ti"].max_tries)
+
+
+def is_rescheduled(context: Context) -> bool:
+    """
+    Return whether an earlier process of this try asked to be rescheduled.
+
+    ``task_reschedule_count`` is not in the documented context.
+
+    :param context: the task's context.
+    """
+    return bool(cast("Mapping[str, Any]", context).get("task_reschedule_count"))
+
+
+def label_map_index(context: Context, label: str) -> None:
+    """
+    Show a label instead of the map index of a mapped task, unless its author has set ``map_index_template``.
+
+    Airflow renders the template after the task has run, and reads both from the context. There is no public way to set
+    a default.
+
+    :param context: the task's context.
+    :param label: the label, such as a tileset.
+    """
+    values = cast("dict[str, Any]", context)
+    if getattr(values.get("ti"), "map_index", -1) >= 0 and values.get("map_index_template") is None:
+        values |= {"mapbox_tileset": label, "map_index_template": "{{ mapbox_tileset }}"}
+
+
+# --- Assets ---
+
+
+def newest_events(alias: AssetAlias, limit: int) -> Any:
+    """
+    Return the asset events of an alias, newest first.
+
+    The public way, ``context["inlet_events"]``, needs the alias among the task's inlets.
+
+    :param alias: the alias.
+    :param limit: number of events at most.
+    """
+    from airflow.sdk.execution_time.context import InletEventsAccessors
+
+    return InletEventsAccessors([alias])[alias].ascending(False).limit(limit)
+
+
+def asset_state(alias: AssetAlias, asset: Asset) -> Any | None:
+    """
+    Return the state store of an asset.
+
+    The public way, ``context["asset_state_store"]``, lacks the alias in a mapped task: Airflow builds it from the
+    arguments of ``partial`` alone.
+
+    :param alias: an alias of the asset.
+    :param asset: the asset.
+    :return: None before the first event of the asset.
+    """
+    from airflow.sdk.execution_time.context import AssetStateStoreAccessors
+
+    try:
+        return AssetStateStoreAccessors([alias])[asset]
+    except KeyError:
+        return None
+
+
+# --- The command line ---
+
+
+@contextmanager
+def connections_from_database() -> Iterator[None]:
+    """
+    Let ``BaseHook.get_connection`` read Airflow's database in a command.
+
+    Outside of a task, Airflow reads its database only in a server's process. Otherwise it looks in environment
+    variables and secrets backends alone.
+    """
+    name = "_AIRFLOW_PROCESS_CONTEXT"
+    before = os.environ.get(name)
+    os.environ[name] = "server"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+# --- S3 ---
+
+
+def s3_client(name: str, access_key_id: str, secret_access_key: str, extra: Mapping[str, Any]) -> Any:
+    """
+    Return a boto3 S3 client of the Amazon provider, with credentials that are in no Airflow connection.
+
+    ``S3Hook`` reads its credentials from a connection only, so its connection is replaced. Mapbox's credentials last as
+    long as one upload, so the provider's advice to renew them is left out.
+
+    :param name: what the provider's log lines call the connection.
+    :param access_key_id: the access key.
+    :param secret_access_key: the secret key.
+    :param extra: the connection's extra, as the Amazon provider reads it.
+    """
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
+
+    class TemporaryConnection(AwsConnectionWrapper):
+        def _get_credentials(self, *, aws_session_token: Any = None, **_: Any) -> tuple[Any, Any, Any]:
+            return self.login, self.password, aws_session_token
+
+    class TemporaryS3Hook(S3Hook):
+        conn_config = TemporaryConnection.from_connection_metadata(
+            conn_id=name, login=access_key_id, password=secret_access_key, extra=dict(extra)
+        )
+
+    return TemporaryS3Hook(aws_conn_id=None).get_conn()
+
+
+def set_route(client: Any, route: Route) -> None:
+    """
+    Let a boto3 client use a SOCKS proxy, and a folder of certificate authorities.
+
+    botocore's HTTP session supports neither, and has no public way to add them.
+
+    :param client: the client.
+    :param route: the proxy and the authorities.
+    """
+    from airflow_mapbox.http.environment import trust_in
+
+    socks = route.proxy is not None and route.proxy.lower().startswith("socks")
+    folder = Path(route.authorities).is_dir()
+    if not socks and not folder:
+        return
+    session = client._endpoint.http_session
+    if folder:
+        trust = trust_in(route)
+        session._setup_ssl_cert = lambda connection, *_: setattr(connection, "cert_reqs", "CERT_REQUIRED")
+        session._get_ssl_context = lambda: trust
+    options = session._get_pool_manager_kwargs()
+    if not socks:
+        session._manager.connection_pool_kw.update(options)
+        return
+    from botocore.awsrequest import AWSConnection
+    from urllib3.contrib.socks import SOCKSHTTPSConnection, SOCKSHTTPSConnectionPool, SOCKSProxyManager
+
+    connection = type("Connection", (AWSConnection, SOCKSHTTPSConnection), {})
+    pool = type("Pool", (SOCKSHTTPSConnectionPool,), {"ConnectionCls": connection})
+    session._manager = SOCKSProxyManager(str(route.proxy), **options)
+    session._manager.pool_classes_by_scheme = {"https": pool}

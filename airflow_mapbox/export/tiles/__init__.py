@@ -1,0 +1,3 @@
+"""Make and read vector tiles."""
+
+from __future__ import annotations

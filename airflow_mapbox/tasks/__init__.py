@@ -1,0 +1,3 @@
+"""What the operator, the sensor, the trigger and the decorator share."""
+
+from __future__ import annotations

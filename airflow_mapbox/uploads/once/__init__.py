@@ -1,0 +1,3 @@
+"""Create exactly one upload for each intended upload, also after a crash."""
+
+from __future__ import annotations

@@ -1,0 +1,259 @@
+"""Geodata as a source: streamed as GeoJSON, written first as MBTiles, and told apart by what it was made from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+import os
+import re
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import pytest
+import shapely
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_mapbox.exceptions import MapboxTaskError, airflow_errors
+from airflow_mapbox.export import ExportError, stream_geojson, write_auto, write_geojson, write_mbtiles
+from airflow_mapbox.export.errors import UnavailableSourceError, UnreadableSourceError
+from airflow_mapbox.export.formats import TILE_KEYWORDS, GeoJSONKeywords
+from airflow_mapbox.preflight import check_source
+from airflow_mapbox.tasks.export_source import exported
+from airflow_mapbox.uploads.errors import SourceError
+
+
+def frame(count: int = 5) -> geopandas.GeoDataFrame:
+    points = [shapely.Point(number / 10, number / 20) for number in range(count)]
+    return geopandas.GeoDataFrame({"n": range(count)}, geometry=points, crs=4326)
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    path = tmp_path / "points.parquet"
+    frame().to_parquet(path)
+    return path
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which temporary files are made."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_geojson_is_what_a_file_of_it_would_be(parquet: Path, temporary: Path, tmp_path: Path) -> None:
+    report = write_geojson(parquet, tmp_path / "points.geojson", decimals=3)
+    source = exported(parquet, "geojson", {"decimals": 3}, name="points")
+
+    with source.open() as stream:
+        assert stream.read() == (tmp_path / "points.geojson").read_bytes()
+
+    assert source.facts == {"features": 5, "bounds": list(report.bounds)}
+    assert source.digest is not None
+    assert source.digest() == report.sha256 == hashlib.sha256((tmp_path / "points.geojson").read_bytes()).hexdigest()
+    assert source.description == f"{parquet} as GeoJSON"
+    assert source.size is None
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("format", "limit", "made"),
+    [("mbtiles", None, "MBTiles"), ("auto", 10_000, "GeoJSON"), ("auto", 600, "MBTiles")],
+)
+def test_what_is_written_first_is_of_the_right_format_and_leaves_nothing(
+    parquet: Path, temporary: Path, format: Any, limit: int | None, made: str
+) -> None:
+    options = {"limit_bytes": limit} | ({"maxzoom": 4} if format == "mbtiles" or made == "MBTiles" else {})
+
+    with exported(parquet, format, options, name="points") as source:
+        report = check_source(source)
+        assert (report.format, report.problems) == (made, ())
+        with source.open() as stream:
+            data = stream.read()
+        assert source.size == report.bytes == len(data)
+        assert source.digest is not None
+        assert source.digest() == hashlib.sha256(data).hexdigest()
+    assert source.facts["features"] == 5
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("format", ["mbtiles", "auto"])
+def test_a_temporary_directory_that_is_missing_is_an_error_of_the_export(parquet: Path, format: Any) -> None:
+    with pytest.raises(ExportError, match="temporary_directory='/nowhere'"):
+        exported(parquet, format, {"temporary_directory": "/nowhere", "maxzoom": 4}, name="points").open()
+
+
+@pytest.mark.parametrize(("format", "limit"), [("mbtiles", None), ("auto", 600)])
+def test_a_relative_temporary_directory_is_taken(
+    parquet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: Any, limit: int | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("space").mkdir()
+    options = {"temporary_directory": "space", "maxzoom": 4, "limit_bytes": limit}
+
+    with exported(parquet, format, options, name="points") as source, source.open() as stream:
+        assert stream.read(6) == b"SQLite"
+    assert not list(Path("space").iterdir())
+
+
+def test_a_source_that_fails_leaves_nothing(temporary: Path) -> None:
+    def frames() -> Iterator[geopandas.GeoDataFrame]:
+        yield frame()
+        raise RuntimeError("the query was cancelled")
+
+    with pytest.raises(RuntimeError, match="the query was cancelled"):
+        exported(frames, "mbtiles", name="points").open()
+    assert not list(temporary.iterdir())
+
+
+def test_it_can_be_read_again_where_the_data_can(parquet: Path) -> None:
+    for data in (parquet, frame(), frame):
+        source = exported(data, "geojson", name="points")
+        assert source.rereadable
+        assert source.open().read() == source.open().read()
+    assert not exported(iter([frame()]), "geojson", name="points").rereadable
+
+
+def test_the_fingerprint_is_of_the_file_and_of_what_is_made_of_it(parquet: Path) -> None:
+    one = exported(parquet, "geojson", {"decimals": 5}, name="points").fingerprint
+
+    assert one == exported(str(parquet), "geojson", {"decimals": 5}, name="points").fingerprint
+    assert one["size"] == parquet.stat().st_size
+    assert one != exported(parquet, "geojson", {"decimals": 6}, name="points").fingerprint
+    assert one != exported(parquet, "mbtiles", {"decimals": 5}, name="points").fingerprint
+    frame(6).to_parquet(parquet)
+    assert one != exported(parquet, "geojson", {"decimals": 5}, name="points").fingerprint
+    assert exported(frame(), "geojson", name="points").fingerprint == {}
+
+
+@pytest.mark.parametrize("ending", [".dbf", ".shx", ".prj", ".cpg"])
+def test_the_fingerprint_is_of_all_files_of_a_shapefile(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "points.shp"
+    frame().to_file(path)
+    source = exported(path, "geojson", name="points")
+    before = source.fingerprint
+    os.utime(path.with_suffix(ending), ns=(1, 1))
+
+    assert source.has_changed()
+    assert exported(path, "geojson", name="points").fingerprint != before
+
+
+def test_the_fingerprint_is_of_what_a_geopackage_has_in_its_log(tmp_path: Path) -> None:
+    path = tmp_path / "points.gpkg"
+    frame().to_file(path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        source = exported(path, "geojson", name="points")
+        assert json.loads(source.open().read())["features"][0]["properties"] == {"n": 0}
+        assert not source.has_changed()
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("CREATE TABLE another (n)")
+        db.commit()
+
+        assert source.has_changed()
+
+
+@pytest.mark.parametrize("ending", [".csvt", ".prj"])
+def test_the_fingerprint_is_of_what_says_how_to_read_a_csv(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("lon,lat\n1,2\n")
+    source = exported(path, "geojson", name="points")
+    before = source.fingerprint
+    path.with_suffix(ending).write_text("something else")
+
+    assert source.has_changed()
+    path.with_suffix(ending).unlink()
+    assert exported(path, "geojson", name="points").fingerprint == before
+
+
+def test_a_file_that_is_not_there_is_said_before_anything_is_read(tmp_path: Path) -> None:
+    source = exported(tmp_path / "gone.parquet", "auto", name="points")
+
+    with pytest.raises(SourceError, match=r"gone\.parquet does not exist on this worker"):
+        source.fingerprint  # noqa: B018 - it is found out now
+
+
+def test_a_format_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="format is one of geojson, mbtiles, auto"):
+        exported(frame(), "shapefile", name="points")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("format", "options", "advice"),
+    [
+        ("auto", {"decimal": 6}, "did you mean 'decimals'?"),
+        ("geojson", {"tier": "1m"}, "it is for tiles: choose mbtiles or auto"),
+        ("mbtiles", {"zzzzzzzz": 1}, "it takes crs, decimals"),
+    ],
+)
+def test_an_option_that_there_is_not_is_refused_at_once(format: Any, options: dict[str, Any], advice: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(advice)):
+        exported(frame(), format, options, name="points")
+
+
+def test_the_options_are_those_of_the_functions() -> None:
+    known = {*GeoJSONKeywords.__annotations__, *TILE_KEYWORDS}
+
+    assert set(inspect.signature(stream_geojson).parameters) - {"source"} == set(GeoJSONKeywords.__annotations__)
+    for function, file in ((write_mbtiles, "path"), (write_auto, "stem")):
+        assert (set(inspect.signature(function).parameters) - {"source", file, "keywords"}) | set(
+            GeoJSONKeywords.__annotations__
+        ) == known
+
+
+@pytest.mark.parametrize("format", ["geojson", "mbtiles"])
+@pytest.mark.parametrize(("error", "retried"), [(UnavailableSourceError, True), (UnreadableSourceError, False)])
+def test_an_export_that_may_do_better_later_is_retried(
+    format: Any, error: type[ExportError], retried: bool, temporary: Path
+) -> None:
+    def frames() -> Iterator[geopandas.GeoDataFrame]:
+        yield frame()
+        raise error("the warehouse is closed")
+
+    with pytest.raises(MapboxTaskError, match="the warehouse is closed") as failed, airflow_errors():
+        exported(frames, format, name="points").open().read()
+    assert isinstance(failed.value, AirflowFailException) != retried
+
+
+def test_a_function_that_returns_nothing_is_told_so() -> None:
+    def forgetful() -> None:
+        frame()
+
+    with pytest.raises(ExportError, match=r"forgetful\(\) as GeoJSON: nothing was returned"):
+        exported(forgetful, "geojson", name="points").open().read()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("format", ["geojson", "mbtiles", "auto"])
+class TestEveryFormat:
+    def test_fails_at_none_among_frames_instead_of_ending_there(self, format: Any) -> None:
+        def days() -> Iterator[geopandas.GeoDataFrame | None]:
+            yield frame()
+            yield None  # a day without data
+            yield frame()
+
+        source = exported(days, format, name="days")  # type: ignore[arg-type]
+
+        with pytest.raises(UnreadableSourceError, match="Item 1 of the source is None"), source.open() as stream:
+            stream.read()
+
+    def test_takes_a_box_as_json_and_xcoms_have_it(self, tmp_path: Path, format: Any) -> None:
+        frame().to_file(tmp_path / "x.gpkg")
+        for box in ([0.05, 0.0, 0.25, 1.0], frame()[1:3].total_bounds):
+            source = exported(tmp_path / "x.gpkg", format, {"bbox": box}, name="x")
+            with source.open() as stream:
+                assert stream.read()
+            assert source.facts["features"] == 2
+
+    def test_clips_what_reaches_beyond_the_map(self, format: Any) -> None:
+        area = geopandas.GeoDataFrame(geometry=[shapely.box(0, -90, 1, 0)], crs=4326)
+
+        with exported(area, format, name="x").open() as stream:
+            assert stream.read()
