@@ -76,7 +76,7 @@ def test_a_wait_ends_in_time_whatever_is_answered(
 def test_a_wait_ends_in_time_if_the_server_never_answers(
     server: ScriptedServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_mapbox.uploads.waiting._LAST_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("airflow_mapbox.uploads.waiting.blocking._LAST_POLL_SECONDS", 0.2)
     server.script(Reply(fault="hang"), Reply(fault="hang"), Reply(fault="hang"))
     patient = make_client(timeout=(10.0, 500.0, 500.0))  # which alone would outlast pytest's timeout
 
