@@ -146,7 +146,7 @@ class TestClock:
 
 
 class TestRequests:
-    def test_they_are_listed_with_those_that_met_a_fault_and_without_the_token(self, acme: Account) -> None:
+    def test_requests_are_listed_with_those_that_met_a_fault_and_without_the_token(self, acme: Account) -> None:
         acme.emulator.faults.add("status", status=503)
         for _ in range(2):
             acme.call("GET")

@@ -287,7 +287,7 @@ class TestAtS3:
 class TestStopping:
     @pytest.mark.parametrize("where", ["api", "s3"])
     @pytest.mark.parametrize("seconds", [0, 600])
-    def test_does_not_wait_for_a_hang(
+    def test_stopping_does_not_wait_for_a_hang(
         self, tmp_path: Path, settings: EmulatorSettings, where: str, seconds: float
     ) -> None:
         emulator = Emulator(tmp_path, settings=settings).start()
@@ -397,7 +397,7 @@ class TestProcessing:
 
 
 class TestAFreshUpload:
-    def test_is_not_found_for_a_while(self, tmp_path: Path) -> None:
+    def test_a_fresh_upload_is_not_found_for_a_while(self, tmp_path: Path) -> None:
         settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0, unseen_seconds=5)
         with Emulator(tmp_path, settings=settings) as emulator:
             acme = Account(emulator)
@@ -409,7 +409,7 @@ class TestAFreshUpload:
             assert (unseen.status_code, unseen.json()) == (404, {"message": "Not Found"})
             assert acme.wait(upload)["complete"]
 
-    def test_is_missing_in_the_list_for_a_while(self, tmp_path: Path) -> None:
+    def test_a_fresh_upload_is_missing_in_the_list_for_a_while(self, tmp_path: Path) -> None:
         settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0, unlisted_seconds=5)
         with Emulator(tmp_path, settings=settings) as emulator:
             acme = Account(emulator)

@@ -83,14 +83,14 @@ def shapefile(folder: Path, *, crs: str = "EPSG:3857", drop: tuple[str, ...] = (
 
 class TestShapefile:
     @pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:4326", "EPSG:32631"])
-    def test_is_brought_to_longitude_and_latitude(self, acme: Account, tmp_path: Path, crs: str) -> None:
+    def test_a_shapefile_is_brought_to_longitude_and_latitude(self, acme: Account, tmp_path: Path, crs: str) -> None:
         done = acme.upload(shapefile(tmp_path, crs=crs))
 
         assert done["error"] is None
         assert layers_of(acme) == {"Parcels": {"n"}}
         assert bounds_of(acme) == pytest.approx([1, 1, 2, 2], abs=0.1)
 
-    def test_is_found_in_a_folder_of_the_zip(self, acme: Account, tmp_path: Path) -> None:
+    def test_a_shapefile_is_found_in_a_folder_of_the_zip(self, acme: Account, tmp_path: Path) -> None:
         assert acme.upload(shapefile(tmp_path, under="../../a folder/"))["error"] is None
 
     @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ class TestGpx:
         assert acme.upload(GPX.format('<wpt lat="1" lon="2"/>' + track).encode())["error"] is None
         assert set(layers_of(acme)) == {"waypoints", "tracks"}
 
-    def test_without_features_it_fails(self, shared: Account) -> None:
+    def test_gpx_without_features_fails(self, shared: Account) -> None:
         assert shared.upload(GPX.format("").encode())["error"] == "GPX does not contain any valid features."
 
 
@@ -212,7 +212,7 @@ def test_csv_may_be_separated_by_each_of_four(acme: Account, separator: str) -> 
 
 
 class TestMbtiles:
-    def test_is_published_as_it_is(self, shared: Account, changed: Callable[..., bytes]) -> None:
+    def test_mbtiles_is_published_as_it_is(self, shared: Account, changed: Callable[..., bytes]) -> None:
         data = changed()
         done = shared.upload(data, "copied", name="Copied")
 
@@ -358,7 +358,7 @@ class TestEndlessViews:
             ),
         ],
     )
-    def test_hold_up_no_worker(
+    def test_endless_views_hold_up_no_worker(
         self, shared: Account, changed: Callable[..., bytes], statements: list[str], message: str | None
     ) -> None:
         # One more than there are workers.
@@ -371,7 +371,7 @@ class TestEndlessViews:
             )
         assert shared.upload(TOWNS, "after")["error"] is None
 
-    def test_that_begin_to_be_endless_once_published_hold_up_no_page(
+    def test_endless_views_that_begin_to_be_endless_once_published_hold_up_no_page(
         self, shared: Account, changed: Callable[..., bytes]
     ) -> None:
         shared.upload(TOWNS, "later")

@@ -130,7 +130,7 @@ class TestOrigin:
             ("POST", "/uploads/v1/acme/credentials", b""),
         ],
     )
-    def test_of_another_site_is_refused(
+    def test_the_origin_of_another_site_is_refused(
         self, shared: Account, origin: str, method: str, path: str, body: bytes | None
     ) -> None:
         status, _ = ask(shared.emulator.url, path, method=method, body=body, origin=origin, content_type="text/plain")
@@ -177,14 +177,14 @@ class TestOrigin:
     @pytest.mark.parametrize(
         "origin", ["http://127.0.0.1:8787", "http://localhost:3000", "http://[::1]:8787", "https://localhost"]
     )
-    def test_of_this_machine_is_answered(self, shared: Account, origin: str) -> None:
+    def test_the_origin_of_this_machine_is_answered(self, shared: Account, origin: str) -> None:
         assert ask(shared.emulator.url, "/_emulator/faults", origin=origin)[0] == 200
 
     @pytest.mark.parametrize("site", ["same-origin", "same-site", "none"])
     def test_the_pages_of_the_emulator_are_answered(self, shared: Account, site: str) -> None:
         assert ask(shared.emulator.url, "/", sec_fetch_site=site, sec_fetch_mode="cors")[0] == 200
 
-    def test_of_the_address_that_is_asked_is_answered(self, shared: Account) -> None:
+    def test_the_origin_of_the_address_that_is_asked_is_answered(self, shared: Account) -> None:
         assert ask(shared.emulator.url, "/", host="192.0.2.7:8787", origin="http://192.0.2.7:8787")[0] == 200
 
 

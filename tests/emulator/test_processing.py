@@ -327,7 +327,7 @@ class TestMaxzoom:
             (10**9, (-180, -85.06, 180, 85.06), 10),
         ],
     )
-    def test_is_the_lowest_at_which_a_tiles_share_is_under_1000_bytes(
+    def test_the_maxzoom_is_the_lowest_at_which_a_tiles_share_is_under_1000_bytes(
         self, size: int, bounds: tuple[float, float, float, float], zoom: int
     ) -> None:
         assert pick_maxzoom(size, bounds) == zoom
@@ -345,7 +345,7 @@ class TestMinzoom:
             (512_001, (10, 10, 10, 10), 16),
         ],
     )
-    def test_is_the_highest_at_which_a_tiles_share_is_over_500_kb(
+    def test_the_minzoom_is_the_highest_at_which_a_tiles_share_is_over_500_kb(
         self, size: int, bounds: tuple[float, float, float, float], zoom: int
     ) -> None:
         assert pick_minzoom(size, bounds) == zoom

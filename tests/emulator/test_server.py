@@ -65,7 +65,7 @@ class TestWhatIsListenedOn:
 
 
 class TestTheToken:
-    def test_is_made_once_and_kept_for_the_owner_only(self, emulator: Emulator) -> None:
+    def test_the_token_is_made_once_and_kept_for_the_owner_only(self, emulator: Emulator) -> None:
         file = emulator.token_file
 
         assert file is not None
@@ -73,7 +73,7 @@ class TestTheToken:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert stat.S_IMODE((emulator.folder / "emulator.sqlite3").stat().st_mode) == 0o600
 
-    def test_can_be_given_and_is_then_not_written(self, tmp_path: Path) -> None:
+    def test_the_token_can_be_given_and_is_then_not_written(self, tmp_path: Path) -> None:
         token = make_token("acme")
         with Emulator(tmp_path, settings=EmulatorSettings(account="acme", token=token, rate_limit=0)) as emulator:
             assert emulator.token == token
@@ -82,7 +82,7 @@ class TestTheToken:
         assert not (tmp_path / "token").exists()
 
     @pytest.mark.parametrize("token", ["nonsense", make_token("other")], ids=["nonsense", "another account's"])
-    def test_that_is_none_of_the_accounts_is_refused(self, tmp_path: Path, token: str) -> None:
+    def test_a_token_of_another_account_is_refused(self, tmp_path: Path, token: str) -> None:
         emulator = Emulator(tmp_path, settings=EmulatorSettings(account="acme", token=token))
         with pytest.raises(ValueError, match="acme") as caught:
             emulator.start()
@@ -217,7 +217,7 @@ class TestTls:
         answer = requests.get(f"https://localhost:{port}/", verify=str(secure.emulator.ca_file), timeout=10)
         assert answer.status_code == 200
 
-    def test_over_ipv6_too(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+    def test_tls_works_over_ipv6_too(self, tmp_path: Path, settings: EmulatorSettings) -> None:
         with Emulator(tmp_path, host="::1", settings=settings, tls=True) as emulator:
             assert requests.get(f"{emulator.url}/", verify=str(emulator.ca_file), timeout=10).status_code == 200
 
@@ -269,7 +269,7 @@ class TestTls:
             output = command.end()
         assert f"CA     {ca}" in output
 
-    def test_without_it_there_is_none(self, emulator: Emulator) -> None:
+    def test_an_emulator_without_tls_has_no_certificate(self, emulator: Emulator) -> None:
         assert emulator.ca_file is None
 
 

@@ -66,25 +66,27 @@ def test_no_token_at_all_is_unauthorized(emulator: Emulator) -> None:
 @pytest.mark.parametrize(("method", "path", "scope"), ENDPOINTS)
 class TestEveryEndpoint:
     @pytest.mark.parametrize("token", [None, "nonsense"])
-    def test_answers_401_without_a_token_of_a_tokens_shape(
+    def test_every_endpoint_answers_401_without_a_token_of_a_tokens_shape(
         self, shared: Account, method: str, path: str, scope: str, token: str | None
     ) -> None:
         answer = shared.call(method, path, token=token)
 
         assert (answer.status_code, answer.json()) == (401, {"message": "Not Authorized - Invalid Token"})
 
-    def test_answers_404_to_an_unknown_token(self, shared: Account, method: str, path: str, scope: str) -> None:
+    def test_every_endpoint_answers_404_to_an_unknown_token(
+        self, shared: Account, method: str, path: str, scope: str
+    ) -> None:
         answer = shared.call(method, path, token=shared.emulator.token + "x")
 
         assert (answer.status_code, answer.json()) == (404, {"message": "Not Found"})
 
     @pytest.mark.parametrize("state", ["TokenExpired", "TokenRevoked"])
-    def test_answers_404_to_a_token_that_is_no_longer_good(
+    def test_every_endpoint_answers_404_to_a_token_that_is_no_longer_good(
         self, shared: Account, method: str, path: str, scope: str, state: str
     ) -> None:
         assert shared.call(method, path, token=shared.emulator.create_token(state=state)).status_code == 404
 
-    def test_answers_404_to_a_token_without_the_scope(
+    def test_every_endpoint_answers_404_to_a_token_without_the_scope(
         self, shared: Account, method: str, path: str, scope: str
     ) -> None:
         others = {"uploads:read", "uploads:write", "uploads:list"} - {scope}
@@ -93,7 +95,9 @@ class TestEveryEndpoint:
 
         assert (answer.status_code, answer.json()) == (404, {"message": "Not Found"})
 
-    def test_answers_404_to_another_accounts_token(self, shared: Account, method: str, path: str, scope: str) -> None:
+    def test_every_endpoint_answers_404_to_another_accounts_token(
+        self, shared: Account, method: str, path: str, scope: str
+    ) -> None:
         assert shared.call(method, path, token=shared.emulator.create_token(account="other")).status_code == 404
 
 

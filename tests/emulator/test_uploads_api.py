@@ -46,7 +46,7 @@ def joined(pages: list[list[str]]) -> list[str]:
 
 
 class TestCreate:
-    def test_answers_201_with_an_upload_object(self, frozen: Account) -> None:
+    def test_a_create_call_answers_201_with_an_upload_object(self, frozen: Account) -> None:
         answer = frozen.create(frozen.stage(TOWNS)["url"], name="Towns")
 
         assert answer.status_code == 201
@@ -341,14 +341,14 @@ class TestList:
             found.append(self.ids(answer))
         return found
 
-    def test_is_a_bare_array_newest_first(self, frozen: Account, five: list[str]) -> None:
+    def test_the_list_is_a_bare_array_newest_first(self, frozen: Account, five: list[str]) -> None:
         answer = frozen.call("GET")
 
         assert self.ids(answer) == five[::-1]
         assert "Link" not in answer.headers
         assert sorted(answer.json()[0]) == KEYS
 
-    def test_is_empty_for_a_new_account(self, acme: Account) -> None:
+    def test_the_list_is_empty_for_a_new_account(self, acme: Account) -> None:
         assert acme.call("GET").json() == []
 
     def test_pages_follow_one_another_by_their_links(self, frozen: Account, five: list[str]) -> None:

@@ -540,7 +540,7 @@ class TestAttributes:
         ],
         ids=lambda value: str(value)[:40].encode("ascii", "replace").decode(),
     )
-    def test_come_back_equal(self, tmp_path: Path, values: Any, expected: list[Any]) -> None:
+    def test_attributes_come_back_equal(self, tmp_path: Path, values: Any, expected: list[Any]) -> None:
         written = properties(values, tmp_path)
 
         assert written == expected
@@ -718,7 +718,7 @@ class TestWholeOrAbsent:
 
 
 class TestReport:
-    def test_tells_the_file_the_counts_the_systems_and_the_bounds(self, tmp_path: Path) -> None:
+    def test_the_report_tells_the_file_the_counts_the_systems_and_the_bounds(self, tmp_path: Path) -> None:
         first = frame([Point(-10.5, 3), None])
         second = frame([Point(20, 40), LineString([(0, -5), (1, 1)])]).to_crs(25833)
         path = tmp_path / "x.geojson"
@@ -734,7 +734,7 @@ class TestReport:
         assert report.crs_to == "OGC:CRS84"
         assert report.bounds == pytest.approx((-10.5, -5, 20, 40), abs=TOLERANCE)
 
-    def test_is_json_and_a_line_of_the_log(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_report_is_json_and_a_line_of_the_log(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, logger="airflow_mapbox"):
             report = write_geojson(frame([Point(1, 2), None]), tmp_path / "x.geojson")
 

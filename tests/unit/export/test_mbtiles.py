@@ -503,7 +503,7 @@ class TestAuto:
         ],
         ids=str,
     )
-    def test_that_zooms_do_not_hold_for_geojson_is_said(
+    def test_auto_says_that_zooms_do_not_hold_for_geojson(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture, chosen: dict[str, Any], named: str
     ) -> None:
         with caplog.at_level(logging.INFO, logger="airflow_mapbox"):

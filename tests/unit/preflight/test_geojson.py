@@ -51,7 +51,7 @@ class TestSmallDocuments:
             (collection(POINT, with_geometry(type="LineString", coordinates=[[1, 2], None])), "feature 1"),
         ],
     )
-    def test_that_is_unsound_is_a_problem_that_names_the_file_and_the_place(
+    def test_a_small_document_with_a_fault_is_a_problem_that_names_the_file_and_the_place(
         self, write: Write, content: Any, why: str
     ) -> None:
         (problem,) = check_source(write(content)).problems
@@ -71,7 +71,7 @@ class TestSmallDocuments:
             None,
         ],
     )
-    def test_that_is_sound_passes(self, write: Write, geometry: Any) -> None:
+    def test_a_small_document_without_a_fault_passes(self, write: Write, geometry: Any) -> None:
         assert check_source(write(collection(POINT, POINT | {"geometry": geometry}))).problems == ()
 
     @pytest.mark.parametrize(
@@ -426,19 +426,19 @@ class TestLargeDocuments:
         return write(head + feature(first) + self.MIDDLE + b"," + feature(last) + ending)
 
     @pytest.mark.parametrize("ending", [b"]}", b"]}\n", b'], "bbox": [1, 2, 3, 4]\n}', b'],"numberReturned":2}'])
-    def test_that_are_sound_pass(self, write: Write, ending: bytes) -> None:
+    def test_large_documents_that_are_sound_pass(self, write: Write, ending: bytes) -> None:
         report = check_source(self.write_large(write, POINT, POINT, ending=ending))
 
         assert (report.problems, report.warnings) == ((), ())
 
-    def test_with_features_larger_than_a_part_pass(self, write: Write) -> None:
+    def test_large_documents_with_features_larger_than_a_part_pass(self, write: Write) -> None:
         large = with_geometry(type="MultiPoint", coordinates=[[1.5, 2.5]] * 20_000)
 
         report = check_source(self.write_large(write, large, {"id": 1, **large}))
 
         assert (report.problems, report.warnings) == ((), ())
 
-    def test_with_features_inside_of_properties_pass(self, write: Write) -> None:
+    def test_large_documents_with_features_inside_of_properties_pass(self, write: Write) -> None:
         nested = POINT | {"properties": {"of": [POINT, {"type": "Feature", "name": 'a "}]} '}]}}
 
         assert check_source(self.write_large(write, nested, nested)).problems == ()
@@ -453,7 +453,9 @@ class TestLargeDocuments:
             (POINT | {"properties": [1]}, "`properties`"),
         ],
     )
-    def test_that_are_wrong_at_one_end_are_a_problem(self, write: Write, where: str, bad: Any, why: str) -> None:
+    def test_large_documents_that_are_wrong_at_one_end_are_a_problem(
+        self, write: Write, where: str, bad: Any, why: str
+    ) -> None:
         path = self.write_large(write, **({"first": POINT, "last": POINT} | {where: bad}))
 
         (problem,) = check_source(path).problems
@@ -464,11 +466,11 @@ class TestLargeDocuments:
         "ending",
         [b"", b"]", b",", b'],"a', b"\x00\x00", b'\n,{"type":"Feature","properties":{"a":1', b"]} trailing", b"]}}"],
     )
-    def test_that_are_cut_off_are_a_problem(self, write: Write, ending: bytes) -> None:
+    def test_large_documents_that_are_cut_off_are_a_problem(self, write: Write, ending: bytes) -> None:
         assert len(check_source(self.write_large(write, POINT, POINT, ending=ending)).problems) == 1
 
     @pytest.mark.parametrize("middle", [b"\n", b"\n\x1e"])
-    def test_that_are_line_delimited_are_a_problem(self, write: Write, middle: bytes) -> None:
+    def test_large_documents_that_are_line_delimited_are_a_problem(self, write: Write, middle: bytes) -> None:
         line = json.dumps(POINT | {"properties": {"text": "x" * 1_000_000}}).encode()
 
         (problem,) = check_source(write(middle.join([line] * 17 + [json.dumps(POINT).encode()]))).problems

@@ -237,7 +237,7 @@ class TestNothingToWaitFor:
         assert "There is no upload to wait for" in str(said.call_args)
 
     @pytest.mark.parametrize("upload_id", [None, "", "None", [], {}])
-    def test_without_an_upstream_task_it_is_an_error(self, upload_id: Any) -> None:
+    def test_a_missing_upload_id_without_an_upstream_task_is_an_error(self, upload_id: Any) -> None:
         with pytest.raises(MapboxFailError, match=r"Give it the id of an upload|list of 0 results"):
             self.sensor(upload_id, upstream=False).execute(
                 {"ti": SimpleNamespace(max_tries=1, get_first_reschedule_date=lambda _: None)}

@@ -233,7 +233,7 @@ def test_a_function_that_returns_nothing_is_told_so() -> None:
 
 @pytest.mark.parametrize("format", ["geojson", "mbtiles", "auto"])
 class TestEveryFormat:
-    def test_fails_at_none_among_frames_instead_of_ending_there(self, format: Any) -> None:
+    def test_every_format_fails_at_none_among_frames_instead_of_ending_there(self, format: Any) -> None:
         def days() -> Iterator[geopandas.GeoDataFrame | None]:
             yield frame()
             yield None  # a day without data
@@ -244,7 +244,7 @@ class TestEveryFormat:
         with pytest.raises(UnreadableSourceError, match="Item 1 of the source is None"), source.open() as stream:
             stream.read()
 
-    def test_takes_a_box_as_json_and_xcoms_have_it(self, tmp_path: Path, format: Any) -> None:
+    def test_every_format_takes_a_box_as_json_and_xcoms_have_it(self, tmp_path: Path, format: Any) -> None:
         frame().to_file(tmp_path / "x.gpkg")
         for box in ([0.05, 0.0, 0.25, 1.0], frame()[1:3].total_bounds):
             source = exported(tmp_path / "x.gpkg", format, {"bbox": box}, name="x")
@@ -252,7 +252,7 @@ class TestEveryFormat:
                 assert stream.read()
             assert source.facts["features"] == 2
 
-    def test_clips_what_reaches_beyond_the_map(self, format: Any) -> None:
+    def test_every_format_clips_what_reaches_beyond_the_map(self, format: Any) -> None:
         area = geopandas.GeoDataFrame(geometry=[shapely.box(0, -90, 1, 0)], crs=4326)
 
         with exported(area, format, name="x").open() as stream:

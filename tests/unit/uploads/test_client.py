@@ -350,13 +350,15 @@ class TestList:
 
 
 class TestAnotherAnswerThanWasAskedFor:
-    def test_about_another_upload_is_invalid(self, server: ScriptedServer, client: UploadsClient) -> None:
+    def test_another_answer_than_was_asked_for_about_another_upload_is_invalid(
+        self, server: ScriptedServer, client: UploadsClient
+    ) -> None:
         server.script(Reply(json=upload_json(id="another", complete=True, progress=1)))
 
         with pytest.raises(InvalidAnswerError, match="the answer is about another"):
             client.get_upload(UPLOAD_ID)
 
-    def test_about_another_tileset_leaves_a_create_call_in_doubt(
+    def test_another_answer_than_was_asked_for_about_another_tileset_leaves_a_create_call_in_doubt(
         self, server: ScriptedServer, client: UploadsClient
     ) -> None:
         server.script(Reply(201, upload_json(tileset=f"{ACCOUNT}.lights")))
@@ -367,7 +369,7 @@ class TestAnotherAnswerThanWasAskedFor:
         assert caught.value.in_doubt
 
     @pytest.mark.parametrize("status", [200, 201, 202, 203])
-    def test_with_another_status_of_success_is_a_success(
+    def test_another_answer_than_was_asked_for_with_another_status_of_success_is_a_success(
         self, server: ScriptedServer, client: UploadsClient, status: int
     ) -> None:
         server.script(Reply(status, upload_json()))
@@ -377,7 +379,7 @@ class TestAnotherAnswerThanWasAskedFor:
 
 class TestAGatewaysAnswer:
     @pytest.mark.parametrize("status", [408, 425, 499, 502, 503, 504])
-    def test_to_a_create_call_may_hide_that_it_took_effect(
+    def test_a_gateways_answer_to_a_create_call_may_hide_that_it_took_effect(
         self, server: ScriptedServer, make_client: MakeClient, status: int
     ) -> None:
         server.script(Reply(status, {"message": "Request Timeout"}))
@@ -389,7 +391,7 @@ class TestAGatewaysAnswer:
         assert caught.value.in_doubt
 
     @pytest.mark.parametrize("status", [408, 421, 425, 499])
-    def test_is_tried_again(
+    def test_a_gateways_answer_is_tried_again(
         self, server: ScriptedServer, client: UploadsClient, fake_time: FakeTime, status: int
     ) -> None:
         server.script(Reply(status, body=b"<html>"), Reply(json=upload_json()))
@@ -401,7 +403,7 @@ class TestAGatewaysAnswer:
 class TestRetryAfter:
     @pytest.mark.parametrize("status", [429, 503])
     @pytest.mark.parametrize("as_date", [False, True])
-    def test_is_waited_for(
+    def test_retry_after_is_waited_for(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, status: int, as_date: bool
     ) -> None:
         server_now = fake_time.now + 900  # its clock is ahead
@@ -414,7 +416,7 @@ class TestRetryAfter:
         assert fake_time.slept == [pytest.approx(100, abs=1)]
 
     @pytest.mark.parametrize("value", ["never", "-1", "nan", "Wed, 21 Oct 2015 07:28:00 GMT", "", "1e99"])
-    def test_that_makes_no_sense_or_is_over_keeps_the_usual_pause(
+    def test_retry_after_that_makes_no_sense_or_is_over_keeps_the_usual_pause(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, value: str
     ) -> None:
         server.script(Reply(503, {"message": "later"}, headers={"Retry-After": value}), Reply(json=upload_json()))
@@ -423,7 +425,7 @@ class TestRetryAfter:
 
         assert fake_time.slept[0] in (0.5, 3600)
 
-    def test_that_is_longer_than_a_call_may_wait_is_raised(
+    def test_retry_after_that_is_longer_than_a_call_may_wait_is_raised(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime
     ) -> None:
         server.script(Reply(503, {"message": "later"}, headers={"Retry-After": "3600"}))
@@ -461,7 +463,7 @@ def test_a_date_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch, date: 
 
 class TestTheServersClock:
     @pytest.mark.parametrize("jump", [20.0, -20.0, 86_400.0])
-    def test_does_not_follow_this_machines_when_that_is_set(
+    def test_the_servers_clock_does_not_follow_this_machines_when_that_is_set(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, jump: float
     ) -> None:
         wall = FakeTime()
@@ -487,7 +489,7 @@ def test_a_404_names_a_login_that_is_not_the_tokens_account(server: ScriptedServ
 
 class TestRateLimit:
     @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-    def test_is_waited_out_to_the_reset_plus_jitter(
+    def test_the_rate_limit_is_waited_out_to_the_reset_plus_jitter(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, share: float
     ) -> None:
         server.script(_throttled(fake_time.now + 42), Reply(json=upload_json()))
@@ -498,7 +500,7 @@ class TestRateLimit:
         assert pause == pytest.approx(42 + 5 * share)
 
     @pytest.mark.parametrize("skew", [-3600.0, -90.0, 90.0, 3600.0])
-    def test_is_measured_by_the_servers_clock_when_the_local_one_is_wrong(
+    def test_the_rate_limit_is_measured_by_the_servers_clock_when_the_local_one_is_wrong(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, skew: float
     ) -> None:
         server_now = fake_time.now + skew
@@ -508,7 +510,7 @@ class TestRateLimit:
 
         assert fake_time.slept == [pytest.approx(42, abs=1)]
 
-    def test_is_measured_by_the_clock_of_an_earlier_answer_where_it_has_none_itself(
+    def test_the_rate_limit_is_measured_by_the_clock_of_an_earlier_answer_where_it_has_none_itself(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime
     ) -> None:
         server_now = fake_time.now - 900
@@ -541,7 +543,7 @@ class TestRateLimit:
             {"Date": "Mon, 01 Jan 99999999999999 00:00:00 GMT"},
         ],
     )
-    def test_with_headers_that_make_no_sense_is_waited_out_for_a_window(
+    def test_the_rate_limit_with_headers_that_make_no_sense_is_waited_out_for_a_window(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, headers: dict[str, str]
     ) -> None:
         server.script(Reply(429, {"message": "Too Many Requests"}, headers=headers), Reply(json=upload_json()))
@@ -551,7 +553,7 @@ class TestRateLimit:
         (pause,) = fake_time.slept
         assert 60 <= pause <= 3600
 
-    def test_whose_reset_has_passed_is_tried_again_soon(
+    def test_the_rate_limit_whose_reset_has_passed_is_tried_again_soon(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime
     ) -> None:
         server.script(_throttled(fake_time.now - 5), Reply(json=upload_json()))
@@ -560,7 +562,7 @@ class TestRateLimit:
 
         assert fake_time.slept == [5.0]
 
-    def test_uses_no_try_of_those_for_faults(
+    def test_the_rate_limit_uses_no_try_of_those_for_faults(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime
     ) -> None:
         server.script(*(_throttled(fake_time.now + 10) for _ in range(9)), Reply(json=upload_json()))
@@ -572,7 +574,7 @@ class TestRateLimit:
 
     @pytest.mark.parametrize("share", [0.0, 1.0])
     @pytest.mark.parametrize("seconds", [-10, 30])
-    def test_is_raised_at_once_where_no_wait_is_wanted(
+    def test_the_rate_limit_is_raised_at_once_where_no_wait_is_wanted(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, share: float, seconds: int
     ) -> None:
         server.script(_throttled(fake_time.now + seconds))
@@ -585,7 +587,7 @@ class TestRateLimit:
         assert caught.value.retryable
         assert fake_time.slept == []
 
-    def test_is_raised_when_the_waits_of_one_call_exceed_what_is_wanted(
+    def test_the_rate_limit_is_raised_when_the_waits_of_one_call_exceed_what_is_wanted(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime
     ) -> None:
         start = fake_time.now
@@ -596,7 +598,7 @@ class TestRateLimit:
 
         assert fake_time.slept == [40.0, 40.0]
 
-    def test_of_a_dataset_create_is_waited_out_too(
+    def test_the_rate_limit_of_a_dataset_create_is_waited_out_too(
         self, server: ScriptedServer, client: UploadsClient, fake_time: FakeTime
     ) -> None:
         server.script(_throttled(fake_time.now + 10), Reply(201, upload_json()))
@@ -738,7 +740,7 @@ class TestFaults:
 
 class TestRedirects:
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    def test_to_another_host_are_refused_and_the_token_stays(
+    def test_redirects_to_another_host_are_refused_and_the_token_stays(
         self, server: ScriptedServer, client: UploadsClient, status: int
     ) -> None:
         elsewhere = ScriptedServer()
@@ -752,7 +754,9 @@ class TestRedirects:
         assert len(server.requests) == 1
         assert not elsewhere.requests
 
-    def test_to_the_same_host_are_refused_as_well(self, server: ScriptedServer, client: UploadsClient) -> None:
+    def test_redirects_to_the_same_host_are_refused_as_well(
+        self, server: ScriptedServer, client: UploadsClient
+    ) -> None:
         server.script(Reply(301, headers={"Location": f"/uploads/v2/{ACCOUNT}"}))
 
         with pytest.raises(InvalidAnswerError, match="redirect"):
@@ -760,7 +764,9 @@ class TestRedirects:
         assert len(server.requests) == 1
 
     @pytest.mark.parametrize("location", ["", "http://[::1", "http://h:port/", "http://", "\xff\xfe", "//"])
-    def test_to_what_is_no_url_are_refused(self, server: ScriptedServer, client: UploadsClient, location: str) -> None:
+    def test_redirects_to_what_is_no_url_are_refused(
+        self, server: ScriptedServer, client: UploadsClient, location: str
+    ) -> None:
         server.script(Reply(302, headers={"Location": location}))
 
         with pytest.raises(InvalidAnswerError, match="redirect"):

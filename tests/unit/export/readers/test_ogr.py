@@ -160,7 +160,9 @@ class TestConditions:
             ("n = 0 OR s = 'f'", [0, 5]),
         ],
     )
-    def test_may_be_about_columns_that_are_not_written(self, path: Path, where: str, places: list[int]) -> None:
+    def test_conditions_may_be_about_columns_that_are_not_written(
+        self, path: Path, where: str, places: list[int]
+    ) -> None:
         found = features(path, where=where, columns=["s"], crs=4326)
 
         # FlatGeobuf keeps them by place.
@@ -169,7 +171,7 @@ class TestConditions:
         assert {len(feature["properties"]) for feature in found} == {1}
 
     @pytest.mark.parametrize("choice", [{"where": "s = 'b'"}, {"where": "n = 1"}, {"bbox": (0.5, -1, 1.5, 1)}])
-    def test_hide_no_number_past_53_bits(self, path: Path, choice: dict[str, Any]) -> None:
+    def test_conditions_hide_no_number_past_53_bits(self, path: Path, choice: dict[str, Any]) -> None:
         (only,) = features(path, columns=["id"], crs=4326, **choice)
 
         assert only["properties"] == {"id": str(2**54 + 1)}
@@ -346,7 +348,7 @@ class TestUndefinedSystems:
 
 
 class TestSeveralLayers:
-    def test_are_listed_where_none_is_named(self, tmp_path: Path) -> None:
+    def test_layers_are_listed_if_no_layer_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "x.gpkg"
         SOURCE.to_file(path, layer="plots", driver="GPKG")
         frame([Point(1, 2)], kind=["tree"]).to_file(path, layer="trees", driver="GPKG")
@@ -354,7 +356,7 @@ class TestSeveralLayers:
         with pytest.raises(UnreadableSourceError, match=r"(?s)x\.gpkg has several layers: plots, trees.*layer="):
             features(path)
 
-    def test_that_have_no_features_do_not_count(self, tmp_path: Path) -> None:
+    def test_several_layers_that_have_no_features_do_not_count(self, tmp_path: Path) -> None:
         path = tmp_path / "x.gpkg"
         SOURCE[:0].to_file(path, layer="none", driver="GPKG")
         frame([Point(1, 2)], kind=["tree"]).to_file(path, layer="trees", driver="GPKG")
@@ -464,7 +466,7 @@ class TestRemoteFailures:
     )
     @pytest.mark.parametrize("name", ["x.parquet", "x.fgb"])
     @pytest.mark.parametrize("when", ["opened", "read"])
-    def test_are_told_from_lasting_ones(
+    def test_temporary_remote_failures_may_be_retried_and_lasting_ones_may_not(
         self, tmp_path: Path, name: str, when: str, error: Exception, retryable: bool
     ) -> None:
         path = tmp_path / name

@@ -48,7 +48,7 @@ class TestNumbers:
             (123_456_789_012_345_680, 15, "123.45678901234568"),
         ],
     )
-    def test_have_their_digits_and_no_zeros_at_the_end(self, whole: float, decimals: int, text: str) -> None:
+    def test_numbers_have_their_digits_and_no_zeros_at_the_end(self, whole: float, decimals: int, text: str) -> None:
         assert written([whole], [0], decimals=decimals) == [f"{text},0.0"]
         # Latitudes and heights come from another table.
         assert written([0], [whole], [whole], decimals=decimals) == [f"0.0,{text},{text}"]

@@ -352,18 +352,18 @@ class TestParts:
             (5 * 2**40, 5 * 2**40 // MOST_PARTS + 1),
         ],
     )
-    def test_are_sized_by_the_file_and_never_too_many(self, size: int | None, expected: int) -> None:
+    def test_parts_are_sized_by_the_file_and_never_too_many(self, size: int | None, expected: int) -> None:
         chosen = StagingOptions().part_size_for(size)
 
         assert chosen == expected
         assert size is None or -(-size // chosen) <= MOST_PARTS
 
-    def test_of_a_size_that_was_set_are_refused_where_they_are_too_many(self) -> None:
+    def test_parts_of_a_size_that_was_set_are_refused_where_they_are_too_many(self) -> None:
         with pytest.raises(ValueError, match="larger `part_size`"):
             StagingOptions(SMALLEST_PART).part_size_for(MOST_PARTS * SMALLEST_PART + 1)
 
     @pytest.mark.parametrize("size", [0, SMALLEST_PART - 1, LARGEST_PART + 1])
-    def test_of_a_size_that_s3_does_not_take_are_refused(self, size: int) -> None:
+    def test_parts_of_a_size_that_s3_does_not_take_are_refused(self, size: int) -> None:
         with pytest.raises(ValueError, match="part_size"):
             StagingOptions(size)
 
@@ -378,7 +378,7 @@ class TestParts:
 
         assert (s3.aborted, s3.stored) == (True, None)
 
-    def test_go_at_the_same_time_as_many_as_allowed_and_no_more(self, stage: Stage) -> None:
+    def test_parts_go_at_the_same_time_as_many_as_allowed_and_no_more(self, stage: Stage) -> None:
         together = threading.Barrier(3, timeout=10)
         lock = threading.Lock()
         flying, most = [0], [0]
@@ -400,7 +400,7 @@ class TestParts:
         assert most == [3]
         assert s3.count("part") == 9
 
-    def test_in_flight_are_all_that_is_in_memory(self, stage: Stage) -> None:
+    def test_parts_in_flight_are_all_that_is_in_memory(self, stage: Stage) -> None:
         def discard(name: str, arguments: dict[str, Any]) -> None:
             if name == "complete":
                 s3.parts.clear()
@@ -440,7 +440,7 @@ class TestParts:
         assert s3.stored == whole
         assert [len(s3.parts[number]) for number in sorted(s3.parts)] == [PART, PART, 17]
 
-    def test_that_s3_received_otherwise_are_sent_again_alone(self, stage: Stage) -> None:
+    def test_parts_that_s3_received_otherwise_are_sent_again_alone(self, stage: Stage) -> None:
         spoiled: list[int] = []
 
         class Spoiling(FakeS3):
@@ -460,7 +460,9 @@ class TestParts:
 
     @pytest.mark.parametrize("times", [1, 2, 3])
     @pytest.mark.parametrize("size", [100, 2 * PART])
-    def test_that_s3_refuses_for_their_checksum_are_sent_again_alone(self, stage: Stage, times: int, size: int) -> None:
+    def test_parts_that_s3_refuses_for_their_checksum_are_sent_again_alone(
+        self, stage: Stage, times: int, size: int
+    ) -> None:
         """S3 compares a checksum itself, and answers so (Amazon S3 API, "Error responses")."""
         left = [times]
 
@@ -480,7 +482,7 @@ class TestParts:
 
     @pytest.mark.parametrize("said", [{"ETag": '"00000000000000000000000000000000"'}, {"ChecksumCRC32": "AAAAAA=="}])
     @pytest.mark.parametrize("size", [100, 2 * PART])
-    def test_that_s3_goes_on_receiving_otherwise_are_an_error(
+    def test_parts_that_s3_goes_on_receiving_otherwise_are_an_error(
         self, stage: Stage, said: dict[str, Any], size: int
     ) -> None:
         s3 = FakeS3()
@@ -491,13 +493,13 @@ class TestParts:
 
         assert s3.aborted == (size > PART)
 
-    def test_with_an_etag_that_is_no_digest_are_believed(self, stage: Stage) -> None:
+    def test_parts_with_an_etag_that_is_no_digest_are_believed(self, stage: Stage) -> None:
         s3 = FakeS3()
         s3.changed = {"ETag": '"00000000000000000000000000000000"', "ServerSideEncryption": "aws:kms"}
 
         assert stage(_source(_bytes(3 * PART)), s3).bytes == 3 * PART
 
-    def test_that_make_another_object_are_an_error(self, stage: Stage) -> None:
+    def test_parts_that_make_another_object_are_an_error(self, stage: Stage) -> None:
         class Mixing(FakeS3):
             def complete_multipart_upload(self, **arguments: Any) -> dict[str, Any]:
                 super().complete_multipart_upload(**arguments)
@@ -506,7 +508,7 @@ class TestParts:
         with pytest.raises(StagingError, match="something else"):
             stage(_source(_bytes(2 * PART)), Mixing())
 
-    def test_that_are_completed_while_the_answer_is_lost_are_complete(self, stage: Stage) -> None:
+    def test_parts_that_are_completed_while_the_answer_is_lost_are_complete(self, stage: Stage) -> None:
         class Forgetting(FakeS3):
             def complete_multipart_upload(self, **arguments: Any) -> dict[str, Any]:
                 super().complete_multipart_upload(**arguments)
@@ -517,7 +519,7 @@ class TestParts:
         assert stage(_source(_bytes(2 * PART)), s3).bytes == 2 * PART
         assert s3.stored == _bytes(2 * PART)
 
-    def test_that_have_gone_without_an_object_are_an_error(self, stage: Stage) -> None:
+    def test_parts_that_have_gone_without_an_object_are_an_error(self, stage: Stage) -> None:
         def gone(name: str, _arguments: object) -> None:
             if name == "complete":
                 raise refused("NoSuchUpload")
@@ -525,7 +527,7 @@ class TestParts:
         with pytest.raises(StagingError, match="NoSuchUpload"):
             stage(_source(_bytes(2 * PART)), FakeS3(gone))
 
-    def test_that_fail_are_taken_back(self, stage: Stage) -> None:
+    def test_parts_that_fail_are_taken_back(self, stage: Stage) -> None:
         def fail(name: str, arguments: dict[str, Any]) -> None:
             if name == "part" and arguments["PartNumber"] == 2:
                 raise refused("InternalError")
@@ -557,7 +559,7 @@ def test_a_bucket_that_may_not_be_looked_at_is_no_error(stage: Stage, code: str)
 
 
 class TestCancelling:
-    def test_takes_the_parts_back_and_stops(self, credentials: StagingCredentials) -> None:
+    def test_cancelling_takes_the_parts_back_and_stops(self, credentials: StagingCredentials) -> None:
         staging: Staging
 
         def cancel(name: str, arguments: dict[str, Any]) -> None:
@@ -573,7 +575,7 @@ class TestCancelling:
         assert (s3.aborted, s3.stored) == (True, None)
         assert s3.count("part") < 10
 
-    def test_at_the_last_moment_is_told_as_such(self, credentials: StagingCredentials) -> None:
+    def test_cancelling_at_the_last_moment_is_told_as_such(self, credentials: StagingCredentials) -> None:
         staging: Staging
 
         def cancel(name: str, _arguments: object) -> None:
@@ -586,7 +588,7 @@ class TestCancelling:
         with pytest.raises(StagingStoppedError):
             staging.run()
 
-    def test_before_anything_was_sent_sends_nothing(self, credentials: StagingCredentials) -> None:
+    def test_cancelling_before_anything_was_sent_sends_nothing(self, credentials: StagingCredentials) -> None:
         s3 = FakeS3()
         staging = Staging(_source(b"12345"), credentials, s3)
         staging.cancel()
@@ -597,7 +599,7 @@ class TestCancelling:
         assert s3.calls == []
 
     @pytest.mark.parametrize("moment", ["before", "at the credentials", "at the client"])
-    def test_before_it_began_begins_nothing(self, credentials: StagingCredentials, moment: str) -> None:
+    def test_cancelling_before_it_began_begins_nothing(self, credentials: StagingCredentials, moment: str) -> None:
         s3 = FakeS3()
 
         def cancel_at(this: str, given: Any) -> Any:
@@ -613,7 +615,7 @@ class TestCancelling:
 
         assert s3.calls == []
 
-    def test_says_so_while_the_source_blocks(self, credentials: StagingCredentials) -> None:
+    def test_cancelling_says_so_while_the_source_blocks(self, credentials: StagingCredentials) -> None:
         over = threading.Event()
         s3 = FakeS3()
 
@@ -651,7 +653,9 @@ class TestExpiredCredentials:
         given = iter(s3)
         return Stager(lambda: credentials, lambda _: next(given), StagingOptions(PART))
 
-    def test_are_replaced_and_the_source_staged_from_its_start(self, credentials: StagingCredentials) -> None:
+    def test_expired_credentials_are_replaced_and_the_source_staged_from_its_start(
+        self, credentials: StagingCredentials
+    ) -> None:
         def expire(name: str, arguments: dict[str, Any]) -> None:
             if name == "part" and arguments["PartNumber"] == 2:
                 raise refused("ExpiredToken")
@@ -664,7 +668,9 @@ class TestExpiredCredentials:
         assert (first.aborted, first.stored, second.stored) == (True, None, data)
         assert staged.sha256 == hashlib.sha256(data).hexdigest()
 
-    def test_are_an_error_where_the_source_cannot_be_read_again(self, credentials: StagingCredentials) -> None:
+    def test_expired_credentials_are_an_error_where_the_source_cannot_be_read_again(
+        self, credentials: StagingCredentials
+    ) -> None:
         def expire(name: str, _arguments: object) -> None:
             raise refused("ExpiredToken")
 
@@ -675,7 +681,7 @@ class TestExpiredCredentials:
 
         assert caught.value.retryable
 
-    def test_that_never_last_are_an_error_in_the_end(self, credentials: StagingCredentials) -> None:
+    def test_expired_credentials_that_never_last_are_an_error_in_the_end(self, credentials: StagingCredentials) -> None:
         def expire(name: str, _arguments: object) -> None:
             raise refused("ExpiredToken")
 

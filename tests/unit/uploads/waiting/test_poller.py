@@ -416,7 +416,7 @@ class TestDeadline:
 
 
 class TestConnectionsOfOneAccount:
-    def test_they_share_the_list(self) -> None:
+    def test_connections_of_one_account_share_the_list(self) -> None:
         async def story() -> None:
             client, other = FakeClient(), FakeClient()
             client.create("c0", "c1")
