@@ -26,7 +26,7 @@ def ask(account: Account, method: str, path: str, **kwargs: Any) -> requests.Res
 
 
 class TestFaults:
-    def test_one_is_added_shown_met_and_gone(self, acme: Account) -> None:
+    def test_a_fault_is_added_listed_met_and_removed(self, acme: Account) -> None:
         added = ask(acme, "POST", "/faults", json={"kind": "status", "status": 503, "method": "get", "times": 2})
 
         assert added.status_code == 201
@@ -81,7 +81,7 @@ class TestFaults:
             b'{"kind": "status", "message": "' + b"x" * (2 << 20) + b'"}',
         ],
     )
-    def test_what_makes_no_fault_is_refused_with_a_message(self, shared: Account, body: bytes) -> None:
+    def test_an_invalid_fault_is_refused_with_a_message(self, shared: Account, body: bytes) -> None:
         answer = ask(shared, "POST", "/faults", data=body)
 
         assert answer.status_code == 422, answer.text
@@ -90,7 +90,7 @@ class TestFaults:
         assert shared.emulator.faults.all() == []
 
     @pytest.mark.parametrize("number", ["x", "-1", "1.5", "9" * 5000, "%00"])
-    def test_what_is_no_number_of_a_fault_is_not_found(self, shared: Account, number: str) -> None:
+    def test_an_invalid_fault_number_is_not_found(self, shared: Account, number: str) -> None:
         assert ask(shared, "DELETE", f"/faults/{number}").status_code == 404
 
     def test_control_itself_has_no_faults(self, acme: Account) -> None:
@@ -129,7 +129,7 @@ class TestClock:
             b"[" * 100_000,
         ],
     )
-    def test_what_is_no_time_is_refused_and_changes_nothing(self, shared: Account, body: bytes) -> None:
+    def test_an_invalid_time_is_refused_and_changes_nothing(self, shared: Account, body: bytes) -> None:
         before = ask(shared, "GET", "/clock").json()
 
         answer = ask(shared, "POST", "/clock", data=body)
@@ -183,7 +183,7 @@ class TestTilingService:
             assert acme.create(acme.stage(TOWNS)["url"], "served").status_code == 422
 
     @pytest.mark.parametrize("body", [b"", b"{}", b'{"tileset": "x"}', b'{"tileset": 7}', b'{"tileset": "a.b\\n"}'])
-    def test_what_is_no_tileset_is_refused(self, shared: Account, body: bytes) -> None:
+    def test_an_invalid_tileset_is_refused(self, shared: Account, body: bytes) -> None:
         assert ask(shared, "POST", "/tiling-service", data=body).status_code == 422
 
 
@@ -217,7 +217,7 @@ def test_other_machines_find_nothing_here(tmp_path: Path, path: str, client: str
     assert json.loads(said[1]["body"]) == {"message": "Not Found"}
 
 
-def test_a_body_that_is_cut_short_does_no_harm(acme: Account) -> None:
+def test_the_server_survives_a_truncated_body(acme: Account) -> None:
     host, port = acme.emulator.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(b"POST /_emulator/faults HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")

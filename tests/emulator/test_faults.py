@@ -73,7 +73,7 @@ class TestAtTheApi:
         assert fresh.create(staged, "after").status_code == 409
         assert fresh.call("GET", params={"limit": 1}).json()[0]["tileset"] == "acme.after"
 
-    def test_garbage_is_no_json_and_it_took_effect(self, fresh: Account) -> None:
+    def test_garbage_hides_a_call_that_took_effect(self, fresh: Account) -> None:
         staged = fresh.stage(TOWNS)["url"]
         fresh.emulator.faults.add("garbage", method="POST")
 
@@ -92,7 +92,7 @@ class TestAtTheApi:
         assert (answer.status_code, answer.headers["Content-Type"]) == (502, "text/html")
         assert "502 Bad Gateway" in answer.text
 
-    def test_a_delay_is_one_and_the_answer_is_as_always(self, fresh: Account) -> None:
+    def test_a_delay_comes_before_the_usual_answer(self, fresh: Account) -> None:
         fresh.emulator.faults.add("delay", seconds=0.2)
         started = time.monotonic()
 
@@ -100,7 +100,7 @@ class TestAtTheApi:
 
         assert time.monotonic() - started >= 0.2
 
-    def test_a_hang_is_no_answer(self, fresh: Account) -> None:
+    def test_a_hang_gives_no_answer(self, fresh: Account) -> None:
         fresh.emulator.faults.add("hang")
         with pytest.raises(requests.ReadTimeout):
             requests.get(f"{fresh.emulator.url}/uploads/v1/acme", timeout=0.2)
@@ -141,7 +141,7 @@ class TestAtTheApi:
         answer = requests.get(f"{fresh.emulator.url}/tokens/v2", params={"access_token": "x"}, timeout=10)
         assert answer.status_code == 500
 
-    def test_requests_are_recorded_with_what_they_were_answered(self, acme: Account) -> None:
+    def test_requests_are_recorded_with_their_answers(self, acme: Account) -> None:
         for kind in ("status", "drop_before", "drop_after", "html"):
             acme.emulator.faults.add(kind, status=503)
         for _ in range(4):
@@ -153,7 +153,7 @@ class TestAtTheApi:
 
 class TestAtS3:
     @pytest.mark.parametrize(("code", "status"), [("SlowDown", 503), ("InternalError", 500), ("AccessDenied", 403)])
-    def test_an_error_of_s3_is_one_to_boto3(self, fresh: Account, code: str, status: int) -> None:
+    def test_an_error_of_s3_is_an_error_of_boto3(self, fresh: Account, code: str, status: int) -> None:
         issued = fresh.credentials()
         fresh.emulator.faults.add("status", where="s3", code=code, status=status, message="Please <wait>.")
 
@@ -182,7 +182,9 @@ class TestAtS3:
             ("hang", (ConnectionError, HTTPClientError), False),
         ],
     )
-    def test_a_cut_connection(self, fresh: Account, kind: str, seen: tuple[type[Exception], ...], staged: bool) -> None:
+    def test_a_cut_connection_shows_as_boto3s_connection_error(
+        self, fresh: Account, kind: str, seen: tuple[type[Exception], ...], staged: bool
+    ) -> None:
         issued = fresh.credentials()
         fresh.emulator.faults.add(kind, where="s3", seconds=0.1)
 
@@ -191,14 +193,14 @@ class TestAtS3:
 
         assert is_staged(fresh, issued) is staged
 
-    def test_a_hang_without_an_end_is_no_answer(self, fresh: Account) -> None:
+    def test_a_hang_without_an_end_gives_no_answer(self, fresh: Account) -> None:
         issued = fresh.credentials()
         fresh.emulator.faults.add("hang", where="s3")
         impatient = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, read_timeout=0.2)
         with pytest.raises(ReadTimeoutError):
             put(fresh, issued, config=impatient)
 
-    def test_a_delay_is_one_and_the_answer_is_as_always(self, fresh: Account) -> None:
+    def test_a_delay_comes_before_the_usual_answer(self, fresh: Account) -> None:
         issued = fresh.credentials()
         fresh.emulator.faults.add("delay", where="s3", seconds=0.2)
         started = time.monotonic()
@@ -208,7 +210,7 @@ class TestAtS3:
         assert time.monotonic() - started >= 0.2
         assert is_staged(fresh, issued)
 
-    def test_garbage_is_no_xml_and_it_took_effect(self, fresh: Account) -> None:
+    def test_garbage_hides_a_put_that_took_effect(self, fresh: Account) -> None:
         issued = fresh.credentials()
         where = {"Bucket": issued["bucket"], "Key": issued["key"]}
         fresh.emulator.faults.add("garbage", where="s3", times=2)
@@ -321,7 +323,7 @@ class TestProcessing:
     def _create(account: Account, tileset: str = "places") -> str:
         return str(account.create(account.stage(TOWNS)["url"], tileset).json()["id"])
 
-    def test_an_upload_stays_where_it_is_until_the_fault_is_taken_away(self, acme: Account) -> None:
+    def test_an_upload_stalls_until_the_fault_is_removed(self, acme: Account) -> None:
         fault = acme.emulator.faults.add("stall", where="processing", progress=0.37)
         upload = self._create(acme)
         acme.wait(upload, until=lambda upload: upload["progress"] == 0.37)
@@ -350,7 +352,7 @@ class TestProcessing:
         with Emulator(tmp_path, settings=settings) as emulator:
             assert Account(emulator).wait(upload)["complete"]
 
-    def test_an_upload_fails_where_it_was_asked_to(self, acme: Account) -> None:
+    def test_an_upload_fails_at_the_given_progress(self, acme: Account) -> None:
         acme.emulator.faults.add("fail", where="processing", progress=0.8, message="Processing timed out.")
 
         failed = acme.wait(self._create(acme))
@@ -360,7 +362,7 @@ class TestProcessing:
         assert acme.wait(self._create(acme))["complete"]
 
     @pytest.mark.parametrize("progress", [0, 1])
-    def test_it_fails_at_either_end_too(self, acme: Account, progress: float) -> None:
+    def test_an_upload_fails_at_either_end_of_its_progress(self, acme: Account, progress: float) -> None:
         acme.emulator.faults.add("fail", where="processing", progress=progress, message="No.")
         assert acme.wait(self._create(acme))["error"] == "No."
 
@@ -388,7 +390,7 @@ class TestProcessing:
         assert falls[0][1] < 0.5
         assert done["progress"] == 1
 
-    def test_it_is_for_the_tilesets_that_match_and_as_often_as_asked_for(self, acme: Account) -> None:
+    def test_a_processing_fault_meets_matching_tilesets_as_often_as_asked(self, acme: Account) -> None:
         acme.emulator.faults.add("fail", where="processing", path="bad$", message="No.", times=2, after=1)
 
         outcomes = [acme.wait(self._create(acme, name))["error"] for name in ("bad", "good", "bad", "bad", "bad")]
@@ -428,6 +430,6 @@ class TestAFreshUpload:
     "options",
     [{"kind": "x"}, {"kind": "status", "status": 100}, {"kind": "expire"}, {"kind": "fail", "where": "api"}],
 )
-def test_what_makes_no_fault_is_refused(shared: Account, options: dict[str, Any]) -> None:
+def test_an_invalid_fault_is_refused(shared: Account, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"."):
         shared.emulator.faults.add(**options)

@@ -66,7 +66,7 @@ class TestCsv:
             ),
         ],
     )
-    def test_what_is_no_table_of_places_fails(self, shared: Account, data: bytes, message: str) -> None:
+    def test_a_csv_without_positions_fails(self, shared: Account, data: bytes, message: str) -> None:
         assert shared.upload(data)["error"] == message
 
 
@@ -105,7 +105,7 @@ class TestShapefile:
     def test_a_missing_part_fails(self, shared: Account, tmp_path: Path, missing: str, message: str) -> None:
         assert shared.upload(shapefile(tmp_path, drop=(missing,)))["error"] == message
 
-    def test_what_lies_nowhere_in_its_projection_fails(self, shared: Account, tmp_path: Path) -> None:
+    def test_coordinates_outside_of_their_projection_fail(self, shared: Account, tmp_path: Path) -> None:
         frame = geopandas.GeoDataFrame(geometry=[shapely.Point(1e12, 1e12)], crs="EPSG:32631")
         frame.to_file(tmp_path / "Nowhere.shp")
         packed = io.BytesIO()
@@ -118,7 +118,7 @@ class TestShapefile:
             == "Unable to reproject data. Coordinates are outside of the projection's area."
         )
 
-    def test_a_projection_that_is_none_fails(self, shared: Account, tmp_path: Path) -> None:
+    def test_an_invalid_projection_fails(self, shared: Account, tmp_path: Path) -> None:
         packed = io.BytesIO(shapefile(tmp_path, drop=(".prj",)))
         with zipfile.ZipFile(packed, "a") as files:
             files.writestr("Parcels.prj", "nonsense")
@@ -148,7 +148,7 @@ class TestKml:
             (folder("One", "<Placemark><name>a</name></Placemark>"), "KML does not contain any valid features"),
         ],
     )
-    def test_what_it_is_refused_for(self, shared: Account, content: str, message: str) -> None:
+    def test_invalid_files_are_refused_in_mapboxs_words(self, shared: Account, content: str, message: str) -> None:
         assert shared.upload(KML.format(content).encode())["error"] == message
 
 
@@ -212,7 +212,7 @@ def test_csv_may_be_separated_by_each_of_four(acme: Account, separator: str) -> 
 
 
 class TestMbtiles:
-    def test_mbtiles_is_published_as_it_is(self, shared: Account, changed: Callable[..., bytes]) -> None:
+    def test_mbtiles_are_published_unchanged(self, shared: Account, changed: Callable[..., bytes]) -> None:
         data = changed()
         done = shared.upload(data, "copied", name="Copied")
 
@@ -267,7 +267,7 @@ class TestMbtiles:
             ),
         ],
     )
-    def test_what_it_is_refused_for(
+    def test_invalid_files_are_refused_in_mapboxs_words(
         self, shared: Account, changed: Callable[..., bytes], sql: Any, message: str
     ) -> None:
         failed = shared.upload(changed(sql), "refused")
@@ -286,7 +286,7 @@ class TestMbtiles:
             ["UPDATE metadata SET value = 5 WHERE name = 'minzoom'"],
         ],
     )
-    def test_what_mapbox_does_not_ask_of_the_metadata_is_no_fault(
+    def test_optional_metadata_may_be_missing_or_wrong(
         self, shared: Account, changed: Callable[..., bytes], statements: list[str]
     ) -> None:
         done = shared.upload(changed(*statements), "taken")
@@ -459,7 +459,7 @@ class TestSize:
     @pytest.mark.parametrize(
         "data", [b"II*\x00", b"MM\x00*\x00\x00\x00", b"SQLite format 3\x00" + b"\x00" * 84, b"PK\x03\x04 but no zip"]
     )
-    def test_what_ends_within_its_own_header_is_too_small(self, shared: Account, data: bytes) -> None:
+    def test_a_file_that_ends_within_its_header_is_too_small(self, shared: Account, data: bytes) -> None:
         assert shared.upload(data)["error"] == "File too small"
 
     def test_more_tiles_than_mapbox_processes_are_refused(
@@ -483,7 +483,7 @@ class TestSize:
             (b"II*\x00", 10_000_000_001, "File is larger than 10 GB. Too big to process."),
         ],
     )
-    def test_what_is_too_large_is_refused_by_its_format(
+    def test_a_file_above_its_formats_limit_is_refused(
         self, tmp_path: Path, head: bytes, size: int, message: str
     ) -> None:
         file = tmp_path / "data"
@@ -502,9 +502,7 @@ class TestSize:
 
 class TestJsonStream:
     @pytest.mark.parametrize("block", [1, 2, 7, 1 << 20])
-    def test_what_is_read_does_not_depend_on_where_blocks_end(
-        self, monkeypatch: pytest.MonkeyPatch, block: int
-    ) -> None:
+    def test_json_is_read_the_same_wherever_blocks_end(self, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
         monkeypatch.setattr("airflow_mapbox.emulator.jsonstream.BLOCK", block)
         value = {**TOWNS, "s": 'é "\\ \U0001f600', "n": [-1.5e-7, 12345678, True, None], "e": [], "o": {}}
         text = json.dumps(value, indent=1)

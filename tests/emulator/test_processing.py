@@ -48,7 +48,7 @@ def positions_at(account: Account, zoom: int, layer: str) -> dict[int, tuple[flo
 
 
 class TestTiles:
-    def test_every_point_is_where_it_was(self, acme: Account) -> None:
+    def test_every_point_keeps_its_position(self, acme: Account) -> None:
         put = [(-179.9 + number * 0.9, -84 + number * 0.42) for number in range(400)]
         acme.upload(points(*put), name="Towns of Europe")
         described = acme.tileset().json()
@@ -167,7 +167,7 @@ class TestTiles:
         assert not {"generator", "generator_options"} & set(metadata)
         assert (metadata["name"], metadata["description"]) == ("places", "places")
 
-    def test_what_was_staged_is_gone_when_it_is_done(self, acme: Account) -> None:
+    def test_the_staged_file_is_removed_after_processing(self, acme: Account) -> None:
         acme.upload(TOWNS)
         acme.upload(b"nonsense")
 
@@ -190,7 +190,7 @@ class TestReplacing:
         assert described["name"] == "second name"
         assert [layer["id"] for layer in described["vector_layers"]] == ["first_name"]
 
-    def test_an_upload_that_fails_leaves_the_tileset_as_it_was(self, acme: Account) -> None:
+    def test_a_failed_upload_leaves_the_tileset_unchanged(self, acme: Account) -> None:
         acme.upload(TOWNS)
         before = acme.tileset().json()
 
@@ -411,7 +411,7 @@ def test_processing_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
         assert acme.tileset().status_code == 404
 
 
-def test_stopping_does_not_wait_for_what_is_processed(tmp_path: Path) -> None:
+def test_stopping_does_not_wait_for_processing(tmp_path: Path) -> None:
     settings = EmulatorSettings(account="acme", processing_seconds=3600, rate_limit=0)
     with Emulator(tmp_path, settings=settings) as emulator:
         acme = Account(emulator)

@@ -59,7 +59,7 @@ def test_the_fixture_is_a_running_emulator_that_airflow_is_connected_to(pytester
     result.assert_outcomes(passed=2)
 
 
-def test_no_test_finds_what_another_left(pytester: pytest.Pytester) -> None:
+def test_each_test_has_a_fresh_emulator(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
@@ -138,6 +138,6 @@ def test_a_start_of_pytest_loads_nothing_that_takes_time() -> None:
     assert loaded.strip() == "[]"
 
 
-def test_pytest_finds_it_where_the_package_is_installed() -> None:
+def test_pytest_finds_it_if_the_package_is_installed() -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
     assert declared == {"mapbox_emulator": PLUGIN}

@@ -212,7 +212,7 @@ class TestRefusals:
             ),
         ],
     )
-    def test_what_it_is_refused_for(
+    def test_invalid_files_are_refused_in_mapboxs_words(
         self, shared: Account, geotiff: Geotiff, options: dict[str, Any], message: str
     ) -> None:
         failed = shared.upload(geotiff(**({"side": 20} | options)), "refused")
@@ -221,7 +221,7 @@ class TestRefusals:
         assert shared.tileset("refused").status_code == 404
 
     @pytest.mark.parametrize("kept", [9, 100, -2000])
-    def test_what_is_cut_off_is_unknown(self, shared: Account, geotiff: Geotiff, kept: int) -> None:
+    def test_a_truncated_raster_is_unknown(self, shared: Account, geotiff: Geotiff, kept: int) -> None:
         assert shared.upload(geotiff()[:kept])["error"] == "Unknown filetype"
 
     def test_one_block_of_hundreds_of_megabytes_is_not_decoded(self, shared: Account, tmp_path: Path) -> None:

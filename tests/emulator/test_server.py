@@ -32,7 +32,7 @@ class TestWhatIsListenedOn:
     def test_the_loopback_is_not(self, tmp_path: Path, host: str) -> None:
         Emulator(tmp_path, host=host)
 
-    def test_it_is_allowed_where_asked_for(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+    def test_a_public_address_is_allowed_on_request(self, tmp_path: Path, settings: EmulatorSettings) -> None:
         with Emulator(tmp_path, host="0.0.0.0", settings=settings, allow_public=True) as emulator:
             port = emulator.url.rpartition(":")[2]
             assert requests.get(f"http://127.0.0.1:{port}/", timeout=10).status_code == 200
@@ -117,7 +117,7 @@ class TestCommandLine:
             command.process.communicate()
 
     @pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
-    def test_it_says_where_it_is_and_ends_when_told(self, running: Command, name: signal.Signals) -> None:
+    def test_the_command_prints_its_address_and_ends_on_a_signal(self, running: Command, name: signal.Signals) -> None:
         token = Path(running.ready["token_file"]).read_text().strip()
         answer = requests.get(f"{running.ready['url']}/uploads/v1/acme", params={"access_token": token}, timeout=10)
 
@@ -132,7 +132,7 @@ class TestCommandLine:
         assert running.ready["s3_url"] in output
         assert "AIRFLOW_CONN_MAPBOX_DEFAULT" in output
 
-    def test_the_connection_it_prints_is_one(self, running: Command, tmp_path: Path) -> None:
+    def test_the_printed_connection_works(self, running: Command, tmp_path: Path) -> None:
         output = running.end()
         [line] = [line for line in output.splitlines() if "AIRFLOW_CONN" in line]
 
@@ -177,7 +177,7 @@ class TestCommandLine:
         finally:
             assert token not in command.end()
 
-    def test_what_cannot_start_says_why(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_failed_start_says_why(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for wrong in (["--host", "0.0.0.0"], ["--account", "a/b"]):
             assert main(["--folder", str(tmp_path), *wrong]) == 2
             assert "mapbox-emulator: " in capsys.readouterr().err
@@ -207,7 +207,7 @@ class TestTls:
         assert secure.wait(upload)["complete"]
         assert secure.tileset().json()["tiles"][0].startswith(secure.emulator.url)
 
-    def test_nobody_else_trusts_it(self, secure: Account) -> None:
+    def test_other_clients_do_not_trust_the_certificate(self, secure: Account) -> None:
         for url in (secure.emulator.url, secure.emulator.s3_url):
             with pytest.raises(requests.exceptions.SSLError):
                 requests.get(url, timeout=10)
@@ -273,7 +273,7 @@ class TestTls:
         assert emulator.ca_file is None
 
 
-def test_no_request_line_with_the_token_is_logged_even_where_the_program_logs_requests(
+def test_no_request_line_with_the_token_is_logged_even_if_the_program_logs_requests(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     access = logging.getLogger("uvicorn.access")

@@ -98,7 +98,7 @@ def test_parts_can_be_listed_and_an_upload_aborted(shared: Account) -> None:
     assert refused(lambda: s3.head_object(**where(issued))) == (404, "404")
 
 
-def test_a_part_whose_upload_is_aborted_while_it_comes_in_is_told_so(
+def test_a_part_of_an_upload_that_is_aborted_meanwhile_is_refused(
     shared: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     issued = shared.credentials()
@@ -166,7 +166,7 @@ class TestNothingButTheObject:
     def test_another_bucket(self, issued: dict[str, str], s3: Any) -> None:
         assert refused(lambda: s3.put_object(Bucket="elsewhere", Key=issued["key"], Body=b"")) == (403, "AccessDenied")
 
-    def test_reading_what_others_staged(self, shared: Account, s3: Any) -> None:
+    def test_staged_files_of_others_cannot_be_read(self, shared: Account, s3: Any) -> None:
         other = shared.stage(b"theirs")
         assert refused(lambda: s3.get_object(**where(other))) == (403, "AccessDenied")
 
@@ -182,10 +182,12 @@ class TestNothingButTheObject:
             ("delete_objects", {"Delete": {"Objects": [{"Key": "x"}]}}),
         ],
     )
-    def test_the_bucket(self, issued: dict[str, str], s3: Any, operation: str, options: dict[str, Any]) -> None:
+    def test_bucket_operations_are_refused(
+        self, issued: dict[str, str], s3: Any, operation: str, options: dict[str, Any]
+    ) -> None:
         assert refused(lambda: getattr(s3, operation)(Bucket=issued["bucket"], **options)) == (403, "AccessDenied")
 
-    def test_all_buckets(self, s3: Any) -> None:
+    def test_listing_all_buckets_is_refused(self, s3: Any) -> None:
         assert refused(s3.list_buckets) == (403, "AccessDenied")
         assert refused(lambda: s3.create_bucket(Bucket="mine")) == (403, "AccessDenied")
 
@@ -199,13 +201,13 @@ class TestNothingButTheObject:
             ("put_object_tagging", {"Tagging": {"TagSet": []}}),
         ],
     )
-    def test_other_verbs_on_the_object(
+    def test_other_verbs_on_the_object_are_refused(
         self, issued: dict[str, str], s3: Any, operation: str, options: dict[str, Any]
     ) -> None:
         s3.put_object(**where(issued), Body=b"x")
         assert refused(lambda: getattr(s3, operation)(**where(issued), **options)) == (403, "AccessDenied")
 
-    def test_copying_somebody_elses_object_into_it(self, shared: Account, issued: dict[str, str], s3: Any) -> None:
+    def test_objects_of_others_cannot_be_copied(self, shared: Account, issued: dict[str, str], s3: Any) -> None:
         other = shared.stage(b"theirs")
         assert refused(lambda: s3.copy_object(**where(issued), CopySource=where(other))) == (403, "AccessDenied")
 
@@ -285,7 +287,7 @@ class TestSignatures:
         assert answer.status_code == 200
         assert shared.s3(issued).head_object(**where(issued))["ContentLength"] == 1
 
-    def test_a_presigned_url_works_for_what_it_was_signed(self, shared: Account) -> None:
+    def test_a_presigned_url_works_for_its_own_object_only(self, shared: Account) -> None:
         issued = shared.credentials()
         s3 = shared.s3(issued, config=Config(signature_version="s3v4"))
         url = s3.generate_presigned_url("put_object", Params=where(issued))

@@ -57,7 +57,7 @@ class TestAsMapboxServesThem:
             ("/v4/acme.nowhere/0/0/0.mvt", "Tileset does not exist"),
         ],
     )
-    def test_what_is_not_there_is_said_in_json(self, published: Account, path: str, message: str) -> None:
+    def test_a_missing_tileset_is_a_404_in_json(self, published: Account, path: str, message: str) -> None:
         answer = get(published, path, access_token=published.emulator.token)
 
         assert (answer.status_code, answer.json()) == (404, {"message": message})
@@ -122,7 +122,7 @@ class TestAssets:
             ("countries.geojson", "application/geo+json"),
         ],
     )
-    def test_what_the_pages_load_comes_from_this_machine(self, published: Account, name: str, kind: str) -> None:
+    def test_the_pages_load_nothing_from_other_machines(self, published: Account, name: str, kind: str) -> None:
         answer = get(published, f"/static/{name}")
 
         assert answer.status_code == 200

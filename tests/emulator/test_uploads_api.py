@@ -126,7 +126,7 @@ class TestCreate:
             ["acme.x"],
         ],
     )
-    def test_a_tileset_id_that_is_none_is_refused(self, shared: Account, tileset: Any) -> None:
+    def test_an_invalid_tileset_id_is_refused(self, shared: Account, tileset: Any) -> None:
         answer = shared.call("POST", json={"tileset": tileset, "url": "https://x.invalid/"})
 
         assert said(answer) == (422, 'Invalid "tileset" value')
@@ -141,7 +141,7 @@ class TestCreate:
         assert shared.call("POST", data=body).status_code == 400
 
     @pytest.mark.parametrize("body", [[], "x", 7, None])
-    def test_json_that_is_no_object_is_refused(self, shared: Account, body: Any) -> None:
+    def test_json_that_is_not_an_object_is_refused(self, shared: Account, body: Any) -> None:
         assert shared.call("POST", json=body, headers={"Content-Type": "application/json"}).status_code == 400
 
     @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ class TestCreate:
             ("active", (409, USED), (422, "An upload is already active")),
         ],
     )
-    def test_what_speaks_first_against_a_used_url_is_a_setting(
+    def test_the_first_reason_against_a_used_url_is_a_setting(
         self,
         tmp_path: Path,
         settings: EmulatorSettings,
@@ -283,7 +283,7 @@ class TestStatus:
             assert said(acme.call("GET", f"/{upload_id}"))[0] == 404
 
     @pytest.mark.parametrize("failed_complete", [False, True])
-    def test_what_complete_says_of_a_failed_upload_is_a_setting(
+    def test_complete_of_a_failed_upload_is_a_setting(
         self, tmp_path: Path, settings: EmulatorSettings, failed_complete: bool
     ) -> None:
         changed = dataclasses.replace(settings, failed_complete=failed_complete)
@@ -368,7 +368,7 @@ class TestList:
     def test_reverse_false_is_not_reversed(self, frozen: Account, five: list[str]) -> None:
         assert self.ids(frozen.call("GET", params={"reverse": "false"})) == five[::-1]
 
-    def test_a_page_ends_early_where_its_json_would_be_too_long(self, tmp_path: Path) -> None:
+    def test_a_page_ends_early_if_its_json_would_be_too_long(self, tmp_path: Path) -> None:
         settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0, page_bytes=600)
         with Emulator(tmp_path, settings=settings) as emulator:
             acme = Account(emulator)
@@ -447,7 +447,7 @@ class TestRateLimit:
             assert answer.status_code == 200
             assert "X-Rate-Limit-Limit" not in answer.headers
 
-    def test_a_limit_of_0_is_none(self, acme: Account) -> None:
+    def test_a_limit_of_0_means_no_limit(self, acme: Account) -> None:
         for _ in range(40):
             answer = acme.call("GET")
         assert answer.status_code == 200
@@ -483,7 +483,7 @@ class TestRubbish:
         assert answer.status_code == 404
         assert list(answer.json()) == ["message"]
 
-    def test_a_request_that_is_not_http_does_no_harm(self, acme: Account) -> None:
+    def test_the_server_survives_a_request_that_is_not_http(self, acme: Account) -> None:
         host, port = acme.emulator.url.removeprefix("http://").split(":")
         for noise in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"\x16\x03\x01"):
             with socket.create_connection((host, int(port)), timeout=10) as connection:

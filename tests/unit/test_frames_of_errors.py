@@ -226,7 +226,7 @@ def test_the_password_of_a_database_is_not_in_the_frames_of_its_error(monkeypatc
     assert "c4nary" not in raised_by(lambda: _connect("gis"))
 
 
-def test_what_is_looked_through_would_show_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_frames_of_an_error_without_protection_show_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     token = make_token()
 
     def show(held: list[str]) -> None:

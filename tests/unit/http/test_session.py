@@ -30,7 +30,7 @@ PROXY_USER = "carrier:proxy%2Fcanary"
 
 
 class TestConnections:
-    def test_one_that_the_server_has_closed_meanwhile_is_no_lost_create_call(self, make_client: MakeClient) -> None:
+    def test_a_connection_that_the_server_closed_loses_no_create_call(self, make_client: MakeClient) -> None:
         # Given a server that promises to keep the connection, and closes it.
         reply = Reply(201, upload_json(), headers={"Connection": "keep-alive"}).encoded()
         closed = threading.Semaphore(0)
@@ -74,7 +74,7 @@ class TestConnections:
         assert not other.requests
 
     @pytest.mark.parametrize("host", [f"{'a' * 64}.example", "a..example", "xn--a.example\u2028"])
-    def test_a_host_that_can_be_none_is_refused(self, token: str, host: str) -> None:
+    def test_an_invalid_host_is_refused(self, token: str, host: str) -> None:
         with pytest.raises(ConfigurationError, match="connection's host"):
             UploadsClient(token, base_url=f"https://{host}")
 
@@ -99,7 +99,7 @@ class TestBodies:
         with pytest.raises(InvalidAnswerError, match="more than the API ever sends"):
             client.get_upload(UPLOAD_ID)
 
-    def test_a_call_without_a_body_says_so(self, server: ScriptedServer, client: UploadsClient) -> None:
+    def test_a_call_without_a_body_has_content_length_0(self, server: ScriptedServer, client: UploadsClient) -> None:
         server.script(Reply(422, {"message": "No"}), Reply(json=upload_json()))
 
         with suppress(Exception):

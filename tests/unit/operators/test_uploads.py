@@ -137,7 +137,7 @@ def test_the_parameters_that_it_names_are_templated() -> None:
         ("tileset", "not a name", "cannot be a tileset's name"),
     ],
 )
-def test_what_comes_with_rendering_is_checked_before_anything_is_read(name: str, wrong: Any, message: str) -> None:
+def test_rendered_values_are_checked_before_anything_is_read(name: str, wrong: Any, message: str) -> None:
     task = operator("/nowhere.gpkg", **{"format": "geojson"} | ({} if name == "tileset" else {name: "{{ it }}"}))
     setattr(task, name, wrong)
 
@@ -174,17 +174,15 @@ def test_a_parameter_that_cannot_be_templated_is_refused_while_the_dag_is_parsed
 
 @pytest.mark.parametrize("options", [{"deferrable": True}, {"wait_timeout": 60}, {"stall_timeout": 60}])
 class TestParametersOfAWait:
-    def test_parameters_of_a_wait_are_refused_where_nothing_is_waited_for(self, options: dict[str, Any]) -> None:
+    def test_wait_parameters_are_refused_without_a_wait(self, options: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match=rf"{next(iter(options))} has no effect without wait_for_completion=True"):
             operator("/x.geojson", **options)
 
-    def test_parameters_of_a_wait_are_left_alone_where_they_are_the_default_of_all_tasks(
-        self, options: dict[str, Any]
-    ) -> None:
+    def test_wait_parameters_from_default_args_are_ignored_without_a_wait(self, options: dict[str, Any]) -> None:
         with DAG("defaults", start_date=datetime(2026, 1, 1, tzinfo=UTC), schedule=None, default_args=options):
             assert operator("/x.geojson").wait_for_completion is False
 
-    def test_parameters_of_a_wait_are_taken_where_it_waits(self, options: dict[str, Any]) -> None:
+    def test_wait_parameters_are_used_if_the_operator_waits(self, options: dict[str, Any]) -> None:
         task = operator("/x.geojson", wait_for_completion=True, **options)
 
         assert getattr(task, next(iter(options))) == next(iter(options.values()))
@@ -241,7 +239,7 @@ def test_a_secret_that_comes_with_rendering_is_refused_while_rendering() -> None
     assert task.source == "{{ url }}"
 
 
-def test_a_source_that_names_a_connection_is_no_secret() -> None:
+def test_a_source_that_names_a_connection_is_not_a_secret() -> None:
     operator("s3://my_conn@bucket/points.geojson")
 
 
@@ -403,11 +401,11 @@ class TestABusyTileset:
         with pytest.raises(MapboxTaskError, match="busy"):
             execute(since=100, active_timeout=timedelta(seconds=99))
 
-    def test_a_busy_tileset_fails_the_task_where_that_is_wanted(self, execute: Callable[..., Any]) -> None:
+    def test_a_busy_tileset_fails_the_task_with_if_active_fail(self, execute: Callable[..., Any]) -> None:
         with pytest.raises(MapboxTaskError, match="busy"):
             execute(since=0, if_active="fail")
 
-    def test_a_busy_tileset_skips_the_task_where_that_is_wanted(self, execute: Callable[..., Any]) -> None:
+    def test_a_busy_tileset_skips_the_task_with_if_active_skip(self, execute: Callable[..., Any]) -> None:
         with pytest.raises(AirflowSkipException, match="busy"):
             execute(since=0, if_active="skip")
 
@@ -427,7 +425,7 @@ class TestABusyTileset:
             operator(points, if_active="explode")
 
 
-def test_a_kill_takes_back_what_is_being_staged(points: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_aborts_the_staging(points: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled: list[MapboxUploadsHook] = []
     monkeypatch.setattr(MapboxUploadsHook, "cancel", lambda self: cancelled.append(self))
     task = operator(points, "killed")

@@ -83,7 +83,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str, why: str) 
     assert name.strip(".") in str(caught.value)
 
 
-def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+def test_a_pipe_is_not_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.geojson")
 
     with pytest.raises(SourceError, match="no regular file"):
@@ -101,12 +101,12 @@ def test_a_file_that_vanishes_is_named_when_it_is_opened(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("source", [3, None, DATA, ["x.geojson"]])
-def test_what_is_no_source_is_refused(source: Any) -> None:
+def test_an_unsupported_source_is_refused(source: Any) -> None:
     with pytest.raises(SourceError, match="cannot be uploaded"):
         open_source(source)
 
 
-def test_a_url_of_object_storage_is_refused_with_what_to_give(tmp_path: Path) -> None:
+def test_a_url_of_object_storage_is_refused_with_advice(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="ObjectStoragePath"):
         open_source("s3://bucket/key.geojson")
 
@@ -183,7 +183,7 @@ class TestStreams:
 
 
 class TestIterators:
-    def test_none_is_an_error_and_not_the_end(self) -> None:
+    def test_none_among_chunks_is_an_error(self) -> None:
         with open_source(iter([b"one", None, b"two"])).open() as stream:  # type: ignore[list-item]
             assert stream.read(10) == b"one"
             with pytest.raises(SourceError, match="None instead of bytes"):
@@ -387,9 +387,7 @@ class TestWebSources:
             open_source(f"{server.url}/x.geojson")
 
     @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-    def test_web_sources_are_told_of_certificates_that_are_not_there(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
-    ) -> None:
+    def test_missing_certificates_are_named(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
         monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
         monkeypatch.setenv(name, str(tmp_path / "none"))
 
@@ -516,6 +514,6 @@ class TestWebSources:
     @pytest.mark.parametrize(
         "url", ["https://", "https:///x", "https://host:port/x", "https://[::1/x", "https://h:99999/"]
     )
-    def test_web_sources_that_are_no_urls_are_refused(self, url: str) -> None:
+    def test_web_sources_that_are_not_urls_are_refused(self, url: str) -> None:
         with pytest.raises(MapboxError, match="source"):
             open_source(url)

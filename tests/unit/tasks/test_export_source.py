@@ -49,7 +49,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_geojson_is_what_a_file_of_it_would_be(parquet: Path, temporary: Path, tmp_path: Path) -> None:
+def test_streamed_geojson_equals_the_file_that_would_be_written(parquet: Path, temporary: Path, tmp_path: Path) -> None:
     report = write_geojson(parquet, tmp_path / "points.geojson", decimals=3)
     source = exported(parquet, "geojson", {"decimals": 3}, name="points")
 
@@ -68,7 +68,7 @@ def test_geojson_is_what_a_file_of_it_would_be(parquet: Path, temporary: Path, t
     ("format", "limit", "made"),
     [("mbtiles", None, "MBTiles"), ("auto", 10_000, "GeoJSON"), ("auto", 600, "MBTiles")],
 )
-def test_what_is_written_first_is_of_the_right_format_and_leaves_nothing(
+def test_a_temporary_export_has_the_right_format_and_leaves_no_file(
     parquet: Path, temporary: Path, format: Any, limit: int | None, made: str
 ) -> None:
     options = {"limit_bytes": limit} | ({"maxzoom": 4} if format == "mbtiles" or made == "MBTiles" else {})
@@ -114,7 +114,7 @@ def test_a_source_that_fails_leaves_nothing(temporary: Path) -> None:
     assert not list(temporary.iterdir())
 
 
-def test_it_can_be_read_again_where_the_data_can(parquet: Path) -> None:
+def test_an_export_can_be_read_again_if_its_data_can(parquet: Path) -> None:
     for data in (parquet, frame(), frame):
         source = exported(data, "geojson", name="points")
         assert source.rereadable
@@ -122,7 +122,7 @@ def test_it_can_be_read_again_where_the_data_can(parquet: Path) -> None:
     assert not exported(iter([frame()]), "geojson", name="points").rereadable
 
 
-def test_the_fingerprint_is_of_the_file_and_of_what_is_made_of_it(parquet: Path) -> None:
+def test_the_fingerprint_covers_the_file_and_the_export_options(parquet: Path) -> None:
     one = exported(parquet, "geojson", {"decimals": 5}, name="points").fingerprint
 
     assert one == exported(str(parquet), "geojson", {"decimals": 5}, name="points").fingerprint
@@ -146,7 +146,7 @@ def test_the_fingerprint_is_of_all_files_of_a_shapefile(tmp_path: Path, ending: 
     assert exported(path, "geojson", name="points").fingerprint != before
 
 
-def test_the_fingerprint_is_of_what_a_geopackage_has_in_its_log(tmp_path: Path) -> None:
+def test_the_fingerprint_covers_the_write_ahead_log_of_a_geopackage(tmp_path: Path) -> None:
     path = tmp_path / "points.gpkg"
     frame().to_file(path)
     with contextlib.closing(sqlite3.connect(path)) as db:
@@ -162,7 +162,7 @@ def test_the_fingerprint_is_of_what_a_geopackage_has_in_its_log(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("ending", [".csvt", ".prj"])
-def test_the_fingerprint_is_of_what_says_how_to_read_a_csv(tmp_path: Path, ending: str) -> None:
+def test_the_fingerprint_covers_the_sidecar_files_of_a_csv(tmp_path: Path, ending: str) -> None:
     path = tmp_path / "points.csv"
     path.write_text("lon,lat\n1,2\n")
     source = exported(path, "geojson", name="points")
@@ -174,14 +174,14 @@ def test_the_fingerprint_is_of_what_says_how_to_read_a_csv(tmp_path: Path, endin
     assert exported(path, "geojson", name="points").fingerprint == before
 
 
-def test_a_file_that_is_not_there_is_said_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_missing_file_is_named_before_anything_is_read(tmp_path: Path) -> None:
     source = exported(tmp_path / "gone.parquet", "auto", name="points")
 
     with pytest.raises(SourceError, match=r"gone\.parquet does not exist on this worker"):
         source.fingerprint  # noqa: B018 - it is found out now
 
 
-def test_a_format_that_there_is_not_is_refused() -> None:
+def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(ValueError, match="format is one of geojson, mbtiles, auto"):
         exported(frame(), "shapefile", name="points")  # type: ignore[arg-type]
 
@@ -194,7 +194,7 @@ def test_a_format_that_there_is_not_is_refused() -> None:
         ("mbtiles", {"zzzzzzzz": 1}, "it takes crs, decimals"),
     ],
 )
-def test_an_option_that_there_is_not_is_refused_at_once(format: Any, options: dict[str, Any], advice: str) -> None:
+def test_an_unknown_option_is_refused_at_once(format: Any, options: dict[str, Any], advice: str) -> None:
     with pytest.raises(ValueError, match=re.escape(advice)):
         exported(frame(), format, options, name="points")
 
@@ -223,7 +223,7 @@ def test_an_export_that_may_do_better_later_is_retried(
     assert isinstance(failed.value, AirflowFailException) != retried
 
 
-def test_a_function_that_returns_nothing_is_told_so() -> None:
+def test_a_function_that_returns_nothing_is_named() -> None:
     def forgetful() -> None:
         frame()
 
@@ -233,7 +233,7 @@ def test_a_function_that_returns_nothing_is_told_so() -> None:
 
 @pytest.mark.parametrize("format", ["geojson", "mbtiles", "auto"])
 class TestEveryFormat:
-    def test_every_format_fails_at_none_among_frames_instead_of_ending_there(self, format: Any) -> None:
+    def test_every_format_fails_if_a_frame_is_none(self, format: Any) -> None:
         def days() -> Iterator[geopandas.GeoDataFrame | None]:
             yield frame()
             yield None  # a day without data

@@ -28,7 +28,7 @@ def points(count: int = 3, **columns: Any) -> geopandas.GeoDataFrame:
 class TestItemsThatAreNotFrames:
     @pytest.mark.parametrize("place", [0, 1, 2])
     @pytest.mark.parametrize("lazy", [False, True], ids=["list", "generator"])
-    def test_none_among_frames_is_an_error_that_names_its_place(self, place: int, lazy: bool) -> None:
+    def test_none_among_frames_is_an_error_with_its_position(self, place: int, lazy: bool) -> None:
         items: list[Any] = [points(), points()]
         items.insert(place, None)
 
@@ -207,7 +207,7 @@ class TestTypes:
         with pytest.raises(AttributeValueError, match=r"(?s)^Column 'v' .*(?s:.)*drop the\s+column"):
             features(points(len(column), v=column), as_text=as_text)
 
-    def test_types_without_a_form_in_json_are_no_obstacle_to_the_other_columns(self) -> None:
+    def test_types_without_a_form_in_json_do_not_affect_other_columns(self) -> None:
         (written,) = features(points(1, v=pd.Series([nested(2000)]), n=[1]), columns=["n"])
 
         assert written["properties"] == {"n": 1}

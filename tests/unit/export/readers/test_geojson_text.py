@@ -79,7 +79,7 @@ class TestReferenceSystem:
 
         assert features(path)[0]["geometry"]["coordinates"] == ([9e-06, 1.8e-05] if projected else [1, 2])
 
-    def test_a_reference_system_is_no_property_of_that_name(self, tmp_path: Path) -> None:
+    def test_a_property_called_crs_is_not_a_reference_system(self, tmp_path: Path) -> None:
         rows = [feature({"crs": named("nowhere"), "a": '"crs": {'}, note={"crs": None})] * 3
 
         assert len(features(collection(tmp_path / "x.geojson", *rows))) == 3

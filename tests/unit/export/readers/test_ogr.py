@@ -122,7 +122,7 @@ class TestSelection:
         chosen = features(path, layer="plots", where="n >= 3", bbox=(0, 0, 5.9, 90), columns=["n"])
         assert [feature["properties"] for feature in chosen] == [{"n": 3}, {"n": 4}, {"n": 5}]
 
-    def test_what_is_not_there_is_named(self, tmp_path: Path) -> None:
+    def test_a_missing_layer_or_column_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "x.gpkg"
         SOURCE.to_file(path, driver="GPKG")
 
@@ -229,7 +229,7 @@ def test_curves_are_linearised(tmp_path: Path, folder: str) -> None:
     assert point.equals(Point(1, 2))
 
 
-def test_curves_of_a_geopackage_are_linearised_where_a_condition_chooses(tmp_path: Path) -> None:
+def test_curves_of_a_geopackage_are_linearised_if_a_condition_chooses(tmp_path: Path) -> None:
     path = tmp_path / "x.gpkg"
     frame([Point(0, 0), Point(1, 1)], n=[1, 2]).to_file(path, driver="GPKG", geometry_type="Unknown", layer="arcs")
     arc = struct.pack("<BII6d", 1, 8, 3, 0, 0, 1, 1, 2, 0)
@@ -278,7 +278,7 @@ class TestIntegersPast53Bits:
         assert [note for note in report.notes if "'id'" in note and "written as text" in note]
 
     @pytest.mark.parametrize("as_text", [(), ("id",)])
-    def test_those_past_64_bits_are_as_in_the_csv_where_a_condition_chooses(
+    def test_those_past_64_bits_are_as_in_the_csv_if_a_condition_chooses(
         self, tmp_path: Path, as_text: tuple[str, ...]
     ) -> None:
         path = tmp_path / "x.csv"
@@ -289,7 +289,7 @@ class TestIntegersPast53Bits:
         assert [feature["properties"]["id"] for feature in found] == ["12345678901234567891", "12345678901234567893"]
 
     @pytest.mark.parametrize("name", ["x.geojson", "x.geojsonl", "x.gml"])
-    def test_those_past_64_bits_are_refused_where_gdal_reads_other_numbers(self, tmp_path: Path, name: str) -> None:
+    def test_those_past_64_bits_are_refused_if_gdal_reads_other_numbers(self, tmp_path: Path, name: str) -> None:
         path = tmp_path / name
         long = "12345678901234567890"
         frame([Point(1, 2), Point(3, 4)], id=[2**60, 5], ratio=[1e20, 0.5], size=[1e20, 1e21]).to_file(path)
@@ -324,7 +324,7 @@ class TestIntegersPast53Bits:
 
         assert [feature["properties"]["e"] for feature in features(path)] == [1e20, 1e18]
 
-    def test_large_numbers_that_are_none_of_these_stay_as_they_are(self, tmp_path: Path) -> None:
+    def test_other_large_numbers_stay_unchanged(self, tmp_path: Path) -> None:
         long = 2**63 - 1
         frame([Point(1, 2)], id=[long], size=[1e20]).to_file(tmp_path / "x.gpkg")
         frame([Point(1, 2)], id=["12345678901234567890"], size=[1e20]).to_file(tmp_path / "x.geojson")
@@ -335,7 +335,7 @@ class TestIntegersPast53Bits:
 
 class TestUndefinedSystems:
     @pytest.mark.parametrize("srs", [-1, 0])
-    def test_one_of_a_geopackage_is_none(self, tmp_path: Path, srs: int) -> None:
+    def test_a_geopackage_has_no_open_options(self, tmp_path: Path, srs: int) -> None:
         path = tmp_path / "x.gpkg"
         frame([Point(13.4, 52.5)], n=[1]).to_file(path, layer="places")
         with sqlite3.connect(path) as db:
@@ -381,7 +381,7 @@ class TestCSV:
         assert chosen["properties"] == {"id": 1, "x": 500000, "y": 0}
 
     @pytest.mark.parametrize(("x", "y"), [("lon", "lat"), ("X", "Y"), ("Longitude (deg)", "Latitude (deg)")])
-    def test_columns_of_coordinates_are_found_by_name_and_are_no_attributes(
+    def test_columns_of_coordinates_are_found_by_name_and_are_not_attributes(
         self, tmp_path: Path, x: str, y: str
     ) -> None:
         path = tmp_path / "x.csv"
@@ -488,7 +488,7 @@ class TestRemoteFailures:
             features(Store(path))
         assert failed.value.retryable == retryable
 
-    def test_a_file_that_is_none_is_no_failure_of_the_network(self, tmp_path: Path) -> None:
+    def test_an_unreadable_file_is_not_a_network_failure(self, tmp_path: Path) -> None:
         (tmp_path / "x.parquet").write_bytes(b"PAR1 and nonsense")
 
         with pytest.raises(UnreadableSourceError, match="cannot be read as GeoParquet") as failed:

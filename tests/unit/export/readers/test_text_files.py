@@ -43,7 +43,7 @@ class TestEncodings:
         assert properties(tmp_path / "x.shp") == [{"city": text}]
 
     @pytest.mark.parametrize("header", ["city", "Größe"])
-    def test_a_csv_that_is_not_utf_8_is_an_error_that_says_so(self, tmp_path: Path, header: str) -> None:
+    def test_a_csv_that_is_not_utf_8_is_an_error_about_its_encoding(self, tmp_path: Path, header: str) -> None:
         (tmp_path / "x.csv").write_bytes(f"lon,lat,{header}\n1,2,Zürich\n".encode("latin-1"))
 
         with pytest.raises((AttributeValueError, UnreadableSourceError), match="not UTF-8"):
@@ -181,7 +181,7 @@ class TestCoordinatesThatCannotBeRead:
         assert report.dropped == {"coordinates that cannot be read": 1, "no geometry": 1}
         assert any("Row 70002 " in note and "lon='?'" in note for note in report.notes)
 
-    def test_alone_say_so_on_a_line_of_its_own(self, tmp_path: Path) -> None:
+    def test_unreadable_coordinates_alone_are_reported_on_their_own_line(self, tmp_path: Path) -> None:
         (tmp_path / "x.csv").write_text("n,lon,lat\na,N/A,N/A\nb,,\n")
 
         with pytest.raises(EmptyExportError) as failed:

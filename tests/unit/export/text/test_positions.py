@@ -67,7 +67,7 @@ class TestNumbers:
         assert text[1] == "0.0,0.0,0.0"
         assert written([0], [0], [8e19], decimals=15) == ["0.0,0.0,80000.0"]
 
-    def test_random_ones_read_as_what_they_were(self) -> None:
+    def test_random_numbers_read_back_equal(self) -> None:
         seed = np.random.SeedSequence().entropy
         print("seed", seed)
         rng = np.random.default_rng(seed)

@@ -132,7 +132,7 @@ def _creates(server: ScriptedServer) -> list[str]:
 
 
 class TestAFirstTry:
-    def test_a_first_try_stages_then_writes_down_then_creates_then_writes_down(
+    def test_a_first_attempt_stages_then_writes_down_then_creates_then_writes_down(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         server.script(MADE)
@@ -145,7 +145,7 @@ class TestAFirstTry:
         assert (after.in_doubt, after.upload) == (False, upload.to_json())
         assert after.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def test_a_first_try_whose_note_is_refused_creates_nothing(
+    def test_a_first_attempt_whose_note_is_refused_creates_nothing(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
     ) -> None:
         diary.refuses = lambda entry: True
@@ -155,7 +155,7 @@ class TestAFirstTry:
 
         assert server.requests == []
 
-    def test_a_first_try_that_was_stopped_after_its_note_asks_whether_it_may_still_go_on(
+    def test_a_first_attempt_that_was_stopped_after_its_note_asks_whether_it_may_still_continue(
         self, server: ScriptedServer, make: MakeOnce, path: Path, diary: Diary
     ) -> None:
         seconds = iter((0.0, 0.0, 400.0, 400.0))
@@ -166,7 +166,7 @@ class TestAFirstTry:
 
         assert server.requests == []
 
-    def test_a_first_try_that_waits_for_a_rate_limit_asks_before_it_goes_on(
+    def test_a_first_attempt_that_waits_for_a_rate_limit_asks_before_it_continues(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
     ) -> None:
         diary.refuses = lambda entry: len(diary.entries) == 1
@@ -177,7 +177,7 @@ class TestAFirstTry:
 
         assert len(_creates(server)) == 1, "the one that was refused"
 
-    def test_a_first_try_whose_upload_cannot_be_written_down_still_has_it(
+    def test_a_first_attempt_whose_upload_cannot_be_written_down_still_has_it(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, caplog: pytest.LogCaptureFixture
     ) -> None:
         diary.refuses = lambda entry: entry.upload is not None
@@ -188,7 +188,7 @@ class TestAFirstTry:
 
         assert "made was created, but" in caplog.text
 
-    def test_a_first_try_that_is_told_that_nothing_is_staged_fails(
+    def test_a_first_attempt_that_is_told_that_nothing_is_staged_fails(
         self, server: ScriptedServer, once: OneUpload, path: Path, bucket: Bucket
     ) -> None:
         server.script(UNREADABLE)
@@ -197,7 +197,7 @@ class TestAFirstTry:
             once.upload_file(path, TILESET, None)
         assert bucket.staged == [str(path)]
 
-    def test_a_first_try_that_is_refused_says_so_and_leaves_no_doubt(
+    def test_a_first_attempt_that_is_refused_says_so_and_leaves_no_doubt(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
     ) -> None:
         server.script(Reply(422, {"message": 'Invalid "tileset" value'}))
@@ -247,7 +247,7 @@ class TestALostAnswer:
         assert caught.value.in_doubt
         assert diary.entries[-1].in_doubt
 
-    def test_a_lost_answer_and_then_a_file_that_is_gone_is_known_by_its_display_name(
+    def test_a_lost_answer_and_then_a_missing_file_is_known_by_its_display_name(
         self, server: ScriptedServer, once: OneUpload, path: Path, bucket: Bucket
     ) -> None:
         theirs = _listed("theirs", after=6, name="Theirs")
@@ -257,7 +257,7 @@ class TestALostAnswer:
         assert len(bucket.staged) == 1
 
     @pytest.mark.parametrize("name", [None, "Harbours"])
-    def test_a_lost_answer_and_then_a_file_that_is_gone_adopts_no_upload_that_may_be_another_clients(
+    def test_a_lost_answer_and_then_a_missing_file_adopts_no_upload_that_may_be_another_clients(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, name: str | None
     ) -> None:
         listed = [_listed(f"u{number}", after=5, name=name) for number in range(2 if name else 1)]
@@ -282,7 +282,7 @@ class TestALostAnswer:
 
 
 class TestALaterTry:
-    def test_a_later_try_adopts_the_upload_that_is_written_down_as_it_now_is(
+    def test_a_retry_adopts_the_upload_that_is_written_down_as_it_now_is(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="made", tileset=TILESET)))
@@ -292,7 +292,7 @@ class TestALaterTry:
 
         assert (upload.id, upload.progress, bucket.staged) == ("made", 0.4, [])
 
-    def test_a_later_try_adopts_it_also_where_its_status_is_not_there(
+    def test_a_retry_adopts_it_also_if_its_status_is_not_there(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
     ) -> None:
         diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="made", tileset=TILESET)))
@@ -301,7 +301,7 @@ class TestALaterTry:
         assert once.upload_file(path, TILESET, None).id == "made"
         assert _creates(server) == []
 
-    def test_a_later_try_creates_from_what_is_staged(
+    def test_a_retry_creates_from_what_is_staged(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT))
@@ -310,7 +310,7 @@ class TestALaterTry:
         assert once.upload_file(path, TILESET, None).id == "made"
         assert (bucket.staged, _creates(server)) == ([], [URL])
 
-    def test_a_later_try_finds_the_upload_that_was_created_and_not_written_down(
+    def test_a_retry_finds_the_upload_that_was_created_and_not_written_down(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT))
@@ -320,7 +320,7 @@ class TestALaterTry:
         assert bucket.staged == []
         assert diary.entries[-1].created_upload() is not None
 
-    def test_a_later_try_stages_again_where_what_was_staged_is_gone(
+    def test_a_retry_stages_again_if_what_was_staged_is_gone(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, url=URL.replace("/1/", "/0/")))
@@ -330,7 +330,7 @@ class TestALaterTry:
         assert bucket.staged == [str(path)]
         assert _creates(server) == [URL.replace("/1/", "/0/"), URL]
 
-    def test_a_later_try_of_a_file_that_is_gone_looks_for_an_upload_of_it_first(
+    def test_a_retry_of_a_missing_file_looks_for_an_upload_of_it_first(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT))
@@ -340,7 +340,7 @@ class TestALaterTry:
         assert bucket.staged == []
 
     @pytest.mark.parametrize("after", [-60.0, 3600.0])
-    def test_a_later_try_of_a_file_that_is_gone_leaves_out_uploads_that_no_call_of_it_can_have_made(
+    def test_a_retry_of_a_missing_file_leaves_out_uploads_that_no_call_of_it_can_have_made(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, fake_time: FakeTime, after: float
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT, listed=("known",)))
@@ -350,7 +350,7 @@ class TestALaterTry:
 
         assert once.upload_file(path, TILESET, None).id == "made"
 
-    def test_a_later_try_needs_the_source_no_more(
+    def test_a_retry_needs_the_source_no_more(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path))
@@ -359,7 +359,7 @@ class TestALaterTry:
 
         assert once.upload_file(path, TILESET, None).id == "made"
 
-    def test_a_later_try_of_a_changed_source_that_was_only_staged_stages_it_again_and_says_so(
+    def test_a_retry_of_a_changed_source_that_was_only_staged_stages_it_again_and_says_so(
         self,
         server: ScriptedServer,
         once: OneUpload,
@@ -381,7 +381,7 @@ class TestALaterTry:
         assert "has changed since an earlier try" in caplog.text
         assert "modified 1" in caplog.text
 
-    def test_a_later_try_of_a_changed_source_adopts_what_was_created(
+    def test_a_retry_of_a_changed_source_adopts_what_was_created(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="made", tileset=TILESET)))
@@ -392,7 +392,7 @@ class TestALaterTry:
         assert once.upload_file(path, TILESET, None).id == "made"
         assert (bucket.staged, _creates(server)) == ([], [])
 
-    def test_a_later_try_of_a_changed_source_asks_first_for_what_may_have_been_created(
+    def test_a_retry_of_a_changed_source_asks_first_for_what_may_have_been_created(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT))
@@ -402,7 +402,7 @@ class TestALaterTry:
         assert once.upload_file(path, TILESET, None).id == "mine"
         assert bucket.staged == []
 
-    def test_a_later_try_of_a_source_that_was_only_touched_is_the_same_upload(
+    def test_a_retry_of_a_source_that_was_only_touched_is_the_same_upload(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="mine", tileset=TILESET)))
@@ -412,7 +412,7 @@ class TestALaterTry:
         assert once.upload_file(path, TILESET, None).id == "mine"
         assert bucket.staged == []
 
-    def test_a_later_try_of_a_source_that_differs_at_every_reading_is_the_same_upload(
+    def test_a_retry_of_a_source_that_differs_at_every_reading_is_the_same_upload(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, bucket: Bucket
     ) -> None:
         def feed(generated: str) -> Source:
@@ -431,7 +431,7 @@ class TestALaterTry:
         "known",
         [{"state": State.CREATED, "upload": upload_json(id="made", tileset=TILESET)}, {"state": State.IN_DOUBT}],
     )
-    def test_a_later_try_of_a_source_that_is_spelt_otherwise_at_each_try_is_the_same_upload(
+    def test_a_retry_of_a_source_that_is_spelt_otherwise_at_each_try_is_the_same_upload(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, bucket: Bucket, known: dict[str, Any]
     ) -> None:
         first = f"{server.url}/x.geojson?t=1"
@@ -443,7 +443,7 @@ class TestALaterTry:
         assert bucket.staged == []
 
     @pytest.mark.parametrize("query", ["?date=2026-01-02", ""])
-    def test_a_later_try_of_another_query_of_a_url_that_was_only_staged_stages_again(
+    def test_a_retry_of_another_query_of_a_url_that_was_only_staged_stages_again(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, query: str
     ) -> None:
         first, second = (f"{server.url}/x.geojson{one}" for one in ("?date=2026-01-01", query))
@@ -456,7 +456,7 @@ class TestALaterTry:
         assert once.upload_file(second, TILESET, None).id == "made"
         assert _creates(server) == [URL]
 
-    def test_a_later_try_of_a_file_that_was_written_to_while_it_was_sent_creates_nothing(
+    def test_a_retry_of_a_file_that_was_written_to_while_it_was_sent_creates_nothing(
         self, server: ScriptedServer, once: OneUpload, path: Path, bucket: Bucket
     ) -> None:
         bucket.meanwhile = lambda: path.write_text("[]")
@@ -466,7 +466,7 @@ class TestALaterTry:
 
         assert server.requests == []
 
-    def test_a_later_try_passes_over_what_was_written_down_about_another_tileset(
+    def test_a_retry_passes_over_what_was_written_down_about_another_tileset(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         lights = f"{ACCOUNT}.lights"
@@ -477,7 +477,7 @@ class TestALaterTry:
         assert bucket.staged == [str(path)]
 
     @pytest.mark.parametrize("shows_up", [True, False])
-    def test_a_later_try_of_a_file_that_is_gone_waits_until_a_call_without_an_answer_is_over(
+    def test_a_retry_of_a_missing_file_waits_until_a_call_without_an_answer_is_over(
         self,
         server: ScriptedServer,
         once: OneUpload,
@@ -528,7 +528,7 @@ class TestTheServersClock:
         assert diary.entries[0].listed == ("older",)
         assert diary.entries[0].first_asked == NOW - ahead
 
-    def test_the_servers_clock_is_told_by_a_refusal_too(
+    def test_a_refusal_sets_the_servers_clock_too(
         self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, diary: Diary
     ) -> None:
         server.script(Reply(404, {"message": "Not Found"}, headers={"Date": formatdate(NOW + 90, usegmt=True)}), MADE)
@@ -641,7 +641,7 @@ class TestTheList:
         diary.write(_entry(path, state=State.IN_DOUBT))
         return once
 
-    def test_the_list_passes_over_other_tilesets_and_goes_on_to_later_pages(
+    def test_the_list_passes_over_other_tilesets_and_continues_to_later_pages(
         self, server: ScriptedServer, once: OneUpload, path: Path
     ) -> None:
         server.script(
@@ -701,7 +701,7 @@ class TestTheList:
 
         assert once.upload_file(path, TILESET, None).is_failed
 
-    def test_the_list_without_its_scope_is_told_so(self, server: ScriptedServer, once: OneUpload, path: Path) -> None:
+    def test_the_list_without_its_scope_is_reported(self, server: ScriptedServer, once: OneUpload, path: Path) -> None:
         server.script(USED, Reply(404, {"message": "Not Found"}))
 
         with pytest.raises(NotFoundError, match="uploads:list"):
@@ -798,7 +798,7 @@ class TestADataset:
         assert [upload.id for upload in caught.value.candidates] == ["whose"]
         assert len(_creates(server)) == 1
 
-    def test_a_dataset_that_an_earlier_try_may_have_created_waits_until_it_is_known(
+    def test_a_dataset_that_an_earlier_attempt_may_have_created_waits_until_it_is_known(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, fake_time: FakeTime
     ) -> None:
         diary.write(Entry(TILESET, DATASET, DATASET, NOW - 600, NOW - 60, state=State.IN_DOUBT))
@@ -811,7 +811,7 @@ class TestADataset:
         fake_time.now += caught.value.retry_after
         assert once.upload_dataset(DATASET, TILESET, None).id == "made"
 
-    def test_a_dataset_that_an_earlier_try_has_created_is_found(
+    def test_a_dataset_that_an_earlier_attempt_has_created_is_found(
         self, server: ScriptedServer, once: OneUpload, diary: Diary
     ) -> None:
         diary.write(Entry(TILESET, DATASET, DATASET, NOW, state=State.IN_DOUBT))
@@ -820,7 +820,7 @@ class TestADataset:
         assert once.upload_dataset(DATASET, TILESET, "Harbours").id == "mine"
         assert _creates(server) == []
 
-    def test_a_dataset_that_an_earlier_try_may_have_created_is_not_taken_for_somebody_elses(
+    def test_a_dataset_that_an_earlier_attempt_may_have_created_is_not_taken_for_another_clients(
         self, server: ScriptedServer, once: OneUpload, diary: Diary
     ) -> None:
         diary.write(Entry(TILESET, DATASET, DATASET, NOW, state=State.IN_DOUBT))
@@ -872,7 +872,7 @@ class TestAnUnchangedSource:
 
         assert _creates(server) == []
 
-    def test_an_unchanged_source_that_only_streams_by_is_not_staged_twice_where_the_list_fails(
+    def test_an_unchanged_source_that_only_streams_by_is_not_staged_twice_if_the_list_fails(
         self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary
     ) -> None:
         published = Published("last", {}, hashlib.sha256(b"{}").hexdigest())
@@ -922,7 +922,7 @@ class TestAnUnchangedSource:
         ],
         ids=["deleted", "replaced by another", "about to be replaced", "failed", "of another tileset", "odd", "whose"],
     )
-    def test_an_unchanged_source_is_uploaded_where_the_tileset_may_show_something_else(
+    def test_an_unchanged_source_is_uploaded_if_the_tileset_may_show_something_else(
         self,
         server: ScriptedServer,
         make_client: MakeClient,
@@ -936,7 +936,7 @@ class TestAnUnchangedSource:
 
         assert self._once(make_client, bucket, diary, published).upload_file(path, TILESET, None).id == "made"
 
-    def test_an_unchanged_source_is_still_this_tasks_own_where_an_earlier_try_has_uploaded_it(
+    def test_an_unchanged_source_is_still_this_tasks_own_if_an_earlier_attempt_has_uploaded_it(
         self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary, path: Path
     ) -> None:
         diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="last", tileset=TILESET)))

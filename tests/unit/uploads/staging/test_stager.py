@@ -197,7 +197,7 @@ def test_the_log_says_what_was_staged_and_how_fast(stage: Stage, caplog: pytest.
     assert "Staged data.geojson: 4,000,000 bytes in 2.0 s (2.0 MB/s)" in caplog.text
 
 
-def test_progress_is_told_to_whoever_asks_and_to_the_log_every_ten_seconds(
+def test_progress_reaches_the_callback_and_every_ten_seconds_the_log(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[tuple[int, int | None]] = []
@@ -256,7 +256,7 @@ def test_a_file_that_grows_while_it_is_sent_is_an_error(stage: Stage, tmp_path: 
         stage(source, FakeS3())
 
 
-def test_a_source_that_goes_on_beyond_the_formats_limit_is_stopped_there(stage: Stage) -> None:
+def test_a_source_that_continues_beyond_the_formats_limit_is_stopped_there(stage: Stage) -> None:
     s3 = FakeS3()
     read = []
 
@@ -280,7 +280,7 @@ def test_a_source_that_breaks_in_the_middle_says_how_far_it_came(stage: Stage) -
     assert "2,000 bytes" in str(caught.value)
 
 
-def test_what_an_iterator_raises_comes_out_as_it_is_and_the_parts_are_taken_back(stage: Stage) -> None:
+def test_an_iterators_error_is_raised_unchanged_and_the_parts_are_aborted(stage: Stage) -> None:
     s3 = FakeS3()
 
     def chunks() -> Iterator[bytes]:
@@ -316,9 +316,7 @@ def test_the_stream_is_closed_whatever_happens(stage: Stage) -> None:
         assert stream.closed
 
 
-def test_an_error_of_s3_is_told_without_secrets_and_keeps_no_original(
-    stage: Stage, credentials: StagingCredentials
-) -> None:
+def test_an_error_of_s3_shows_no_secret_and_keeps_no_original(stage: Stage, credentials: StagingCredentials) -> None:
     failure = RuntimeError(f"Oh {credentials.session_token}", {"headers": credentials.secret_access_key})
 
     def fail(_name: str, _arguments: object) -> None:
@@ -429,7 +427,7 @@ class TestParts:
 
         assert peak < 3 * PART + 2 * MIB, f"{peak:,}"
 
-    def test_views_of_what_is_still_in_memory_are_sent_as_they_are(self, stage: Stage) -> None:
+    def test_memory_views_are_sent_without_a_copy(self, stage: Stage) -> None:
         whole = _bytes(2 * PART + 17)
         cuts = [0, PART, PART + 5, len(whole)]
         views = [memoryview(whole)[start:stop] for start, stop in itertools.pairwise(cuts)]
@@ -482,7 +480,7 @@ class TestParts:
 
     @pytest.mark.parametrize("said", [{"ETag": '"00000000000000000000000000000000"'}, {"ChecksumCRC32": "AAAAAA=="}])
     @pytest.mark.parametrize("size", [100, 2 * PART])
-    def test_parts_that_s3_goes_on_receiving_otherwise_are_an_error(
+    def test_parts_that_s3_keeps_receiving_otherwise_are_an_error(
         self, stage: Stage, said: dict[str, Any], size: int
     ) -> None:
         s3 = FakeS3()
@@ -493,7 +491,7 @@ class TestParts:
 
         assert s3.aborted == (size > PART)
 
-    def test_parts_with_an_etag_that_is_no_digest_are_believed(self, stage: Stage) -> None:
+    def test_parts_with_an_etag_that_is_not_a_digest_are_believed(self, stage: Stage) -> None:
         s3 = FakeS3()
         s3.changed = {"ETag": '"00000000000000000000000000000000"', "ServerSideEncryption": "aws:kms"}
 
@@ -519,7 +517,7 @@ class TestParts:
         assert stage(_source(_bytes(2 * PART)), s3).bytes == 2 * PART
         assert s3.stored == _bytes(2 * PART)
 
-    def test_parts_that_have_gone_without_an_object_are_an_error(self, stage: Stage) -> None:
+    def test_missing_parts_without_an_object_are_an_error(self, stage: Stage) -> None:
         def gone(name: str, _arguments: object) -> None:
             if name == "complete":
                 raise refused("NoSuchUpload")
@@ -550,7 +548,7 @@ def test_an_object_of_another_size_is_an_error(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("code", ["403", "404", "MethodNotAllowed"])
-def test_a_bucket_that_may_not_be_looked_at_is_no_error(stage: Stage, code: str) -> None:
+def test_a_bucket_that_may_not_be_looked_at_is_not_an_error(stage: Stage, code: str) -> None:
     def hidden(name: str, _arguments: object) -> None:
         if name == "head":
             raise refused(code)
@@ -575,7 +573,7 @@ class TestCancelling:
         assert (s3.aborted, s3.stored) == (True, None)
         assert s3.count("part") < 10
 
-    def test_cancelling_at_the_last_moment_is_told_as_such(self, credentials: StagingCredentials) -> None:
+    def test_cancelling_at_the_last_moment_is_reported(self, credentials: StagingCredentials) -> None:
         staging: Staging
 
         def cancel(name: str, _arguments: object) -> None:
@@ -668,7 +666,7 @@ class TestExpiredCredentials:
         assert (first.aborted, first.stored, second.stored) == (True, None, data)
         assert staged.sha256 == hashlib.sha256(data).hexdigest()
 
-    def test_expired_credentials_are_an_error_where_the_source_cannot_be_read_again(
+    def test_expired_credentials_are_an_error_if_the_source_cannot_be_read_again(
         self, credentials: StagingCredentials
     ) -> None:
         def expire(name: str, _arguments: object) -> None:
