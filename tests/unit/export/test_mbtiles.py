@@ -397,6 +397,7 @@ def test_more_metadata_than_mapbox_takes_names_the_parameter(tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_features_thinned_out_at_the_maxzoom_are_reported(tmp_path: Path) -> None:
     count = 60_000
     rng = np.random.default_rng(5)

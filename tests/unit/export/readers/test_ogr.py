@@ -507,6 +507,7 @@ def test_a_url_of_any_store_that_fsspec_knows_is_read() -> None:
         features("memory://bucket/y.parquet")
 
 
+@pytest.mark.slow
 def test_gdal_is_asked_for_batches_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     turn = np.linspace(0, 2 * np.pi, 20_000)
     large = Polygon(np.stack([np.cos(turn), np.sin(turn)], axis=1))
