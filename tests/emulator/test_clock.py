@@ -13,7 +13,7 @@ from airflow_mapbox.emulator.clock import END, AdjustableClock
 from tests.emulator.conftest import TOWNS, Account, Clock
 
 
-def test_it_follows_its_source_and_what_it_was_moved_on_by() -> None:
+def test_the_clock_follows_its_source_and_its_advances() -> None:
     source = Clock()
     clock = AdjustableClock(source)
     began = clock()
@@ -24,7 +24,7 @@ def test_it_follows_its_source_and_what_it_was_moved_on_by() -> None:
     assert clock() == began + 65
 
 
-def test_it_runs_at_another_speed_from_then_on() -> None:
+def test_the_clock_runs_at_another_speed_from_then_on() -> None:
     source = Clock()
     clock = AdjustableClock(source)
     source.now += 1
@@ -40,14 +40,14 @@ def test_it_runs_at_another_speed_from_then_on() -> None:
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e308])
-def test_it_is_not_moved_back_nor_out_of_the_calendar(seconds: float) -> None:
+def test_the_clock_is_not_moved_back_nor_out_of_the_calendar(seconds: float) -> None:
     clock = AdjustableClock(Clock())
     with pytest.raises(ValueError, match="moved on"):
         clock.advance(seconds)
 
 
 @pytest.mark.parametrize("speed", [0, -1, float("nan"), float("inf"), 1e9])
-def test_it_neither_stands_nor_runs_back(speed: float) -> None:
+def test_the_clock_neither_stands_nor_runs_back(speed: float) -> None:
     clock = AdjustableClock(Clock())
     with pytest.raises(ValueError, match="above 0"):
         clock.run(speed)

@@ -34,7 +34,7 @@ class TestFaults:
         assert [acme.call("GET").status_code for _ in range(3)] == [503, 503, 200]
         assert ask(acme, "GET", "/faults").json() == []
 
-    def test_one_is_taken_away_and_the_others_stay(self, acme: Account) -> None:
+    def test_one_fault_is_removed_and_the_others_stay(self, acme: Account) -> None:
         first, second = (ask(acme, "POST", "/faults", json={"kind": kind}).json() for kind in ("status", "html"))
 
         assert ask(acme, "DELETE", f"/faults/{first['id']}").status_code == 204
@@ -102,7 +102,7 @@ class TestFaults:
 
 
 class TestClock:
-    def test_it_is_moved_on_and_sped_up(self, acme: Account) -> None:
+    def test_the_clock_is_advanced_and_sped_up(self, acme: Account) -> None:
         before = ask(acme, "GET", "/clock").json()
 
         after = ask(acme, "POST", "/clock", json={"advance": 3600, "speed": 60}).json()
@@ -140,7 +140,7 @@ class TestClock:
         assert after["speed"] == before["speed"]
         assert after["now"] - before["now"] < 10
 
-    def test_one_that_was_given_is_left_alone(self, tmp_path: Path) -> None:
+    def test_a_clock_that_was_passed_in_is_not_changed(self, tmp_path: Path) -> None:
         with Emulator(tmp_path, settings=EmulatorSettings(account="acme"), clock=Clock()) as emulator:
             assert ask(Account(emulator), "POST", "/clock", json={"advance": 1}).status_code == 409
 

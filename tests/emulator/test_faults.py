@@ -366,7 +366,7 @@ class TestProcessing:
         acme.emulator.faults.add("fail", where="processing", progress=progress, message="No.")
         assert acme.wait(self._create(acme))["error"] == "No."
 
-    def test_bad_data_may_fail_by_a_fault_as_well(self, acme: Account) -> None:
+    def test_invalid_data_may_fail_by_a_fault_as_well(self, acme: Account) -> None:
         acme.emulator.faults.add("fail", where="processing", progress=0.8, message="No.")
         assert acme.upload(b"nonsense")["error"] == "No."
 

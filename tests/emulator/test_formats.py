@@ -432,7 +432,7 @@ class TestGeometriesInTiles:
             ([], POINT),
         ],
     )
-    def test_good_ones_pass(self, commands: list[int], kind: int) -> None:
+    def test_valid_tile_geometries_pass(self, commands: list[int], kind: int) -> None:
         check_vector_tile(tile_of(commands, kind))
 
     @pytest.mark.parametrize(
@@ -445,7 +445,7 @@ class TestGeometriesInTiles:
             ([command(MOVE, 1), 6, 12, command(DRAW, 1_000), 10, 10], LINE, "Max count too large"),
         ],
     )
-    def test_bad_ones_are_refused_in_the_validators_words(
+    def test_invalid_tile_geometries_are_refused_in_the_validators_words(
         self, shared: Account, changed: Callable[..., bytes], commands: list[int], kind: int, told: str
     ) -> None:
         tile = gzip.compress(tile_of(commands, kind))

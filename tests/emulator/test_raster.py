@@ -92,7 +92,7 @@ class TestTiles:
             assert colour_at(acme, 9.15, 50.0, zoom) == BLUE
             assert colour_at(acme, 8.4, 50.0, zoom) == CLEAR
 
-    def test_it_lies_where_its_corners_do(self, acme: Account, geotiff: Geotiff) -> None:
+    def test_a_raster_lies_between_its_corners(self, acme: Account, geotiff: Geotiff) -> None:
         acme.upload(geotiff(crs="EPSG:4326", bounds=(10.0, -5.0, 20.0, 5.0)))
 
         zoom = acme.tileset().json()["maxzoom"]

@@ -195,7 +195,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
 
 
 class TestTls:
-    def test_both_servers_speak_https_to_who_trusts_the_ca(self, secure: Account) -> None:
+    def test_both_servers_speak_https_to_clients_that_trust_the_ca(self, secure: Account) -> None:
         assert secure.emulator.url.startswith("https://127.0.0.1:")
         assert secure.emulator.s3_url.startswith("https://127.0.0.1:")
         issued = secure.credentials()
@@ -212,7 +212,7 @@ class TestTls:
             with pytest.raises(requests.exceptions.SSLError):
                 requests.get(url, timeout=10)
 
-    def test_it_is_good_for_every_name_of_the_loopback(self, secure: Account) -> None:
+    def test_the_certificate_covers_every_name_of_the_loopback(self, secure: Account) -> None:
         port = secure.emulator.url.rpartition(":")[2]
         answer = requests.get(f"https://localhost:{port}/", verify=str(secure.emulator.ca_file), timeout=10)
         assert answer.status_code == 200

@@ -114,7 +114,7 @@ class TestSources:
         assert taken == sorted(set(taken)), "what came before each frame is given before the next is asked for"
 
     @pytest.mark.parametrize("rows", [1, 7, 10, 25, None])
-    def test_how_frames_are_cut_into_batches_makes_no_difference(self, tmp_path: Path, rows: int | None) -> None:
+    def test_the_size_of_batches_does_not_change_the_output(self, tmp_path: Path, rows: int | None) -> None:
         features = exported(frame([Point(n, 0) for n in range(25)], n=range(25)), tmp_path, batch_rows=rows)
 
         assert [feature["properties"]["n"] for feature in features] == list(range(25))
@@ -353,12 +353,12 @@ class TestReferenceSystems:
             exported(frame([Point(650_000, 900_000)]), tmp_path, crs=2223)
 
     @pytest.mark.parametrize("crs", ["nonsense", "EPSG:999999", {}, 3.5])
-    def test_one_that_proj_does_not_know_is_an_error_that_names_the_parameter(self, tmp_path: Path, crs: Any) -> None:
+    def test_a_crs_unknown_to_proj_is_an_error_that_names_the_parameter(self, tmp_path: Path, crs: Any) -> None:
         with pytest.raises(ExportError, match="crs="):
             exported(frame([Point(1, 2)], None), tmp_path, crs=crs)
         _assert_no_output(tmp_path)
 
-    def test_one_that_is_of_no_place_on_earth_is_an_error(self, tmp_path: Path) -> None:
+    def test_a_crs_of_no_place_on_earth_is_an_error(self, tmp_path: Path) -> None:
         local = 'LOCAL_CS["site grid",UNIT["metre",1]]'
 
         with pytest.raises(ExportError, match="site grid"):

@@ -319,7 +319,7 @@ def test_a_retry_gives_the_upload_that_there_is(points: str, emulator: Emulator)
     assert operator(points, "again").execute(context(store))["id"] == first["id"]
 
 
-def test_a_cleared_task_has_another_number_of_tries_and_uploads_anew(points: str) -> None:
+def test_a_cleared_task_uploads_anew(points: str) -> None:
     store = Store()
     first = operator(points, "cleared").execute(context(store, max_tries=0))
     MapboxUploadsHook().wait(first["id"], timeout=60, poll_interval=0.1)

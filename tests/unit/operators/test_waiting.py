@@ -154,7 +154,7 @@ def test_a_cleared_task_forgets_the_upload_that_it_waited_for(
     assert len(created) == 2
 
 
-def test_it_stalls_and_times_out_as_the_sensor_does(make_task: MakeTask, server: ScriptedServer) -> None:
+def test_the_operator_stalls_and_times_out_like_the_sensor(make_task: MakeTask, server: ScriptedServer) -> None:
     for options, error in (
         ({"stall_timeout": 60}, MapboxUploadStalledError),
         ({"wait_timeout": timedelta(minutes=1)}, MapboxUploadTimeoutError),
@@ -167,7 +167,7 @@ def test_it_stalls_and_times_out_as_the_sensor_does(make_task: MakeTask, server:
             task.run()
 
 
-def test_where_another_upload_may_help_it_names_itself_to_be_cleared(
+def test_the_operator_names_itself_to_be_cleared_if_another_upload_may_help(
     make_task: MakeTask, server: ScriptedServer
 ) -> None:
     server.script(Reply(json=upload_json(error="Processing timed out.")))
@@ -177,7 +177,7 @@ def test_where_another_upload_may_help_it_names_itself_to_be_cleared(
 
 
 class TestDeferred:
-    def test_it_is_handed_to_the_triggerer_once_the_upload_is_created(
+    def test_the_wait_is_deferred_once_the_upload_is_created(
         self, make_task: MakeTask, server: ScriptedServer, created: list[str]
     ) -> None:
         task = make_task(deferrable=True, wait_timeout=600)

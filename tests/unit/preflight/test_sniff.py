@@ -100,9 +100,7 @@ def test_csv_passes_with_each_of_the_four_separators(write: Write, separator: st
         (b'{"type":"Topology"}', "a.json", "Look at what wrote it"),
     ],
 )
-def test_what_mapbox_would_call_an_unknown_filetype_is_refused_with_a_remedy(
-    write: Write, content: bytes, name: str, remedy: str
-) -> None:
+def test_an_unknown_filetype_is_refused_with_a_remedy(write: Write, content: bytes, name: str, remedy: str) -> None:
     problems = check_source(write(content, name)).problems
 
     assert remedy in problems[0]

@@ -164,7 +164,7 @@ class TestTimeout:
         with pytest.raises(MapboxUploadTimeoutError, match=rf"Upload {ID}\. Trigger timeout"):
             task.sensor().resume_execution("__fail__", {"error": "Trigger timeout"}, task.context)
 
-    def test_one_for_all_tries_lasts_through_a_retry_and_not_through_a_clear(
+    def test_a_total_timeout_lasts_through_retries_and_restarts_with_a_clear(
         self, make_task: MakeTask, server: ScriptedServer
     ) -> None:
         task = make_task(total_timeout=600)
@@ -294,7 +294,7 @@ class TestSoftFail:
         with pytest.raises(AirflowSkipException):
             make_task(soft_fail=True, deferrable=deferrable, upload_id="None").run()
 
-    def test_what_a_retry_may_mend_is_left_to_the_tasks_retries(
+    def test_soft_fail_leaves_temporary_faults_to_the_tasks_retries(
         self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
     ) -> None:
         task = make_task(soft_fail=True, deferrable=deferrable)
@@ -447,7 +447,7 @@ class TestState:
 
         assert task.run()["complete"] is True
 
-    def test_one_that_stays_unknown_fails_and_names_the_scope(
+    def test_an_upload_that_stays_unknown_fails_and_names_the_scope(
         self, make_task: MakeTask, server: ScriptedServer
     ) -> None:
         task = make_task()
@@ -458,9 +458,7 @@ class TestState:
         with pytest.raises(MapboxUploadGoneError, match="without the scope uploads:read"):
             task.run()
 
-    def test_one_that_was_there_is_gone_once_it_stays_missing(
-        self, make_task: MakeTask, server: ScriptedServer
-    ) -> None:
+    def test_a_known_upload_that_stays_missing_fails(self, make_task: MakeTask, server: ScriptedServer) -> None:
         task = make_task()
         server.script(UNDER_WAY, NOT_FOUND, NOT_FOUND, VALID_TOKEN)
         task.run()
@@ -471,7 +469,7 @@ class TestState:
             task.run()
 
     @pytest.mark.parametrize("refusal", [NOT_FOUND, Reply(401, {"message": "Unauthorized"})])
-    def test_one_refusal_between_two_answers_is_not_an_end(
+    def test_one_refusal_between_two_answers_does_not_end_the_wait(
         self, make_task: MakeTask, server: ScriptedServer, refusal: Reply
     ) -> None:
         task = make_task()
@@ -523,7 +521,7 @@ class TestDeferred:
         assert arguments == UploadCompleteTrigger(**json.loads(json.dumps(arguments))).serialize()[1]
         assert not server.requests
 
-    def test_it_does_not_come_back_before_its_exit_is_noticed(
+    def test_a_deferred_sensor_does_not_come_back_before_its_exit_is_noticed(
         self, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "7")
@@ -535,12 +533,14 @@ class TestDeferred:
         assert isinstance(trigger, UploadCompleteTrigger)
         assert trigger.not_before == task.fake_time.clock() + 7 + 5
 
-    def test_it_follows_airflows_setting(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_deferring_follows_airflows_setting(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
         assert UploadCompleteSensor(task_id="wait", upload_id=ID).deferrable
         assert not UploadCompleteSensor(task_id="wait", upload_id=ID, deferrable=False).deferrable
 
-    def test_it_continues_with_what_earlier_polls_have_shown(self, make_task: MakeTask, server: ScriptedServer) -> None:
+    def test_a_deferred_sensor_continues_with_the_result_of_earlier_polls(
+        self, make_task: MakeTask, server: ScriptedServer
+    ) -> None:
         task = make_task(total_timeout=600)
         server.script(UNDER_WAY)
         task.run()
@@ -586,7 +586,7 @@ class TestTheSameErrors:
         assert isinstance(failure.value, AirflowFailException)
         assert "clear" not in str(failure.value)
 
-    def test_where_another_upload_may_help_the_task_to_clear_is_named(
+    def test_the_task_to_clear_is_named_if_another_upload_may_help(
         self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
     ) -> None:
         from airflow.sdk import DAG

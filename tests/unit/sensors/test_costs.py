@@ -101,7 +101,7 @@ def imported(runs: list[Any]) -> set[str]:
     return {name.partition(".")[0] for run in runs for name in run["modules"]}
 
 
-def test_what_a_dag_file_imports_is_light_and_quick(bytecode: dict[str, str]) -> None:
+def test_imports_of_a_dag_file_are_light_and_quick(bytecode: dict[str, str]) -> None:
     runs = measured(IMPORT, environment=bytecode)
 
     assert "airflow_mapbox.sensors.uploads" in runs[0]["modules"]

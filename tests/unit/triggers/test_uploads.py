@@ -122,7 +122,7 @@ def run(test: Awaitable[None]) -> None:
 
 
 @pytest.mark.parametrize("left", [-60.0, 0.5])
-def test_it_fires_no_sooner_than_it_may(account: Account, left: float) -> None:
+def test_the_trigger_fires_no_sooner_than_it_may(account: Account, left: float) -> None:
     """A task that is queued again before the scheduler has read of its exit is marked failed."""
     (done,) = account.create(1)
     account.finish(done)
@@ -552,9 +552,7 @@ class TestFaults:
 
         run(story())
 
-    def test_a_connection_that_is_missing_for_a_moment_is_asked_for_again(
-        self, account: Account, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_missing_connection_is_asked_for_again(self, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("airflow_mapbox.triggers.uploads._SECONDS_AFTER_FAULT", 0.1)
         (upload,) = account.create()
         account.finish(upload)

@@ -111,7 +111,7 @@ class TestTilesetId:
             "a%20", f"{'o' * 33}.a", "a\x00",
         ],
     )  # fmt: skip
-    def test_what_mapbox_would_refuse_is_refused_with_the_rule_and_the_parameter(self, text: str) -> None:
+    def test_an_invalid_tileset_id_is_refused_with_the_rule_and_the_parameter(self, text: str) -> None:
         with pytest.raises(InvalidTilesetError) as caught:
             TilesetId.parse(text, ACCOUNT)
 
@@ -127,7 +127,7 @@ class TestTilesetId:
         with pytest.raises(InvalidTilesetError, match=r"(?s)'lyra'.*'orion'"):
             TilesetId.parse("lyra.harbours", ACCOUNT)
 
-    def test_it_is_a_value_error_too(self) -> None:
+    def test_an_invalid_tileset_id_is_a_value_error_too(self) -> None:
         with pytest.raises(ValueError, match="tileset"):
             TilesetId.parse("a b", ACCOUNT)
 

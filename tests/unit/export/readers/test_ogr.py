@@ -249,7 +249,7 @@ def test_curves_of_a_geopackage_are_linearised_if_a_condition_chooses(tmp_path: 
 
 class TestIntegersPast53Bits:
     @pytest.mark.parametrize("name", ["x.gpkg", "x.fgb", "x.geojson"])
-    def test_one_makes_the_whole_column_text(self, tmp_path: Path, name: str) -> None:
+    def test_an_integer_past_53_bits_makes_the_whole_column_text(self, tmp_path: Path, name: str) -> None:
         points = [Point(n / 1000, 0) for n in range(20_000)]
         frame(points, id=[*range(19_999), 2**60], n=range(20_000)).to_file(tmp_path / name)
 
@@ -263,7 +263,7 @@ class TestIntegersPast53Bits:
     @pytest.mark.parametrize(
         "number", ["12345678901234567890", "-9223372036854775809", "9223372036854775807", "9" * 40], ids=len
     )
-    def test_those_past_64_bits_are_as_in_the_csv(self, tmp_path: Path, number: str, curves: bool) -> None:
+    def test_integers_past_64_bits_are_as_in_the_csv(self, tmp_path: Path, number: str, curves: bool) -> None:
         path = tmp_path / "x.csv"
         header, place = ("WKT", "POINT(1 2)") if curves else ("lon,lat", "1,2")
         path.write_text(f"id,n,{header}\n{number},1,{place}\n5,2,{place}\n,3,{place}\n")
@@ -278,7 +278,7 @@ class TestIntegersPast53Bits:
         assert [note for note in report.notes if "'id'" in note and "written as text" in note]
 
     @pytest.mark.parametrize("as_text", [(), ("id",)])
-    def test_those_past_64_bits_are_as_in_the_csv_if_a_condition_chooses(
+    def test_integers_past_64_bits_are_as_in_the_csv_if_a_condition_chooses(
         self, tmp_path: Path, as_text: tuple[str, ...]
     ) -> None:
         path = tmp_path / "x.csv"
@@ -289,7 +289,7 @@ class TestIntegersPast53Bits:
         assert [feature["properties"]["id"] for feature in found] == ["12345678901234567891", "12345678901234567893"]
 
     @pytest.mark.parametrize("name", ["x.geojson", "x.geojsonl", "x.gml"])
-    def test_those_past_64_bits_are_refused_if_gdal_reads_other_numbers(self, tmp_path: Path, name: str) -> None:
+    def test_integers_past_64_bits_are_refused_if_gdal_reads_other_numbers(self, tmp_path: Path, name: str) -> None:
         path = tmp_path / name
         long = "12345678901234567890"
         frame([Point(1, 2), Point(3, 4)], id=[2**60, 5], ratio=[1e20, 0.5], size=[1e20, 1e21]).to_file(path)
@@ -301,7 +301,7 @@ class TestIntegersPast53Bits:
 
     @pytest.mark.parametrize("number", [2**64, -(2**63) - 1, int("9" * 40)])
     @pytest.mark.parametrize("key", ["Straße", r"Stra\u00dfe"])
-    def test_one_past_64_bits_is_refused_however_its_key_is_written(
+    def test_an_integer_past_64_bits_is_refused_however_its_key_is_written(
         self, tmp_path: Path, key: str, number: int
     ) -> None:
         path = geojson(tmp_path / "x.geojson", f'"{key}" : {number}')
@@ -415,13 +415,13 @@ class TestCSV:
             "properties": {"id": 1},
         }
 
-    def test_one_without_a_crs_names_the_parameter(self, tmp_path: Path) -> None:
+    def test_a_csv_without_a_crs_names_the_parameter(self, tmp_path: Path) -> None:
         (tmp_path / "x.csv").write_text("lon,lat\n1,2\n")
 
         with pytest.raises(MissingCrsError, match="crs="):
             features(tmp_path / "x.csv")
 
-    def test_one_without_coordinates_names_the_parameters(self, tmp_path: Path) -> None:
+    def test_a_csv_without_coordinates_names_the_parameters(self, tmp_path: Path) -> None:
         (tmp_path / "x.csv").write_text("a,b\n1,2\n")
 
         with pytest.raises(UnreadableSourceError, match="x= and y="):

@@ -194,7 +194,9 @@ def test_complex_numbers_are_refused() -> None:
 class TestIntegersPast53Bits:
     BIG = 2**53 + 1
 
-    def test_one_makes_the_whole_column_of_geoparquet_text_with_a_note(self, tmp_path: Path) -> None:
+    def test_an_integer_past_53_bits_makes_the_whole_column_of_geoparquet_text_with_a_note(
+        self, tmp_path: Path
+    ) -> None:
         path = geoparquet(tmp_path / "in.parquet", id=[1] * 50 + [self.BIG], n=[2**53] * 51)
 
         document, report = streamed(path, batch_rows=3)

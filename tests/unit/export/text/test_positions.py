@@ -110,7 +110,7 @@ class TestGeometries:
         with pytest.raises(CoordinatesError, match=r'(?s)Feature 1 has a height that is not finite.*z="drop"'):
             streamed(frame([Point(0, 0, 1), Point(0, 0, 1e300)]))
 
-    def test_more_than_a_block_of_vertices_in_one_line(self) -> None:
+    def test_a_line_may_have_more_vertices_than_a_block(self) -> None:
         rng = np.random.default_rng(1)
         vertices = np.round(rng.uniform(-80, 80, (200_000, 2)), 7)
 

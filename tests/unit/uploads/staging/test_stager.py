@@ -365,7 +365,7 @@ class TestParts:
         with pytest.raises(ValueError, match="part_size"):
             StagingOptions(size)
 
-    def test_more_than_s3_takes_stop_a_stream_of_unknown_size(
+    def test_a_stream_of_unknown_size_stops_at_the_most_parts_of_s3(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("airflow_mapbox.uploads.staging.stager.MOST_PARTS", 3)

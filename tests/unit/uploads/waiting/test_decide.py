@@ -199,7 +199,7 @@ class TestStall:
 
         assert after(seen(progress), moved.state, at=1798, stall_timeout=900).upload is None
 
-    def test_of_no_progress_at_all_it_is_known_since_when(self) -> None:
+    def test_a_stall_counts_from_the_first_poll_without_progress(self) -> None:
         with pytest.raises(UploadStalledError, match="stayed at 0% since"):
             after(seen(0), at=100, stall_timeout=100)
         assert after(seen(0.1), at=100, stall_timeout=100).upload is None
@@ -214,7 +214,7 @@ class TestStall:
 
         assert after(NoAnswerError("no answer"), first.state, at=5000, stall_timeout=900).upload is None
 
-    def test_without_a_limit_an_upload_may_stand(self) -> None:
+    def test_without_a_stall_timeout_an_upload_may_stall(self) -> None:
         first = after(seen(0.3), at=0)
 
         assert after(seen(0.3), first.state, at=1e6).upload is None
@@ -227,13 +227,13 @@ class TestNotFound:
         assert 10 <= decision.delay <= 12
         assert after(NOT_FOUND, decision.state, at=REFUSAL_SECONDS - 1).upload is None
 
-    def test_one_that_stays_unknown_is_gone(self) -> None:
+    def test_an_upload_that_stays_unknown_ends_the_wait(self) -> None:
         first = after(NOT_FOUND, at=0)
 
         with pytest.raises(UploadGoneError, match="is unknown to Mapbox"):
             after(NOT_FOUND, first.state, at=REFUSAL_SECONDS)
 
-    def test_one_that_was_there_and_stays_missing_is_gone(self) -> None:
+    def test_a_known_upload_that_stays_missing_ends_the_wait(self) -> None:
         first = after(seen(0.3), at=0)
         missing = after(NOT_FOUND, first.state, at=100)
 
@@ -242,18 +242,18 @@ class TestNotFound:
 
 
 class TestDeadline:
-    def test_it_ends_the_wait_with_what_was_last_seen(self) -> None:
+    def test_the_deadline_ends_the_wait_with_the_last_state(self) -> None:
         with pytest.raises(WaitTimeoutError, match=r"(?s)of tileset .* was at 50% after 100 s"):
             after(seen(0.5), deadline=CREATED + 100)
 
-    def test_it_ends_it_also_while_the_limit_is_spent(self) -> None:
+    def test_the_deadline_ends_the_wait_also_while_the_limit_is_spent(self) -> None:
         with pytest.raises(WaitTimeoutError, match="was not seen within"):
             after(ThrottledError("429.", status=429, message="", retry_after=9), deadline=CREATED + 99)
 
     def test_an_upload_that_is_done_is_done_however_late(self) -> None:
         assert after(seen(1, complete=True), deadline=CREATED).upload is not None
 
-    def test_it_ends_it_with_the_problem_of_the_last_poll(self) -> None:
+    def test_the_deadline_ends_the_wait_with_the_problem_of_the_last_poll(self) -> None:
         with pytest.raises(WaitTimeoutError, match="status request failed: The connection broke"):
             after(NoAnswerError("The connection broke."), deadline=CREATED + 99)
 
@@ -270,7 +270,7 @@ class TestDeadline:
 
 
 class TestWatch:
-    def test_it_goes_through_json(self) -> None:
+    def test_a_watch_survives_json(self) -> None:
         state = after(seen(0.3)).state
 
         assert WaitState.from_json(state.to_json(), ID) == state

@@ -314,7 +314,7 @@ def test_a_revoked_token_is_named_in_place_of_the_upload() -> None:
 
 class TestOfSomebodyElse:
     @pytest.mark.parametrize("odd", [None, 7, "text", {"id": "other"}, {"id": "other", "tileset": 3}, {"id": 5}, []])
-    def test_what_makes_no_sense_stops_no_wait(self, odd: Any) -> None:
+    def test_invalid_items_of_the_list_stop_no_wait(self, odd: Any) -> None:
         ids = named(3)
 
         async def story() -> None:
@@ -328,7 +328,7 @@ class TestOfSomebodyElse:
 
         virtual_time.run(story())
 
-    def test_of_an_upload_that_is_waited_for_it_is_asked_for_again(self) -> None:
+    def test_an_invalid_item_of_an_awaited_upload_is_asked_for_again(self) -> None:
         async def story() -> None:
             client = FakeClient()
             client.create("c0", "c1")
@@ -403,7 +403,7 @@ class TestDeadline:
 
         virtual_time.run(story())
 
-    def test_it_ends_the_wait_also_if_nothing_is_answered(self) -> None:
+    def test_a_deadline_ends_the_wait_also_without_an_answer(self) -> None:
         async def story() -> None:
             client = FakeClient(limit=1)
             client.create("c0")
@@ -447,7 +447,7 @@ class TestConnectionsOfOneAccount:
         virtual_time.run(story())
 
     @pytest.mark.parametrize("fault", ["raises", "hangs", "hangs and comes back"])
-    def test_one_that_cannot_be_had_is_a_failed_poll_of_its_own_waits_alone(self, fault: str) -> None:
+    def test_an_unavailable_connection_fails_the_poll_of_its_own_waits_only(self, fault: str) -> None:
         async def story() -> None:
             client, other = FakeClient(), FakeClient()
             client.create("c0", "c1")
@@ -489,7 +489,7 @@ class TestConnectionsOfOneAccount:
 
         virtual_time.run(story())
 
-    def test_one_that_leads_elsewhere_now_is_told_to_go_there_with_what_is_known(self) -> None:
+    def test_a_changed_connection_moves_its_waits_with_their_state(self) -> None:
         async def story() -> None:
             client = FakeClient()
             client.create("c0", "c1")
