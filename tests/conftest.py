@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.answers import ANSWERS
+from tests.support.ids import readable
 
 if TYPE_CHECKING:
     from airflow_mapbox.emulator import EmulatorSettings
@@ -53,6 +54,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=0,
         help="which of the plausible answers to what nobody outside Mapbox has shown the provider's tests run against",
     )
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    return readable(val, argname)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

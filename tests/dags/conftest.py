@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial, partialmethod
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
+from airflow_mapbox.triggers import uploads as triggers
+from airflow_mapbox.uploads.client import UploadsClient
 from tests.connections import connection
 
 
@@ -64,6 +69,22 @@ def task_logs(airflow_home: Path) -> Any:
         return "\n".join(path.read_text(errors="replace") for path in files)
 
     return read
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test wait for what only a real scheduler, a real account or a full triggerer needs."""
+    # A task may come again five seconds and a heartbeat after its exit; `dag.test` has noticed the exit by then.
+    monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "-5")
+    # What Airflow would run later is due at once, and `dag.test` sees it soon.
+    later = SimpleNamespace(utcnow=lambda: datetime.now(UTC) + timedelta(days=1))
+    monkeypatch.setattr("airflow.ti_deps.deps.ready_to_reschedule.timezone", later)
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.05)))
+    without_pauses = partialmethod(UploadsClient.__init__, sleep=lambda _: None)
+    monkeypatch.setattr(UploadsClient, "__init__", without_pauses)
+    poller = partial(triggers.Poller, gathering=0.05, seconds_per_request=0.05, last_look=0.1)
+    monkeypatch.setattr(triggers, "Poller", poller)
 
 
 _numbers = count(1)

@@ -128,7 +128,7 @@ def test_a_person_at_a_terminal_sees_how_far_it_is(geojson: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_log_is_there_for_who_wants_it(airflow: Run) -> None:
+def test_verbose_shows_the_log(airflow: Run) -> None:
     done = airflow("list", "--limit", "1", "--verbose")
 
     assert "answered 200" in done.stdout + done.stderr
@@ -200,7 +200,7 @@ def seen(emulator: Emulator, method: str, path: str, *, since: int = 0) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["upload", "wait"])
-def test_ctrl_c_during_a_wait_says_the_id_and_how_to_go_on(
+def test_ctrl_c_during_a_wait_prints_the_id_and_how_to_continue(
     interrupted: Any, airflow_here: Run, geojson: Path, emulator: Emulator, faults: Any, command: str
 ) -> None:
     faults.add("stall", where="processing", path="interrupted", progress=0.37)
@@ -331,7 +331,7 @@ def test_a_bug_keeps_its_traceback(airflow_here: Run, geojson: Path, monkeypatch
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("flags", "shown"), [((), False), (("-v",), True)])
-def test_the_traceback_of_an_error_is_logged_for_who_wants_it(
+def test_the_traceback_of_an_error_is_logged_with_verbose_only(
     airflow: Run, flags: tuple[str, ...], shown: bool
 ) -> None:
     done = airflow("upload", "/nowhere.geojson", "points", *flags)
@@ -340,7 +340,7 @@ def test_the_traceback_of_an_error_is_logged_for_who_wants_it(
     assert ("SourceError" in done.stdout + done.stderr) is shown
 
 
-def test_each_problem_and_each_remedy_is_a_line_of_its_own(airflow_here: Run, tmp_path: Path) -> None:
+def test_each_problem_and_each_remedy_has_its_own_line(airflow_here: Run, tmp_path: Path) -> None:
     features = [
         {"type": "Feature", "properties": {}, "geometry": {"type": "Point", "coordinates": [500000, 4649776]}},
         {"type": "Feature", "properties": {}, "geometry": {"type": "Circle", "coordinates": [1, 2]}},

@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.usefixtures("database", "mapbox_connection")
 
 
+@pytest.mark.slow
 def test_only_airflows_own_lines_hold_a_secret(emulator: Emulator, task_logs: Callable[[], str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "airflow", "dags", "test", "virginia_counties", "2018-01-01"],

@@ -66,7 +66,7 @@ def test_each_mapped_call_has_a_tileset_of_its_own(run_dag: RunDag, emulator: Em
     assert sorted(made) == ["mapped-0", "mapped-1", "mapped-2"]
 
 
-def test_what_the_export_needs_can_be_told(run_dag: RunDag) -> None:
+def test_export_options_can_be_passed(run_dag: RunDag) -> None:
     def make() -> None:
         @task.mapbox_upload(tileset="told", export={"crs": 32632, "decimals": 5})
         def frames() -> Any:
@@ -99,7 +99,7 @@ def test_data_that_cannot_be_exported_fails_at_once_with_nothing_created(run_dag
     assert uploads_of(emulator, "no-crs") == {}
 
 
-def test_what_the_function_raises_is_the_tasks_own_business(run_dag: RunDag, emulator: Emulator) -> None:
+def test_exceptions_of_the_function_keep_their_meaning(run_dag: RunDag, emulator: Emulator) -> None:
     def make() -> None:
         @task.mapbox_upload(tileset="skipped")
         def frames() -> Iterator[Any]:
@@ -137,7 +137,7 @@ def test_a_retry_does_not_call_the_function_again_once_its_frames_are_staged(
     assert list(uploads_of(emulator, "retried")) == ["retried"]
 
 
-def test_arguments_that_look_like_secrets_are_none_of_its_business(run_dag: RunDag, emulator: Emulator) -> None:
+def test_arguments_that_look_like_secrets_are_not_refused(run_dag: RunDag, emulator: Emulator) -> None:
     def make() -> None:
         @task.mapbox_upload(tileset="arguments", export={"columns": ["n"]})
         def frames(url: str, wkb: str) -> Any:

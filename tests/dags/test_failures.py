@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from airflow_mapbox.sensors.uploads import UploadCompleteSensor
+from airflow_mapbox.uploads.client import UploadsClient
 from tests.connections import connection
 from tests.dags.conftest import Outcome
 
@@ -28,7 +29,7 @@ def sent(emulator: Emulator) -> int:
     return len(emulator.requests)
 
 
-def test_no_connection_is_named_with_what_to_make(run_dag: Callable[..., Outcome], geojson: Path) -> None:
+def test_a_missing_connection_is_named_with_what_to_create(run_dag: Callable[..., Outcome], geojson: Path) -> None:
     outcome = run_dag(lambda: upload(str(geojson), mapbox_conn_id="mapbox_nowhere"))
 
     assert outcome.states == {"upload": "failed"}
@@ -94,7 +95,7 @@ def test_a_literal_tileset_that_mapbox_would_refuse_breaks_the_dag_file(tileset:
 
 
 @pytest.mark.parametrize("tileset", ["roads-{% if full %}full{% else %}part{% endif %}", "a{# b #}", "{{ x }}"])
-def test_a_template_is_no_literal(tileset: str) -> None:
+def test_a_templated_tileset_is_not_checked_at_import(tileset: str) -> None:
     upload("/data/x.geojson", tileset, name=tileset * 3)
 
 
@@ -184,7 +185,7 @@ def test_a_source_that_carries_a_secret_is_refused_before_airflow_stores_it(
     assert not [line for line in kept if "rendered_task_instance_fields" in line and "s3cr3t-canary" in line]
 
 
-def test_a_server_that_is_down_is_said_so_with_its_address(
+def test_a_server_that_is_down_is_named_with_its_address(
     run_dag: Callable[..., Outcome], geojson: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as taken:
@@ -226,7 +227,9 @@ def slow_emulator(tmp_path: Path, make_settings: Callable[..., EmulatorSettings]
         yield running
 
 
-@pytest.mark.parametrize(("options", "state"), [({}, "failed"), ({"soft_fail": True}, "skipped")])
+@pytest.mark.parametrize(
+    ("options", "state"), [({}, "failed"), ({"soft_fail": True}, "skipped")], ids=["failed", "skipped"]
+)
 def test_a_wait_that_takes_too_long_times_out(
     run_dag: Callable[..., Outcome],
     geojson: Path,
@@ -253,8 +256,6 @@ def test_a_run_at_debug_shows_no_token_and_no_temporary_credential(
     run_dag: Callable[..., Outcome], geojson: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import logging
-
-    from airflow_mapbox.uploads.client import UploadsClient
 
     issued: list[str] = []
     create_credentials = UploadsClient.create_credentials

@@ -38,7 +38,9 @@ def layers_of(emulator: Emulator, tileset: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("count", "called"), [(2, "GeoJSON"), (200, "MBTiles")])
-def test_auto_takes_what_fits(run_dag: RunDag, emulator: Emulator, tmp_path: Path, count: int, called: str) -> None:
+def test_auto_chooses_the_format_by_size(
+    run_dag: RunDag, emulator: Emulator, tmp_path: Path, count: int, called: str
+) -> None:
     path = tmp_path / "points.parquet"
     frame(count).to_parquet(path)
     tileset = f"auto-{count}"
@@ -101,7 +103,7 @@ def test_a_hook_takes_a_frame(emulator: Emulator) -> None:
     assert MapboxUploadsHook().wait(made.id, poll_interval=0.1).is_successful
 
 
-def test_a_choice_that_cannot_be_is_told_while_the_dag_is_parsed() -> None:
+def test_an_impossible_choice_breaks_the_import_of_the_dag() -> None:
     with pytest.raises(ValueError, match="format is one of"):
         StageAndCreateUploadOperator(task_id="upload", source="a.parquet", tileset="a", format="tiff")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no meaning without format="):
@@ -113,7 +115,7 @@ def test_a_dataset_is_not_exported() -> None:
         MapboxUploadsHook().upload("mapbox://datasets/demo/cabc", "a", format="auto")
 
 
-def test_data_that_cannot_be_written_is_not_tried_again(run_dag: RunDag, tmp_path: Path) -> None:
+def test_data_that_cannot_be_written_is_not_retried(run_dag: RunDag, tmp_path: Path) -> None:
     path = tmp_path / "nowhere.parquet"
     frame(3).set_crs(None, allow_override=True).to_parquet(path)
 

@@ -33,14 +33,14 @@ def loaded(folder: Path, text: str) -> Any:
     return bag.dags["parcels"]
 
 
-def test_it_is_loaded_as_it_stands(tmp_path: Path, text: str) -> None:
+def test_the_readmes_dag_loads_unchanged(tmp_path: Path, text: str) -> None:
     dag = loaded(tmp_path / "dags", text)
 
     assert list(dag.task_dict) == ["export", "upload", "wait"]
     assert dag.start_date is not None
 
 
-def test_it_uploads_one_days_file(tmp_path: Path, text: str, emulator: Emulator) -> None:
+def test_the_readmes_dag_uploads_one_days_file(tmp_path: Path, text: str, emulator: Emulator) -> None:
     import geopandas
     import requests
 

@@ -50,7 +50,7 @@ def fail(context: Any) -> None:
     raise RuntimeError("after the upload was created")
 
 
-def test_a_retry_adopts_the_upload_of_the_try_before_it(run_dag: RunDag, geojson: Path, emulator: Emulator) -> None:
+def test_a_retry_adopts_the_upload_of_the_previous_attempt(run_dag: RunDag, geojson: Path, emulator: Emulator) -> None:
     before = len(emulator.requests)
 
     outcome = run_dag(
@@ -110,7 +110,7 @@ def test_a_busy_tileset_is_waited_for_without_a_slot_and_uses_no_retry(
 
 
 @pytest.mark.parametrize(("if_active", "state"), [("fail", "failed"), ("skip", "skipped")])
-def test_a_busy_tileset_fails_or_skips_the_task_where_that_is_wanted(
+def test_a_busy_tileset_fails_or_skips_the_task_on_request(
     run_dag: RunDag, geojson: Path, emulator: Emulator, if_active: str, state: str
 ) -> None:
     emulator.faults.add(

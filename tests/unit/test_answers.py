@@ -42,7 +42,7 @@ def upload(tmp_path: Path) -> Any:
     return lambda: MapboxUploadsHook().upload(path, "points", if_active="fail")
 
 
-def test_a_failed_upload_has_failed_to_the_hook_and_to_the_sensor(emulator: Emulator, upload: Any) -> None:
+def test_hook_and_sensor_both_report_a_failed_upload(emulator: Emulator, upload: Any) -> None:
     emulator.faults.add("fail", where="processing", progress=0.8, message="Tileset exceeds processing limit.")
     made = upload()
 
@@ -55,7 +55,7 @@ def test_a_failed_upload_has_failed_to_the_hook_and_to_the_sensor(emulator: Emul
     MapboxUploadsHook().delete_upload(made.id)
 
 
-def test_an_upload_that_is_deleted_too_early_is_said_to_be_incomplete(emulator: Emulator, upload: Any) -> None:
+def test_deleting_an_unfinished_upload_says_that_it_is_incomplete(emulator: Emulator, upload: Any) -> None:
     emulator.faults.add("stall", where="processing", progress=0.37)
     made = upload()
 
@@ -67,7 +67,7 @@ def test_an_upload_that_is_deleted_too_early_is_said_to_be_incomplete(emulator: 
     assert MapboxUploadsHook().wait(made.id, timeout=30, poll_interval=0.05).is_successful
 
 
-def test_a_tileset_in_processing_is_said_to_be_active(emulator: Emulator, upload: Any) -> None:
+def test_uploading_to_a_tileset_in_processing_says_that_it_is_active(emulator: Emulator, upload: Any) -> None:
     emulator.faults.add("stall", where="processing", progress=0.37)
     upload()
 

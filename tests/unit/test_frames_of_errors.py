@@ -99,21 +99,21 @@ class TestTheToken:
         ],
         ids=lambda reply: reply.fault or str(reply.status),
     )
-    def test_is_not_in_the_frames_of_an_answer_that_is_an_error(
+    def test_the_token_is_not_in_the_frames_of_an_answer_that_is_an_error(
         self, server: ScriptedServer, make_client: MakeClient, token: str, reply: Reply
     ) -> None:
         server.script(reply)
 
         assert token not in raised_by(lambda: make_client(attempts=1).get_upload(UPLOAD_ID))
 
-    def test_is_not_in_the_frames_of_a_server_that_is_away(self, make_client: MakeClient, token: str) -> None:
+    def test_the_token_is_not_in_the_frames_of_a_server_that_is_away(self, make_client: MakeClient, token: str) -> None:
         with closed_port() as url:
             assert token not in raised_by(lambda: make_client(base_url=url, attempts=1).get_upload(UPLOAD_ID))
 
     @pytest.mark.parametrize(
         "reply", [Reply(fault="hang"), Reply(json=upload_json(), pause=0.05)], ids=["hang", "trickle"]
     )
-    def test_is_not_in_the_frames_of_an_interrupt_while_an_answer_is_awaited(
+    def test_the_token_is_not_in_the_frames_of_an_interrupt_while_an_answer_is_awaited(
         self, server: ScriptedServer, make_client: MakeClient, token: str, reply: Reply
     ) -> None:
         server.script(reply)
@@ -135,10 +135,12 @@ class TestTheToken:
         ],
         ids=str,
     )
-    def test_is_not_in_the_frames_of_a_client_that_cannot_be_made(self, token: str, options: dict[str, Any]) -> None:
+    def test_the_token_is_not_in_the_frames_of_a_client_that_cannot_be_made(
+        self, token: str, options: dict[str, Any]
+    ) -> None:
         assert token not in raised_by(lambda: UploadsClient(token, **options))
 
-    def test_is_not_in_the_frames_of_authorities_that_cannot_be_read(
+    def test_the_token_is_not_in_the_frames_of_authorities_that_cannot_be_read(
         self, token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none"))
@@ -160,7 +162,7 @@ class TestTheToken:
         ],
         ids=str,
     )
-    def test_is_not_in_the_frames_of_a_connection_that_cannot_be_used(
+    def test_the_token_is_not_in_the_frames_of_a_connection_that_cannot_be_used(
         self, token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, Any]
     ) -> None:
         described = {"conn_type": "mapbox", "login": ACCOUNT, "password": token, "host": "http://127.0.0.1:9"}
@@ -186,7 +188,7 @@ CREDENTIALS = StagingCredentials("b", "k", "https://b.example/k", "an-id", "a-ca
 
 class TestTheStagingCredentials:
     @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://127.0.0.1:port", "no url"])
-    def test_are_not_in_the_frames_of_a_bucket_that_is_away(
+    def test_the_staging_credentials_are_not_in_the_frames_of_a_bucket_that_is_away(
         self, endpoint: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))  # between its tries
@@ -198,7 +200,9 @@ class TestTheStagingCredentials:
 
         assert "canary" not in raised_by(put)
 
-    def test_are_not_in_the_frames_of_an_interrupt_while_a_part_is_sent(self, server: ScriptedServer) -> None:
+    def test_the_staging_credentials_are_not_in_the_frames_of_an_interrupt_while_a_part_is_sent(
+        self, server: ScriptedServer
+    ) -> None:
         server.script(Reply(fault="hang"))
         bucket = Bucket(staging_s3_client(CREDENTIALS, server.url, region=STAGING_REGION), "b", "k", "the file")
 
@@ -222,7 +226,7 @@ def test_the_password_of_a_database_is_not_in_the_frames_of_its_error(monkeypatc
     assert "c4nary" not in raised_by(lambda: _connect("gis"))
 
 
-def test_what_is_looked_through_would_show_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_frames_of_an_error_without_protection_show_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     token = make_token()
 
     def show(held: list[str]) -> None:

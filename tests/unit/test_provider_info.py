@@ -23,14 +23,14 @@ def providers() -> Any:
     return ProvidersManager()
 
 
-def test_the_entry_point_leads_to_it() -> None:
+def test_the_entry_point_loads_the_provider_info() -> None:
     (entry,) = metadata.entry_points(group="apache_airflow_provider", name="provider_info").select(
         module="airflow_mapbox.get_provider_info"
     )
     assert entry.load()() == get_provider_info()
 
 
-def test_it_is_of_airflows_schema_and_knows_no_key_that_the_schema_lacks() -> None:
+def test_provider_info_matches_airflows_schema_and_adds_no_key() -> None:
     import airflow
 
     schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())

@@ -113,7 +113,7 @@ def test_messages_name_options_as_the_command_line_spells_them(spelled: Spelling
         "https://example.com/?format=json&layer=a",
     ],
 )
-def test_what_is_no_option_stays_in_messages(spelled: Spelling, message: str) -> None:
+def test_text_that_is_not_an_option_stays_in_messages(spelled: Spelling, message: str) -> None:
     assert spelled(message) == message
 
 
@@ -137,7 +137,7 @@ def test_what_is_no_option_stays_in_messages(spelled: Spelling, message: str) ->
         *("export={'crs':", "export={'a':[1", " (in a task export={", "GeoDataFrame(a(b), ", "-", ".", "("),
     ],
 )
-def test_the_time_grows_with_the_length_of_a_message_and_no_faster(spelled: Spelling, piece: str) -> None:
+def test_spelling_a_message_takes_linear_time(spelled: Spelling, piece: str) -> None:
     began = time.process_time()
 
     spelled(piece * (400_000 // len(piece)))

@@ -72,8 +72,11 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class TestWhatIsKilled:
+    @pytest.mark.slow
     @pytest.mark.parametrize("how", ["mbtiles", "upload auto", "upload mbtiles"])
-    def test_leaves_no_temporary_folder_beyond_the_next_export(self, tmp_path: Path, temporary: Path, how: str) -> None:
+    def test_a_killed_export_leaves_no_temporary_folder_beyond_the_next_export(
+        self, tmp_path: Path, temporary: Path, how: str
+    ) -> None:
         for _ in range(2):
             kill(how, tmp_path / "x.mbtiles", temporary)
         assert len([left for left in temporary.iterdir() if left.is_dir()]) <= 2
@@ -82,8 +85,9 @@ class TestWhatIsKilled:
 
         assert list(temporary.iterdir()) == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("how", ["geojson", "mbtiles"])
-    def test_leaves_no_part_beyond_the_next_export_of_another_name(
+    def test_a_killed_export_leaves_no_part_beyond_the_next_export(
         self, tmp_path: Path, temporary: Path, how: str
     ) -> None:
         kill(how, tmp_path / "parcels-20260101", temporary)
@@ -93,7 +97,7 @@ class TestWhatIsKilled:
 
         assert sorted(item.name for item in tmp_path.iterdir()) == ["parcels-20260102.geojson", "temporary"]
 
-    def test_is_told_from_what_lives(self, tmp_path: Path, temporary: Path) -> None:
+    def test_parts_of_a_running_export_are_not_removed(self, tmp_path: Path, temporary: Path) -> None:
         def frames() -> Iterator[geopandas.GeoDataFrame]:
             yield POINTS
             write_mbtiles(POINTS, tmp_path / "inner.mbtiles", maxzoom=3)
@@ -127,7 +131,7 @@ class TestWhatIsKilled:
 class TestTargets:
     @pytest.mark.parametrize("how", WRITERS)
     @pytest.mark.parametrize("mode", [0o600, 0o640, 0o666, 0o400])
-    def test_keep_their_permissions(self, tmp_path: Path, how: str, mode: int) -> None:
+    def test_targets_keep_their_permissions(self, tmp_path: Path, how: str, mode: int) -> None:
         path = tmp_path / ("x.geojson" if how == "geojson" else "x.mbtiles")
         path.write_bytes(b"")
         path.chmod(mode)
@@ -138,7 +142,7 @@ class TestTargets:
         assert stat.S_IMODE(path.stat().st_mode) == mode
 
     @pytest.mark.parametrize("how", WRITERS)
-    def test_that_are_new_are_for_whom_the_umask_lets_read(self, tmp_path: Path, how: str) -> None:
+    def test_new_targets_have_the_permissions_of_the_umask(self, tmp_path: Path, how: str) -> None:
         path = tmp_path / ("x.geojson" if how == "geojson" else "x.mbtiles")
         before = os.umask(0o027)
         try:
@@ -148,7 +152,7 @@ class TestTargets:
 
         assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
-    def test_are_nobody_elses_while_they_are_written(self, tmp_path: Path) -> None:
+    def test_targets_are_private_while_they_are_written(self, tmp_path: Path) -> None:
         def frames() -> Iterator[geopandas.GeoDataFrame]:
             yield POINTS
             (part,) = tmp_path.glob(".*.part")
@@ -158,7 +162,7 @@ class TestTargets:
 
     @pytest.mark.parametrize("how", ["geojson", "mbtiles"])
     @pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
-    def test_that_are_no_files_are_refused_and_stay(self, tmp_path: Path, how: str, kind: str) -> None:
+    def test_targets_that_are_not_files_are_refused_and_stay(self, tmp_path: Path, how: str, kind: str) -> None:
         path = tmp_path / "x"
         if kind == "pipe":
             os.mkfifo(path)
@@ -176,7 +180,7 @@ class TestTargets:
 
     @pytest.mark.parametrize("how", ["geojson", "mbtiles"])
     @pytest.mark.parametrize("is_there", [True, False])
-    def test_of_a_link_are_what_it_leads_to(self, tmp_path: Path, how: str, is_there: bool) -> None:
+    def test_a_link_is_followed_and_its_target_replaced(self, tmp_path: Path, how: str, is_there: bool) -> None:
         folder = tmp_path / "elsewhere"
         folder.mkdir()
         if is_there:
@@ -190,7 +194,7 @@ class TestTargets:
         assert [item.name for item in folder.iterdir()] == ["real"]
 
 
-def test_a_disk_that_is_full_at_the_end_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_at_the_end_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 

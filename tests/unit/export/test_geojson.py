@@ -114,7 +114,7 @@ class TestSources:
         assert taken == sorted(set(taken)), "what came before each frame is given before the next is asked for"
 
     @pytest.mark.parametrize("rows", [1, 7, 10, 25, None])
-    def test_how_frames_are_cut_into_batches_makes_no_difference(self, tmp_path: Path, rows: int | None) -> None:
+    def test_the_size_of_batches_does_not_change_the_output(self, tmp_path: Path, rows: int | None) -> None:
         features = exported(frame([Point(n, 0) for n in range(25)], n=range(25)), tmp_path, batch_rows=rows)
 
         assert [feature["properties"]["n"] for feature in features] == list(range(25))
@@ -173,7 +173,9 @@ class TestSources:
         ],
         ids=["DataFrame", "GeoSeries", "dict", "int"],
     )
-    def test_what_is_no_source_says_how_to_make_one_of_it(self, tmp_path: Path, source: Any, advice: str) -> None:
+    def test_an_unsupported_source_is_refused_with_a_way_to_convert_it(
+        self, tmp_path: Path, source: Any, advice: str
+    ) -> None:
         with pytest.raises(UnreadableSourceError, match=advice):
             exported(source, tmp_path)
 
@@ -252,7 +254,7 @@ class TestSources:
         assert exported(tmp_path / "in.parquet", tmp_path)[0]["properties"] == {"n": 1}
 
     @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1 nonsense PAR1", b"{}", b"PAR1" + bytes(100) + b"PAR1"])
-    def test_a_file_that_is_no_parquet_is_named(self, tmp_path: Path, content: bytes) -> None:
+    def test_a_file_that_is_not_parquet_is_named(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "in.parquet").write_bytes(content)
 
         with pytest.raises(UnreadableSourceError, match=r"in\.parquet"):
@@ -296,7 +298,7 @@ class TestSources:
             exported(tmp_path / "in.parquet", tmp_path)
         _assert_no_output(tmp_path)
 
-    def test_parquet_without_geometry_is_told_from_geoparquet(self, tmp_path: Path) -> None:
+    def test_parquet_without_geometry_is_not_taken_for_geoparquet(self, tmp_path: Path) -> None:
         pq.write_table(pa.table({"n": [1]}), tmp_path / "in.parquet")
 
         with pytest.raises(UnreadableSourceError, match=r"in\.parquet is Parquet but not GeoParquet"):
@@ -307,17 +309,17 @@ class TestSources:
             exported(tmp_path / "missing.parquet", tmp_path)
         _assert_no_output(tmp_path)
 
-    def test_an_item_that_is_no_frame_is_counted_out(self, tmp_path: Path) -> None:
+    def test_an_item_that_is_not_a_frame_is_named_by_its_number(self, tmp_path: Path) -> None:
         with pytest.raises(UnreadableSourceError, match="Item 1 of the source is a DataFrame"):
             exported([frame([Point(1, 2)]), pd.DataFrame({"a": [1]})], tmp_path)
         _assert_no_output(tmp_path)
 
     @pytest.mark.parametrize("source", [None, 7, pd.DataFrame])
-    def test_what_is_no_source_is_refused(self, tmp_path: Path, source: Any) -> None:
+    def test_an_unsupported_source_is_refused(self, tmp_path: Path, source: Any) -> None:
         with pytest.raises(UnreadableSourceError, match="cannot be exported"):
             exported(source, tmp_path)
 
-    def test_a_frame_without_a_geometry_column_is_told_so(self, tmp_path: Path) -> None:
+    def test_a_frame_without_a_geometry_column_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UnreadableSourceError, match="set_geometry"):
             exported(geopandas.GeoDataFrame({"n": [1]}), tmp_path)
 
@@ -341,22 +343,22 @@ class TestReferenceSystems:
         assert "EPSG:4326 (WGS 84)" in note
         assert "allow_override" in note
 
-    def test_one_given_that_says_what_the_data_says_is_not_worth_a_note(self, tmp_path: Path) -> None:
+    def test_a_crs_that_equals_the_datas_needs_no_note(self, tmp_path: Path) -> None:
         report = write_geojson(frame([Point(13.4, 52.5)]), tmp_path / "out.geojson", crs="OGC:CRS84")
 
         assert report.notes == ()
 
-    def test_one_given_in_vain_is_named_where_coordinates_are_off_the_globe(self, tmp_path: Path) -> None:
+    def test_an_ignored_crs_is_named_if_coordinates_are_off_the_globe(self, tmp_path: Path) -> None:
         with pytest.raises(CoordinatesError, match=r"(?s)crs=EPSG:2223 .* was not used.*EPSG:4326.*allow_override"):
             exported(frame([Point(650_000, 900_000)]), tmp_path, crs=2223)
 
     @pytest.mark.parametrize("crs", ["nonsense", "EPSG:999999", {}, 3.5])
-    def test_one_that_proj_does_not_know_is_an_error_that_names_the_parameter(self, tmp_path: Path, crs: Any) -> None:
+    def test_a_crs_unknown_to_proj_is_an_error_that_names_the_parameter(self, tmp_path: Path, crs: Any) -> None:
         with pytest.raises(ExportError, match="crs="):
             exported(frame([Point(1, 2)], None), tmp_path, crs=crs)
         _assert_no_output(tmp_path)
 
-    def test_one_that_is_of_no_place_on_earth_is_an_error(self, tmp_path: Path) -> None:
+    def test_a_crs_of_no_place_on_earth_is_an_error(self, tmp_path: Path) -> None:
         local = 'LOCAL_CS["site grid",UNIT["metre",1]]'
 
         with pytest.raises(ExportError, match="site grid"):
@@ -540,7 +542,7 @@ class TestAttributes:
         ],
         ids=lambda value: str(value)[:40].encode("ascii", "replace").decode(),
     )
-    def test_come_back_equal(self, tmp_path: Path, values: Any, expected: list[Any]) -> None:
+    def test_attributes_come_back_equal(self, tmp_path: Path, values: Any, expected: list[Any]) -> None:
         written = properties(values, tmp_path)
 
         assert written == expected
@@ -632,13 +634,13 @@ class TestAttributes:
             exported(source, tmp_path)
         _assert_no_output(tmp_path)
 
-    def test_names_that_are_no_texts_become_texts(self, tmp_path: Path) -> None:
+    def test_names_that_are_not_strings_become_strings(self, tmp_path: Path) -> None:
         source = geopandas.GeoDataFrame(pd.DataFrame([[1, 2]], columns=[7, 'q"ü']), geometry=[Point(0, 0)], crs=WGS84)
 
         assert exported(source, tmp_path)[0]["properties"] == {"7": 1, 'q"ü': 2}
 
     @pytest.mark.parametrize("name", ["arcs", "objects", "tilejson", "type", "x" * 600])
-    def test_no_attribute_can_make_the_start_look_like_another_format(self, tmp_path: Path, name: str) -> None:
+    def test_no_attribute_makes_the_file_look_like_another_format(self, tmp_path: Path, name: str) -> None:
         value = '"arcs":"objects":"tilejson":' * 40
 
         exported(frame([Point(0, 0)], **{name: [value]}), tmp_path)
@@ -651,7 +653,7 @@ class TestAttributes:
 class TestWholeOrAbsent:
     @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, MemoryError, GeneratorExit])
     @pytest.mark.parametrize("before", [None, b"the previous file"])
-    def test_an_export_killed_in_its_middle_leaves_what_was_there(
+    def test_an_export_killed_in_its_middle_keeps_the_previous_file(
         self, tmp_path: Path, error: type[BaseException], before: bytes | None
     ) -> None:
         path = tmp_path / "out.geojson"
@@ -693,9 +695,7 @@ class TestWholeOrAbsent:
         ],
         ids=["empty frame", "no frames", "empty frames", "nothing but empty geometries", "no crs either"],
     )
-    def test_no_feature_at_all_is_an_error_that_says_what_was_read_and_leaves_no_file(
-        self, tmp_path: Path, source: Any
-    ) -> None:
+    def test_an_export_without_features_is_an_error_with_counts_and_no_file(self, tmp_path: Path, source: Any) -> None:
         with pytest.raises(EmptyExportError, match=r"no feature to write: \d were read"):
             exported(source, tmp_path)
         _assert_no_output(tmp_path)
@@ -718,7 +718,7 @@ class TestWholeOrAbsent:
 
 
 class TestReport:
-    def test_tells_the_file_the_counts_the_systems_and_the_bounds(self, tmp_path: Path) -> None:
+    def test_the_report_tells_the_file_the_counts_the_systems_and_the_bounds(self, tmp_path: Path) -> None:
         first = frame([Point(-10.5, 3), None])
         second = frame([Point(20, 40), LineString([(0, -5), (1, 1)])]).to_crs(25833)
         path = tmp_path / "x.geojson"
@@ -734,7 +734,7 @@ class TestReport:
         assert report.crs_to == "OGC:CRS84"
         assert report.bounds == pytest.approx((-10.5, -5, 20, 40), abs=TOLERANCE)
 
-    def test_is_json_and_a_line_of_the_log(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_the_report_is_json_and_a_line_of_the_log(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, logger="airflow_mapbox"):
             report = write_geojson(frame([Point(1, 2), None]), tmp_path / "x.geojson")
 

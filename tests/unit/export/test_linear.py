@@ -102,7 +102,7 @@ def test_missing_categories_stay_missing(values: list[Any]) -> None:
         assert [feature["properties"]["text"] for feature in found] == expected
 
 
-def test_a_slice_of_text_with_gaps_and_quotes_is_written_as_it_is() -> None:
+def test_a_slice_of_text_with_gaps_and_quotes_is_written_unchanged() -> None:
     texts = [None if n % 5 == 0 else f'"{n}"\n\\' * (n % 3) for n in range(ROWS)]
 
     for kind in (pa.string(), pa.large_string(), pa.string_view()):

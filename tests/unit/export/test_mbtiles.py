@@ -65,7 +65,7 @@ def test_every_feature_is_in_the_tiles_of_the_maxzoom(tmp_path: Path) -> None:
     assert [item.name for item in path.parent.iterdir()] == ["grid.mbtiles"]
 
 
-def test_what_was_made_passes_mapboxs_rules(tmp_path: Path) -> None:
+def test_written_tilesets_pass_mapboxs_rules(tmp_path: Path) -> None:
     path = tmp_path / "x.mbtiles"
     write_mbtiles(grid(**{f"attribute {n}": [f"a text {i}" for i in range(400)] for n in range(30)}), path, maxzoom=4)
 
@@ -73,7 +73,7 @@ def test_what_was_made_passes_mapboxs_rules(tmp_path: Path) -> None:
     assert check_source(path).ok
 
 
-def test_nothing_of_this_machine_is_in_the_file(tmp_path: Path) -> None:
+def test_tilesets_contain_no_paths_of_this_machine(tmp_path: Path) -> None:
     path = tmp_path / "x.mbtiles"
     write_mbtiles(grid(), path, name="My places", maxzoom=3)
 
@@ -114,14 +114,14 @@ def test_several_layers_each_have_their_features(tmp_path: Path) -> None:
     assert (report.features, report.features_read, report.dropped) == (401, 402, {"no geometry": 1})
 
 
-def test_the_maxzoom_is_guessed_where_nobody_says_it(tmp_path: Path) -> None:
+def test_the_maxzoom_is_guessed_unless_given(tmp_path: Path) -> None:
     assert write_mbtiles(grid(), tmp_path / "x.mbtiles").maxzoom >= 0
 
     with pytest.raises(TilerError, match="maxzoom="):
         write_mbtiles(frame([Point(0, 0)]), tmp_path / "y.mbtiles")
 
 
-def test_a_layer_may_be_read_in_a_way_of_its_own(tmp_path: Path) -> None:
+def test_a_layer_may_have_its_own_reading_options(tmp_path: Path) -> None:
     file, path = tmp_path / "in.gpkg", tmp_path / "x.mbtiles"
     grid(kind="a").to_file(file, layer="north")
     grid(kind="b").to_file(file, layer="south")
@@ -143,12 +143,12 @@ def test_a_layer_may_be_read_in_a_way_of_its_own(tmp_path: Path) -> None:
     assert report.features == 1607
 
 
-def test_a_way_of_reading_that_there_is_not_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_reading_option_of_a_layer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="lyer"):
         write_mbtiles({"n": (grid(), {"lyer": "north"})}, tmp_path / "x.mbtiles", maxzoom=4)  # type: ignore[dict-item]
 
 
-def test_how_coarse_a_guessed_maxzoom_is_is_said(tmp_path: Path) -> None:
+def test_the_precision_of_a_guessed_maxzoom_is_reported(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     wide = frame(shapely.points(rng.uniform(6, 15, 3000), rng.uniform(47, 55, 3000)))
 
@@ -218,8 +218,9 @@ write_mbtiles(frames(), target, maxzoom=3) if target.endswith("mbtiles") else wr
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x.mbtiles", "x.geojson"])
-def test_what_is_killed_leaves_no_process_and_the_next_export_removes_its_parts(tmp_path: Path, name: str) -> None:
+def test_a_killed_export_leaves_no_process_and_the_next_removes_its_parts(tmp_path: Path, name: str) -> None:
     command = [sys.executable, "-c", KILLED, tmp_path / name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -331,7 +332,7 @@ def test_a_tiler_that_fails_says_why(
     assert [item.name for item in tmp_path.iterdir()] == ["tippecanoe"]
 
 
-def test_too_little_temporary_space_is_said_before_anything_is_read(
+def test_too_little_temporary_space_is_reported_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = []
@@ -349,7 +350,7 @@ def test_too_little_temporary_space_is_said_before_anything_is_read(
 
 
 @pytest.mark.parametrize("chosen", [{"where": "n < 5"}, {"bbox": (-11, 39, -9, 41)}, {"columns": []}, {}], ids=str)
-def test_space_for_what_is_not_read_is_not_asked_for(
+def test_unselected_data_needs_no_temporary_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, chosen: dict[str, Any]
 ) -> None:
     grid(text=["x" * 5000] * 400).to_file(tmp_path / "in.gpkg")
@@ -396,7 +397,8 @@ def test_more_metadata_than_mapbox_takes_names_the_parameter(tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_thinned_out_at_the_maxzoom_is_said(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_features_thinned_out_at_the_maxzoom_are_reported(tmp_path: Path) -> None:
     count = 60_000
     rng = np.random.default_rng(5)
     dense = frame(
@@ -412,7 +414,7 @@ def test_what_is_thinned_out_at_the_maxzoom_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["polygons", "lines"])
-def test_what_is_smaller_than_a_tiles_unit_is_counted(tmp_path: Path, kind: str) -> None:
+def test_features_smaller_than_a_tile_unit_are_counted(tmp_path: Path, kind: str) -> None:
     """A thousandth of a degree is a third of the unit of zoom 5, and 93 units of zoom 13."""
     x, y = grid().geometry.x.to_numpy(), grid().geometry.y.to_numpy()
     boxes = shapely.box(x, y, x + 0.001, y + 0.001)
@@ -460,7 +462,7 @@ def test_relative_paths_are_those_of_the_caller(
 
 @pytest.mark.parametrize("place", ["gone", "file"])
 @pytest.mark.parametrize("write", [write_mbtiles, write_auto])
-def test_a_temporary_directory_that_is_none_is_said_before_anything_is_read(
+def test_a_missing_temporary_directory_is_reported_before_anything_is_read(
     tmp_path: Path, write: Callable[..., ExportReport], place: str
 ) -> None:
     (tmp_path / "file").touch()
@@ -486,7 +488,7 @@ def test_progress_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 
 class TestAuto:
-    def test_what_fits_is_geojson(self, tmp_path: Path) -> None:
+    def test_data_within_the_limit_becomes_geojson(self, tmp_path: Path) -> None:
         report = write_auto(grid(), tmp_path / "places")
 
         assert report.path == tmp_path / "places.geojson"
@@ -502,7 +504,7 @@ class TestAuto:
         ],
         ids=str,
     )
-    def test_that_zooms_do_not_hold_for_geojson_is_said(
+    def test_auto_says_that_zooms_do_not_hold_for_geojson(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture, chosen: dict[str, Any], named: str
     ) -> None:
         with caplog.at_level(logging.INFO, logger="airflow_mapbox"):
@@ -513,11 +515,11 @@ class TestAuto:
         assert 'format="mbtiles"' in note
         assert note in caplog.text
 
-    def test_nothing_is_said_of_zooms_that_nobody_chose_or_that_hold(self, tmp_path: Path) -> None:
+    def test_default_zooms_and_used_zooms_get_no_note(self, tmp_path: Path) -> None:
         assert write_auto(grid(), tmp_path / "places").notes == ()
         assert write_auto(grid(), tmp_path / "places", limit_bytes=10_000, tier="free").notes == ()
 
-    def test_what_is_too_large_is_tiled_from_one_reading(self, tmp_path: Path) -> None:
+    def test_data_beyond_the_limit_is_tiled_in_one_reading(self, tmp_path: Path) -> None:
         asked = []
 
         def frames() -> Iterator[geopandas.GeoDataFrame]:
@@ -556,7 +558,7 @@ def _children() -> list[str]:
     return [line for line in listed.stdout.split() if "tippecanoe" in line]
 
 
-def test_collections_count_as_what_they_hold(tmp_path: Path) -> None:
+def test_collections_count_as_their_members(tmp_path: Path) -> None:
     """tippecanoe makes a feature of each member."""
     members = [Point(1, 1), shapely.LineString([(1, 1), (2, 2)]), shapely.MultiPoint([(3, 3), (4, 4)])]
     source = frame([shapely.GeometryCollection(members), Point(9, 9)], n=[1, 2])

@@ -176,7 +176,7 @@ class TestAntimeridian:
         ],
         ids=str,
     )
-    def test_what_goes_around_the_world_is_not_cut(self, world: Any) -> None:
+    def test_a_geometry_around_the_whole_world_is_not_cut(self, world: Any) -> None:
         document, report = streamed(frame([world]))
 
         written = shapely.from_geojson(json.dumps(document["features"][0]["geometry"]))
@@ -326,7 +326,7 @@ class TestRings:
         assert report.dropped == {"smaller than the precision": 2}
         assert len(document["features"]) == 1
 
-    def test_what_is_smaller_than_the_precision_is_dropped_and_counted(self) -> None:
+    def test_rings_smaller_than_the_precision_are_dropped_and_counted(self) -> None:
         small = [box(0, 0, 1e-9, 1e-9), LineString([(5, 5), (5 + 1e-9, 5)]), Point(1, 1), box(0, 0, 1, 1)]
         holed = Polygon(box(0, 0, 1, 1).exterior, [circle(0.5, 0.5, 1e-9).exterior])
 
@@ -344,7 +344,7 @@ class TestRings:
 
 
 class TestMembers:
-    def test_there_is_no_crs_member(self) -> None:
+    def test_documents_have_no_crs_member(self) -> None:
         document, _ = streamed(frame([Point(500_000, 0)], "EPSG:32633"))
 
         assert "crs" not in json.dumps(document)
@@ -475,14 +475,14 @@ class TestMembers:
         assert document["features"][0]["bbox"] == expected
         assert document["features"][1]["bbox"] == [1, 2, 1, 2]
 
-    def test_boxes_are_written_where_nothing_is_left_of_what_crosses(self) -> None:
+    def test_boxes_are_written_if_nothing_is_left_of_a_crossing_ring(self) -> None:
         source = frame([LineString([(179, 86), (-179, 86)]), Point(1, 2)])
 
         (only,) = features(source, write_bbox=True, beyond_mercator="clip")
 
         assert only["bbox"] == [1, 2, 1, 2]
 
-    def test_boxes_have_heights_where_features_have(self) -> None:
+    def test_boxes_have_heights_if_features_have(self) -> None:
         fiji = Polygon([(177, -20, 5), (-178, -20, 6), (-178, -16, 7), (177, -16, 8)])
         mixed = GeometryCollection([Point(3, 4), Point(5, 6, -1.5), LineString([(0, 0, 1), (9, 9, 30)])])
         source = frame([Point(1, 2, 3), Point(1, 2), fiji, mixed])
@@ -594,7 +594,7 @@ class TestGeometry:
         ],
         ids=["bow-tie", "hole outside", "hole crosses itself", "parts overlap"],
     )
-    def test_invalid_polygons_across_the_antimeridian_are_told_as_any_others(self, crossing: Any) -> None:
+    def test_invalid_polygons_across_the_antimeridian_are_reported_like_any_others(self, crossing: Any) -> None:
         source = frame([Point(9, 9), crossing], n=[0, 1])
 
         document, report = streamed(source)
@@ -631,7 +631,7 @@ class TestGeometry:
         ],
     )
     @pytest.mark.parametrize("choice", ["drop", "error", "fix"])
-    def test_valid_polygons_across_the_antimeridian_are_no_error(self, valid: Any, crs: str, choice: str) -> None:
+    def test_valid_polygons_across_the_antimeridian_are_not_an_error(self, valid: Any, crs: str, choice: str) -> None:
         document, report = streamed(frame([valid], crs), on_invalid=choice, beyond_mercator="clip")
 
         assert len(document["features"]) == 1
@@ -639,7 +639,7 @@ class TestGeometry:
         assert "repaired" not in report.changed
 
     @pytest.mark.parametrize("choice", ["drop", "error"])
-    def test_what_only_rounding_breaks_across_the_antimeridian_is_repaired(self, choice: str) -> None:
+    def test_polygons_that_rounding_breaks_across_the_antimeridian_are_repaired(self, choice: str) -> None:
         needle = [(0, 0), (1, 0), (1, 1), (0.5, 1), (0.5, 3), (0.5 - 1e-9, 3), (0.5 - 1e-9, 1), (0, 1)]
         source = Polygon([((179.7 + x + 180) % 360 - 180, y) for x, y in needle])
 
@@ -670,7 +670,7 @@ class TestGeometry:
             for ring in (one.exterior, *one.interiors):
                 assert (np.abs(np.diff(shapely.get_coordinates(ring), axis=0)).max(axis=1) > 0).all()
 
-    def test_what_only_rounding_breaks_is_repaired_whatever_was_chosen(self) -> None:
+    def test_polygons_that_rounding_breaks_are_always_repaired(self) -> None:
         # Valid as it is; a spike narrower than a ten millionth of a degree closes on itself.
         needle = Polygon([(0, 0), (1, 0), (1, 1), (0.5, 1), (0.5, 3), (0.5 - 1e-9, 3), (0.5 - 1e-9, 1), (0, 1)])
         assert needle.is_valid
@@ -815,7 +815,7 @@ def test_mixed_kinds_dimensions_and_gaps_come_back_in_order(tmp_path: Path) -> N
             assert shapely.equals_exact(written.normalize(), expected.normalize(), tolerance=PRECISION)
 
 
-def test_gdal_reads_what_was_written(tmp_path: Path) -> None:
+def test_gdal_reads_the_written_file(tmp_path: Path) -> None:
     source = frame([box(0, 0, 1, 1), MultiPolygon([box(3, 3, 4, 4)]), BOW_TIE], n=[1, 2, 3], s=['"', "ü", None])
     write_geojson(source, tmp_path / "x.geojson")
 

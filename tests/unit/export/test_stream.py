@@ -185,7 +185,7 @@ def test_more_than_mapbox_takes_stops_at_once_and_names_the_way(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_to_write_says_what_was_chosen_and_dropped(tmp_path: Path) -> None:
+def test_an_empty_export_names_the_selection_and_the_drops(tmp_path: Path) -> None:
     frame([Point(1, 2), Point(3, 4)], n=[1, 2]).to_file(tmp_path / "x.gpkg")
 
     with pytest.raises(
@@ -263,7 +263,7 @@ def test_the_limit_is_mapboxs_own_and_can_be_lifted() -> None:
     ],
     ids=str,
 )
-def test_a_choice_that_there_is_not_is_refused_before_anything_is_read(wrong: dict[str, object]) -> None:
+def test_an_unknown_choice_is_refused_before_anything_is_read(wrong: dict[str, object]) -> None:
     with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
         stream_geojson(many(1), **wrong)
 
@@ -332,7 +332,7 @@ def test_a_path_object_that_carries_a_signature_is_refused_without_it() -> None:
     assert "c4nary" not in str(caught.value)
 
 
-def test_what_a_store_says_is_shown_without_signatures() -> None:
+def test_messages_of_a_store_are_shown_without_signatures() -> None:
     class Moved:
         def __str__(self) -> str:
             return "bucket://x.parquet"

@@ -69,7 +69,7 @@ def hashed_folder(authority: Path, folder: Path) -> Path:
     ],
     ids=lambda variables: " ".join(f"{name}={value}" for name, value in variables.items()),
 )
-def test_all_halves_trust_the_same_authorities(
+def test_api_sources_and_s3_trust_the_same_authorities(
     secure: Emulator, geojson: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
     for name, value in variables.items():
@@ -86,7 +86,7 @@ def test_all_halves_trust_the_same_authorities(
 
 
 @pytest.mark.parametrize("variables", [{"SSL_CERT_FILE": "file"}, {"AWS_CA_BUNDLE": "file"}, {}], ids=str)
-def test_no_half_trusts_what_the_others_do_not(
+def test_api_sources_and_s3_distrust_the_same_authorities(
     secure: Emulator, geojson: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
     for name in variables:
@@ -107,7 +107,7 @@ def proxy(request: pytest.FixtureRequest) -> Iterator[Proxy]:
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
-def test_all_halves_go_through_the_same_proxy(
+def test_api_sources_and_s3_use_the_same_proxy(
     secure: Emulator, geojson: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(secure.ca_file))
@@ -124,7 +124,7 @@ def test_all_halves_go_through_the_same_proxy(
 
 
 @pytest.mark.parametrize("bypassed", ["127.0.0.1", "127.0.0.0/8", "10.0.0.0/8,127.0.0.0/16", "*"])
-def test_all_halves_pass_by_the_proxy_for_the_same_hosts(
+def test_api_sources_and_s3_bypass_the_proxy_for_the_same_hosts(
     secure: Emulator, geojson: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, bypassed: str
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(secure.ca_file))

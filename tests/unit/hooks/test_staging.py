@@ -18,7 +18,7 @@ CREDENTIALS = StagingCredentials("b", "k", "https://b.example/k", "an-id", "a-se
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "https://127.0.0.1:1", None], ids=str)
-def test_a_part_is_hashed_once_and_goes_as_it_is(endpoint: str | None) -> None:
+def test_a_part_is_hashed_once_and_sent_unchanged(endpoint: str | None) -> None:
     sent: list[AWSPreparedRequest] = []
 
     def answer(request: AWSPreparedRequest, **_: Any) -> AWSResponse:

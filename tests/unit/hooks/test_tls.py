@@ -51,6 +51,7 @@ print(tracemalloc.get_traced_memory()[1])
 """
 
 
+@pytest.mark.slow
 def test_parts_in_flight_are_all_that_is_in_memory(secure: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     part, in_flight = 24 * 2**20, 3
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(secure.ca_file))

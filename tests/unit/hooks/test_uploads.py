@@ -79,7 +79,7 @@ def test_a_connection_that_cannot_be_used_says_what_to_change(
         connect(**changes).get_conn()
 
 
-def test_the_account_is_read_from_the_token_where_the_login_is_empty(connect: Connect, emulator: Emulator) -> None:
+def test_the_account_is_read_from_the_token_if_the_login_is_empty(connect: Connect, emulator: Emulator) -> None:
     assert connect(login=None).get_conn().username == emulator.account
 
 
@@ -184,7 +184,7 @@ def test_a_failed_upload_ends_the_wait_with_mapboxs_message_and_a_hint(connect: 
     assert failure.value.upload.id == upload.id
 
 
-def test_a_wait_that_takes_too_long_says_that_processing_goes_on(
+def test_a_wait_that_times_out_says_that_processing_continues(
     tmp_path: Path, geojson: Path, monkeypatch: pytest.MonkeyPatch, make_settings: Callable[..., EmulatorSettings]
 ) -> None:
     with Emulator(tmp_path / "slow", settings=make_settings(processing_seconds=600)) as slow:
@@ -302,7 +302,7 @@ def dead_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("dead_proxy")
-def test_what_is_for_the_loopback_is_for_no_proxy(connect: Connect, emulator: Emulator, geojson: Path) -> None:
+def test_requests_to_the_loopback_bypass_proxies(connect: Connect, emulator: Emulator, geojson: Path) -> None:
     for host in (emulator.url, emulator.url.replace("http", "HTTP")):
         hook = connect(host=host)
         upload = hook.upload(geojson, "points-unproxied")
@@ -331,7 +331,7 @@ def test_the_connection_test_does_not_wait_for_a_rate_limit(
 
 
 @pytest.mark.parametrize("source", ["mapbox://datasets/demo", "foo://bucket/x.geojson"])
-def test_a_source_of_no_known_kind_is_said_so(connect: Connect, source: str) -> None:
+def test_a_source_of_an_unknown_kind_is_named(connect: Connect, source: str) -> None:
     with pytest.raises(SourceError, match=r"cannot be read|is no dataset"):
         connect().upload(source, "points")
 

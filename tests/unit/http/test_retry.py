@@ -58,7 +58,7 @@ def test_values_that_make_no_sense_count_as_absent(text: str) -> None:
 @pytest.mark.parametrize(
     "date", ["", "soon", "Tue, 99 Foo 2026", "Mon, 01 Jan 99999999999999 00:00:00 GMT", "\x00", "1700000000"]
 )
-def test_a_date_that_cannot_be_read_is_none(date: str) -> None:
+def test_an_unreadable_date_gives_none(date: str) -> None:
     assert server_time({"Date": date}) is None
     assert server_time({}) is None
 

@@ -30,7 +30,7 @@ PROXY_USER = "carrier:proxy%2Fcanary"
 
 
 class TestConnections:
-    def test_one_that_the_server_has_closed_meanwhile_is_no_lost_create_call(self, make_client: MakeClient) -> None:
+    def test_a_connection_that_the_server_closed_loses_no_create_call(self, make_client: MakeClient) -> None:
         # Given a server that promises to keep the connection, and closes it.
         reply = Reply(201, upload_json(), headers={"Connection": "keep-alive"}).encoded()
         closed = threading.Semaphore(0)
@@ -74,7 +74,7 @@ class TestConnections:
         assert not other.requests
 
     @pytest.mark.parametrize("host", [f"{'a' * 64}.example", "a..example", "xn--a.example\u2028"])
-    def test_a_host_that_can_be_none_is_refused(self, token: str, host: str) -> None:
+    def test_an_invalid_host_is_refused(self, token: str, host: str) -> None:
         with pytest.raises(ConfigurationError, match="connection's host"):
             UploadsClient(token, base_url=f"https://{host}")
 
@@ -99,7 +99,7 @@ class TestBodies:
         with pytest.raises(InvalidAnswerError, match="more than the API ever sends"):
             client.get_upload(UPLOAD_ID)
 
-    def test_a_call_without_a_body_says_so(self, server: ScriptedServer, client: UploadsClient) -> None:
+    def test_a_call_without_a_body_has_content_length_0(self, server: ScriptedServer, client: UploadsClient) -> None:
         server.script(Reply(422, {"message": "No"}), Reply(json=upload_json()))
 
         with suppress(Exception):
@@ -145,13 +145,17 @@ def client_of(emulator: Emulator) -> UploadsClient:
 
 class TestTrust:
     @pytest.mark.parametrize("name", BUNDLES)
-    def test_is_what_the_environment_names(self, secure: Emulator, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def test_the_authorities_are_those_that_the_environment_names(
+        self, secure: Emulator, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
         monkeypatch.setenv(name, str(secure.ca_file))
 
         with client_of(secure) as client:
             assert client.check_token().is_valid
 
-    def test_is_what_goes_first(self, secure: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_the_first_variable_names_the_authorities(
+        self, secure: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(secure.ca_file))
         monkeypatch.setenv("CURL_CA_BUNDLE", str(tmp_path / "none"))
 
@@ -159,7 +163,7 @@ class TestTrust:
             assert client.check_token().is_valid
 
     @pytest.mark.parametrize("name", BUNDLES)
-    def test_in_what_is_not_there_is_an_error_that_names_it(
+    def test_missing_authorities_are_an_error_that_names_them(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token: str, name: str
     ) -> None:
         monkeypatch.setenv(name, str(tmp_path / "none"))
@@ -167,7 +171,7 @@ class TestTrust:
         with pytest.raises(ConfigurationError, match=name):
             UploadsClient(token)
 
-    def test_is_asked_of_nobody_for_plain_http(
+    def test_plain_http_needs_no_authorities(
         self, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, make_client: MakeClient
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none"))
@@ -175,7 +179,7 @@ class TestTrust:
 
         assert make_client().get_upload(UPLOAD_ID).id == UPLOAD_ID
 
-    def test_in_nobody_sends_nothing_and_is_not_tried_again(self, secure: Emulator) -> None:
+    def test_an_untrusted_certificate_sends_nothing_and_is_not_retried(self, secure: Emulator) -> None:
         with client_of(secure) as client, pytest.raises(NotSentError, match="certificate") as caught:
             client.check_token()
 
@@ -186,7 +190,7 @@ class TestTrust:
 class TestProxies:
     @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
     @pytest.mark.parametrize("scheme", ["http://", ""])
-    def test_of_the_environment_carry_https_and_learn_the_host_only(
+    def test_proxies_of_the_environment_carry_https_and_learn_the_host_only(
         self, secure: Emulator, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, name: str, scheme: str
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(secure.ca_file))
@@ -203,7 +207,7 @@ class TestProxies:
         assert "canary" not in log.getvalue()
         assert secure.token not in log.getvalue()
 
-    def test_are_passed_by_for_what_no_proxy_names(
+    def test_proxies_are_passed_by_for_what_no_proxy_names(
         self, secure: Emulator, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(secure.ca_file))
@@ -216,7 +220,7 @@ class TestProxies:
 
         assert not proxy.heads
 
-    def test_that_are_not_there_have_carried_nothing(self, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_proxies_that_are_not_there_have_carried_nothing(self, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with closed_port() as url:
             monkeypatch.setenv("HTTPS_PROXY", url.replace("//", f"//{PROXY_USER}@"))
             client = UploadsClient(token, retry=RetryPolicy(attempts=1))
@@ -228,7 +232,9 @@ class TestProxies:
         assert "canary" not in all_text_of(caught.value)
 
     @pytest.mark.parametrize("status", ["407 Proxy Authentication Required", "502 Bad Gateway", "301 Elsewhere"])
-    def test_that_refuse_have_carried_nothing(self, token: str, monkeypatch: pytest.MonkeyPatch, status: str) -> None:
+    def test_proxies_that_refuse_have_carried_nothing(
+        self, token: str, monkeypatch: pytest.MonkeyPatch, status: str
+    ) -> None:
         refusing = Proxy(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\nLocation: https://h/\r\n\r\n".encode())
         monkeypatch.setenv("HTTPS_PROXY", f"http://{refusing.address}")
         try:
@@ -239,7 +245,7 @@ class TestProxies:
         assert all(head.startswith("CONNECT api.mapbox.com:443 ") for head in refusing.heads)
 
     @pytest.mark.parametrize("url", [f"ftp://{PROXY_USER}@h", f"http://{PROXY_USER}@h:port", "http://:8080"])
-    def test_that_cannot_be_one_are_said(self, token: str, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    def test_invalid_proxies_are_named(self, token: str, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
         monkeypatch.setenv("HTTPS_PROXY", url)
 
         with pytest.raises(ConfigurationError, match="HTTPS_PROXY") as caught:

@@ -137,7 +137,7 @@ def test_the_parameters_that_it_names_are_templated() -> None:
         ("tileset", "not a name", "cannot be a tileset's name"),
     ],
 )
-def test_what_comes_with_rendering_is_checked_before_anything_is_read(name: str, wrong: Any, message: str) -> None:
+def test_rendered_values_are_checked_before_anything_is_read(name: str, wrong: Any, message: str) -> None:
     task = operator("/nowhere.gpkg", **{"format": "geojson"} | ({} if name == "tileset" else {name: "{{ it }}"}))
     setattr(task, name, wrong)
 
@@ -174,15 +174,15 @@ def test_a_parameter_that_cannot_be_templated_is_refused_while_the_dag_is_parsed
 
 @pytest.mark.parametrize("options", [{"deferrable": True}, {"wait_timeout": 60}, {"stall_timeout": 60}])
 class TestParametersOfAWait:
-    def test_are_refused_where_nothing_is_waited_for(self, options: dict[str, Any]) -> None:
+    def test_wait_parameters_are_refused_without_a_wait(self, options: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match=rf"{next(iter(options))} has no effect without wait_for_completion=True"):
             operator("/x.geojson", **options)
 
-    def test_are_left_alone_where_they_are_the_default_of_all_tasks(self, options: dict[str, Any]) -> None:
+    def test_wait_parameters_from_default_args_are_ignored_without_a_wait(self, options: dict[str, Any]) -> None:
         with DAG("defaults", start_date=datetime(2026, 1, 1, tzinfo=UTC), schedule=None, default_args=options):
             assert operator("/x.geojson").wait_for_completion is False
 
-    def test_are_taken_where_it_waits(self, options: dict[str, Any]) -> None:
+    def test_wait_parameters_are_used_if_the_operator_waits(self, options: dict[str, Any]) -> None:
         task = operator("/x.geojson", wait_for_completion=True, **options)
 
         assert getattr(task, next(iter(options))) == next(iter(options.values()))
@@ -239,7 +239,7 @@ def test_a_secret_that_comes_with_rendering_is_refused_while_rendering() -> None
     assert task.source == "{{ url }}"
 
 
-def test_a_source_that_names_a_connection_is_no_secret() -> None:
+def test_a_source_that_names_a_connection_is_not_a_secret() -> None:
     operator("s3://my_conn@bucket/points.geojson")
 
 
@@ -319,7 +319,7 @@ def test_a_retry_gives_the_upload_that_there_is(points: str, emulator: Emulator)
     assert operator(points, "again").execute(context(store))["id"] == first["id"]
 
 
-def test_a_cleared_task_has_another_number_of_tries_and_uploads_anew(points: str) -> None:
+def test_a_cleared_task_uploads_anew(points: str) -> None:
     store = Store()
     first = operator(points, "cleared").execute(context(store, max_tries=0))
     MapboxUploadsHook().wait(first["id"], timeout=60, poll_interval=0.1)
@@ -388,42 +388,44 @@ class TestABusyTileset:
         return execute
 
     @pytest.mark.parametrize(("since", "pause"), [(0, 15), (120, 30), (4000, 120)])
-    def test_is_waited_for_with_growing_pauses(self, execute: Callable[..., Any], since: float, pause: float) -> None:
+    def test_a_busy_tileset_is_waited_for_with_growing_pauses(
+        self, execute: Callable[..., Any], since: float, pause: float
+    ) -> None:
         with pytest.raises(AirflowRescheduleException) as caught:
             execute(since=since)
 
         left = (caught.value.reschedule_date - datetime.now(UTC)).total_seconds()
         assert pause - 3 < left <= pause + 1
 
-    def test_is_an_error_after_the_deadline(self, execute: Callable[..., Any]) -> None:
+    def test_a_busy_tileset_is_an_error_after_the_deadline(self, execute: Callable[..., Any]) -> None:
         with pytest.raises(MapboxTaskError, match="busy"):
             execute(since=100, active_timeout=timedelta(seconds=99))
 
-    def test_fails_the_task_where_that_is_wanted(self, execute: Callable[..., Any]) -> None:
+    def test_a_busy_tileset_fails_the_task_with_if_active_fail(self, execute: Callable[..., Any]) -> None:
         with pytest.raises(MapboxTaskError, match="busy"):
             execute(since=0, if_active="fail")
 
-    def test_skips_the_task_where_that_is_wanted(self, execute: Callable[..., Any]) -> None:
+    def test_a_busy_tileset_skips_the_task_with_if_active_skip(self, execute: Callable[..., Any]) -> None:
         with pytest.raises(AirflowSkipException, match="busy"):
             execute(since=0, if_active="skip")
 
     @pytest.mark.parametrize("if_active", ["wait", "fail", "skip"])
-    def test_that_may_be_busy_with_the_own_upload_is_waited_for_in_any_case(
+    def test_a_busy_tileset_that_may_be_busy_with_the_own_upload_is_waited_for_in_any_case(
         self, execute: Callable[..., Any], if_active: str
     ) -> None:
         with pytest.raises(AirflowRescheduleException):
             execute(since=0, in_doubt=True, if_active=if_active)
 
-    def test_is_no_reason_to_wait_for_ever(self, execute: Callable[..., Any]) -> None:
+    def test_a_busy_tileset_is_no_reason_to_wait_for_ever(self, execute: Callable[..., Any]) -> None:
         with pytest.raises(MapboxTaskError, match="busy"):
             execute(since=3 * 3600, in_doubt=True, if_active="skip")
 
-    def test_is_dealt_with_in_one_of_three_ways(self, points: str) -> None:
+    def test_a_busy_tileset_is_dealt_with_in_one_of_three_ways(self, points: str) -> None:
         with pytest.raises(ValueError, match="wait, fail, skip"):
             operator(points, if_active="explode")
 
 
-def test_a_kill_takes_back_what_is_being_staged(points: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_aborts_the_staging(points: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled: list[MapboxUploadsHook] = []
     monkeypatch.setattr(MapboxUploadsHook, "cancel", lambda self: cancelled.append(self))
     task = operator(points, "killed")

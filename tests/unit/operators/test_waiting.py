@@ -91,12 +91,12 @@ def created(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> list[str
     return sources
 
 
-def test_unless_told_otherwise_it_does_not_wait(make_task: MakeTask, server: ScriptedServer) -> None:
+def test_by_default_the_operator_does_not_wait(make_task: MakeTask, server: ScriptedServer) -> None:
     assert make_task(wait_for_completion=False).run()["complete"] is False
     assert not server.requests
 
 
-def test_it_looks_again_without_a_slot_and_without_uploading_again(
+def test_the_operator_polls_again_without_a_slot_and_without_uploading_again(
     make_task: MakeTask, server: ScriptedServer, created: list[str]
 ) -> None:
     task = make_task()
@@ -110,7 +110,7 @@ def test_it_looks_again_without_a_slot_and_without_uploading_again(
     assert len(server.requests) == 3
 
 
-def test_a_wait_for_what_a_changed_source_has_left_behind_is_not_gone_on_with(
+def test_a_wait_for_the_upload_of_an_older_source_is_not_continued(
     make_task: MakeTask, server: ScriptedServer, created: list[str]
 ) -> None:
     """Try 1 waits for its upload and dies; try 2 finds another source, stages it, and its tileset is busy."""
@@ -141,7 +141,7 @@ def test_a_retry_goes_through_the_upload_which_may_have_changed(
     assert len(created) == 2
 
 
-def test_what_an_earlier_intent_waited_for_is_forgotten(
+def test_a_cleared_task_forgets_the_upload_that_it_waited_for(
     make_task: MakeTask, server: ScriptedServer, created: list[str]
 ) -> None:
     task = make_task(stall_timeout=60)
@@ -154,7 +154,7 @@ def test_what_an_earlier_intent_waited_for_is_forgotten(
     assert len(created) == 2
 
 
-def test_it_stalls_and_times_out_as_the_sensor_does(make_task: MakeTask, server: ScriptedServer) -> None:
+def test_the_operator_stalls_and_times_out_like_the_sensor(make_task: MakeTask, server: ScriptedServer) -> None:
     for options, error in (
         ({"stall_timeout": 60}, MapboxUploadStalledError),
         ({"wait_timeout": timedelta(minutes=1)}, MapboxUploadTimeoutError),
@@ -167,7 +167,7 @@ def test_it_stalls_and_times_out_as_the_sensor_does(make_task: MakeTask, server:
             task.run()
 
 
-def test_where_another_upload_may_help_it_names_itself_to_be_cleared(
+def test_the_operator_names_itself_to_be_cleared_if_another_upload_may_help(
     make_task: MakeTask, server: ScriptedServer
 ) -> None:
     server.script(Reply(json=upload_json(error="Processing timed out.")))
@@ -177,7 +177,7 @@ def test_where_another_upload_may_help_it_names_itself_to_be_cleared(
 
 
 class TestDeferred:
-    def test_it_is_handed_to_the_triggerer_once_the_upload_is_created(
+    def test_the_wait_is_deferred_once_the_upload_is_created(
         self, make_task: MakeTask, server: ScriptedServer, created: list[str]
     ) -> None:
         task = make_task(deferrable=True, wait_timeout=600)
@@ -196,7 +196,7 @@ class TestDeferred:
         assert len(created) == 1
         assert not server.requests
 
-    def test_airflows_own_timeout_is_told_as_the_sensor_tells_it(self, make_task: MakeTask) -> None:
+    def test_airflows_own_timeout_is_reported_like_the_sensors(self, make_task: MakeTask) -> None:
         task = make_task(deferrable=True)
         with pytest.raises(TaskDeferred):
             task.run()
@@ -212,7 +212,7 @@ class TestDeferred:
         assert task.operator().execute_complete(task.context, {"upload": DONE.json})["complete"] is True
 
     @pytest.mark.parametrize("event", [None, {"upload": UNDER_WAY.json}, {"upload": {**DONE.json, "id": "other"}}])
-    def test_an_event_that_says_nothing_is_no_success(self, make_task: MakeTask, event: Any) -> None:
+    def test_an_empty_event_is_not_a_success(self, make_task: MakeTask, event: Any) -> None:
         task = make_task(deferrable=True)
         with pytest.raises(TaskDeferred):
             task.run()

@@ -74,13 +74,13 @@ class TestZips:
             (archive({"doc.kml": KML}), "no shapefile"),
         ],
     )
-    def test_that_mapbox_would_refuse_are_a_problem(self, write: Write, content: bytes, why: str) -> None:
+    def test_zips_that_mapbox_would_refuse_are_a_problem(self, write: Write, content: bytes, why: str) -> None:
         (problem,) = check_source(write(content, "roads.zip")).problems
 
         assert why in problem
 
     @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-    def test_packed_in_an_unusual_way_are_a_problem(self, write: Write, method: int) -> None:
+    def test_zips_packed_in_an_unusual_way_are_a_problem(self, write: Write, method: int) -> None:
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", method) as opened:
             for name, content in ROADS.items():
@@ -89,17 +89,17 @@ class TestZips:
         assert "Deflate" in check_source(write(packed.getvalue(), "roads.zip")).problems[0]
 
     @pytest.mark.parametrize("folder", ["../", "/", "a/../../", "C:\\"])
-    def test_with_names_that_lead_elsewhere_are_a_problem(self, write: Write, folder: str) -> None:
+    def test_zips_with_names_that_lead_elsewhere_are_a_problem(self, write: Write, folder: str) -> None:
         members = {f"{folder}{name}": data for name, data in ROADS.items()}
 
         (problem,) = check_source(write(archive(members), "roads.zip")).problems
 
         assert "outside of its folder" in problem
 
-    def test_beside_a_name_with_a_colon_pass(self, write: Write) -> None:
+    def test_zips_beside_a_name_with_a_colon_pass(self, write: Write) -> None:
         assert check_source(write(archive(ROADS | {"a:b.txt": "x"}), "roads.zip")).ok
 
-    def test_behind_a_password_are_a_problem(self, write: Write) -> None:
+    def test_zips_behind_a_password_are_a_problem(self, write: Write) -> None:
         problems = check_source(write(_with_flag(ZIP, 1), "roads.zip")).problems
 
         assert "password" in problems[0]
@@ -114,16 +114,16 @@ class TestZips:
             "Projection GEOGRAPHIC\nDatum WGS84\nUnits DD\n",
         ],
     )
-    def test_with_any_projection_file_that_gdal_reads_pass(self, write: Write, prj: str) -> None:
+    def test_zips_with_any_projection_file_that_gdal_reads_pass(self, write: Write, prj: str) -> None:
         assert check_source(write(archive(ROADS | {"roads.prj": prj}), "roads.zip")).problems == ()
 
     @pytest.mark.parametrize("folder", ["", "data/", "a/b c/", "a..b/"])
-    def test_in_a_folder_pass(self, write: Write, folder: str) -> None:
+    def test_zips_in_a_folder_pass(self, write: Write, folder: str) -> None:
         members = {f"{folder}{name.upper()}": data for name, data in ROADS.items()} | {"__MACOSX/._ROADS.SHP": b"x"}
 
         assert check_source(write(archive(members), "roads.zip")).problems == ()
 
-    def test_with_a_part_larger_than_any_shapefile_are_not_unpacked(self, write: Write) -> None:
+    def test_zips_with_a_part_larger_than_any_shapefile_are_not_unpacked(self, write: Write) -> None:
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as opened:
             for name, content in (ROADS | {"roads.shx": bytes(272_629_761)}).items():
@@ -133,7 +133,7 @@ class TestZips:
 
         assert "272,629,760" in problem
 
-    def test_that_gdal_writes_pass(self, write: Write, tmp_path: Any) -> None:
+    def test_zips_that_gdal_writes_pass(self, write: Write, tmp_path: Any) -> None:
         frame = geopandas.GeoDataFrame({"n": [1]}, geometry=[shapely.Point(7, 50)], crs=25832)
         frame.to_file(tmp_path / "places.shp")
         members = {path.name: path.read_bytes() for path in tmp_path.glob("places.*")}
@@ -153,7 +153,9 @@ class TestMbtiles:
             (MBTILES[:100] + bytes(len(MBTILES) - 100), "cannot be read"),
         ],
     )
-    def test_that_are_something_else_or_cut_off_are_a_problem(self, write: Write, content: bytes, why: str) -> None:
+    def test_mbtiles_that_are_something_else_or_cut_off_are_a_problem(
+        self, write: Write, content: bytes, why: str
+    ) -> None:
         (problem,) = check_source(write(content, "a.mbtiles")).problems
 
         assert why in problem
@@ -170,10 +172,10 @@ class TestMbtiles:
             ],
         ],
     )
-    def test_of_grids_or_views_pass(self, write: Write, statements: list[str]) -> None:
+    def test_mbtiles_of_grids_or_views_pass(self, write: Write, statements: list[str]) -> None:
         assert check_source(write(database(*statements), "a.mbtiles")).problems == ()
 
-    def test_with_changes_beside_them_are_a_problem(self, write: Write) -> None:
+    def test_mbtiles_with_changes_beside_them_are_a_problem(self, write: Write) -> None:
         path = write(MBTILES, "a.mbtiles")
         (path.parent / "a.mbtiles-wal").write_bytes(b"")
         assert check_source(path).ok
@@ -183,7 +185,7 @@ class TestMbtiles:
         (problem,) = check_source(path).problems
         assert "a.mbtiles-wal" in problem
 
-    def test_without_metadata_are_a_warning(self, write: Write) -> None:
+    def test_mbtiles_without_metadata_are_a_warning(self, write: Write) -> None:
         report = check_source(write(database("CREATE TABLE tiles (zoom_level)"), "a.mbtiles"))
 
         assert report.ok
@@ -195,7 +197,7 @@ class TestMbtiles:
 
         assert check_source(write(content, "a.mbtiles")).ok
 
-    def test_of_an_object_are_judged_by_their_first_bytes(self) -> None:
+    def test_mbtiles_of_an_object_are_judged_by_their_first_bytes(self) -> None:
         assert check_source(Stream(MBTILES, "s3://bucket/a.mbtiles", 10**9)).ok
 
 
@@ -209,18 +211,18 @@ class TestTiffs:
             b"II+\x00\x08\x00\x00\x00" + (2**40).to_bytes(8, "little") + bytes(100),
         ],
     )
-    def test_without_a_directory_inside_of_the_file_are_a_problem(self, write: Write, content: bytes) -> None:
+    def test_tiffs_without_a_directory_inside_of_the_file_are_a_problem(self, write: Write, content: bytes) -> None:
         (problem,) = check_source(write(content, "a.tif")).problems
 
         assert "TIFF" in problem
 
-    def test_with_one_pass(self, write: Write) -> None:
+    def test_tiffs_with_one_pass(self, write: Write) -> None:
         assert check_source(write(TIFF, "a.tif")).ok
 
 
 class TestKmlAndGpx:
     @pytest.mark.parametrize(("content", "name"), [(KML, "a.kml"), (GPX, "a.gpx")])
-    def test_that_are_not_closed_are_a_problem(self, write: Write, content: bytes, name: str) -> None:
+    def test_kml_and_gpx_that_are_not_closed_are_a_problem(self, write: Write, content: bytes, name: str) -> None:
         large = content[: content.index(b"?>") + 2] + content[content.index(b"?>") + 2 :].replace(
             b"</", b"<!--" + b"x" * 100_000 + b"--></"
         )
@@ -230,7 +232,7 @@ class TestKmlAndGpx:
         assert "cut off" in check_source(write(content[:-5], name)).problems[0]
         assert "cut off" in check_source(write(large[:-50], name)).problems[0]
 
-    def test_in_an_encoding_that_xml_declares_pass(self, write: Write) -> None:
+    def test_kml_and_gpx_in_an_encoding_that_xml_declares_pass(self, write: Write) -> None:
         kml = KML.replace(b'"1.0"', b'"1.0" encoding="ISO-8859-1"').replace(b"<Document/>", b"<name>Z\xfcrich</name>")
 
         assert check_source(write(kml, "a.kml")).ok

@@ -51,7 +51,7 @@ class TestSmallDocuments:
             (collection(POINT, with_geometry(type="LineString", coordinates=[[1, 2], None])), "feature 1"),
         ],
     )
-    def test_that_is_unsound_is_a_problem_that_names_the_file_and_the_place(
+    def test_a_small_document_with_a_fault_is_a_problem_that_names_the_file_and_the_place(
         self, write: Write, content: Any, why: str
     ) -> None:
         (problem,) = check_source(write(content)).problems
@@ -71,7 +71,7 @@ class TestSmallDocuments:
             None,
         ],
     )
-    def test_that_is_sound_passes(self, write: Write, geometry: Any) -> None:
+    def test_a_small_document_without_a_fault_passes(self, write: Write, geometry: Any) -> None:
         assert check_source(write(collection(POINT, POINT | {"geometry": geometry}))).problems == ()
 
     @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ class TestSmallDocuments:
         assert why in problem
         assert "write_geojson" in problem or 'format="auto"' in problem
 
-    def test_antarctica_is_told_of_the_web_mercator_map_and_of_clipping(self, write: Write) -> None:
+    def test_latitudes_of_antarctica_are_refused_with_advice_to_clip(self, write: Write) -> None:
         ring = [[-180, -90], [180, -90], [180, -84], [-180, -84], [-180, -90]]
 
         (problem,) = check_source(write(collection(POINT, with_geometry(type="Polygon", coordinates=[ring])))).problems
@@ -113,7 +113,7 @@ class TestSmallDocuments:
 
         assert "another reference system" in problem
 
-    def test_coordinates_deep_in_a_collection_are_looked_at(self, write: Write) -> None:
+    def test_coordinates_deep_in_a_collection_are_checked(self, write: Write) -> None:
         inner = {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [0, 100]}]}
 
         (problem,) = check_source(
@@ -157,7 +157,7 @@ class TestSmallDocuments:
         assert not check_source(write(collection(POINT, crs={"type": "name", "properties": {"name": name}}))).ok
 
     @pytest.mark.parametrize("crs", [None, "EPSG:3857", {"properties": None}, {"properties": {"name": 5}}, []])
-    def test_a_crs_member_that_names_nothing_does_no_harm(self, write: Write, crs: Any) -> None:
+    def test_a_crs_member_without_a_name_is_ignored(self, write: Write, crs: Any) -> None:
         assert check_source(write(collection(POINT, crs=crs))).ok
 
     @pytest.mark.parametrize("attribute", ["arcs", "objects", "tilejson"])
@@ -170,7 +170,7 @@ class TestSmallDocuments:
         assert f'"{attribute}":' in problem
         assert far_away.ok
 
-    def test_all_problems_are_in_one_message_each_on_a_line_of_its_own(self, write: Write) -> None:
+    def test_one_message_lists_all_problems_one_a_line(self, write: Write) -> None:
         crs = {"type": "name", "properties": {"name": "EPSG:3857"}}
         feature = with_geometry(type="Point", coordinates=[1e6, 6e6]) | {"properties": {"arcs": 1}}
         path = write(collection(feature, crs=crs), "data.csv")
@@ -310,7 +310,7 @@ class TestDepth:
         assert "(180.0000001, 2)" in problem
 
     @pytest.mark.parametrize("properties", [[1], [], "name", "", 7, True])
-    def test_properties_that_are_no_object_are_a_problem(self, write: Write, properties: Any) -> None:
+    def test_properties_that_are_not_an_object_are_a_problem(self, write: Write, properties: Any) -> None:
         (problem,) = check_source(write(collection(POINT, POINT | {"properties": properties}))).problems
 
         assert "`properties`" in problem
@@ -407,7 +407,7 @@ class TestReferenceSystems:
         (warning,) = report.warnings
         assert name in warning
 
-    def test_a_name_that_is_no_wgs_84_does_not_pass_for_its_ending(self, write: Write) -> None:
+    def test_a_crs_name_that_only_ends_like_wgs_84_is_refused(self, write: Write) -> None:
         name = "urn:ogc:def:crs:EPSG::14326"
 
         assert check_source(write(collection(POINT, crs={"type": "name", "properties": {"name": name}}))).warnings
@@ -426,19 +426,19 @@ class TestLargeDocuments:
         return write(head + feature(first) + self.MIDDLE + b"," + feature(last) + ending)
 
     @pytest.mark.parametrize("ending", [b"]}", b"]}\n", b'], "bbox": [1, 2, 3, 4]\n}', b'],"numberReturned":2}'])
-    def test_that_are_sound_pass(self, write: Write, ending: bytes) -> None:
+    def test_large_documents_that_are_sound_pass(self, write: Write, ending: bytes) -> None:
         report = check_source(self.write_large(write, POINT, POINT, ending=ending))
 
         assert (report.problems, report.warnings) == ((), ())
 
-    def test_with_features_larger_than_a_part_pass(self, write: Write) -> None:
+    def test_large_documents_with_features_larger_than_a_part_pass(self, write: Write) -> None:
         large = with_geometry(type="MultiPoint", coordinates=[[1.5, 2.5]] * 20_000)
 
         report = check_source(self.write_large(write, large, {"id": 1, **large}))
 
         assert (report.problems, report.warnings) == ((), ())
 
-    def test_with_features_inside_of_properties_pass(self, write: Write) -> None:
+    def test_large_documents_with_features_inside_of_properties_pass(self, write: Write) -> None:
         nested = POINT | {"properties": {"of": [POINT, {"type": "Feature", "name": 'a "}]} '}]}}
 
         assert check_source(self.write_large(write, nested, nested)).problems == ()
@@ -453,7 +453,9 @@ class TestLargeDocuments:
             (POINT | {"properties": [1]}, "`properties`"),
         ],
     )
-    def test_that_are_wrong_at_one_end_are_a_problem(self, write: Write, where: str, bad: Any, why: str) -> None:
+    def test_large_documents_that_are_wrong_at_one_end_are_a_problem(
+        self, write: Write, where: str, bad: Any, why: str
+    ) -> None:
         path = self.write_large(write, **({"first": POINT, "last": POINT} | {where: bad}))
 
         (problem,) = check_source(path).problems
@@ -464,11 +466,11 @@ class TestLargeDocuments:
         "ending",
         [b"", b"]", b",", b'],"a', b"\x00\x00", b'\n,{"type":"Feature","properties":{"a":1', b"]} trailing", b"]}}"],
     )
-    def test_that_are_cut_off_are_a_problem(self, write: Write, ending: bytes) -> None:
+    def test_large_documents_that_are_cut_off_are_a_problem(self, write: Write, ending: bytes) -> None:
         assert len(check_source(self.write_large(write, POINT, POINT, ending=ending)).problems) == 1
 
     @pytest.mark.parametrize("middle", [b"\n", b"\n\x1e"])
-    def test_that_are_line_delimited_are_a_problem(self, write: Write, middle: bytes) -> None:
+    def test_large_documents_that_are_line_delimited_are_a_problem(self, write: Write, middle: bytes) -> None:
         line = json.dumps(POINT | {"properties": {"text": "x" * 1_000_000}}).encode()
 
         (problem,) = check_source(write(middle.join([line] * 17 + [json.dumps(POINT).encode()]))).problems

@@ -100,9 +100,7 @@ def test_csv_passes_with_each_of_the_four_separators(write: Write, separator: st
         (b'{"type":"Topology"}', "a.json", "Look at what wrote it"),
     ],
 )
-def test_what_mapbox_would_call_an_unknown_filetype_is_refused_with_a_remedy(
-    write: Write, content: bytes, name: str, remedy: str
-) -> None:
+def test_an_unknown_filetype_is_refused_with_a_remedy(write: Write, content: bytes, name: str, remedy: str) -> None:
     problems = check_source(write(content, name)).problems
 
     assert remedy in problems[0]
@@ -157,7 +155,7 @@ def test_a_binary_byte_anywhere_in_the_first_part_is_refused(write: Write, junk:
 
 
 @pytest.mark.parametrize("kind", [".gpkg", ".fgb", ".parquet", ".shp"])
-def test_every_format_of_the_export_is_told_of_it_in_the_same_way(write: Write, tmp_path: Path, kind: str) -> None:
+def test_every_export_format_gets_the_same_advice(write: Write, tmp_path: Path, kind: str) -> None:
     (problem,) = check_source(write(_written(tmp_path, kind), f"data{kind}")).problems
 
     told, remedy = problem.splitlines()
@@ -167,7 +165,7 @@ def test_every_format_of_the_export_is_told_of_it_in_the_same_way(write: Write, 
         assert words in remedy
 
 
-def test_a_character_that_the_first_part_cuts_is_no_fault(write: Write) -> None:
+def test_a_character_cut_by_the_first_part_is_not_a_fault(write: Write) -> None:
     for filling in range(4):
         rows = b"lon,lat,name\n" + b"x" * filling + "1,2,ü€😀\n".encode() * 9_000
 

@@ -50,7 +50,7 @@ class TestFormats:
             (MBTILES, "a.dat", "MBTiles"),
         ],
     )
-    def test_are_recognised_by_content(self, write: Write, content: Any, name: str, found: str) -> None:
+    def test_formats_are_recognised_by_content(self, write: Write, content: Any, name: str, found: str) -> None:
         path = write(content, name)
 
         report = check_source(path)
@@ -62,14 +62,18 @@ class TestFormats:
         ("content", "name"),
         [(CSV, "a.geojson"), (collection(POINT), "a.csv"), (KML, "a.gpx"), (ZIP, "a.mbtiles"), (b"GIF89a", "a.tif")],
     )
-    def test_that_the_ending_does_not_promise_are_a_problem(self, write: Write, content: Any, name: str) -> None:
+    def test_formats_that_the_ending_does_not_promise_are_a_problem(
+        self, write: Write, content: Any, name: str
+    ) -> None:
         report = check_source(write(content, name))
 
         (problem,) = report.problems
         assert name in problem
         assert "by its name" in problem
 
-    def test_that_are_geopackages_are_a_problem_that_names_the_way_out(self, write: Write, tmp_path: Path) -> None:
+    def test_formats_that_are_geopackages_are_a_problem_that_names_the_way_out(
+        self, write: Write, tmp_path: Path
+    ) -> None:
         import geopandas
 
         path = tmp_path / "parcels.gpkg"
@@ -80,7 +84,7 @@ class TestFormats:
         assert "is a GeoPackage" in problem
         assert "write_geojson" in problem
 
-    def test_that_are_bare_shapefiles_are_a_problem(self, write: Write) -> None:
+    def test_formats_that_are_bare_shapefiles_are_a_problem(self, write: Write) -> None:
         (problem,) = check_source(write(SHP, "roads.shp")).problems
 
         assert "Send one .zip" in problem
@@ -97,7 +101,9 @@ class TestFormats:
             ),
         ],
     )
-    def test_of_archives_that_mapbox_would_refuse_are_a_problem(self, write: Write, content: bytes, told: str) -> None:
+    def test_formats_of_archives_that_mapbox_would_refuse_are_a_problem(
+        self, write: Write, content: bytes, told: str
+    ) -> None:
         (problem,) = check_source(write(content, "roads.zip")).problems
 
         assert told in problem
@@ -105,30 +111,30 @@ class TestFormats:
     @pytest.mark.parametrize(
         "header", ["lon,lat,id", '"x","y",n', "start_longitude,start_latitude,n", "LAT,LNG,n", '"Long","LAT",""']
     )
-    def test_of_csv_with_any_column_that_mapbox_detects_pass(self, write: Write, header: str) -> None:
+    def test_formats_of_csv_with_any_column_that_mapbox_detects_pass(self, write: Write, header: str) -> None:
         assert check_source(write(f"{header}\n1,2,3\n".encode(), "a.csv")).ok
 
     @pytest.mark.parametrize("header", ["lon", "id,lat", "a,b", "id, lon, lat", "name,the_geom", "\ufefflon,lat"])
-    def test_of_csv_without_both_coordinates_are_a_problem(self, write: Write, header: str) -> None:
+    def test_formats_of_csv_without_both_coordinates_are_a_problem(self, write: Write, header: str) -> None:
         assert not check_source(write(f"{header}\n1,2,3\n".encode(), "a.csv")).ok
 
-    def test_of_geojson_with_a_byte_order_mark_pass(self, write: Write) -> None:
+    def test_formats_of_geojson_with_a_byte_order_mark_pass(self, write: Write) -> None:
         assert check_source(write(b"\xef\xbb\xbf" + json.dumps(collection(POINT)).encode(), "a.geojson")).ok
 
-    def test_of_geojson_without_any_geometry_are_a_problem(self, write: Write) -> None:
+    def test_formats_of_geojson_without_any_geometry_are_a_problem(self, write: Write) -> None:
         (problem,) = check_source(write(collection({**POINT, "geometry": None}), "a.geojson")).problems
 
         assert "no geometry in any of them" in problem
 
     @pytest.mark.parametrize("content", [b"GIF89a", b"hello", b"a,b\n1,2\n", b"<html></html>", b"\x00" * 50, b"   \n"])
-    def test_that_mapbox_does_not_take_are_a_problem(self, write: Write, content: bytes) -> None:
+    def test_formats_that_mapbox_does_not_take_are_a_problem(self, write: Write, content: bytes) -> None:
         (problem,) = check_source(write(content, "data.bin")).problems
 
         assert "no format that Mapbox takes" in problem
         assert "data.bin" in problem
 
     @pytest.mark.parametrize("name", ["a.geojson", "a.csv", "a.geojson.gz"])
-    def test_that_are_compressed_are_a_problem(self, write: Write, name: str) -> None:
+    def test_formats_that_are_compressed_are_a_problem(self, write: Write, name: str) -> None:
         import gzip
 
         (problem,) = check_source(write(gzip.compress(CSV), name)).problems
@@ -136,7 +142,7 @@ class TestFormats:
         assert "gzip" in problem
 
     @pytest.mark.parametrize("name", ["a.geojson", "a.csv", "a"])
-    def test_of_empty_files_are_a_problem(self, write: Write, name: str) -> None:
+    def test_formats_of_empty_files_are_a_problem(self, write: Write, name: str) -> None:
         report = check_source(write(b"", name))
 
         assert "is empty (0 bytes)" in report.problems[0]
@@ -155,7 +161,7 @@ class TestSizes:
             (formats.TIFF, TIFF, "a.tif"),
         ],
     )
-    def test_up_to_the_limit_pass_and_one_byte_more_is_a_problem(
+    def test_sizes_up_to_the_limit_pass_and_one_byte_more_is_a_problem(
         self, known: formats.Format, start: bytes, name: str
     ) -> None:
         assert check_source(Stream(start, name, known.limit)).ok
@@ -165,7 +171,7 @@ class TestSizes:
         assert f"{known.limit:,}" in problem
         assert f"{known.limit + 1:,}" in problem
 
-    def test_of_a_local_file_count_too(self, write: Write) -> None:
+    def test_sizes_of_a_local_file_count_too(self, write: Write) -> None:
         path = write(MBTILES, "a.mbtiles")
         _grow(path, formats.MBTILES.limit + 1)
 
@@ -186,7 +192,7 @@ class TestSizes:
 
 
 class TestStreams:
-    def test_are_judged_by_their_start_alone(self) -> None:
+    def test_streams_are_judged_by_their_start_alone(self) -> None:
         data = json.dumps(collection(POINT)).encode()
 
         report = check_source(Stream(data[:-5] + b" " * 100_000, "s3://bucket/x.geojson"))
@@ -204,17 +210,17 @@ class TestStreams:
             (json.dumps(collection(POINT | {"properties": {"objects": 1}})).encode(), None, "TopoJSON"),
         ],
     )
-    def test_have_the_same_problems(self, data: bytes, size: int | None, why: str) -> None:
+    def test_streams_have_the_same_problems(self, data: bytes, size: int | None, why: str) -> None:
         (problem,) = check_source(Stream(data, "s3://bucket/x.geojson", size)).problems
 
         assert why in problem
         assert problem.startswith("x.geojson ")
 
-    def test_that_cannot_be_read_are_named(self) -> None:
+    def test_streams_that_cannot_be_read_are_named(self) -> None:
         with pytest.raises(SourceError, match=r"(?s)bucket/x\.geojson.*gone away"):
             check_source(Stream(b"", "s3://bucket/x.geojson", 10, OSError("gone away")))
 
-    def test_from_the_web_are_checked_too(self, server: ScriptedServer) -> None:
+    def test_streams_from_the_web_are_checked_too(self, server: ScriptedServer) -> None:
         for _ in range(2):
             server.script(Reply(body=json.dumps(collection(POINT)).encode()))
 
@@ -223,7 +229,7 @@ class TestStreams:
         assert report.ok
         assert report.description == f"{server.url}/x.geojson"
 
-    def test_from_the_web_that_turn_out_to_be_a_page_are_a_problem(self, server: ScriptedServer) -> None:
+    def test_streams_from_the_web_that_turn_out_to_be_a_page_are_a_problem(self, server: ScriptedServer) -> None:
         for _ in range(2):
             server.script(Reply(body=b"<html>Sign in</html>"))
 
@@ -241,7 +247,7 @@ class TestStreams:
         ],
     )
     @pytest.mark.parametrize("name", ["x.geojson", "x.csv", "x"])
-    def test_from_the_web_that_turn_out_to_be_an_error_are_a_problem(
+    def test_streams_from_the_web_that_turn_out_to_be_an_error_are_a_problem(
         self, server: ScriptedServer, body: Any, name: str
     ) -> None:
         for _ in range(2):
@@ -253,7 +259,9 @@ class TestStreams:
         assert all(problem.startswith(f"{name} ") for problem in problems)
 
     @pytest.mark.parametrize("fault", ["drop", "half"])
-    def test_from_the_web_that_break_off_are_an_error_that_names_them(self, server: ScriptedServer, fault: str) -> None:
+    def test_streams_from_the_web_that_break_off_are_an_error_that_names_them(
+        self, server: ScriptedServer, fault: str
+    ) -> None:
         server.script(Reply(body=CSV, fault=fault))
 
         with pytest.raises(SourceError, match=r"x\.csv"):
@@ -271,7 +279,7 @@ class TestSecrets:
         ],
     )
     @pytest.mark.parametrize("form", [str, Path, lambda text: Stream(CSV, text)])
-    def test_in_a_source_are_refused_without_being_shown(self, source: str, form: Any) -> None:
+    def test_secrets_in_a_source_are_refused_without_being_shown(self, source: str, form: Any) -> None:
         with pytest.raises(ConfigurationError, match="password, a key or a signature") as caught:
             check_source(form(source))
 

@@ -94,7 +94,7 @@ def test_rows_beyond_the_map_among_others_are_a_warning(write: Write) -> None:
     assert "row 3" in report.warnings[0]
 
 
-def test_a_row_that_the_first_part_cuts_is_not_looked_at() -> None:
+def test_a_row_cut_by_the_first_part_is_not_checked() -> None:
     rows = table(*["13.4,52.5,Berlin"] * 10_000)
 
     assert check_source(Stream(rows, "s3://bucket/a.csv")).problems == ()
@@ -107,7 +107,7 @@ def test_a_first_row_larger_than_the_first_part_passes(write: Write) -> None:
 
 
 @pytest.mark.parametrize("junk", [b"\xfc", b"\x00"])
-def test_the_end_of_a_local_file_is_looked_at(write: Write, junk: bytes) -> None:
+def test_the_end_of_a_local_file_is_checked(write: Write, junk: bytes) -> None:
     rows = table(*["13.4,52.5,Berlin"] * 20_000) + b"13.4,52.5," + junk + b"\n"
 
     assert not check_source(write(rows, "a.csv")).ok

@@ -71,7 +71,7 @@ def test_the_setting_is_named() -> None:
         check_endpoint("http://example.com", "the extra")
 
 
-def test_an_origin_has_the_ports_that_nobody_writes() -> None:
+def test_an_origin_has_the_schemes_default_port() -> None:
     assert origin("https://h/x") == origin("https://h:443/y")
     assert origin("http://h/x") == origin("http://h:80")
     assert origin("https://h") != origin("http://h")
@@ -185,7 +185,7 @@ def test_passwords_of_databases_and_keys_under_other_names_are_refused(source: o
         "s3://my_conn@bucket/dt=2026-01-01/part.parquet",
     ],
 )
-def test_words_dates_and_folders_are_no_secrets(source: str) -> None:
+def test_words_dates_and_folders_are_not_secrets(source: str) -> None:
     refuse_secrets(source)
     assert redact(source) == source
 
@@ -197,7 +197,7 @@ def test_words_dates_and_folders_are_no_secrets(source: str) -> None:
         *("OCI:a/", "//a:", "password='", "token = ", "code=1a", "https://a", "%3D", "k.", "sk.a"),
     ],
 )
-def test_the_time_grows_with_the_length_of_a_text_and_no_faster(piece: str) -> None:
+def test_checks_for_secrets_take_linear_time(piece: str) -> None:
     def seconds(length: int) -> float:
         text = piece * (length // len(piece))
         began = time.process_time()

@@ -9,7 +9,7 @@ from tests.unit.support import everything_logged, make_token
 
 
 @pytest.mark.parametrize("kind", ["sk", "pk", "tk"])
-def test_a_token_is_known_by_its_shape_wherever_it_stands(kind: str) -> None:
+def test_a_token_is_recognised_by_its_shape_anywhere(kind: str) -> None:
     token = make_token(kind=kind)
 
     for text in (token, f"<{token}>", f'"{token}"', f"({token}),", f"a {token}\nb", f"/v4/x?access_token={token}&y=1"):
@@ -30,7 +30,7 @@ def test_a_registered_secret_is_replaced_and_a_longer_one_that_contains_it_whole
     assert redact("x canary-one-and-more y canary-one z") == "x *** y *** z"
 
 
-def test_texts_without_secrets_stay_as_they_are() -> None:
+def test_strings_without_secrets_stay_unchanged() -> None:
     for text in ("", "task.example", "risk.assessment is fine", "Häfen 100 %", "sk.short"):
         assert redact(text) == text
 

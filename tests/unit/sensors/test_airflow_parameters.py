@@ -123,7 +123,7 @@ class TestTimeout:
 
         assert issubclass(MapboxUploadTimeoutError, AirflowSensorTimeout)  # which Airflow does not retry
 
-    def test_a_rate_limit_or_a_fault_does_not_move_the_last_look_beyond_it(
+    def test_a_rate_limit_or_a_fault_does_not_move_the_last_poll_beyond_it(
         self, make_task: MakeTask, server: ScriptedServer
     ) -> None:
         task = make_task(timeout=60)
@@ -133,7 +133,7 @@ class TestTimeout:
         assert task.run() == pytest.approx(6, abs=1)
         assert task.run() == pytest.approx(6, abs=1)
 
-    def test_a_look_that_finds_the_upload_done_is_a_success_however_late(
+    def test_a_poll_that_finds_the_upload_done_is_a_success_however_late(
         self, make_task: MakeTask, server: ScriptedServer
     ) -> None:
         task = make_task(timeout=60)
@@ -164,7 +164,7 @@ class TestTimeout:
         with pytest.raises(MapboxUploadTimeoutError, match=rf"Upload {ID}\. Trigger timeout"):
             task.sensor().resume_execution("__fail__", {"error": "Trigger timeout"}, task.context)
 
-    def test_one_for_all_tries_lasts_through_a_retry_and_not_through_a_clear(
+    def test_a_total_timeout_lasts_through_retries_and_restarts_with_a_clear(
         self, make_task: MakeTask, server: ScriptedServer
     ) -> None:
         task = make_task(total_timeout=600)
@@ -181,7 +181,7 @@ class TestTimeout:
 
 
 @pytest.mark.parametrize(("gone", "pause"), [(0, 20), (4, 16), (11, 9), (16, 6), (1000, 6)])
-def test_the_last_look_comes_at_the_timeout(
+def test_the_last_poll_comes_at_the_timeout(
     make_task: MakeTask, server: ScriptedServer, gone: float, pause: float
 ) -> None:
     task = make_task(timeout=20 if gone < 1000 else 1000.5)
@@ -226,7 +226,7 @@ class TestNothingToWaitFor:
             self.sensor("None").execute(self.context_with_state(state))
 
     @pytest.mark.parametrize("upload_id", [None, "", "None", [], {}])
-    def test_an_upload_task_that_left_no_result_is_a_skip_that_says_so(self, upload_id: Any) -> None:
+    def test_an_upload_task_without_a_result_skips_the_sensor_with_a_reason(self, upload_id: Any) -> None:
         waiting = self.sensor(upload_id)
         with (
             mock.patch.object(waiting.log, "warning") as said,
@@ -237,7 +237,7 @@ class TestNothingToWaitFor:
         assert "There is no upload to wait for" in str(said.call_args)
 
     @pytest.mark.parametrize("upload_id", [None, "", "None", [], {}])
-    def test_without_an_upstream_task_it_is_an_error(self, upload_id: Any) -> None:
+    def test_a_missing_upload_id_without_an_upstream_task_is_an_error(self, upload_id: Any) -> None:
         with pytest.raises(MapboxFailError, match=r"Give it the id of an upload|list of 0 results"):
             self.sensor(upload_id, upstream=False).execute(
                 {"ti": SimpleNamespace(max_tries=1, get_first_reschedule_date=lambda _: None)}
@@ -294,7 +294,7 @@ class TestSoftFail:
         with pytest.raises(AirflowSkipException):
             make_task(soft_fail=True, deferrable=deferrable, upload_id="None").run()
 
-    def test_what_a_retry_may_mend_is_left_to_the_tasks_retries(
+    def test_soft_fail_leaves_temporary_faults_to_the_tasks_retries(
         self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
     ) -> None:
         task = make_task(soft_fail=True, deferrable=deferrable)
@@ -307,7 +307,7 @@ class TestSoftFail:
 
         assert not isinstance(failure.value, AirflowFailException)
 
-    def test_what_passes_is_no_failure_to_be_soft_about(
+    def test_soft_fail_does_not_skip_temporary_faults(
         self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
     ) -> None:
         task = make_task(soft_fail=True, deferrable=deferrable)
@@ -330,9 +330,7 @@ def test_airflows_timeout_of_a_trigger_is_a_skip_under_soft_fail(make_task: Make
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_never_fail_skips_where_the_upload_failed(
-    make_task: MakeTask, server: ScriptedServer, deferrable: bool
-) -> None:
+def test_never_fail_skips_if_the_upload_failed(make_task: MakeTask, server: ScriptedServer, deferrable: bool) -> None:
     task = make_task(never_fail=True, deferrable=deferrable)
     if not deferrable:
         server.script(FAILED)
@@ -392,7 +390,7 @@ def test_exponential_backoff_does_not_go_beyond_the_end_of_the_wait(
         assert task.run() == pytest.approx(left, abs=1)
 
 
-def test_a_finished_upload_is_a_success_also_where_nothing_can_be_remembered(
+def test_a_finished_upload_is_a_success_also_if_nothing_can_be_remembered(
     make_task: MakeTask, server: ScriptedServer
 ) -> None:
     task = make_task()
@@ -416,7 +414,7 @@ class TestState:
 
         assert isinstance(failure.value, AirflowFailException)
 
-    def test_a_retry_goes_on_with_it_and_a_clear_starts_it_anew(
+    def test_a_retry_continues_the_total_timeout_and_a_clear_restarts_it(
         self, make_task: MakeTask, server: ScriptedServer
     ) -> None:
         task = make_task(stall_timeout=900)
@@ -449,7 +447,7 @@ class TestState:
 
         assert task.run()["complete"] is True
 
-    def test_one_that_stays_unknown_fails_and_names_the_scope(
+    def test_an_upload_that_stays_unknown_fails_and_names_the_scope(
         self, make_task: MakeTask, server: ScriptedServer
     ) -> None:
         task = make_task()
@@ -460,9 +458,7 @@ class TestState:
         with pytest.raises(MapboxUploadGoneError, match="without the scope uploads:read"):
             task.run()
 
-    def test_one_that_was_there_is_gone_once_it_stays_missing(
-        self, make_task: MakeTask, server: ScriptedServer
-    ) -> None:
+    def test_a_known_upload_that_stays_missing_fails(self, make_task: MakeTask, server: ScriptedServer) -> None:
         task = make_task()
         server.script(UNDER_WAY, NOT_FOUND, NOT_FOUND, VALID_TOKEN)
         task.run()
@@ -473,7 +469,7 @@ class TestState:
             task.run()
 
     @pytest.mark.parametrize("refusal", [NOT_FOUND, Reply(401, {"message": "Unauthorized"})])
-    def test_one_refusal_between_two_answers_is_no_end(
+    def test_one_refusal_between_two_answers_does_not_end_the_wait(
         self, make_task: MakeTask, server: ScriptedServer, refusal: Reply
     ) -> None:
         task = make_task()
@@ -496,7 +492,7 @@ class TestState:
 
         assert "created the upload" not in str(failure.value)
 
-    def test_a_look_that_shows_nothing_new_writes_nothing(self, make_task: MakeTask, server: ScriptedServer) -> None:
+    def test_a_poll_that_shows_nothing_new_writes_nothing(self, make_task: MakeTask, server: ScriptedServer) -> None:
         task = make_task()
         server.script(UNDER_WAY, UNDER_WAY)
         task.run()
@@ -525,7 +521,7 @@ class TestDeferred:
         assert arguments == UploadCompleteTrigger(**json.loads(json.dumps(arguments))).serialize()[1]
         assert not server.requests
 
-    def test_it_does_not_come_back_before_its_exit_is_noticed(
+    def test_a_deferred_sensor_does_not_come_back_before_its_exit_is_noticed(
         self, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "7")
@@ -537,12 +533,14 @@ class TestDeferred:
         assert isinstance(trigger, UploadCompleteTrigger)
         assert trigger.not_before == task.fake_time.clock() + 7 + 5
 
-    def test_it_follows_airflows_setting(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_deferring_follows_airflows_setting(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
         assert UploadCompleteSensor(task_id="wait", upload_id=ID).deferrable
         assert not UploadCompleteSensor(task_id="wait", upload_id=ID, deferrable=False).deferrable
 
-    def test_it_goes_on_with_what_earlier_looks_have_shown(self, make_task: MakeTask, server: ScriptedServer) -> None:
+    def test_a_deferred_sensor_continues_with_the_result_of_earlier_polls(
+        self, make_task: MakeTask, server: ScriptedServer
+    ) -> None:
         task = make_task(total_timeout=600)
         server.script(UNDER_WAY)
         task.run()
@@ -564,7 +562,7 @@ class TestDeferred:
         "event",
         [None, {}, "done", [], {"upload": None}, {"upload": UNDER_WAY.json}, {"upload": {**DONE.json, "id": "other"}}],
     )
-    def test_an_event_that_says_nothing_is_no_success(self, make_task: MakeTask, event: Any) -> None:
+    def test_an_empty_event_is_not_a_success(self, make_task: MakeTask, event: Any) -> None:
         with pytest.raises(MapboxTaskError, match=ID) as failure:
             make_task(deferrable=True).resume(event)
 
@@ -579,7 +577,7 @@ class TestTheSameErrors:
         server.script(reply)
         return task.run()
 
-    def test_data_at_fault_is_told_with_a_hint_and_no_task_to_clear(
+    def test_invalid_data_is_reported_with_a_hint_and_no_task_to_clear(
         self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
     ) -> None:
         with pytest.raises(MapboxUploadFailedError, match=r"(?s)Tileset is empty\..*Check the query") as failure:
@@ -588,7 +586,7 @@ class TestTheSameErrors:
         assert isinstance(failure.value, AirflowFailException)
         assert "clear" not in str(failure.value)
 
-    def test_where_another_upload_may_help_the_task_to_clear_is_named(
+    def test_the_task_to_clear_is_named_if_another_upload_may_help(
         self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
     ) -> None:
         from airflow.sdk import DAG
@@ -620,14 +618,14 @@ class TestTheSameErrors:
                 _ = task.resume(to_event(error)) if deferrable else task.run()
             assert str(failure.value) == str(error)
 
-    def test_a_missing_id_is_said_before_anything_else(
+    def test_a_missing_id_is_reported_first(
         self, make_task: MakeTask, server: ScriptedServer, deferrable: bool
     ) -> None:
         with pytest.raises(MapboxFailError, match="Give it the id of an upload"):
             make_task(deferrable=deferrable, upload_id={"id": None}).run()
 
 
-def test_a_poke_is_at_most_one_request_also_where_the_server_fails(make_task: MakeTask, server: ScriptedServer) -> None:
+def test_a_poke_is_at_most_one_request_also_if_the_server_fails(make_task: MakeTask, server: ScriptedServer) -> None:
     server.script(Reply(503, {"message": "Service Unavailable"}))
 
     make_task().run()

@@ -101,7 +101,7 @@ def imported(runs: list[Any]) -> set[str]:
     return {name.partition(".")[0] for run in runs for name in run["modules"]}
 
 
-def test_what_a_dag_file_imports_is_light_and_quick(bytecode: dict[str, str]) -> None:
+def test_imports_of_a_dag_file_are_light_and_quick(bytecode: dict[str, str]) -> None:
     runs = measured(IMPORT, environment=bytecode)
 
     assert "airflow_mapbox.sensors.uploads" in runs[0]["modules"]
@@ -112,13 +112,13 @@ def test_what_a_dag_file_imports_is_light_and_quick(bytecode: dict[str, str]) ->
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
 class TestPoke:
-    def test_is_cheap(self, server: ScriptedServer, bytecode: dict[str, str]) -> None:
+    def test_a_poke_is_cheap(self, server: ScriptedServer, bytecode: dict[str, str]) -> None:
         described = {"conn_type": "mapbox", "host": server.url, "login": ACCOUNT, "password": make_token()}
         server.script(*(Reply(json=upload_json(progress=0.3)) for _ in range(4 * 21)))
 
         self.hold(upload_json()["id"], bytecode | {"AIRFLOW_CONN_MAPBOX_DEFAULT": json.dumps(described)})
 
-    def test_is_cheap_over_https(
+    def test_a_poke_is_cheap_over_https(
         self,
         tmp_path: Path,
         make_settings: Callable[..., EmulatorSettings],

@@ -72,7 +72,7 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-def test_it_reschedules_unless_told_otherwise(upload: dict[str, Any]) -> None:
+def test_the_sensor_reschedules_by_default(upload: dict[str, Any]) -> None:
     assert sensor(upload["id"]).mode == "reschedule"
     assert sensor(upload["id"], mode="poke").mode == "poke"
 
@@ -103,7 +103,7 @@ def test_the_finished_upload_is_the_result(upload: dict[str, Any], clock: Clock)
     assert (result["id"], result["complete"], result["progress"]) == (upload["id"], True, 1)
 
 
-def test_a_rate_limit_moves_the_next_look_to_the_reset_and_is_no_failure(
+def test_a_rate_limit_moves_the_next_poll_to_the_reset_and_is_not_a_failure(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, make_settings: Callable[..., EmulatorSettings]
 ) -> None:
     settings = make_settings(processing_seconds=3, rate_limit=1, rate_window=60)
@@ -118,7 +118,7 @@ def test_a_rate_limit_moves_the_next_look_to_the_reset_and_is_no_failure(
         assert 55 <= next_look(waiting) <= 66  # the window's minute, and the jitter of at most five seconds
 
 
-def test_the_next_look_is_not_before_airflow_has_noticed_the_last_exit(
+def test_the_next_poll_is_not_before_airflow_has_noticed_the_last_exit(
     upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL", "5")
@@ -135,7 +135,7 @@ def test_in_poke_mode_the_floor_is_the_users(upload: dict[str, Any]) -> None:
     assert 3 <= next_look(waiting) <= 3.6
 
 
-def test_the_next_look_is_seldom_when_the_upload_has_far_to_go_and_soon_when_it_is_nearly_done(
+def test_the_next_poll_is_seldom_when_the_upload_has_far_to_go_and_soon_when_it_is_nearly_done(
     upload: dict[str, Any], clock: Clock
 ) -> None:
     waiting = sensor(upload["id"], max_wait=timedelta(seconds=40), poke_interval=5)

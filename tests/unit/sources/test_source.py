@@ -84,7 +84,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str, why: str) 
     assert name.strip(".") in str(caught.value)
 
 
-def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+def test_a_pipe_is_not_a_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.geojson")
 
     with pytest.raises(SourceError, match="not a regular file"):
@@ -102,25 +102,25 @@ def test_a_file_that_vanishes_is_named_when_it_is_opened(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("source", [3, None, DATA, ["x.geojson"]])
-def test_what_is_no_source_is_refused(source: Any) -> None:
+def test_an_unsupported_source_is_refused(source: Any) -> None:
     with pytest.raises(SourceError, match="cannot be uploaded"):
         open_source(source)
 
 
-def test_a_url_of_object_storage_is_refused_with_what_to_give(tmp_path: Path) -> None:
+def test_a_url_of_object_storage_is_refused_with_advice(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="ObjectStoragePath"):
         open_source("s3://bucket/key.geojson")
 
 
 class TestObjectPaths:
-    def test_are_described_sized_and_opened(self) -> None:
+    def test_object_paths_are_described_sized_and_opened(self) -> None:
         source = open_source(ObjectPath())
 
         assert (source.description, source.size, source.path) == (str(ObjectPath()), len(DATA), None)
         assert source.suffix == ".geojson"
         assert source.open().read() == DATA
 
-    def test_may_not_know_their_size(self) -> None:
+    def test_object_paths_may_not_know_their_size(self) -> None:
         assert open_source(ObjectPath(size=None)).size is None
 
     @pytest.mark.parametrize(
@@ -131,12 +131,12 @@ class TestObjectPaths:
             (PermissionError("Forbidden"), "Forbidden"),
         ],
     )
-    def test_that_cannot_be_looked_at_are_named(self, size: Any, why: str) -> None:
+    def test_object_paths_that_cannot_be_looked_at_are_named(self, size: Any, why: str) -> None:
         with pytest.raises(SourceError, match=why) as caught:
             open_source(ObjectPath(size=size))
         assert "bucket/Harbours.GeoJSON" in str(caught.value)
 
-    def test_that_cannot_be_opened_are_named(self) -> None:
+    def test_object_paths_that_cannot_be_opened_are_named(self) -> None:
         source = open_source(ObjectPath(failure=PermissionError(13, "Forbidden")))
 
         with pytest.raises(SourceError, match="Forbidden"):
@@ -144,7 +144,7 @@ class TestObjectPaths:
 
 
 class TestStreams:
-    def test_that_can_seek_are_read_from_where_they_stand_and_again(self) -> None:
+    def test_streams_that_can_seek_are_read_from_where_they_stand_and_again(self) -> None:
         stream = io.BytesIO(b"skipped" + DATA)
         stream.seek(7)
 
@@ -155,7 +155,7 @@ class TestStreams:
                     assert opened.read() == DATA
         assert not stream.closed, "it is its owner's"
 
-    def test_that_cannot_seek_are_read_once(self) -> None:
+    def test_streams_that_cannot_seek_are_read_once(self) -> None:
         reading, writing = os.pipe()
         os.write(writing, DATA)
         os.close(writing)
@@ -167,13 +167,13 @@ class TestStreams:
             with pytest.raises(SourceError, match="only once"):
                 source.open()
 
-    def test_of_text_are_refused(self, tmp_path: Path) -> None:
+    def test_streams_of_text_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "x.geojson").write_bytes(DATA)
 
         with (tmp_path / "x.geojson").open() as text, pytest.raises(SourceError, match="mode 'rb'"):
             open_source(text)
 
-    def test_have_their_file_as_name(self, tmp_path: Path) -> None:
+    def test_streams_have_their_file_as_name(self, tmp_path: Path) -> None:
         (tmp_path / "x.geojson").write_bytes(DATA)
 
         with (tmp_path / "x.geojson").open("rb") as file:
@@ -184,13 +184,13 @@ class TestStreams:
 
 
 class TestIterators:
-    def test_none_is_an_error_and_not_the_end(self) -> None:
+    def test_none_among_chunks_is_an_error(self) -> None:
         with open_source(iter([b"one", None, b"two"])).open() as stream:  # type: ignore[list-item]
             assert stream.read(10) == b"one"
             with pytest.raises(SourceError, match="None instead of bytes"):
                 stream.read(10)
 
-    def test_of_bytes_are_read_like_a_file_and_closed(self) -> None:
+    def test_iterators_of_bytes_are_read_like_a_file_and_closed(self) -> None:
         closed = []
 
         def chunks() -> Iterator[bytes]:
@@ -206,7 +206,7 @@ class TestIterators:
                 assert stream.read(2) + stream.read() == DATA
         assert closed == [True]
 
-    def test_that_were_only_looked_at_are_closed_with_the_source(self) -> None:
+    def test_iterators_that_were_only_looked_at_are_closed_with_the_source(self) -> None:
         closed = []
 
         def chunks() -> Iterator[bytes]:
@@ -264,7 +264,7 @@ def _resolve(monkeypatch: pytest.MonkeyPatch, names: dict[str, str]) -> None:
 
 
 class TestWebSources:
-    def test_are_sized_and_streamed_and_shown_without_their_query(self, server: ScriptedServer) -> None:
+    def test_web_sources_are_sized_and_streamed_and_shown_without_their_query(self, server: ScriptedServer) -> None:
         server.script(Reply(body=DATA))
 
         source = open_source(f"{server.url}/x.geojson?version=2#part")
@@ -275,7 +275,7 @@ class TestWebSources:
             assert stream.read() == DATA
         assert [request.query for request in server.requests] == [{"version": "2"}]
 
-    def test_are_fetched_once_for_a_look_at_the_head_and_all_the_rest(self, server: ScriptedServer) -> None:
+    def test_web_sources_are_fetched_once_for_a_look_at_the_head_and_all_the_rest(self, server: ScriptedServer) -> None:
         server.script(Reply(body=DATA))
 
         with open_source(f"{server.url}/x.geojson") as source:
@@ -286,7 +286,7 @@ class TestWebSources:
 
         assert len(server.requests) == 1
 
-    def test_are_fetched_again_to_be_read_again(self, server: ScriptedServer) -> None:
+    def test_web_sources_are_fetched_again_to_be_read_again(self, server: ScriptedServer) -> None:
         server.script(Reply(body=DATA), Reply(body=DATA))
 
         with open_source(f"{server.url}/x.geojson") as source:
@@ -302,7 +302,7 @@ class TestWebSources:
             ({}, {}),
         ],
     )
-    def test_have_the_servers_validator_as_fingerprint(
+    def test_web_sources_have_the_servers_validator_as_fingerprint(
         self, server: ScriptedServer, headers: dict[str, str], expected: dict[str, str]
     ) -> None:
         server.script(Reply(body=DATA, headers=headers))
@@ -310,21 +310,21 @@ class TestWebSources:
         with open_source(f"{server.url}/x.geojson") as source:
             assert source.fingerprint == {"source": identity(f"{server.url}/x.geojson"), "size": len(DATA)} | expected
 
-    def test_in_chunks_have_no_size(self, server: ScriptedServer) -> None:
+    def test_web_sources_in_chunks_have_no_size(self, server: ScriptedServer) -> None:
         server.script(_chunked(DATA))
 
         with open_source(f"{server.url}/x.geojson") as source:
             assert source.size is None
             assert source.open().read() == DATA
 
-    def test_of_which_a_cut_off_answer_would_look_whole_are_refused(self, server: ScriptedServer) -> None:
+    def test_web_sources_of_which_a_cut_off_answer_would_look_whole_are_refused(self, server: ScriptedServer) -> None:
         server.script(Reply(body=DATA, headers={"Content-Length": ""}))
 
         with pytest.raises(SourceError, match="without its length"):
             open_source(f"{server.url}/x.geojson")
 
     @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP"])
-    def test_that_are_packed_are_unpacked(self, server: ScriptedServer, encoding: str) -> None:
+    def test_web_sources_that_are_packed_are_unpacked(self, server: ScriptedServer, encoding: str) -> None:
         packed = gzip.compress(DATA)
         server.script(Reply(body=packed, headers={"Content-Encoding": encoding}))
 
@@ -335,7 +335,7 @@ class TestWebSources:
 
     @pytest.mark.parametrize("size", [1, 10, -8, -1])
     @pytest.mark.parametrize("chunked", [False, True])
-    def test_whose_packed_content_is_cut_off_are_refused(
+    def test_web_sources_whose_packed_content_is_cut_off_are_refused(
         self, server: ScriptedServer, size: int, chunked: bool
     ) -> None:
         packed = gzip.compress(bytes(range(256)) * 400)[:size]
@@ -351,7 +351,7 @@ class TestWebSources:
         ):
             _read_in_blocks(stream)
 
-    def test_in_chunks_that_break_off_are_refused(self, server: ScriptedServer) -> None:
+    def test_web_sources_in_chunks_that_break_off_are_refused(self, server: ScriptedServer) -> None:
         whole = _chunked(DATA).raw
         assert whole is not None
         server.script(Reply(raw=whole[:-5]))
@@ -364,20 +364,22 @@ class TestWebSources:
             _read_in_blocks(stream)
 
     @pytest.mark.parametrize("encoding", ["identity", "utf-8", "none", "binary", "aws-chunked", ""])
-    def test_of_which_the_encoding_changes_nothing_are_read(self, server: ScriptedServer, encoding: str) -> None:
+    def test_web_sources_of_which_the_encoding_changes_nothing_are_read(
+        self, server: ScriptedServer, encoding: str
+    ) -> None:
         server.script(Reply(body=DATA, headers={"Content-Encoding": encoding}))
 
         with open_source(f"{server.url}/x.geojson") as source:
             assert source.open().read() == DATA
 
-    def test_that_are_packed_on_the_way_through_a_store_are_unpacked(self, server: ScriptedServer) -> None:
+    def test_web_sources_that_are_packed_on_the_way_through_a_store_are_unpacked(self, server: ScriptedServer) -> None:
         server.script(Reply(body=gzip.compress(DATA), headers={"Content-Encoding": "gzip, aws-chunked"}))
 
         with open_source(f"{server.url}/x.geojson") as source:
             assert source.open().read() == DATA
 
     @pytest.mark.parametrize("encoding", ["br", "zstd", "deflate", "gzip, gzip", "gzip, br"])
-    def test_that_are_packed_otherwise_than_was_asked_for_are_refused(
+    def test_web_sources_that_are_packed_otherwise_than_was_asked_for_are_refused(
         self, server: ScriptedServer, encoding: str
     ) -> None:
         server.script(Reply(body=DATA, headers={"Content-Encoding": encoding}))
@@ -386,9 +388,7 @@ class TestWebSources:
             open_source(f"{server.url}/x.geojson")
 
     @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
-    def test_are_told_of_certificates_that_are_not_there(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
-    ) -> None:
+    def test_missing_certificates_are_named(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
         monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
         monkeypatch.setenv(name, str(tmp_path / "none"))
 
@@ -396,19 +396,23 @@ class TestWebSources:
             open_source("https://127.0.0.1:9/x.geojson")
 
     @pytest.mark.parametrize("status", [204, 401, 404, 500])
-    def test_that_answer_no_file_are_named_with_the_status(self, server: ScriptedServer, status: int) -> None:
+    def test_web_sources_that_answer_no_file_are_named_with_the_status(
+        self, server: ScriptedServer, status: int
+    ) -> None:
         server.script(Reply(status))
 
         with pytest.raises(SourceError, match=rf"x\.geojson answered {status}"):
             open_source(f"{server.url}/x.geojson?k=v")
 
-    def test_that_are_down_are_named(self) -> None:
+    def test_web_sources_that_are_down_are_named(self) -> None:
         with closed_port() as url, pytest.raises(SourceError, match="could not be read") as caught:
             open_source(f"{url}/x.geojson?q=c4nary")
         assert "c4nary" not in all_text_of(caught.value)
 
     @pytest.mark.parametrize("then", [Reply(404), Reply(fault="drop")], ids=["gone", "broken"])
-    def test_that_fail_when_they_are_read_again_are_named(self, server: ScriptedServer, then: Reply) -> None:
+    def test_web_sources_that_fail_when_they_are_read_again_are_named(
+        self, server: ScriptedServer, then: Reply
+    ) -> None:
         server.script(Reply(body=DATA), then)
         source = open_source(f"{server.url}/x.geojson")
         source.open().close()
@@ -416,7 +420,7 @@ class TestWebSources:
         with pytest.raises(SourceError, match=r"x\.geojson"):
             source.open()
 
-    def test_that_break_off_are_named_with_how_far_they_came(self, server: ScriptedServer) -> None:
+    def test_web_sources_that_break_off_are_named_with_how_far_they_came(self, server: ScriptedServer) -> None:
         server.script(Reply(body=DATA, fault="half"))
 
         with (
@@ -427,11 +431,13 @@ class TestWebSources:
             stream.read()
 
     @pytest.mark.parametrize("url", ["http://example.com/x.geojson", "http://127.0.0.1.example.com/x"])
-    def test_by_plain_http_from_elsewhere_are_refused(self, url: str) -> None:
+    def test_web_sources_by_plain_http_from_elsewhere_are_refused(self, url: str) -> None:
         with pytest.raises(SourceError, match="over plain http"):
             open_source(url)
 
-    def test_that_redirect_to_plain_http_elsewhere_are_refused_and_not_followed(self, server: ScriptedServer) -> None:
+    def test_web_sources_that_redirect_to_plain_http_elsewhere_are_refused_and_not_followed(
+        self, server: ScriptedServer
+    ) -> None:
         server.script(Reply(302, headers={"Location": "http://192.0.2.1/x.geojson"}))
 
         with pytest.raises(SourceError, match=r"192\.0\.2\.1 over plain http"):
@@ -463,7 +469,7 @@ class TestWebSources:
             "//127.0.0.1/x",
         ],
     )
-    def test_on_the_internet_do_not_lead_into_the_own_network(
+    def test_web_sources_on_the_internet_do_not_lead_into_the_own_network(
         self, monkeypatch: pytest.MonkeyPatch, target: str
     ) -> None:
         _resolve(monkeypatch, {"files.example": "93.184.215.14", "internal.example": "10.0.0.5"})
@@ -472,7 +478,9 @@ class TestWebSources:
         with pytest.raises(SourceError, match="this machine or in a private network"):
             _Session("https://files.example/x").get_redirect_target(redirected)
 
-    def test_may_lead_from_one_public_or_private_server_to_another(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_web_sources_may_lead_from_one_public_or_private_server_to_another(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         _resolve(monkeypatch, {"a.example": "93.184.215.14", "b.example": "2606:2800:21f:cb07:6820:80da:af6b:8b2c"})
 
         for start, target in (
@@ -483,14 +491,14 @@ class TestWebSources:
         ):
             assert _Session(start).get_redirect_target(_redirect(start, target)) == target
 
-    def test_do_not_lead_from_https_to_http(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_web_sources_do_not_lead_from_https_to_http(self, monkeypatch: pytest.MonkeyPatch) -> None:
         redirected = _redirect("https://127.0.0.1/x", "http://127.0.0.1/x")
 
         with pytest.raises(SourceError, match="from https to plain http"):
             _Session("https://127.0.0.1/x").get_redirect_target(redirected)
 
     @pytest.mark.parametrize("status", [429, 503, 408])
-    def test_that_are_out_of_service_may_be_retried(self, server: ScriptedServer, status: int) -> None:
+    def test_web_sources_that_are_out_of_service_may_be_retried(self, server: ScriptedServer, status: int) -> None:
         server.script(Reply(status))
 
         with pytest.raises(SourceError) as failure:
@@ -498,7 +506,7 @@ class TestWebSources:
 
         assert failure.value.retryable
 
-    def test_with_the_scheme_in_capitals_are_read(self, server: ScriptedServer) -> None:
+    def test_web_sources_with_the_scheme_in_capitals_are_read(self, server: ScriptedServer) -> None:
         server.script(Reply(200, body=b"abc"), Reply(200, body=b"abc"))
 
         with open_source(f"{server.url}/x".replace("http", "HTTP")).open() as stream:
@@ -507,6 +515,6 @@ class TestWebSources:
     @pytest.mark.parametrize(
         "url", ["https://", "https:///x", "https://host:port/x", "https://[::1/x", "https://h:99999/"]
     )
-    def test_that_are_no_urls_are_refused(self, url: str) -> None:
+    def test_web_sources_that_are_not_urls_are_refused(self, url: str) -> None:
         with pytest.raises(MapboxError, match="source"):
             open_source(url)

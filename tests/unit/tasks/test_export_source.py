@@ -49,7 +49,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_geojson_is_what_a_file_of_it_would_be(parquet: Path, temporary: Path, tmp_path: Path) -> None:
+def test_streamed_geojson_equals_the_file_that_would_be_written(parquet: Path, temporary: Path, tmp_path: Path) -> None:
     report = write_geojson(parquet, tmp_path / "points.geojson", decimals=3)
     source = export_source(parquet, "geojson", {"decimals": 3}, name="points")
 
@@ -68,7 +68,7 @@ def test_geojson_is_what_a_file_of_it_would_be(parquet: Path, temporary: Path, t
     ("format", "limit", "made"),
     [("mbtiles", None, "MBTiles"), ("auto", 10_000, "GeoJSON"), ("auto", 600, "MBTiles")],
 )
-def test_what_is_written_first_is_of_the_right_format_and_leaves_nothing(
+def test_a_temporary_export_has_the_right_format_and_leaves_no_file(
     parquet: Path, temporary: Path, format: Any, limit: int | None, made: str
 ) -> None:
     options = {"limit_bytes": limit} | ({"maxzoom": 4} if format == "mbtiles" or made == "MBTiles" else {})
@@ -114,7 +114,7 @@ def test_a_source_that_fails_leaves_nothing(temporary: Path) -> None:
     assert not list(temporary.iterdir())
 
 
-def test_it_can_be_read_again_where_the_data_can(parquet: Path) -> None:
+def test_an_export_can_be_read_again_if_its_data_can(parquet: Path) -> None:
     for data in (parquet, frame(), frame):
         source = export_source(data, "geojson", name="points")
         assert source.rereadable
@@ -146,7 +146,7 @@ def test_the_fingerprint_is_of_all_files_of_a_shapefile(tmp_path: Path, ending: 
     assert export_source(path, "geojson", name="points").fingerprint != before
 
 
-def test_the_fingerprint_is_of_what_a_geopackage_has_in_its_log(tmp_path: Path) -> None:
+def test_the_fingerprint_covers_the_write_ahead_log_of_a_geopackage(tmp_path: Path) -> None:
     path = tmp_path / "points.gpkg"
     frame().to_file(path)
     with contextlib.closing(sqlite3.connect(path)) as db:
@@ -162,7 +162,7 @@ def test_the_fingerprint_is_of_what_a_geopackage_has_in_its_log(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("ending", [".csvt", ".prj"])
-def test_the_fingerprint_is_of_what_says_how_to_read_a_csv(tmp_path: Path, ending: str) -> None:
+def test_the_fingerprint_covers_the_sidecar_files_of_a_csv(tmp_path: Path, ending: str) -> None:
     path = tmp_path / "points.csv"
     path.write_text("lon,lat\n1,2\n")
     source = export_source(path, "geojson", name="points")
@@ -181,7 +181,7 @@ def test_a_file_that_is_not_there_is_said_before_anything_is_read(tmp_path: Path
         source.fingerprint  # noqa: B018 - it is found out now
 
 
-def test_a_format_that_there_is_not_is_refused() -> None:
+def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(ValueError, match="format is one of geojson, mbtiles, auto"):
         export_source(frame(), "shapefile", name="points")  # type: ignore[arg-type]
 
@@ -194,7 +194,7 @@ def test_a_format_that_there_is_not_is_refused() -> None:
         ("mbtiles", {"zzzzzzzz": 1}, "it takes crs, decimals"),
     ],
 )
-def test_an_option_that_there_is_not_is_refused_at_once(format: Any, options: dict[str, Any], advice: str) -> None:
+def test_an_unknown_option_is_refused_at_once(format: Any, options: dict[str, Any], advice: str) -> None:
     with pytest.raises(ValueError, match=re.escape(advice)):
         export_source(frame(), format, options, name="points")
 
@@ -223,7 +223,7 @@ def test_an_export_that_may_do_better_later_is_retried(
     assert isinstance(failed.value, AirflowFailException) != retried
 
 
-def test_a_function_that_returns_nothing_is_told_so() -> None:
+def test_a_function_that_returns_nothing_is_named() -> None:
     def forgetful() -> None:
         frame()
 
@@ -233,7 +233,7 @@ def test_a_function_that_returns_nothing_is_told_so() -> None:
 
 @pytest.mark.parametrize("format", ["geojson", "mbtiles", "auto"])
 class TestEveryFormat:
-    def test_fails_at_none_among_frames_instead_of_ending_there(self, format: Any) -> None:
+    def test_every_format_fails_if_a_frame_is_none(self, format: Any) -> None:
         def days() -> Iterator[geopandas.GeoDataFrame | None]:
             yield frame()
             yield None  # a day without data
@@ -244,7 +244,7 @@ class TestEveryFormat:
         with pytest.raises(UnreadableSourceError, match="Item 1 of the source is None"), source.open() as stream:
             stream.read()
 
-    def test_takes_a_box_as_json_and_xcoms_have_it(self, tmp_path: Path, format: Any) -> None:
+    def test_every_format_takes_a_box_as_json_and_xcoms_have_it(self, tmp_path: Path, format: Any) -> None:
         frame().to_file(tmp_path / "x.gpkg")
         for box in ([0.05, 0.0, 0.25, 1.0], frame()[1:3].total_bounds):
             source = export_source(tmp_path / "x.gpkg", format, {"bbox": box}, name="x")
@@ -252,7 +252,7 @@ class TestEveryFormat:
                 assert stream.read()
             assert source.facts["features"] == 2
 
-    def test_clips_what_reaches_beyond_the_map(self, format: Any) -> None:
+    def test_every_format_clips_what_reaches_beyond_the_map(self, format: Any) -> None:
         area = geopandas.GeoDataFrame(geometry=[shapely.box(0, -90, 1, 0)], crs=4326)
 
         with export_source(area, format, name="x").open() as stream:

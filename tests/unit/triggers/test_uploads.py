@@ -122,7 +122,7 @@ def run(test: Awaitable[None]) -> None:
 
 
 @pytest.mark.parametrize("left", [-60.0, 0.5])
-def test_it_fires_no_sooner_than_it_may(account: Account, left: float) -> None:
+def test_the_trigger_fires_no_sooner_than_it_may(account: Account, left: float) -> None:
     """A task that is queued again before the scheduler has read of its exit is marked failed."""
     (done,) = account.create(1)
     account.finish(done)
@@ -135,7 +135,7 @@ def test_it_fires_no_sooner_than_it_may(account: Account, left: float) -> None:
     run(story())
 
 
-def test_each_trigger_hears_of_its_own_upload_only(account: Account) -> None:
+def test_each_trigger_gets_the_event_of_its_own_upload(account: Account) -> None:
     done, failed, open_ = account.create(3)
 
     async def story() -> None:
@@ -339,7 +339,7 @@ def test_a_deadline_ends_the_wait_whatever_becomes_of_the_poller(
     run(story())
 
 
-def test_progress_that_stands_ends_the_wait(account: Account) -> None:
+def test_stalled_progress_ends_the_wait(account: Account) -> None:
     stands, moves = account.create(2)
     account.progress(stands, 0.4)
 
@@ -359,7 +359,7 @@ def test_progress_that_stands_ends_the_wait(account: Account) -> None:
 
 
 @pytest.mark.parametrize("shown", [{}, {"progress": 0.4, "tileset": "demo.t0"}], ids=["nothing", "progress"])
-def test_a_stall_goes_on_in_another_triggerer(account: Account, shown: dict[str, Any]) -> None:
+def test_a_stall_continues_in_another_triggerer(account: Account, shown: dict[str, Any]) -> None:
     (upload,) = account.create()
     account.progress(upload, shown.get("progress", 0))
     began = time.time() - 1000
@@ -373,7 +373,7 @@ def test_a_stall_goes_on_in_another_triggerer(account: Account, shown: dict[str,
     run(story())
 
 
-def test_an_unknown_upload_is_forgiven_for_a_moment_and_gone_after_it(account: Account) -> None:
+def test_an_unknown_upload_is_tolerated_for_a_minute(account: Account) -> None:
     (known,) = account.create()
 
     async def story() -> None:
@@ -392,7 +392,7 @@ def test_an_unknown_upload_is_forgiven_for_a_moment_and_gone_after_it(account: A
 
 
 class TestFaults:
-    def test_a_rate_limit_is_slept_out_by_the_loop_and_is_no_failure(
+    def test_a_rate_limit_is_waited_out_without_blocking_the_loop(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_settings: Callable[..., EmulatorSettings]
     ) -> None:
         with Emulator(tmp_path / "limited", settings=make_settings(rate_limit=1, rate_window=2)) as limited:
@@ -552,9 +552,7 @@ class TestFaults:
 
         run(story())
 
-    def test_a_connection_that_is_missing_for_a_moment_is_asked_for_again(
-        self, account: Account, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_missing_connection_is_asked_for_again(self, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("airflow_mapbox.triggers.uploads._SECONDS_AFTER_FAULT", 0.1)
         (upload,) = account.create()
         account.finish(upload)
@@ -637,7 +635,7 @@ class TestFaults:
         run(story())
 
 
-def test_the_poller_runs_in_a_context_of_its_own(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_poller_has_its_own_context(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     trigger_id: contextvars.ContextVar[str] = contextvars.ContextVar("trigger_id", default="none")
     found: list[str] = []
     whole_round = Poller._round

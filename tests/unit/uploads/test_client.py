@@ -94,7 +94,7 @@ class TestEndpoints:
         assert request.json == {"tileset": f"{ACCOUNT}.harbours", "url": STAGED, "name": "Harbours"}
         assert upload.name == "Harbours"
 
-    def test_create_without_a_name_sends_none(self, server: ScriptedServer, client: UploadsClient) -> None:
+    def test_create_without_a_name_sends_no_name(self, server: ScriptedServer, client: UploadsClient) -> None:
         server.script(Reply(201, upload_json()))
 
         client.create_upload(f"{ACCOUNT}.harbours", DATASET)
@@ -162,7 +162,7 @@ class TestEndpoints:
         assert server.requests[0].path == f"/mirror/uploads/v1/{ACCOUNT}/{UPLOAD_ID}"
 
     @pytest.mark.parametrize("upload_id", ["", "..", "../tokens", "a/b", "a?b=c", "a\n", "a" * 65, "a b", "ä"])
-    def test_what_cannot_be_an_upload_id_is_sent_nowhere(
+    def test_an_invalid_upload_id_is_not_sent(
         self, server: ScriptedServer, client: UploadsClient, upload_id: str
     ) -> None:
         for call in (client.get_upload, client.delete_upload):
@@ -275,7 +275,7 @@ class TestList:
         assert len(server.requests) == 1
 
     @pytest.mark.parametrize("link", ["http://127.0.0.1:port/x", "http://[::1/x", "http://127.0.0.1:99999/x"])
-    def test_a_next_page_that_is_no_url_is_an_answer_that_makes_no_sense(
+    def test_a_next_page_without_a_valid_url_is_an_invalid_answer(
         self, server: ScriptedServer, client: UploadsClient, link: str
     ) -> None:
         server.script(Reply(json=[upload_json()], headers=_next(link)))
@@ -328,7 +328,7 @@ class TestList:
             list(client.list_uploads())
 
     @pytest.mark.parametrize("document", [{"uploads": []}, None, "uploads", 3])
-    def test_a_list_that_is_no_array_is_refused(
+    def test_a_list_that_is_not_an_array_is_refused(
         self, server: ScriptedServer, client: UploadsClient, document: Any
     ) -> None:
         server.script(Reply(body=json.dumps(document).encode()))
@@ -350,13 +350,15 @@ class TestList:
 
 
 class TestAnotherAnswerThanWasAskedFor:
-    def test_about_another_upload_is_invalid(self, server: ScriptedServer, client: UploadsClient) -> None:
+    def test_another_answer_than_was_asked_for_about_another_upload_is_invalid(
+        self, server: ScriptedServer, client: UploadsClient
+    ) -> None:
         server.script(Reply(json=upload_json(id="another", complete=True, progress=1)))
 
         with pytest.raises(InvalidAnswerError, match="the answer is about another"):
             client.get_upload(UPLOAD_ID)
 
-    def test_about_another_tileset_leaves_a_create_call_in_doubt(
+    def test_another_answer_than_was_asked_for_about_another_tileset_leaves_a_create_call_in_doubt(
         self, server: ScriptedServer, client: UploadsClient
     ) -> None:
         server.script(Reply(201, upload_json(tileset=f"{ACCOUNT}.lights")))
@@ -367,7 +369,7 @@ class TestAnotherAnswerThanWasAskedFor:
         assert caught.value.in_doubt
 
     @pytest.mark.parametrize("status", [200, 201, 202, 203])
-    def test_with_another_status_of_success_is_a_success(
+    def test_another_answer_than_was_asked_for_with_another_status_of_success_is_a_success(
         self, server: ScriptedServer, client: UploadsClient, status: int
     ) -> None:
         server.script(Reply(status, upload_json()))
@@ -377,7 +379,7 @@ class TestAnotherAnswerThanWasAskedFor:
 
 class TestAGatewaysAnswer:
     @pytest.mark.parametrize("status", [408, 425, 499, 502, 503, 504])
-    def test_to_a_create_call_may_hide_that_it_took_effect(
+    def test_a_gateways_answer_to_a_create_call_may_hide_that_it_took_effect(
         self, server: ScriptedServer, make_client: MakeClient, status: int
     ) -> None:
         server.script(Reply(status, {"message": "Request Timeout"}))
@@ -389,7 +391,7 @@ class TestAGatewaysAnswer:
         assert caught.value.in_doubt
 
     @pytest.mark.parametrize("status", [408, 421, 425, 499])
-    def test_is_tried_again(
+    def test_a_gateways_answer_is_retried(
         self, server: ScriptedServer, client: UploadsClient, fake_time: FakeTime, status: int
     ) -> None:
         server.script(Reply(status, body=b"<html>"), Reply(json=upload_json()))
@@ -401,7 +403,7 @@ class TestAGatewaysAnswer:
 class TestRetryAfter:
     @pytest.mark.parametrize("status", [429, 503])
     @pytest.mark.parametrize("as_date", [False, True])
-    def test_is_waited_for(
+    def test_retry_after_is_waited_for(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, status: int, as_date: bool
     ) -> None:
         server_now = fake_time.now + 900  # its clock is ahead
@@ -414,7 +416,7 @@ class TestRetryAfter:
         assert fake_time.slept == [pytest.approx(100, abs=1)]
 
     @pytest.mark.parametrize("value", ["never", "-1", "nan", "Wed, 21 Oct 2015 07:28:00 GMT", "", "1e99"])
-    def test_that_makes_no_sense_or_is_over_keeps_the_usual_pause(
+    def test_retry_after_that_makes_no_sense_or_is_over_keeps_the_usual_pause(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, value: str
     ) -> None:
         server.script(Reply(503, {"message": "later"}, headers={"Retry-After": value}), Reply(json=upload_json()))
@@ -423,7 +425,7 @@ class TestRetryAfter:
 
         assert fake_time.slept[0] in (0.5, 3600)
 
-    def test_that_is_longer_than_a_call_may_wait_is_raised(
+    def test_retry_after_that_is_longer_than_a_call_may_wait_is_raised(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime
     ) -> None:
         server.script(Reply(503, {"message": "later"}, headers={"Retry-After": "3600"}))
@@ -461,7 +463,7 @@ def test_a_date_without_a_zone_is_in_utc(monkeypatch: pytest.MonkeyPatch, date: 
 
 class TestTheServersClock:
     @pytest.mark.parametrize("jump", [20.0, -20.0, 86_400.0])
-    def test_does_not_follow_this_machines_when_that_is_set(
+    def test_the_servers_clock_does_not_follow_this_machines_when_that_is_set(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, jump: float
     ) -> None:
         wall = FakeTime()
@@ -487,7 +489,7 @@ def test_a_404_names_a_login_that_is_not_the_tokens_account(server: ScriptedServ
 
 class TestRateLimit:
     @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-    def test_is_waited_out_to_the_reset_plus_jitter(
+    def test_the_rate_limit_is_waited_out_to_the_reset_plus_jitter(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, share: float
     ) -> None:
         server.script(_throttled(fake_time.now + 42), Reply(json=upload_json()))
@@ -498,7 +500,7 @@ class TestRateLimit:
         assert pause == pytest.approx(42 + 5 * share)
 
     @pytest.mark.parametrize("skew", [-3600.0, -90.0, 90.0, 3600.0])
-    def test_is_measured_by_the_servers_clock_when_the_local_one_is_wrong(
+    def test_the_rate_limit_is_measured_by_the_servers_clock_when_the_local_one_is_wrong(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, skew: float
     ) -> None:
         server_now = fake_time.now + skew
@@ -508,7 +510,7 @@ class TestRateLimit:
 
         assert fake_time.slept == [pytest.approx(42, abs=1)]
 
-    def test_is_measured_by_the_clock_of_an_earlier_answer_where_it_has_none_itself(
+    def test_the_rate_limit_is_measured_by_the_clock_of_an_earlier_answer_if_it_has_none_itself(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime
     ) -> None:
         server_now = fake_time.now - 900
@@ -541,7 +543,7 @@ class TestRateLimit:
             {"Date": "Mon, 01 Jan 99999999999999 00:00:00 GMT"},
         ],
     )
-    def test_with_headers_that_make_no_sense_is_waited_out_for_a_window(
+    def test_the_rate_limit_with_headers_that_make_no_sense_is_waited_out_for_a_window(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, headers: dict[str, str]
     ) -> None:
         server.script(Reply(429, {"message": "Too Many Requests"}, headers=headers), Reply(json=upload_json()))
@@ -551,7 +553,7 @@ class TestRateLimit:
         (pause,) = fake_time.slept
         assert 60 <= pause <= 3600
 
-    def test_whose_reset_has_passed_is_tried_again_soon(
+    def test_the_rate_limit_whose_reset_has_passed_is_retried_soon(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime
     ) -> None:
         server.script(_throttled(fake_time.now - 5), Reply(json=upload_json()))
@@ -560,7 +562,7 @@ class TestRateLimit:
 
         assert fake_time.slept == [5.0]
 
-    def test_uses_no_try_of_those_for_faults(
+    def test_the_rate_limit_uses_no_try_of_those_for_faults(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime
     ) -> None:
         server.script(*(_throttled(fake_time.now + 10) for _ in range(9)), Reply(json=upload_json()))
@@ -572,7 +574,7 @@ class TestRateLimit:
 
     @pytest.mark.parametrize("share", [0.0, 1.0])
     @pytest.mark.parametrize("seconds", [-10, 30])
-    def test_is_raised_at_once_where_no_wait_is_wanted(
+    def test_the_rate_limit_is_raised_at_once_if_no_wait_is_wanted(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime, share: float, seconds: int
     ) -> None:
         server.script(_throttled(fake_time.now + seconds))
@@ -585,7 +587,7 @@ class TestRateLimit:
         assert caught.value.retryable
         assert fake_time.slept == []
 
-    def test_is_raised_when_the_waits_of_one_call_exceed_what_is_wanted(
+    def test_the_rate_limit_is_raised_when_the_waits_of_one_call_exceed_what_is_wanted(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime
     ) -> None:
         start = fake_time.now
@@ -596,7 +598,7 @@ class TestRateLimit:
 
         assert fake_time.slept == [40.0, 40.0]
 
-    def test_of_a_dataset_create_is_waited_out_too(
+    def test_the_rate_limit_of_a_dataset_create_is_waited_out_too(
         self, server: ScriptedServer, client: UploadsClient, fake_time: FakeTime
     ) -> None:
         server.script(_throttled(fake_time.now + 10), Reply(201, upload_json()))
@@ -624,7 +626,7 @@ class TestFaults:
         ],
         ids=lambda fault: fault.fault or str(fault.raw or fault.status)[:30],
     )
-    def test_a_call_is_tried_again(
+    def test_a_call_is_retried(
         self, server: ScriptedServer, client: UploadsClient, fake_time: FakeTime, fault: Reply
     ) -> None:
         server.script(fault, fault, Reply(json=upload_json()))
@@ -674,7 +676,7 @@ class TestFaults:
         with pytest.raises(NoAnswerError, match=r"nobody\.invalid: no connection could be made"):
             make_client(base_url="https://nobody.invalid", attempts=1).get_upload(UPLOAD_ID)
 
-    def test_a_server_that_speaks_no_tls_is_an_error_that_is_not_tried_again(
+    def test_a_server_that_speaks_no_tls_is_an_error_that_is_not_retried(
         self, make_client: MakeClient, fake_time: FakeTime
     ) -> None:
         # Not the scripted server: what it makes of a handshake depends on the handshake's random bytes.
@@ -738,7 +740,7 @@ class TestFaults:
 
 class TestRedirects:
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    def test_to_another_host_are_refused_and_the_token_stays(
+    def test_redirects_to_another_host_are_refused_and_the_token_stays(
         self, server: ScriptedServer, client: UploadsClient, status: int
     ) -> None:
         elsewhere = ScriptedServer()
@@ -752,7 +754,9 @@ class TestRedirects:
         assert len(server.requests) == 1
         assert not elsewhere.requests
 
-    def test_to_the_same_host_are_refused_as_well(self, server: ScriptedServer, client: UploadsClient) -> None:
+    def test_redirects_to_the_same_host_are_refused_as_well(
+        self, server: ScriptedServer, client: UploadsClient
+    ) -> None:
         server.script(Reply(301, headers={"Location": f"/uploads/v2/{ACCOUNT}"}))
 
         with pytest.raises(InvalidAnswerError, match="redirect"):
@@ -760,7 +764,9 @@ class TestRedirects:
         assert len(server.requests) == 1
 
     @pytest.mark.parametrize("location", ["", "http://[::1", "http://h:port/", "http://", "\xff\xfe", "//"])
-    def test_to_what_is_no_url_are_refused(self, server: ScriptedServer, client: UploadsClient, location: str) -> None:
+    def test_redirects_to_an_invalid_url_are_refused(
+        self, server: ScriptedServer, client: UploadsClient, location: str
+    ) -> None:
         server.script(Reply(302, headers={"Location": location}))
 
         with pytest.raises(InvalidAnswerError, match="redirect"):
@@ -862,7 +868,7 @@ class TestRefusals:
         assert len(advice) > 20, "the message says what to do next"
 
     @pytest.mark.parametrize("message", ["Could not access url", "An upload is already active"])
-    def test_what_is_said_of_a_create_call_means_nothing_of_another(
+    def test_messages_about_create_calls_mean_nothing_for_other_calls(
         self, server: ScriptedServer, make_client: MakeClient, message: str
     ) -> None:
         server.script(Reply(422, {"message": message}))
@@ -872,7 +878,7 @@ class TestRefusals:
 
         assert type(caught.value) is InvalidRequestError
 
-    def test_deleting_an_unfinished_upload_is_told_from_other_refusals(
+    def test_deleting_an_unfinished_upload_has_its_own_error(
         self, server: ScriptedServer, client: UploadsClient
     ) -> None:
         server.script(Reply(422, {"message": "upload is incomplete"}))
@@ -899,7 +905,9 @@ class TestRefusals:
             call(client)
         assert len(server.requests) == 1
 
-    def test_404_for_a_call_that_needs_no_scope_names_none(self, server: ScriptedServer, client: UploadsClient) -> None:
+    def test_404_for_a_call_that_needs_no_scope_names_no_scope(
+        self, server: ScriptedServer, client: UploadsClient
+    ) -> None:
         server.script(Reply(404, {"message": "Not Found"}))
 
         with pytest.raises(NotFoundError) as caught:
@@ -907,7 +915,7 @@ class TestRefusals:
         assert "scope" not in str(caught.value)
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422])
-    def test_a_refusal_is_not_tried_again(
+    def test_a_refusal_is_not_retried(
         self, server: ScriptedServer, client: UploadsClient, fake_time: FakeTime, status: int
     ) -> None:
         server.script(Reply(status, {"message": "No"}))
@@ -995,7 +1003,7 @@ class TestWhatMustNotHappenTwice:
 
 class TestSettings:
     @pytest.mark.parametrize("token", ["", "  \n"])
-    def test_no_token_is_said(self, token: str) -> None:
+    def test_a_missing_token_is_reported(self, token: str) -> None:
         with pytest.raises(ConfigurationError, match="no access token"):
             UploadsClient(token)
 
@@ -1037,7 +1045,7 @@ class TestSettings:
     def test_plain_http_is_taken_for_the_loopback(self, token: str, host: str) -> None:
         assert UploadsClient(token, base_url=f"http://{host}:8080/").base_url == f"http://{host}:8080"
 
-    def test_a_proxy_of_the_environment_does_not_get_what_is_for_the_loopback(
+    def test_requests_to_the_loopback_bypass_the_environments_proxy(
         self, server: ScriptedServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         proxy = ScriptedServer()
@@ -1049,7 +1057,7 @@ class TestSettings:
             proxy.stop()
         assert not proxy.requests
 
-    def test_the_servers_time_is_told_by_its_last_answer(
+    def test_the_last_response_sets_the_servers_time(
         self, server: ScriptedServer, client: UploadsClient, fake_time: FakeTime
     ) -> None:
         server.script(Reply(json=upload_json(), headers={"Date": formatdate(fake_time.now + 77, usegmt=True)}))

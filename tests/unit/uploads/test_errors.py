@@ -57,7 +57,7 @@ DATA_AT_FAULT = [
 
 
 @pytest.mark.parametrize("message", DATA_AT_FAULT)
-def test_a_documented_message_is_the_datas_fault_and_says_what_to_do(message: str) -> None:
+def test_a_documented_message_blames_the_data_and_says_what_to_do(message: str) -> None:
     cause = explain_failure(message)
 
     assert cause.data_at_fault

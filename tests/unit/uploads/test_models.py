@@ -43,7 +43,7 @@ class TestUpload:
         assert isinstance(upload.progress, float)
 
     @pytest.mark.parametrize("progress", ["0.5", None, True, [], float("nan"), float("inf"), 10**400])
-    def test_progress_that_is_no_finite_number_names_the_field(self, progress: Any) -> None:
+    def test_progress_that_is_not_a_finite_number_names_the_field(self, progress: Any) -> None:
         with pytest.raises(InvalidAnswerError, match="'progress'"):
             Upload.from_json(upload_json(progress=progress))
 
@@ -60,11 +60,11 @@ class TestUpload:
             Upload.from_json(upload_json(**{field: value}))
 
     @pytest.mark.parametrize("document", [None, [], "upload", 3])
-    def test_what_is_no_object_is_refused(self, document: Any) -> None:
+    def test_an_upload_that_is_not_an_object_is_refused(self, document: Any) -> None:
         with pytest.raises(InvalidAnswerError, match="object"):
             Upload.from_json(document)
 
-    def test_fields_that_nobody_documents_do_no_harm(self) -> None:
+    def test_undocumented_fields_are_ignored(self) -> None:
         assert Upload.from_json(upload_json(region="us", layers=[1])) == Upload.from_json(upload_json())
 
     def test_to_json_gives_what_the_api_gave(self) -> None:
@@ -83,7 +83,7 @@ class TestUpload:
         assert upload.created_at == datetime(2015, 10, 20, 19, 29, 34, 270_000, UTC)
 
     @pytest.mark.parametrize("created", [None, "", "soon", "0001-01-01T00:00:00+14:00"])
-    def test_created_at_is_none_where_it_cannot_be_read(self, created: str | None) -> None:
+    def test_created_at_is_none_if_it_is_unreadable(self, created: str | None) -> None:
         assert Upload.from_json(upload_json(created=created)).created_at is None
 
     def test_a_token_in_the_message_of_a_failure_is_not_kept(self) -> None:
@@ -101,7 +101,7 @@ class TestTilesetId:
         assert str(TilesetId.parse(name, ACCOUNT)) == f"{ACCOUNT}.{name}"
 
     @pytest.mark.parametrize("name", ["a", "x" * 32])
-    def test_a_full_id_stays_as_it_is(self, name: str) -> None:
+    def test_a_full_id_stays_unchanged(self, name: str) -> None:
         assert TilesetId.parse(f"{ACCOUNT}.{name}", ACCOUNT) == TilesetId(ACCOUNT, name)
 
     @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ class TestTilesetId:
             "a%20", f"{'o' * 33}.a", "a\x00",
         ],
     )  # fmt: skip
-    def test_what_mapbox_would_refuse_is_refused_with_the_rule_and_the_parameter(self, text: str) -> None:
+    def test_an_invalid_tileset_id_is_refused_with_the_rule_and_the_parameter(self, text: str) -> None:
         with pytest.raises(InvalidTilesetError) as caught:
             TilesetId.parse(text, ACCOUNT)
 
@@ -127,7 +127,7 @@ class TestTilesetId:
         with pytest.raises(InvalidTilesetError, match=r"(?s)'lyra'.*'orion'"):
             TilesetId.parse("lyra.harbours", ACCOUNT)
 
-    def test_it_is_a_value_error_too(self) -> None:
+    def test_an_invalid_tileset_id_is_a_value_error_too(self) -> None:
         with pytest.raises(ValueError, match="tileset"):
             TilesetId.parse("a b", ACCOUNT)
 

@@ -21,7 +21,7 @@ from tests.unit.export.support import PRECISION, frame, geometry, streamed
 GEOD = Geod(ellps="WGS84")
 
 
-def test_a_missing_grid_is_said_with_both_accuracies() -> None:
+def test_a_missing_grid_is_reported_with_both_accuracies() -> None:
     _, report = streamed(frame([Point(400_000, 300_000)], "EPSG:27700"))
 
     (note,) = [note for note in report.notes if "grid" in note]
@@ -55,7 +55,7 @@ def test_the_worst_place_is_reported_whatever_the_order(places: tuple[Point, ...
     assert "may be off by 7 m" in accuracy
 
 
-def test_where_every_place_is_accurate_nothing_is_said_of_others() -> None:
+def test_an_accurate_transformation_has_no_note() -> None:
     _, report = streamed(frame([HAVANA], "EPSG:4267"))
 
     assert report.accuracy == 1.0
@@ -118,7 +118,7 @@ def test_the_accuracy_is_that_of_the_operation_that_proj_takes(crs: str) -> None
         assert found.accuracy == (None if expected < 0 else expected), place
 
 
-def test_what_may_be_wrong_is_a_warning_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_inaccurate_transformation_is_a_warning_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="airflow_mapbox"):
         streamed(frame([Point(10, 10)]))
         assert not caplog.records
@@ -178,7 +178,7 @@ def test_long_edges_get_vertices_and_keep_the_old_ones() -> None:
     assert np.abs(np.array(outer) - middle).max(axis=1).min() <= PRECISION
 
 
-def test_max_segment_is_in_metres_where_the_system_is_in_feet() -> None:
+def test_max_segment_is_in_metres_if_the_system_is_in_feet() -> None:
     feet = CRS("EPSG:2225")  # California zone 1, US survey feet
     line = LineString([(6_000_000, 2_000_000), (6_000_000 + 3280.8333, 2_000_000)])
 
@@ -208,7 +208,7 @@ def test_geocentric_coordinates_become_degrees_and_heights() -> None:
     assert shapely.get_coordinates(written, include_z=True)[0] == pytest.approx([13.4, 52.5, 34.0], abs=1e-6)
 
 
-def test_longitudes_from_0_to_360_are_an_error_that_says_so() -> None:
+def test_longitudes_from_0_to_360_are_an_error_that_names_the_range() -> None:
     with pytest.raises(ValueError, match=r"(?s)Feature 1 has \(190\.0, 10\.0\).*0 to 360"):
         streamed(frame([Point(10, 10), Point(190, 10)]))
 
@@ -243,7 +243,7 @@ def test_a_system_that_comes_as_a_new_object_with_each_frame_is_looked_up_once()
     assert len(found) == 2
 
 
-def test_threads_share_what_proj_takes_long_to_find() -> None:
+def test_threads_share_costly_transformations() -> None:
     crs = CRS.from_epsg(31467)
 
     with ThreadPoolExecutor(4) as pool:

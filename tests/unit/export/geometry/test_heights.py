@@ -73,16 +73,16 @@ class TestVerticesAboveOneAnother:
         ],
         ids=["a borehole", "a leg", "a leg made by rounding", "two parts", "a step of a roof", "cut at 180", "clipped"],
     )  # fmt: skip
-    def test_are_kept(self, wkt: str, expected: list[Any]) -> None:
+    def test_vertices_above_one_another_are_kept(self, wkt: str, expected: list[Any]) -> None:
         assert written(wkt, beyond_mercator="clip", on_invalid="error")["coordinates"] == expected
 
-    def test_are_one_without_their_heights(self) -> None:
+    def test_vertices_above_one_another_are_one_without_their_heights(self) -> None:
         assert written("LINESTRING Z (1 2 0, 1 2 -5, 3 4 -10)", z="drop")["coordinates"] == [[1, 2], [3, 4]]
 
-    def test_of_the_same_height_are_one(self) -> None:
+    def test_vertices_above_one_another_of_the_same_height_are_one(self) -> None:
         assert written("LINESTRING Z (1 2 0, 1 2 0, 3 4 0)")["coordinates"] == [[1, 2, 0], [3, 4, 0]]
 
-    def test_enclose_no_area(self) -> None:
+    def test_vertices_above_one_another_enclose_no_area(self) -> None:
         wall = frame([shapely.from_wkt("POLYGON Z ((0 0 0, 1 0 0, 1 0 5, 0 0 5, 0 0 0))"), Point(0, 0)])
 
         assert streamed(wall)[1].dropped == {"smaller than the precision": 1}

@@ -10,7 +10,7 @@ from airflow_mapbox.export.geometry.shapes import from_shapely
 
 @pytest.mark.parametrize("size", [3, 30, 1000, 10**6, 10**9])
 @pytest.mark.parametrize("wild", [0.0, 0.3, 1.0])
-def test_what_is_valid_for_certain_is_valid_for_geos(size: int, wild: float) -> None:
+def test_rings_that_pass_the_quick_check_are_valid_for_geos(size: int, wild: float) -> None:
     seed = np.random.SeedSequence().entropy
     print("seed", seed)
     rng = np.random.default_rng(seed)

@@ -144,7 +144,7 @@ class TestArchives:
         ],
         ids=["nothing", "Parquet", "cut zip", "cut gzip", "gzipped Parquet", "tar"],
     )
-    def test_what_cannot_be_read_is_told_in_one_sentence(
+    def test_an_unreadable_archive_is_an_error_of_one_sentence(
         self, tmp_path: Path, make: Callable[[Path], Path], problem: str
     ) -> None:
         with pytest.raises(UnreadableSourceError, match=problem) as failed:

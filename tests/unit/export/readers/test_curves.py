@@ -76,6 +76,7 @@ def test_curves_in_a_collection_are_an_error_that_says_what_to_do(tmp_path: Path
     assert geometries(straight)[-1].geom_type == "GeometryCollection"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [None, "n >= 40000"])
 def test_one_curve_after_many_features_changes_nothing_else(tmp_path: Path, where: str | None) -> None:
     wkb, kind, _ = CURVES["MultiSurface"]

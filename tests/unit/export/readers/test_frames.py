@@ -28,7 +28,7 @@ def points(count: int = 3, **columns: Any) -> geopandas.GeoDataFrame:
 class TestItemsThatAreNotFrames:
     @pytest.mark.parametrize("place", [0, 1, 2])
     @pytest.mark.parametrize("lazy", [False, True], ids=["list", "generator"])
-    def test_none_among_frames_is_an_error_that_names_its_place(self, place: int, lazy: bool) -> None:
+    def test_none_among_frames_is_an_error_with_its_position(self, place: int, lazy: bool) -> None:
         items: list[Any] = [points(), points()]
         items.insert(place, None)
 
@@ -82,7 +82,7 @@ class TestIndex:
             "named and filtered", "named and reversed", "also a column", "dates", "categories", "of two unnamed levels",
         ],
     )  # fmt: skip
-    def test_is_an_attribute_if_it_has_a_name_or_levels(
+    def test_an_index_is_an_attribute_if_it_has_a_name_or_levels(
         self, tmp_path: Path, indexed: Callable[[], geopandas.GeoDataFrame], expected: dict[str, Any], parquet: bool
     ) -> None:
         source: Any = indexed()
@@ -92,21 +92,21 @@ class TestIndex:
 
         assert features(source)[0]["properties"] == expected
 
-    def test_is_counted_on_through_the_batches_of_a_file(self, tmp_path: Path) -> None:
+    def test_an_index_is_counted_on_through_the_batches_of_a_file(self, tmp_path: Path) -> None:
         points(1000, v=range(1000)).rename_axis("fid").to_parquet(tmp_path / "x.parquet", row_group_size=100)
 
         found = features(tmp_path / "x.parquet", batch_rows=7)
 
         assert [feature["properties"]["fid"] for feature in found] == list(range(1000))
 
-    def test_can_be_chosen_by_its_name(self, tmp_path: Path) -> None:
+    def test_an_index_can_be_chosen_by_its_name(self, tmp_path: Path) -> None:
         ROWS.dissolve("s").to_parquet(tmp_path / "x.parquet")
 
         for source in (ROWS.dissolve("s"), tmp_path / "x.parquet"):
             assert features(source, columns=["s"])[0]["properties"] == {"s": "a"}
             assert features(source, columns=["v"])[0]["properties"] == {"v": 1}
 
-    def test_of_whole_numbers_past_53_bits_is_text_like_any_column(self, tmp_path: Path) -> None:
+    def test_an_index_of_whole_numbers_past_53_bits_is_text_like_any_column(self, tmp_path: Path) -> None:
         wide = points(1, v=[1]).set_index(pd.Index([2**60], name="id"))
         wide.to_parquet(tmp_path / "x.parquet")
 
@@ -179,7 +179,7 @@ class TestTypes:
         ],
         ids=lambda value: str(value.dtype) if isinstance(value, pd.Series) else "",
     )
-    def test_are_written(self, column: pd.Series, expected: list[Any]) -> None:
+    def test_types_are_written(self, column: pd.Series, expected: list[Any]) -> None:
         found = features(points(len(column), v=column))
 
         assert [feature["properties"]["v"] for feature in found] == expected
@@ -201,13 +201,13 @@ class TestTypes:
         ],
         ids=lambda value: str(value.dtype) if isinstance(value, pd.Series) else "",
     )
-    def test_without_a_form_in_json_are_an_error_that_names_the_column(
+    def test_types_without_a_form_in_json_are_an_error_that_names_the_column(
         self, column: pd.Series, as_text: tuple[str, ...]
     ) -> None:
         with pytest.raises(AttributeValueError, match=r"(?s)^Column 'v' .*(?s:.)*drop the\s+column"):
             features(points(len(column), v=column), as_text=as_text)
 
-    def test_without_a_form_in_json_are_no_obstacle_to_the_other_columns(self) -> None:
+    def test_types_without_a_form_in_json_do_not_affect_other_columns(self) -> None:
         (written,) = features(points(1, v=pd.Series([nested(2000)]), n=[1]), columns=["n"])
 
         assert written["properties"] == {"n": 1}

@@ -49,7 +49,7 @@ UNKNOWN = [
 class TestReferenceSystem:
     @pytest.mark.parametrize("where", ["first", "last"])
     @pytest.mark.parametrize("crs", UNKNOWN, ids=str)
-    def test_that_nobody_knows_is_not_guessed(self, tmp_path: Path, crs: Any, where: str) -> None:
+    def test_a_reference_system_that_nobody_knows_is_not_guessed(self, tmp_path: Path, crs: Any, where: str) -> None:
         path = collection(tmp_path / "x.geojson", feature({"a": 1}), **{where: {"crs": crs}})
 
         with pytest.raises(MissingCrsError, match=r"(?s)x\.geojson .*crs="):
@@ -72,17 +72,19 @@ class TestReferenceSystem:
         ],
         ids=str,
     )
-    def test_that_the_document_names_is_used(self, tmp_path: Path, crs: Any, projected: bool) -> None:
+    def test_a_reference_system_that_the_document_names_is_used(
+        self, tmp_path: Path, crs: Any, projected: bool
+    ) -> None:
         path = collection(tmp_path / "x.geojson", feature({"a": 1}), first={"crs": crs})
 
         assert features(path)[0]["geometry"]["coordinates"] == ([9e-06, 1.8e-05] if projected else [1, 2])
 
-    def test_is_no_property_of_that_name(self, tmp_path: Path) -> None:
+    def test_a_property_called_crs_is_not_a_reference_system(self, tmp_path: Path) -> None:
         rows = [feature({"crs": named("nowhere"), "a": '"crs": {'}, note={"crs": None})] * 3
 
         assert len(features(collection(tmp_path / "x.geojson", *rows))) == 3
 
-    def test_of_a_single_feature_and_of_a_gzipped_file_is_read_too(self, tmp_path: Path) -> None:
+    def test_a_reference_system_of_a_single_feature_and_of_a_gzipped_file_is_read_too(self, tmp_path: Path) -> None:
         single = json.dumps(feature({"a": 1}, crs=named("My Local Grid"))).encode()
         (tmp_path / "x.geojson").write_bytes(single)
         (tmp_path / "x.geojson.gz").write_bytes(gzip.compress(single))
@@ -92,7 +94,7 @@ class TestReferenceSystem:
                 features(tmp_path / name)
 
     @pytest.mark.parametrize("block", [1 << 20, 100, 7])
-    def test_is_found_wherever_blocks_end(self, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    def test_a_reference_system_is_found_wherever_blocks_end(self, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
         monkeypatch.setattr(geojson_text, "_BLOCK", block)
         monkeypatch.setattr(geojson_text, "_VALUE", 200)
         text = json.dumps(
@@ -105,7 +107,7 @@ class TestReferenceSystem:
         assert crs is not None
         assert crs.to_epsg() == 3857
 
-    def test_of_a_shapefile_that_is_a_local_one_is_not_guessed_either(self, tmp_path: Path) -> None:
+    def test_a_reference_system_of_a_shapefile_that_is_a_local_one_is_not_guessed_either(self, tmp_path: Path) -> None:
         frame([Point(1, 2)], crs=None, a=[1]).to_file(tmp_path / "x.shp")
         (tmp_path / "x.prj").write_text('LOCAL_CS["My Local Grid",UNIT["metre",1]]')
 
@@ -140,7 +142,7 @@ class TestIds:
             "strings and properties", "numbers and properties", "quotation marks",
         ],
     )  # fmt: skip
-    def test_are_written_on_request(
+    def test_ids_are_written_on_request(
         self, tmp_path: Path, rows: list[dict[str, Any]], plain: list[Any], ids: list[Any], lines: bool
     ) -> None:
         path = tmp_path / ("x.geojsonl" if lines else "x.geojson")
@@ -153,31 +155,31 @@ class TestIds:
         found = [one["properties"] for one in features(path, id_attribute="fid", batch_rows=1)]
         assert found == [{"fid": number, **properties} for number, properties in zip(ids, plain, strict=True)]
 
-    def test_may_be_called_id(self, tmp_path: Path) -> None:
+    def test_ids_may_be_called_id(self, tmp_path: Path) -> None:
         path = collection(tmp_path / "x.geojson", feature({"a": 1}, id="w"))
 
         assert features(path, id_attribute="id")[0]["properties"] == {"id": "w", "a": 1}
 
-    def test_may_not_take_the_place_of_a_property(self, tmp_path: Path) -> None:
+    def test_ids_may_not_take_the_place_of_a_property(self, tmp_path: Path) -> None:
         path = collection(tmp_path / "x.geojson", feature({"id": 1, "a": 2}, id="w"))
 
         with pytest.raises(AttributeNameError, match=r"(?s)id_attribute='id'.*property of that name.*columns="):
             features(path, id_attribute="id")
         assert features(path, id_attribute="id", columns=["a"])[0]["properties"] == {"id": "w", "a": 2}
 
-    def test_of_a_collection_and_of_objects_in_it_are_none_of_a_feature(self, tmp_path: Path) -> None:
+    def test_ids_of_a_collection_are_not_taken_for_ids_of_features(self, tmp_path: Path) -> None:
         rows = [feature({"a": {"id": 3}}, id="x", place={"id": "y"})] * 2
         path = collection(tmp_path / "x.geojson", *rows, first={"id": "root", "meta": {"id": 1}})
 
         assert [one["properties"]["fid"] for one in features(path, id_attribute="fid")] == ["x", "x"]
 
-    def test_of_many_features_stay_with_them(self, tmp_path: Path) -> None:
+    def test_ids_of_many_features_stay_with_them(self, tmp_path: Path) -> None:
         path = collection(tmp_path / "x.geojson", *(feature({"n": n}, id=f"w/{n}") for n in range(20_000)))
 
         for one in features(path, id_attribute="fid"):
             assert one["properties"]["fid"] == f"w/{one['properties']['n']}"
 
-    def test_are_for_geojson(self, tmp_path: Path) -> None:
+    def test_ids_are_for_geojson(self, tmp_path: Path) -> None:
         frame([Point(1, 2)], a=[1]).to_file(tmp_path / "x.gpkg")
 
         with pytest.raises(ValueError, match=r"(?s)id_attribute= cannot be used with .*: it is for GeoJSON"):

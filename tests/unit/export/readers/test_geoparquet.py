@@ -96,7 +96,7 @@ def test_views_are_read_in_batches_of_the_same_size(tmp_path: Path) -> None:
     assert features(tmp_path / "x.parquet")[7]["properties"] == {"n": 7, "text": "7" * 500}
 
 
-def test_geometries_that_are_no_bytes_are_an_error_that_names_the_file(tmp_path: Path) -> None:
+def test_geometries_that_are_not_bytes_are_an_error_that_names_the_file(tmp_path: Path) -> None:
     written(tmp_path / "x.parquet", ["a"], 1)
     table = pq.read_table(tmp_path / "x.parquet")
     table = table.drop_columns("geometry").append_column("geometry", pa.array([1]))

@@ -122,7 +122,7 @@ class TestSelection:
         chosen = features(path, layer="plots", where="n >= 3", bbox=(0, 0, 5.9, 90), columns=["n"])
         assert [feature["properties"] for feature in chosen] == [{"n": 3}, {"n": 4}, {"n": 5}]
 
-    def test_what_is_not_there_is_named(self, tmp_path: Path) -> None:
+    def test_a_missing_layer_or_column_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "x.gpkg"
         SOURCE.to_file(path, driver="GPKG")
 
@@ -160,7 +160,9 @@ class TestConditions:
             ("n = 0 OR s = 'f'", [0, 5]),
         ],
     )
-    def test_may_be_about_columns_that_are_not_written(self, path: Path, where: str, places: list[int]) -> None:
+    def test_conditions_may_be_about_columns_that_are_not_written(
+        self, path: Path, where: str, places: list[int]
+    ) -> None:
         found = features(path, where=where, columns=["s"], crs=4326)
 
         # FlatGeobuf keeps them by place.
@@ -169,7 +171,7 @@ class TestConditions:
         assert {len(feature["properties"]) for feature in found} == {1}
 
     @pytest.mark.parametrize("choice", [{"where": "s = 'b'"}, {"where": "n = 1"}, {"bbox": (0.5, -1, 1.5, 1)}])
-    def test_hide_no_number_past_53_bits(self, path: Path, choice: dict[str, Any]) -> None:
+    def test_conditions_hide_no_number_past_53_bits(self, path: Path, choice: dict[str, Any]) -> None:
         (only,) = features(path, columns=["id"], crs=4326, **choice)
 
         assert only["properties"] == {"id": str(2**54 + 1)}
@@ -227,7 +229,7 @@ def test_curves_are_linearised(tmp_path: Path, folder: str) -> None:
     assert point.equals(Point(1, 2))
 
 
-def test_curves_of_a_geopackage_are_linearised_where_a_condition_chooses(tmp_path: Path) -> None:
+def test_curves_of_a_geopackage_are_linearised_if_a_condition_chooses(tmp_path: Path) -> None:
     path = tmp_path / "x.gpkg"
     frame([Point(0, 0), Point(1, 1)], n=[1, 2]).to_file(path, driver="GPKG", geometry_type="Unknown", layer="arcs")
     arc = struct.pack("<BII6d", 1, 8, 3, 0, 0, 1, 1, 2, 0)
@@ -247,7 +249,7 @@ def test_curves_of_a_geopackage_are_linearised_where_a_condition_chooses(tmp_pat
 
 class TestIntegersPast53Bits:
     @pytest.mark.parametrize("name", ["x.gpkg", "x.fgb", "x.geojson"])
-    def test_one_makes_the_whole_column_text(self, tmp_path: Path, name: str) -> None:
+    def test_an_integer_past_53_bits_makes_the_whole_column_text(self, tmp_path: Path, name: str) -> None:
         points = [Point(n / 1000, 0) for n in range(20_000)]
         frame(points, id=[*range(19_999), 2**60], n=range(20_000)).to_file(tmp_path / name)
 
@@ -261,7 +263,7 @@ class TestIntegersPast53Bits:
     @pytest.mark.parametrize(
         "number", ["12345678901234567890", "-9223372036854775809", "9223372036854775807", "9" * 40], ids=len
     )
-    def test_those_past_64_bits_are_as_in_the_csv(self, tmp_path: Path, number: str, curves: bool) -> None:
+    def test_integers_past_64_bits_are_as_in_the_csv(self, tmp_path: Path, number: str, curves: bool) -> None:
         path = tmp_path / "x.csv"
         header, place = ("WKT", "POINT(1 2)") if curves else ("lon,lat", "1,2")
         path.write_text(f"id,n,{header}\n{number},1,{place}\n5,2,{place}\n,3,{place}\n")
@@ -276,7 +278,7 @@ class TestIntegersPast53Bits:
         assert [note for note in report.notes if "'id'" in note and "written as text" in note]
 
     @pytest.mark.parametrize("as_text", [(), ("id",)])
-    def test_those_past_64_bits_are_as_in_the_csv_where_a_condition_chooses(
+    def test_integers_past_64_bits_are_as_in_the_csv_if_a_condition_chooses(
         self, tmp_path: Path, as_text: tuple[str, ...]
     ) -> None:
         path = tmp_path / "x.csv"
@@ -287,7 +289,7 @@ class TestIntegersPast53Bits:
         assert [feature["properties"]["id"] for feature in found] == ["12345678901234567891", "12345678901234567893"]
 
     @pytest.mark.parametrize("name", ["x.geojson", "x.geojsonl", "x.gml"])
-    def test_those_past_64_bits_are_refused_where_gdal_reads_other_numbers(self, tmp_path: Path, name: str) -> None:
+    def test_integers_past_64_bits_are_refused_if_gdal_reads_other_numbers(self, tmp_path: Path, name: str) -> None:
         path = tmp_path / name
         long = "12345678901234567890"
         frame([Point(1, 2), Point(3, 4)], id=[2**60, 5], ratio=[1e20, 0.5], size=[1e20, 1e21]).to_file(path)
@@ -299,7 +301,7 @@ class TestIntegersPast53Bits:
 
     @pytest.mark.parametrize("number", [2**64, -(2**63) - 1, int("9" * 40)])
     @pytest.mark.parametrize("key", ["Straße", r"Stra\u00dfe"])
-    def test_one_past_64_bits_is_refused_however_its_key_is_written(
+    def test_an_integer_past_64_bits_is_refused_however_its_key_is_written(
         self, tmp_path: Path, key: str, number: int
     ) -> None:
         path = geojson(tmp_path / "x.geojson", f'"{key}" : {number}')
@@ -322,7 +324,7 @@ class TestIntegersPast53Bits:
 
         assert [feature["properties"]["e"] for feature in features(path)] == [1e20, 1e18]
 
-    def test_large_numbers_that_are_none_of_these_stay_as_they_are(self, tmp_path: Path) -> None:
+    def test_other_large_numbers_stay_unchanged(self, tmp_path: Path) -> None:
         long = 2**63 - 1
         frame([Point(1, 2)], id=[long], size=[1e20]).to_file(tmp_path / "x.gpkg")
         frame([Point(1, 2)], id=["12345678901234567890"], size=[1e20]).to_file(tmp_path / "x.geojson")
@@ -333,7 +335,7 @@ class TestIntegersPast53Bits:
 
 class TestUndefinedSystems:
     @pytest.mark.parametrize("srs", [-1, 0])
-    def test_one_of_a_geopackage_is_none(self, tmp_path: Path, srs: int) -> None:
+    def test_a_geopackage_has_no_open_options(self, tmp_path: Path, srs: int) -> None:
         path = tmp_path / "x.gpkg"
         frame([Point(13.4, 52.5)], n=[1]).to_file(path, layer="places")
         with sqlite3.connect(path) as db:
@@ -346,7 +348,7 @@ class TestUndefinedSystems:
 
 
 class TestSeveralLayers:
-    def test_are_listed_where_none_is_named(self, tmp_path: Path) -> None:
+    def test_layers_are_listed_if_no_layer_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "x.gpkg"
         SOURCE.to_file(path, layer="plots", driver="GPKG")
         frame([Point(1, 2)], kind=["tree"]).to_file(path, layer="trees", driver="GPKG")
@@ -354,7 +356,7 @@ class TestSeveralLayers:
         with pytest.raises(UnreadableSourceError, match=r"(?s)x\.gpkg has several layers: plots, trees.*layer="):
             features(path)
 
-    def test_that_have_no_features_do_not_count(self, tmp_path: Path) -> None:
+    def test_several_layers_that_have_no_features_do_not_count(self, tmp_path: Path) -> None:
         path = tmp_path / "x.gpkg"
         SOURCE[:0].to_file(path, layer="none", driver="GPKG")
         frame([Point(1, 2)], kind=["tree"]).to_file(path, layer="trees", driver="GPKG")
@@ -379,7 +381,7 @@ class TestCSV:
         assert chosen["properties"] == {"id": 1, "x": 500000, "y": 0}
 
     @pytest.mark.parametrize(("x", "y"), [("lon", "lat"), ("X", "Y"), ("Longitude (deg)", "Latitude (deg)")])
-    def test_columns_of_coordinates_are_found_by_name_and_are_no_attributes(
+    def test_columns_of_coordinates_are_found_by_name_and_are_not_attributes(
         self, tmp_path: Path, x: str, y: str
     ) -> None:
         path = tmp_path / "x.csv"
@@ -413,13 +415,13 @@ class TestCSV:
             "properties": {"id": 1},
         }
 
-    def test_one_without_a_crs_names_the_parameter(self, tmp_path: Path) -> None:
+    def test_a_csv_without_a_crs_names_the_parameter(self, tmp_path: Path) -> None:
         (tmp_path / "x.csv").write_text("lon,lat\n1,2\n")
 
         with pytest.raises(MissingCrsError, match="crs="):
             features(tmp_path / "x.csv")
 
-    def test_one_without_coordinates_names_the_parameters(self, tmp_path: Path) -> None:
+    def test_a_csv_without_coordinates_names_the_parameters(self, tmp_path: Path) -> None:
         (tmp_path / "x.csv").write_text("a,b\n1,2\n")
 
         with pytest.raises(UnreadableSourceError, match="x= and y="):
@@ -464,7 +466,7 @@ class TestRemoteFailures:
     )
     @pytest.mark.parametrize("name", ["x.parquet", "x.fgb"])
     @pytest.mark.parametrize("when", ["opened", "read"])
-    def test_are_told_from_lasting_ones(
+    def test_temporary_remote_failures_may_be_retried_and_lasting_ones_may_not(
         self, tmp_path: Path, name: str, when: str, error: Exception, retryable: bool
     ) -> None:
         path = tmp_path / name
@@ -486,7 +488,7 @@ class TestRemoteFailures:
             features(Store(path))
         assert failed.value.retryable == retryable
 
-    def test_a_file_that_is_none_is_no_failure_of_the_network(self, tmp_path: Path) -> None:
+    def test_an_unreadable_file_is_not_a_network_failure(self, tmp_path: Path) -> None:
         (tmp_path / "x.parquet").write_bytes(b"PAR1 and nonsense")
 
         with pytest.raises(UnreadableSourceError, match="cannot be read as GeoParquet") as failed:
@@ -505,6 +507,7 @@ def test_a_url_of_any_store_that_fsspec_knows_is_read() -> None:
         features("memory://bucket/y.parquet")
 
 
+@pytest.mark.slow
 def test_gdal_is_asked_for_batches_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     turn = np.linspace(0, 2 * np.pi, 20_000)
     large = Polygon(np.stack([np.cos(turn), np.sin(turn)], axis=1))

@@ -43,7 +43,7 @@ class TestEncodings:
         assert properties(tmp_path / "x.shp") == [{"city": text}]
 
     @pytest.mark.parametrize("header", ["city", "Größe"])
-    def test_a_csv_that_is_not_utf_8_is_an_error_that_says_so(self, tmp_path: Path, header: str) -> None:
+    def test_a_csv_that_is_not_utf_8_is_an_error_about_its_encoding(self, tmp_path: Path, header: str) -> None:
         (tmp_path / "x.csv").write_bytes(f"lon,lat,{header}\n1,2,Zürich\n".encode("latin-1"))
 
         with pytest.raises((AttributeValueError, UnreadableSourceError), match="not UTF-8"):
@@ -84,7 +84,7 @@ class TestDates:
             "10:00:00.123456789",
         ],
     )
-    def test_are_the_text_of_the_file(self, tmp_path: Path, name: str, text: str) -> None:
+    def test_dates_are_the_text_of_the_file(self, tmp_path: Path, name: str, text: str) -> None:
         path = dated(tmp_path / name, text, None, text)
 
         expected = [{"n": 0, "d": text}, {"n": 1, "d": None}, {"n": 2, "d": text}]
@@ -93,7 +93,7 @@ class TestDates:
         assert properties(path, where="n >= 1") == expected[1:]
         assert properties(path, bbox=[-1, -1, 0.5, 3]) == expected[:1]
 
-    def test_of_several_forms_are_the_text_of_the_file(self, tmp_path: Path, name: str) -> None:
+    def test_dates_of_several_forms_are_the_text_of_the_file(self, tmp_path: Path, name: str) -> None:
         texts = ["2020-01-01", "2020-01-01T10:00:00Z", "2020-01-01T10:00:00+02:00"]
 
         assert [one["d"] for one in properties(dated(tmp_path / name, *texts))] == texts
@@ -121,7 +121,7 @@ def test_dates_of_gpx_have_no_nul_in_them(tmp_path: Path, when: str, expected: s
 
 
 class TestCoordinatesThatCannotBeRead:
-    def test_are_counted_apart_from_rows_without_any(self, tmp_path: Path) -> None:
+    def test_coordinates_that_cannot_be_read_are_counted_apart_from_rows_without_any(self, tmp_path: Path) -> None:
         (tmp_path / "x.csv").write_text("n,lon,lat\na,1,2\nb,,\nc,N/A,52\nd,4.5E,1\ne,13.4,\nf, , \n")
 
         document, report = streamed(tmp_path / "x.csv", crs=4326)
@@ -132,7 +132,7 @@ class TestCoordinatesThatCannotBeRead:
             "Row 3 (from 1 on, without a header) is the first whose coordinates cannot be read: lon='N/A', lat='52'.",
         )
 
-    def test_of_wkt_are_counted_too(self, tmp_path: Path) -> None:
+    def test_coordinates_that_cannot_be_read_of_wkt_are_counted_too(self, tmp_path: Path) -> None:
         (tmp_path / "x.csv").write_text(
             'n,WKT\n1,POINT(1 2)\n2,\n3,PONT(1 2)\n4,"CIRCULARSTRING(0 0,1 1,2 0)"\n5,POINT(\n'
         )
@@ -146,7 +146,9 @@ class TestCoordinatesThatCannotBeRead:
 
     @pytest.mark.parametrize("lines", [False, True], ids=["collection", "lines"])
     @pytest.mark.parametrize("wrong", ['["1", "2"]', "[1]", "null", '[1, "a"]', "{}"])
-    def test_of_geojson_are_counted_too(self, tmp_path: Path, wrong: str, lines: bool) -> None:
+    def test_coordinates_that_cannot_be_read_of_geojson_are_counted_too(
+        self, tmp_path: Path, wrong: str, lines: bool
+    ) -> None:
         texts = ["[1, 2]", wrong, "[3, 4]", wrong]
         rows = [
             f'{{"type": "Feature", "geometry": {{"type": "Point", "coordinates": {text}}}, "properties": {{}}}}'
@@ -165,7 +167,7 @@ class TestCoordinatesThatCannotBeRead:
         assert "Row 3 " in report.notes[0]
         assert f'"coordinates": {wrong}' in report.notes[0]
 
-    def test_are_numbered_through_all_of_a_file(self, tmp_path: Path) -> None:
+    def test_coordinates_that_cannot_be_read_are_numbered_through_all_of_a_file(self, tmp_path: Path) -> None:
         rows = [f"{n},{n % 90},0,{2**60 + n},2020-01-01" for n in range(100_000)]
         rows[70_001] = "70001,?,0,1,2020-01-01"
         rows[90_000] = "90000,,,1,"
@@ -179,7 +181,7 @@ class TestCoordinatesThatCannotBeRead:
         assert report.dropped == {"coordinates that cannot be read": 1, "no geometry": 1}
         assert any("Row 70002 " in note and "lon='?'" in note for note in report.notes)
 
-    def test_alone_say_so_on_a_line_of_its_own(self, tmp_path: Path) -> None:
+    def test_unreadable_coordinates_alone_are_reported_on_their_own_line(self, tmp_path: Path) -> None:
         (tmp_path / "x.csv").write_text("n,lon,lat\na,N/A,N/A\nb,,\n")
 
         with pytest.raises(EmptyExportError) as failed:
@@ -192,7 +194,7 @@ class TestCoordinatesThatCannotBeRead:
         ]
 
     @pytest.mark.parametrize("write", [write_geojson, write_auto])
-    def test_are_in_every_report(self, tmp_path: Path, write: Any) -> None:
+    def test_coordinates_that_cannot_be_read_are_in_every_report(self, tmp_path: Path, write: Any) -> None:
         (tmp_path / "x.csv").write_text("n,lon,lat\na,1,2\nb,?,?\n")
 
         report = write(tmp_path / "x.csv", tmp_path / "out", crs=4326)

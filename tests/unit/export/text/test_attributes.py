@@ -154,7 +154,7 @@ def test_moments_whose_offset_has_seconds_are_written_in_utc(unit: str) -> None:
     ],
     ids=lambda column: str(column.type),
 )
-def test_what_json_has_no_form_for_names_its_column(column: pa.Array) -> None:
+def test_a_value_that_json_cannot_express_names_its_column(column: pa.Array) -> None:
     with pytest.raises(AttributeValueError, match="Column 'v'"):
         encoded(column)
 
@@ -194,7 +194,9 @@ def test_complex_numbers_are_refused() -> None:
 class TestIntegersPast53Bits:
     BIG = 2**53 + 1
 
-    def test_one_makes_the_whole_column_of_geoparquet_text_with_a_note(self, tmp_path: Path) -> None:
+    def test_an_integer_past_53_bits_makes_the_whole_column_of_geoparquet_text_with_a_note(
+        self, tmp_path: Path
+    ) -> None:
         path = geoparquet(tmp_path / "in.parquet", id=[1] * 50 + [self.BIG], n=[2**53] * 51)
 
         document, report = streamed(path, batch_rows=3)
@@ -240,7 +242,7 @@ class TestIntegersPast53Bits:
         texts = [feature["properties"]["id"] for feature in features(frames(), as_text=["id"])]
         assert texts == ["1", str(self.BIG)]
 
-    def test_what_is_text_in_one_frame_is_text_in_the_next(self) -> None:
+    def test_a_column_of_text_in_one_frame_is_text_in_the_next(self) -> None:
         frames = [frame([Point(0, 0)], id=[self.BIG]), frame([Point(0, 0)], id=[1])]
 
         assert [feature["properties"]["id"] for feature in features(frames)] == [str(self.BIG), "1"]
@@ -283,9 +285,7 @@ class TestNames:
 
 
 @pytest.mark.parametrize("source", ["frame", "geoparquet", "frames"])
-def test_a_column_to_write_as_text_that_there_is_not_is_an_error_that_names_those_there_are(
-    tmp_path: Path, source: str
-) -> None:
+def test_an_unknown_as_text_column_is_an_error_that_lists_the_columns(tmp_path: Path, source: str) -> None:
     one = frame([Point(0, 0)], id=[1], name=["a"])
     one.to_parquet(tmp_path / "in.parquet")
     given = {"frame": one, "geoparquet": tmp_path / "in.parquet", "frames": iter([one, one])}[source]

@@ -48,7 +48,7 @@ class TestNumbers:
             (123_456_789_012_345_680, 15, "123.45678901234568"),
         ],
     )
-    def test_have_their_digits_and_no_zeros_at_the_end(self, whole: float, decimals: int, text: str) -> None:
+    def test_numbers_have_their_digits_and_no_zeros_at_the_end(self, whole: float, decimals: int, text: str) -> None:
         assert written([whole], [0], decimals=decimals) == [f"{text},0.0"]
         # Latitudes and heights come from another table.
         assert written([0], [whole], [whole], decimals=decimals) == [f"0.0,{text},{text}"]
@@ -67,13 +67,13 @@ class TestNumbers:
         assert text[1] == "0.0,0.0,0.0"
         assert written([0], [0], [8e19], decimals=15) == ["0.0,0.0,80000.0"]
 
-    def test_random_ones_read_as_what_they_were(self) -> None:
+    def test_random_numbers_read_back_equal(self) -> None:
         seed = np.random.SeedSequence().entropy
         print("seed", seed)
         rng = np.random.default_rng(seed)
-        for _ in range(200):
-            # More than one block now and then; of all decimals, many or few of them zero.
-            count = int(rng.integers(1, 200)) if rng.random() < 0.97 else 70_000
+        for turn in range(200):
+            # Once more than one block; of all decimals, many or few of them zero.
+            count = int(rng.integers(1, 200)) if turn else 70_000
             decimals = int(rng.integers(0, 16))
             ends = 10.0 ** rng.integers(0, decimals + 1, count)
             limits = [180, 90, 10 ** rng.uniform(0, 12)][: int(rng.integers(2, 4))]
@@ -110,7 +110,7 @@ class TestGeometries:
         with pytest.raises(CoordinatesError, match=r'(?s)Feature 1 has a height that is not finite.*z="drop"'):
             streamed(frame([Point(0, 0, 1), Point(0, 0, 1e300)]))
 
-    def test_more_than_a_block_of_vertices_in_one_line(self) -> None:
+    def test_a_line_may_have_more_vertices_than_a_block(self) -> None:
         rng = np.random.default_rng(1)
         vertices = np.round(rng.uniform(-80, 80, (200_000, 2)), 7)
 

@@ -135,7 +135,7 @@ def _creates(server: ScriptedServer) -> list[str]:
 
 
 class TestAFirstTry:
-    def test_stages_then_writes_down_then_creates_then_writes_down(
+    def test_a_first_attempt_stages_then_writes_down_then_creates_then_writes_down(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         server.script(MADE)
@@ -148,7 +148,7 @@ class TestAFirstTry:
         assert (after.in_doubt, after.upload) == (False, upload.to_json())
         assert after.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def test_whose_note_is_refused_creates_nothing(
+    def test_a_first_attempt_whose_note_is_refused_creates_nothing(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
     ) -> None:
         diary.refuses = lambda entry: True
@@ -158,7 +158,7 @@ class TestAFirstTry:
 
         assert server.requests == []
 
-    def test_that_was_stopped_after_its_note_asks_whether_it_may_still_go_on(
+    def test_a_first_attempt_that_was_stopped_after_its_note_asks_whether_it_may_still_continue(
         self, server: ScriptedServer, make: MakeOnce, path: Path, diary: Diary
     ) -> None:
         seconds = iter((0.0, 0.0, 400.0, 400.0))
@@ -169,7 +169,7 @@ class TestAFirstTry:
 
         assert server.requests == []
 
-    def test_that_waits_for_a_rate_limit_asks_before_it_goes_on(
+    def test_a_first_attempt_that_waits_for_a_rate_limit_asks_before_it_continues(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
     ) -> None:
         diary.refuses = lambda entry: len(diary.entries) == 1
@@ -180,7 +180,7 @@ class TestAFirstTry:
 
         assert len(_creates(server)) == 1, "the one that was refused"
 
-    def test_whose_upload_cannot_be_written_down_still_has_it(
+    def test_a_first_attempt_whose_upload_cannot_be_written_down_still_has_it(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, caplog: pytest.LogCaptureFixture
     ) -> None:
         diary.refuses = lambda entry: entry.upload is not None
@@ -191,7 +191,7 @@ class TestAFirstTry:
 
         assert "made was created, but" in caplog.text
 
-    def test_that_is_told_that_nothing_is_staged_fails(
+    def test_a_first_attempt_that_is_told_that_nothing_is_staged_fails(
         self, server: ScriptedServer, once: OneUpload, path: Path, bucket: Bucket
     ) -> None:
         server.script(UNREADABLE)
@@ -200,7 +200,7 @@ class TestAFirstTry:
             once.upload_file(path, TILESET, None)
         assert bucket.staged == [str(path)]
 
-    def test_that_is_refused_says_so_and_leaves_no_doubt(
+    def test_a_first_attempt_that_is_refused_says_so_and_leaves_no_doubt(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
     ) -> None:
         server.script(Reply(422, {"message": 'Invalid "tileset" value'}))
@@ -212,13 +212,15 @@ class TestAFirstTry:
 
 
 class TestALostAnswer:
-    def test_ends_with_the_one_upload_it_made(self, server: ScriptedServer, once: OneUpload, path: Path) -> None:
+    def test_a_lost_answer_ends_with_the_one_upload_it_made(
+        self, server: ScriptedServer, once: OneUpload, path: Path
+    ) -> None:
         server.script(LOST, USED, Reply(json=[_listed("mine", after=30)]))
 
         assert once.upload_file(path, TILESET, None).id == "mine"
         assert [request.method for request in server.requests] == ["POST", "POST", "GET"]
 
-    def test_that_was_garbage_is_asked_for_again(
+    def test_a_lost_answer_that_was_garbage_is_asked_for_again(
         self, server: ScriptedServer, once: OneUpload, path: Path, fake_time: FakeTime
     ) -> None:
         server.script(Reply(201, body=b"<html>"), USED, Reply(json=[_listed("mine", after=5)]))
@@ -236,7 +238,7 @@ class TestALostAnswer:
         assert caught.value.retryable
         assert diary.entries[-1].in_doubt
 
-    def test_and_then_an_active_upload_may_be_its_own_and_is_not_guessed(
+    def test_a_lost_answer_and_then_an_active_upload_may_be_its_own_and_is_not_guessed(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
     ) -> None:
         # Which of its rules Mapbox looks at first, nobody outside has shown.
@@ -248,7 +250,7 @@ class TestALostAnswer:
         assert caught.value.in_doubt
         assert diary.entries[-1].in_doubt
 
-    def test_and_then_a_file_that_is_gone_is_known_by_its_display_name(
+    def test_a_lost_answer_and_then_a_missing_file_is_known_by_its_display_name(
         self, server: ScriptedServer, once: OneUpload, path: Path, bucket: Bucket
     ) -> None:
         theirs = _listed("theirs", after=6, name="Theirs")
@@ -258,7 +260,7 @@ class TestALostAnswer:
         assert len(bucket.staged) == 1
 
     @pytest.mark.parametrize("name", [None, "Harbours"])
-    def test_and_then_a_file_that_is_gone_adopts_no_upload_that_may_be_another_clients(
+    def test_a_lost_answer_and_then_a_missing_file_adopts_no_upload_that_may_be_another_clients(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, name: str | None
     ) -> None:
         listed = [_listed(f"u{number}", after=5, name=name) for number in range(2 if name else 1)]
@@ -271,7 +273,7 @@ class TestALostAnswer:
         assert diary.entries[-1].in_doubt
         assert len(_creates(server)) == 2
 
-    def test_and_then_a_rate_limit_leaves_the_doubt_written_down(
+    def test_a_lost_answer_and_then_a_rate_limit_leaves_the_doubt_written_down(
         self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, path: Path, diary: Diary
     ) -> None:
         server.script(LOST, Reply(429, {"message": "no"}))
@@ -283,7 +285,7 @@ class TestALostAnswer:
 
 
 class TestALaterTry:
-    def test_adopts_the_upload_that_is_written_down_as_it_now_is(
+    def test_a_retry_adopts_the_upload_that_is_written_down_as_it_now_is(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="made", tileset=TILESET)))
@@ -293,7 +295,7 @@ class TestALaterTry:
 
         assert (upload.id, upload.progress, bucket.staged) == ("made", 0.4, [])
 
-    def test_adopts_it_also_where_its_status_is_not_there(
+    def test_a_retry_adopts_it_also_if_its_status_is_not_there(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
     ) -> None:
         diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="made", tileset=TILESET)))
@@ -302,7 +304,7 @@ class TestALaterTry:
         assert once.upload_file(path, TILESET, None).id == "made"
         assert _creates(server) == []
 
-    def test_creates_from_what_is_staged(
+    def test_a_retry_creates_from_what_is_staged(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT))
@@ -311,7 +313,7 @@ class TestALaterTry:
         assert once.upload_file(path, TILESET, None).id == "made"
         assert (bucket.staged, _creates(server)) == ([], [URL])
 
-    def test_finds_the_upload_that_was_created_and_not_written_down(
+    def test_a_retry_finds_the_upload_that_was_created_and_not_written_down(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT))
@@ -321,7 +323,7 @@ class TestALaterTry:
         assert bucket.staged == []
         assert diary.entries[-1].created_upload() is not None
 
-    def test_stages_again_where_what_was_staged_is_gone(
+    def test_a_retry_stages_again_if_what_was_staged_is_gone(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, url=URL.replace("/1/", "/0/")))
@@ -331,7 +333,7 @@ class TestALaterTry:
         assert bucket.staged == [str(path)]
         assert _creates(server) == [URL.replace("/1/", "/0/"), URL]
 
-    def test_of_a_file_that_is_gone_looks_for_an_upload_of_it_first(
+    def test_a_retry_of_a_missing_file_looks_for_an_upload_of_it_first(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT))
@@ -341,7 +343,7 @@ class TestALaterTry:
         assert bucket.staged == []
 
     @pytest.mark.parametrize("after", [-60.0, 3600.0])
-    def test_of_a_file_that_is_gone_leaves_out_uploads_that_no_call_of_it_can_have_made(
+    def test_a_retry_of_a_missing_file_leaves_out_uploads_that_no_call_of_it_can_have_made(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, fake_time: FakeTime, after: float
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT, listed=("known",)))
@@ -351,7 +353,7 @@ class TestALaterTry:
 
         assert once.upload_file(path, TILESET, None).id == "made"
 
-    def test_needs_the_source_no_more(
+    def test_a_retry_needs_the_source_no_more(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path))
@@ -360,7 +362,7 @@ class TestALaterTry:
 
         assert once.upload_file(path, TILESET, None).id == "made"
 
-    def test_of_a_changed_source_that_was_only_staged_stages_it_again_and_says_so(
+    def test_a_retry_of_a_changed_source_that_was_only_staged_stages_it_again_and_says_so(
         self,
         server: ScriptedServer,
         once: OneUpload,
@@ -382,7 +384,7 @@ class TestALaterTry:
         assert "has changed since an earlier try" in caplog.text
         assert "modified 1" in caplog.text
 
-    def test_of_a_changed_source_adopts_what_was_created(
+    def test_a_retry_of_a_changed_source_adopts_what_was_created(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="made", tileset=TILESET)))
@@ -393,7 +395,7 @@ class TestALaterTry:
         assert once.upload_file(path, TILESET, None).id == "made"
         assert (bucket.staged, _creates(server)) == ([], [])
 
-    def test_of_a_changed_source_asks_first_for_what_may_have_been_created(
+    def test_a_retry_of_a_changed_source_asks_first_for_what_may_have_been_created(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT))
@@ -403,7 +405,7 @@ class TestALaterTry:
         assert once.upload_file(path, TILESET, None).id == "mine"
         assert bucket.staged == []
 
-    def test_of_a_source_that_was_only_touched_is_the_same_upload(
+    def test_a_retry_of_a_source_that_was_only_touched_is_the_same_upload(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="mine", tileset=TILESET)))
@@ -413,7 +415,7 @@ class TestALaterTry:
         assert once.upload_file(path, TILESET, None).id == "mine"
         assert bucket.staged == []
 
-    def test_of_a_source_that_differs_at_every_reading_is_the_same_upload(
+    def test_a_retry_of_a_source_that_differs_at_every_reading_is_the_same_upload(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, bucket: Bucket
     ) -> None:
         def feed(generated: str) -> Source:
@@ -432,7 +434,7 @@ class TestALaterTry:
         "known",
         [{"state": State.CREATED, "upload": upload_json(id="made", tileset=TILESET)}, {"state": State.IN_DOUBT}],
     )
-    def test_of_a_source_that_is_spelt_otherwise_at_each_try_is_the_same_upload(
+    def test_a_retry_of_a_source_that_is_spelt_otherwise_at_each_try_is_the_same_upload(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, bucket: Bucket, known: dict[str, Any]
     ) -> None:
         first = f"{server.url}/x.geojson?t=1"
@@ -444,7 +446,7 @@ class TestALaterTry:
         assert bucket.staged == []
 
     @pytest.mark.parametrize("query", ["?date=2026-01-02", ""])
-    def test_of_another_query_of_a_url_that_was_only_staged_stages_again(
+    def test_a_retry_of_another_query_of_a_url_that_was_only_staged_stages_again(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, query: str
     ) -> None:
         first, second = (f"{server.url}/x.geojson{one}" for one in ("?date=2026-01-01", query))
@@ -457,7 +459,7 @@ class TestALaterTry:
         assert once.upload_file(second, TILESET, None).id == "made"
         assert _creates(server) == [URL]
 
-    def test_of_a_file_that_was_written_to_while_it_was_sent_creates_nothing(
+    def test_a_retry_of_a_file_that_was_written_to_while_it_was_sent_creates_nothing(
         self, server: ScriptedServer, once: OneUpload, path: Path, bucket: Bucket
     ) -> None:
         bucket.meanwhile = lambda: path.write_text("[]")
@@ -467,7 +469,7 @@ class TestALaterTry:
 
         assert server.requests == []
 
-    def test_passes_over_what_was_written_down_about_another_tileset(
+    def test_a_retry_passes_over_what_was_written_down_about_another_tileset(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         lights = f"{ACCOUNT}.lights"
@@ -478,7 +480,7 @@ class TestALaterTry:
         assert bucket.staged == [str(path)]
 
     @pytest.mark.parametrize("shows_up", [True, False])
-    def test_of_a_file_that_is_gone_waits_until_a_call_without_an_answer_is_over(
+    def test_a_retry_of_a_missing_file_waits_until_a_call_without_an_answer_is_over(
         self,
         server: ScriptedServer,
         once: OneUpload,
@@ -514,7 +516,7 @@ class TestTheServersClock:
     """What is older than a call is told by the server's clock, and not by this one's."""
 
     @pytest.mark.parametrize("ahead", [-600, 30])
-    def test_is_asked_before_the_first_call_for_a_dataset(
+    def test_the_servers_clock_is_asked_before_the_first_call_for_a_dataset(
         self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, diary: Diary, ahead: int
     ) -> None:
         date = {"Date": formatdate(NOW - ahead, usegmt=True)}
@@ -529,7 +531,7 @@ class TestTheServersClock:
         assert diary.entries[0].listed == ("older",)
         assert diary.entries[0].first_asked == NOW - ahead
 
-    def test_is_told_by_a_refusal_too(
+    def test_a_refusal_sets_the_servers_clock_too(
         self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, diary: Diary
     ) -> None:
         server.script(Reply(404, {"message": "Not Found"}, headers={"Date": formatdate(NOW + 90, usegmt=True)}), MADE)
@@ -537,7 +539,7 @@ class TestTheServersClock:
         assert make(make_client()).upload_dataset(DATASET, TILESET, None).id == "made"
         assert diary.entries[0].first_asked == NOW + 90
 
-    def test_of_a_call_counts_from_the_first_that_may_have_taken_effect(
+    def test_the_servers_clock_of_a_call_counts_from_the_first_that_may_have_taken_effect(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, fake_time: FakeTime
     ) -> None:
         # Somebody else's upload is made while this one waits for a busy tileset.
@@ -552,7 +554,7 @@ class TestTheServersClock:
         assert once.upload_file(path, TILESET, "Harbours").id == "mine"
         assert diary.entries[-1].first_asked == NOW + 600
 
-    def test_of_a_dataset_that_was_busy_waits_for_the_last_call(
+    def test_the_servers_clock_of_a_dataset_that_was_busy_waits_for_the_last_call(
         self, server: ScriptedServer, once: OneUpload, fake_time: FakeTime
     ) -> None:
         server.script(Reply(json=[]), ACTIVE)
@@ -569,7 +571,7 @@ class TestTheServersClock:
             once.upload_dataset(DATASET, TILESET, None)
         assert len(_creates(server)) == 2
 
-    def test_is_learnt_too_by_a_retry_that_is_in_doubt(
+    def test_the_servers_clock_is_learnt_too_by_a_retry_that_is_in_doubt(
         self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, path: Path, diary: Diary
     ) -> None:
         # The worker of the retry is ten minutes slow; its own call takes effect, and the next try must find it.
@@ -586,7 +588,7 @@ class TestTheServersClock:
 class TestAnAnswerThatEachOfTwoProcessesHasLost:
     """The 409 then says that one of the two calls took effect, and not which."""
 
-    def test_leaves_uploads_from_both_times_to_a_person(
+    def test_an_answer_that_each_of_two_processes_has_lost_leaves_uploads_from_both_times_to_a_person(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, fake_time: FakeTime
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT))
@@ -597,7 +599,7 @@ class TestAnAnswerThatEachOfTwoProcessesHasLost:
             once.upload_file(path, TILESET, None)
 
     @pytest.mark.parametrize("after", [60, 600.5])
-    def test_adopts_the_upload_if_there_is_one_time(
+    def test_an_answer_that_each_of_two_processes_has_lost_adopts_the_upload_if_there_is_one_time(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, fake_time: FakeTime, after: float
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT))
@@ -608,7 +610,7 @@ class TestAnAnswerThatEachOfTwoProcessesHasLost:
 
 
 class TestATilesetThatIsBusy:
-    def test_keeps_what_is_staged_and_since_when(
+    def test_a_tileset_that_is_busy_keeps_what_is_staged_and_since_when(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket, fake_time: FakeTime
     ) -> None:
         server.script(ACTIVE, ACTIVE, MADE)
@@ -623,7 +625,7 @@ class TestATilesetThatIsBusy:
         assert seen == [(NOW, False)] * 2
         assert bucket.staged == [str(path)]
 
-    def test_that_was_busy_with_the_own_upload_ends_with_that(
+    def test_a_tileset_that_is_busy_that_was_busy_with_the_own_upload_ends_with_that(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT))
@@ -642,7 +644,7 @@ class TestTheList:
         diary.write(_entry(path, state=State.IN_DOUBT))
         return once
 
-    def test_passes_over_other_tilesets_and_goes_on_to_later_pages(
+    def test_the_list_passes_over_other_tilesets_and_continues_to_later_pages(
         self, server: ScriptedServer, once: OneUpload, path: Path
     ) -> None:
         server.script(
@@ -654,7 +656,9 @@ class TestTheList:
         assert once.upload_file(path, TILESET, None).id == "mine"
 
     @pytest.mark.parametrize("age", [3.1, 3600.0])
-    def test_never_gives_an_older_upload(self, server: ScriptedServer, once: OneUpload, path: Path, age: float) -> None:
+    def test_the_list_never_gives_an_older_upload(
+        self, server: ScriptedServer, once: OneUpload, path: Path, age: float
+    ) -> None:
         old = Reply(json=[_listed("old", after=-age)], headers={"Link": '<?start=old>; rel="next"'})
         server.script(USED, old, old, old)
 
@@ -663,7 +667,7 @@ class TestTheList:
 
         assert caught.value.retryable
 
-    def test_that_lags_behind_is_looked_at_again(
+    def test_the_list_that_lags_behind_is_looked_at_again(
         self, server: ScriptedServer, once: OneUpload, path: Path, fake_time: FakeTime
     ) -> None:
         server.script(USED, Reply(json=[]), Reply(json=[_listed("mine", after=1)]))
@@ -671,7 +675,7 @@ class TestTheList:
         assert once.upload_file(path, TILESET, None).id == "mine"
         assert fake_time.slept == [2.0]
 
-    def test_gives_an_upload_of_the_second_of_the_call(
+    def test_the_list_gives_an_upload_of_the_second_of_the_call(
         self, server: ScriptedServer, once: OneUpload, path: Path
     ) -> None:
         server.script(USED, Reply(json=[_listed("mine", after=-0.9)]))
@@ -679,32 +683,34 @@ class TestTheList:
         assert once.upload_file(path, TILESET, None).id == "mine"
 
     @pytest.mark.parametrize("created", [None, "", "a while ago"])
-    def test_never_gives_an_upload_of_no_known_time(
+    def test_the_list_never_gives_an_upload_of_no_known_time(
         self, server: ScriptedServer, once: OneUpload, path: Path, created: str | None
     ) -> None:
         server.script(USED, Reply(json=[_listed("unknown", created=created), _listed("mine", after=5)]))
 
         assert once.upload_file(path, TILESET, None).id == "mine"
 
-    def test_has_times_without_a_zone_in_utc(self, server: ScriptedServer, once: OneUpload, path: Path) -> None:
+    def test_the_list_has_times_without_a_zone_in_utc(
+        self, server: ScriptedServer, once: OneUpload, path: Path
+    ) -> None:
         server.script(USED, Reply(json=[_listed("mine", created="2023-11-14T22:13:25")]))
 
         assert once.upload_file(path, TILESET, None).id == "mine"
 
-    def test_gives_a_failed_upload_too_since_it_was_the_urls_one(
+    def test_the_list_gives_a_failed_upload_too_since_it_was_the_urls_one(
         self, server: ScriptedServer, once: OneUpload, path: Path
     ) -> None:
         server.script(USED, Reply(json=[_listed("mine", after=5, error="Tileset is empty.")]))
 
         assert once.upload_file(path, TILESET, None).is_failed
 
-    def test_without_its_scope_is_told_so(self, server: ScriptedServer, once: OneUpload, path: Path) -> None:
+    def test_the_list_without_its_scope_is_reported(self, server: ScriptedServer, once: OneUpload, path: Path) -> None:
         server.script(USED, Reply(404, {"message": "Not Found"}))
 
         with pytest.raises(NotFoundError, match="uploads:list"):
             once.upload_file(path, TILESET, None)
 
-    def test_of_several_gives_the_one_of_the_same_name(
+    def test_the_list_of_several_gives_the_one_of_the_same_name(
         self, server: ScriptedServer, once: OneUpload, path: Path
     ) -> None:
         uploads = [
@@ -717,7 +723,7 @@ class TestTheList:
         assert once.upload_file(path, TILESET, "Harbours").id == "mine"
 
     @pytest.mark.parametrize("name", ["Harbours", None])
-    def test_of_several_gives_the_earliest_since_mapbox_takes_no_second_one_while_it_is_active(
+    def test_the_list_of_several_gives_the_earliest_since_mapbox_takes_no_second_one_while_it_is_active(
         self, server: ScriptedServer, once: OneUpload, path: Path, name: str | None
     ) -> None:
         uploads = [_listed(one, after=after, name=name) for one, after in (("latest", 70), ("later", 50), ("mine", 30))]
@@ -725,7 +731,7 @@ class TestTheList:
 
         assert once.upload_file(path, TILESET, name).id == "mine"
 
-    def test_of_several_prefers_one_that_is_not_older_by_its_clock(
+    def test_the_list_of_several_prefers_one_that_is_not_older_by_its_clock(
         self, server: ScriptedServer, once: OneUpload, path: Path
     ) -> None:
         server.script(USED, Reply(json=[_listed("mine", after=0.5), _listed("ended already", after=-2.5)]))
@@ -735,7 +741,7 @@ class TestTheList:
     @pytest.mark.parametrize(
         "odd", [{"progress": None}, {"tileset": None}, {"complete": None}, {"error": 3}, "text", None, []]
     )
-    def test_passes_over_items_that_cannot_be_read(
+    def test_the_list_passes_over_items_that_cannot_be_read(
         self, server: ScriptedServer, once: OneUpload, path: Path, odd: Any
     ) -> None:
         item = _listed("odd", after=40) | odd if isinstance(odd, dict) else odd
@@ -746,7 +752,7 @@ class TestTheList:
         assert once.upload_file(path, TILESET, None).id == "mine"
 
     @pytest.mark.parametrize("apart", [0.9, 2.9])
-    def test_may_have_a_clock_of_its_own(
+    def test_the_list_may_have_a_clock_of_its_own(
         self, server: ScriptedServer, once: OneUpload, path: Path, apart: float
     ) -> None:
         listed = Reply(json=[_listed("mine", after=-apart, name="Harbours")])
@@ -756,7 +762,7 @@ class TestTheList:
 
 
 class TestADataset:
-    def test_is_written_down_before_it_is_created(
+    def test_a_dataset_is_written_down_before_it_is_created(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, bucket: Bucket
     ) -> None:
         server.script(Reply(json=[]), MADE)
@@ -765,7 +771,7 @@ class TestADataset:
         assert [(entry.url, entry.in_doubt) for entry in diary.entries] == [(DATASET, True), (DATASET, False)]
         assert bucket.staged == []
 
-    def test_that_was_created_is_adopted(self, server: ScriptedServer, once: OneUpload, diary: Diary) -> None:
+    def test_a_dataset_that_was_created_is_adopted(self, server: ScriptedServer, once: OneUpload, diary: Diary) -> None:
         diary.write(
             Entry(TILESET, DATASET, DATASET, NOW, state=State.CREATED, upload=upload_json(id="made", tileset=TILESET))
         )
@@ -773,7 +779,7 @@ class TestADataset:
 
         assert once.upload_dataset(DATASET, TILESET, None).id == "made"
 
-    def test_whose_answer_was_lost_is_known_by_its_display_name_and_not_created_again(
+    def test_a_dataset_whose_answer_was_lost_is_known_by_its_display_name_and_not_created_again(
         self, server: ScriptedServer, once: OneUpload
     ) -> None:
         server.script(
@@ -783,7 +789,7 @@ class TestADataset:
         assert once.upload_dataset(DATASET, TILESET, "Harbours").id == "mine"
         assert len(_creates(server)) == 1
 
-    def test_whose_answer_was_lost_adopts_no_upload_that_may_be_another_clients(
+    def test_a_dataset_whose_answer_was_lost_adopts_no_upload_that_may_be_another_clients(
         self, server: ScriptedServer, once: OneUpload
     ) -> None:
         known = _listed("known", after=-1)
@@ -795,7 +801,7 @@ class TestADataset:
         assert [upload.id for upload in caught.value.candidates] == ["whose"]
         assert len(_creates(server)) == 1
 
-    def test_that_an_earlier_try_may_have_created_waits_until_it_is_known(
+    def test_a_dataset_that_an_earlier_attempt_may_have_created_waits_until_it_is_known(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, fake_time: FakeTime
     ) -> None:
         diary.write(Entry(TILESET, DATASET, DATASET, NOW - 600, NOW - 60, state=State.IN_DOUBT))
@@ -808,7 +814,7 @@ class TestADataset:
         fake_time.now += caught.value.retry_after
         assert once.upload_dataset(DATASET, TILESET, None).id == "made"
 
-    def test_that_an_earlier_try_has_created_is_found(
+    def test_a_dataset_that_an_earlier_attempt_has_created_is_found(
         self, server: ScriptedServer, once: OneUpload, diary: Diary
     ) -> None:
         diary.write(Entry(TILESET, DATASET, DATASET, NOW, state=State.IN_DOUBT))
@@ -817,7 +823,7 @@ class TestADataset:
         assert once.upload_dataset(DATASET, TILESET, "Harbours").id == "mine"
         assert _creates(server) == []
 
-    def test_that_an_earlier_try_may_have_created_is_not_taken_for_somebody_elses(
+    def test_a_dataset_that_an_earlier_attempt_may_have_created_is_not_taken_for_another_clients(
         self, server: ScriptedServer, once: OneUpload, diary: Diary
     ) -> None:
         diary.write(Entry(TILESET, DATASET, DATASET, NOW, state=State.IN_DOUBT))
@@ -834,7 +840,7 @@ class TestAnUnchangedSource:
     def _once(self, make_client: MakeClient, bucket: Bucket, diary: Diary, published: Published) -> OneUpload:
         return OneUpload(met(make_client()), diary, bucket, published=published)
 
-    def test_is_neither_staged_nor_uploaded(
+    def test_an_unchanged_source_is_neither_staged_nor_uploaded(
         self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary, path: Path
     ) -> None:
         published = Published("last", open_source(path).fingerprint, None)
@@ -845,7 +851,7 @@ class TestAnUnchangedSource:
 
         assert (bucket.staged, diary.entries) == ([], [])
 
-    def test_that_was_written_anew_is_told_by_its_digest(
+    def test_an_unchanged_source_that_was_written_anew_is_told_by_its_digest(
         self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary, path: Path
     ) -> None:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -857,7 +863,7 @@ class TestAnUnchangedSource:
 
         assert bucket.staged == []
 
-    def test_that_only_streams_by_is_told_once_it_is_staged(
+    def test_an_unchanged_source_that_only_streams_by_is_told_once_it_is_staged(
         self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary
     ) -> None:
         source = open_source(iter([b"{}"]))
@@ -869,7 +875,7 @@ class TestAnUnchangedSource:
 
         assert _creates(server) == []
 
-    def test_that_only_streams_by_is_not_staged_twice_where_the_list_fails(
+    def test_an_unchanged_source_that_only_streams_by_is_not_staged_twice_if_the_list_fails(
         self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary
     ) -> None:
         published = Published("last", {}, hashlib.sha256(b"{}").hexdigest())
@@ -893,7 +899,7 @@ class TestAnUnchangedSource:
         ],
         ids=["other bytes", "other size", "nothing but the size"],
     )
-    def test_is_one_of_which_more_is_the_same_than_the_size(
+    def test_an_unchanged_source_is_one_of_which_more_is_the_same_than_the_size(
         self,
         server: ScriptedServer,
         make_client: MakeClient,
@@ -919,7 +925,7 @@ class TestAnUnchangedSource:
         ],
         ids=["deleted", "replaced by another", "about to be replaced", "failed", "of another tileset", "odd", "whose"],
     )
-    def test_is_uploaded_where_the_tileset_may_show_something_else(
+    def test_an_unchanged_source_is_uploaded_if_the_tileset_may_show_something_else(
         self,
         server: ScriptedServer,
         make_client: MakeClient,
@@ -933,7 +939,7 @@ class TestAnUnchangedSource:
 
         assert self._once(make_client, bucket, diary, published).upload_file(path, TILESET, None).id == "made"
 
-    def test_is_still_this_tasks_own_where_an_earlier_try_has_uploaded_it(
+    def test_an_unchanged_source_is_still_this_tasks_own_if_an_earlier_attempt_has_uploaded_it(
         self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary, path: Path
     ) -> None:
         diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="last", tileset=TILESET)))

@@ -199,7 +199,7 @@ def test_the_log_says_what_was_staged_and_how_fast(stage: Stage, caplog: pytest.
     assert "Staged data.geojson: 4,000,000 bytes in 2.0 s (2.0 MB/s)" in caplog.text
 
 
-def test_progress_is_told_to_whoever_asks_and_to_the_log_every_ten_seconds(
+def test_progress_reaches_the_callback_and_every_ten_seconds_the_log(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[tuple[int, int | None]] = []
@@ -258,7 +258,7 @@ def test_a_file_that_grows_while_it_is_sent_is_an_error(stage: Stage, tmp_path: 
         stage(source, FakeS3())
 
 
-def test_a_source_that_goes_on_beyond_the_formats_limit_is_stopped_there(stage: Stage) -> None:
+def test_a_source_that_continues_beyond_the_formats_limit_is_stopped_there(stage: Stage) -> None:
     s3 = FakeS3()
     read = []
 
@@ -282,7 +282,7 @@ def test_a_source_that_breaks_in_the_middle_says_how_far_it_came(stage: Stage) -
     assert "2,000 bytes" in str(caught.value)
 
 
-def test_what_an_iterator_raises_comes_out_as_it_is_and_the_parts_are_taken_back(stage: Stage) -> None:
+def test_an_iterators_error_is_raised_unchanged_and_the_parts_are_aborted(stage: Stage) -> None:
     s3 = FakeS3()
 
     def chunks() -> Iterator[bytes]:
@@ -318,9 +318,7 @@ def test_the_stream_is_closed_whatever_happens(stage: Stage) -> None:
         assert stream.closed
 
 
-def test_an_error_of_s3_is_told_without_secrets_and_keeps_no_original(
-    stage: Stage, credentials: StagingCredentials
-) -> None:
+def test_an_error_of_s3_shows_no_secret_and_keeps_no_original(stage: Stage, credentials: StagingCredentials) -> None:
     failure = RuntimeError(f"Oh {credentials.session_token}", {"headers": credentials.secret_access_key})
 
     def fail(_name: str, _arguments: object) -> None:
@@ -354,22 +352,22 @@ class TestParts:
             (5 * 2**40, 5 * 2**40 // MOST_PARTS + 1),
         ],
     )
-    def test_are_sized_by_the_file_and_never_too_many(self, size: int | None, expected: int) -> None:
+    def test_parts_are_sized_by_the_file_and_never_too_many(self, size: int | None, expected: int) -> None:
         chosen = StagingOptions().part_size_for(size)
 
         assert chosen == expected
         assert size is None or -(-size // chosen) <= MOST_PARTS
 
-    def test_of_a_size_that_was_set_are_refused_where_they_are_too_many(self) -> None:
+    def test_parts_of_a_size_that_was_set_are_refused_where_they_are_too_many(self) -> None:
         with pytest.raises(ValueError, match="larger `part_size`"):
             StagingOptions(SMALLEST_PART).part_size_for(MOST_PARTS * SMALLEST_PART + 1)
 
     @pytest.mark.parametrize("size", [0, SMALLEST_PART - 1, LARGEST_PART + 1])
-    def test_of_a_size_that_s3_does_not_take_are_refused(self, size: int) -> None:
+    def test_parts_of_a_size_that_s3_does_not_take_are_refused(self, size: int) -> None:
         with pytest.raises(ValueError, match="part_size"):
             StagingOptions(size)
 
-    def test_more_than_s3_takes_stop_a_stream_of_unknown_size(
+    def test_a_stream_of_unknown_size_stops_at_the_most_parts_of_s3(
         self, stage: Stage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("airflow_mapbox.uploads.staging.stager.MOST_PARTS", 3)
@@ -380,7 +378,7 @@ class TestParts:
 
         assert (s3.aborted, s3.stored) == (True, None)
 
-    def test_go_at_the_same_time_as_many_as_allowed_and_no_more(self, stage: Stage) -> None:
+    def test_parts_go_at_the_same_time_as_many_as_allowed_and_no_more(self, stage: Stage) -> None:
         together = threading.Barrier(3, timeout=10)
         lock = threading.Lock()
         flying, most = [0], [0]
@@ -402,7 +400,7 @@ class TestParts:
         assert most == [3]
         assert s3.count("part") == 9
 
-    def test_in_flight_are_all_that_is_in_memory(self, stage: Stage) -> None:
+    def test_parts_in_flight_are_all_that_is_in_memory(self, stage: Stage) -> None:
         def discard(name: str, arguments: dict[str, Any]) -> None:
             if name == "complete":
                 s3.parts.clear()
@@ -431,7 +429,7 @@ class TestParts:
 
         assert peak < 3 * PART + 2 * MIB, f"{peak:,}"
 
-    def test_views_of_what_is_still_in_memory_are_sent_as_they_are(self, stage: Stage) -> None:
+    def test_memory_views_are_sent_without_a_copy(self, stage: Stage) -> None:
         whole = _bytes(2 * PART + 17)
         cuts = [0, PART, PART + 5, len(whole)]
         views = [memoryview(whole)[start:stop] for start, stop in itertools.pairwise(cuts)]
@@ -442,7 +440,7 @@ class TestParts:
         assert s3.stored == whole
         assert [len(s3.parts[number]) for number in sorted(s3.parts)] == [PART, PART, 17]
 
-    def test_that_s3_received_otherwise_are_sent_again_alone(self, stage: Stage) -> None:
+    def test_parts_that_s3_received_otherwise_are_sent_again_alone(self, stage: Stage) -> None:
         spoiled: list[int] = []
 
         class Spoiling(FakeS3):
@@ -462,7 +460,9 @@ class TestParts:
 
     @pytest.mark.parametrize("times", [1, 2, 3])
     @pytest.mark.parametrize("size", [100, 2 * PART])
-    def test_that_s3_refuses_for_their_checksum_are_sent_again_alone(self, stage: Stage, times: int, size: int) -> None:
+    def test_parts_that_s3_refuses_for_their_checksum_are_sent_again_alone(
+        self, stage: Stage, times: int, size: int
+    ) -> None:
         """S3 compares a checksum itself, and answers so (Amazon S3 API, "Error responses")."""
         left = [times]
 
@@ -482,7 +482,7 @@ class TestParts:
 
     @pytest.mark.parametrize("said", [{"ETag": '"00000000000000000000000000000000"'}, {"ChecksumCRC32": "AAAAAA=="}])
     @pytest.mark.parametrize("size", [100, 2 * PART])
-    def test_that_s3_goes_on_receiving_otherwise_are_an_error(
+    def test_parts_that_s3_keeps_receiving_otherwise_are_an_error(
         self, stage: Stage, said: dict[str, Any], size: int
     ) -> None:
         s3 = FakeS3()
@@ -493,13 +493,13 @@ class TestParts:
 
         assert s3.aborted == (size > PART)
 
-    def test_with_an_etag_that_is_no_digest_are_believed(self, stage: Stage) -> None:
+    def test_parts_with_an_etag_that_is_not_a_digest_are_believed(self, stage: Stage) -> None:
         s3 = FakeS3()
         s3.changed = {"ETag": '"00000000000000000000000000000000"', "ServerSideEncryption": "aws:kms"}
 
         assert stage(_source(_bytes(3 * PART)), s3).bytes == 3 * PART
 
-    def test_that_make_another_object_are_an_error(self, stage: Stage) -> None:
+    def test_parts_that_make_another_object_are_an_error(self, stage: Stage) -> None:
         class Mixing(FakeS3):
             def complete_multipart_upload(self, **arguments: Any) -> dict[str, Any]:
                 super().complete_multipart_upload(**arguments)
@@ -508,7 +508,7 @@ class TestParts:
         with pytest.raises(StagingError, match="another object than was sent"):
             stage(_source(_bytes(2 * PART)), Mixing())
 
-    def test_that_are_completed_while_the_answer_is_lost_are_complete(self, stage: Stage) -> None:
+    def test_parts_that_are_completed_while_the_answer_is_lost_are_complete(self, stage: Stage) -> None:
         class Forgetting(FakeS3):
             def complete_multipart_upload(self, **arguments: Any) -> dict[str, Any]:
                 super().complete_multipart_upload(**arguments)
@@ -519,7 +519,7 @@ class TestParts:
         assert stage(_source(_bytes(2 * PART)), s3).bytes == 2 * PART
         assert s3.stored == _bytes(2 * PART)
 
-    def test_that_have_gone_without_an_object_are_an_error(self, stage: Stage) -> None:
+    def test_missing_parts_without_an_object_are_an_error(self, stage: Stage) -> None:
         def gone(name: str, _arguments: object) -> None:
             if name == "complete":
                 raise refused("NoSuchUpload")
@@ -527,7 +527,7 @@ class TestParts:
         with pytest.raises(StagingError, match="NoSuchUpload"):
             stage(_source(_bytes(2 * PART)), FakeS3(gone))
 
-    def test_that_fail_are_taken_back(self, stage: Stage) -> None:
+    def test_parts_that_fail_are_taken_back(self, stage: Stage) -> None:
         def fail(name: str, arguments: dict[str, Any]) -> None:
             if name == "part" and arguments["PartNumber"] == 2:
                 raise refused("InternalError")
@@ -550,7 +550,7 @@ def test_an_object_of_another_size_is_an_error(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("code", ["403", "404", "MethodNotAllowed"])
-def test_a_bucket_that_may_not_be_looked_at_is_no_error(stage: Stage, code: str) -> None:
+def test_a_bucket_that_may_not_be_looked_at_is_not_an_error(stage: Stage, code: str) -> None:
     def hidden(name: str, _arguments: object) -> None:
         if name == "head":
             raise refused(code)
@@ -559,7 +559,7 @@ def test_a_bucket_that_may_not_be_looked_at_is_no_error(stage: Stage, code: str)
 
 
 class TestCancelling:
-    def test_takes_the_parts_back_and_stops(self, credentials: StagingCredentials) -> None:
+    def test_cancelling_takes_the_parts_back_and_stops(self, credentials: StagingCredentials) -> None:
         staging: Staging
 
         def cancel(name: str, arguments: dict[str, Any]) -> None:
@@ -575,7 +575,7 @@ class TestCancelling:
         assert (s3.aborted, s3.stored) == (True, None)
         assert s3.count("part") < 10
 
-    def test_at_the_last_moment_is_told_as_such(self, credentials: StagingCredentials) -> None:
+    def test_cancelling_at_the_last_moment_is_reported(self, credentials: StagingCredentials) -> None:
         staging: Staging
 
         def cancel(name: str, _arguments: object) -> None:
@@ -588,7 +588,7 @@ class TestCancelling:
         with pytest.raises(StagingStoppedError):
             staging.run()
 
-    def test_before_anything_was_sent_sends_nothing(self, credentials: StagingCredentials) -> None:
+    def test_cancelling_before_anything_was_sent_sends_nothing(self, credentials: StagingCredentials) -> None:
         s3 = FakeS3()
         staging = Staging(_source(b"12345"), credentials, s3)
         staging.cancel()
@@ -599,7 +599,7 @@ class TestCancelling:
         assert s3.calls == []
 
     @pytest.mark.parametrize("moment", ["before", "at the credentials", "at the client"])
-    def test_before_it_began_begins_nothing(self, credentials: StagingCredentials, moment: str) -> None:
+    def test_cancelling_before_it_began_begins_nothing(self, credentials: StagingCredentials, moment: str) -> None:
         s3 = FakeS3()
 
         def cancel_at(this: str, given: Any) -> Any:
@@ -615,7 +615,7 @@ class TestCancelling:
 
         assert s3.calls == []
 
-    def test_says_so_while_the_source_blocks(self, credentials: StagingCredentials) -> None:
+    def test_cancelling_says_so_while_the_source_blocks(self, credentials: StagingCredentials) -> None:
         over = threading.Event()
         s3 = FakeS3()
 
@@ -653,7 +653,9 @@ class TestExpiredCredentials:
         given = iter(s3)
         return Stager(lambda: credentials, lambda _: next(given), StagingOptions(PART))
 
-    def test_are_replaced_and_the_source_staged_from_its_start(self, credentials: StagingCredentials) -> None:
+    def test_expired_credentials_are_replaced_and_the_source_staged_from_its_start(
+        self, credentials: StagingCredentials
+    ) -> None:
         def expire(name: str, arguments: dict[str, Any]) -> None:
             if name == "part" and arguments["PartNumber"] == 2:
                 raise refused("ExpiredToken")
@@ -666,7 +668,9 @@ class TestExpiredCredentials:
         assert (first.aborted, first.stored, second.stored) == (True, None, data)
         assert staged.sha256 == hashlib.sha256(data).hexdigest()
 
-    def test_are_an_error_where_the_source_cannot_be_read_again(self, credentials: StagingCredentials) -> None:
+    def test_expired_credentials_are_an_error_if_the_source_cannot_be_read_again(
+        self, credentials: StagingCredentials
+    ) -> None:
         def expire(name: str, _arguments: object) -> None:
             raise refused("ExpiredToken")
 
@@ -677,7 +681,7 @@ class TestExpiredCredentials:
 
         assert caught.value.retryable
 
-    def test_that_never_last_are_an_error_in_the_end(self, credentials: StagingCredentials) -> None:
+    def test_expired_credentials_that_never_last_are_an_error_in_the_end(self, credentials: StagingCredentials) -> None:
         def expire(name: str, _arguments: object) -> None:
             raise refused("ExpiredToken")
 

@@ -38,7 +38,7 @@ def test_a_failed_upload_ends_the_wait_with_its_message(
         wait_for_upload(client, UPLOAD_ID, timeout=100, poll_interval=15, sleep=fake_time.sleep, clock=fake_time.clock)
 
 
-def test_a_wait_ends_at_its_timeout_with_a_last_look(
+def test_a_wait_ends_at_its_timeout_with_a_last_poll(
     server: ScriptedServer, client: UploadsClient, fake_time: FakeTime
 ) -> None:
     server.script(*(Reply(json=upload_json(progress=0.25)) for _ in range(4)))

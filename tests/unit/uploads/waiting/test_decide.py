@@ -65,12 +65,12 @@ def test_a_failed_upload_ends_it_whatever_complete_says(complete: bool) -> None:
         after(seen(error="Tileset is empty.", complete=complete))
 
 
-def test_the_next_look_is_chosen_from_progress_and_the_time_so_far() -> None:
+def test_the_next_poll_is_chosen_from_progress_and_the_time_so_far() -> None:
     assert 40 <= after(seen(0.5), at=100).delay <= 60
     assert after(seen(0.99), at=100).delay == pytest.approx(11, abs=1)
 
 
-def test_a_hundred_waits_that_look_at_the_same_time_do_not_come_again_together() -> None:
+def test_a_hundred_waits_that_poll_at_the_same_time_do_not_come_again_together() -> None:
     seed = secrets.randbits(32)
     print(f"seed {seed}")
     for upload in (seen(0.5), seen(0.999), seen(0.001)):  # in between, at the floor, at the ceiling
@@ -80,7 +80,7 @@ def test_a_hundred_waits_that_look_at_the_same_time_do_not_come_again_together()
         assert len(set(pauses)) > 90
 
 
-def test_a_rate_limit_moves_the_next_look_to_the_reset_also_beyond_the_ceiling() -> None:
+def test_a_rate_limit_moves_the_next_poll_to_the_reset_also_beyond_the_ceiling() -> None:
     throttled = ThrottledError("429.", status=429, message="", retry_after=400)
 
     decision = after(throttled)
@@ -89,7 +89,7 @@ def test_a_rate_limit_moves_the_next_look_to_the_reset_also_beyond_the_ceiling()
     assert decision.state == WaitState(ID, started=CREATED, throttled=1)
 
 
-def test_looks_that_are_refused_again_and_again_part_more_widely_and_no_longer_once_one_is_let_pass() -> None:
+def test_polls_that_are_refused_again_and_again_part_more_widely_and_no_longer_once_one_is_let_pass() -> None:
     throttled = ThrottledError("429.", status=429, message="", retry_after=60)
     state, pauses = WaitState(ID, started=CREATED), []
 
@@ -168,7 +168,7 @@ class TestExplainRefusal:
     def test_a_refusal_of_a_valid_token_stays_what_it_is(self) -> None:
         assert explain_refusal(NOT_FOUND, lambda: TokenState("TokenValid")) is NOT_FOUND
 
-    def test_the_wait_goes_on_while_mapbox_does_not_tell_the_state_of_the_token(self) -> None:
+    def test_the_wait_continues_while_mapbox_does_not_tell_the_state_of_the_token(self) -> None:
         def broken() -> TokenState:
             raise NoAnswerError("The connection broke.")
 
@@ -199,22 +199,22 @@ class TestStall:
 
         assert after(seen(progress), moved.state, at=1798, stall_timeout=900).upload is None
 
-    def test_of_no_progress_at_all_it_is_known_since_when(self) -> None:
+    def test_a_stall_counts_from_the_first_poll_without_progress(self) -> None:
         with pytest.raises(UploadStalledError, match="stayed at 0% since"):
             after(seen(0), at=100, stall_timeout=100)
         assert after(seen(0.1), at=100, stall_timeout=100).upload is None
 
-    def test_a_look_comes_when_the_time_is_over(self) -> None:
+    def test_a_poll_comes_when_the_time_is_over(self) -> None:
         first = after(seen(0.01), at=1000, stall_timeout=60, max_interval=600)
 
         assert first.delay == 60
 
-    def test_a_server_that_does_not_answer_is_no_stall(self) -> None:
+    def test_a_server_that_does_not_answer_is_not_a_stall(self) -> None:
         first = after(seen(0.3), at=0, stall_timeout=900)
 
         assert after(NoAnswerError("no answer"), first.state, at=5000, stall_timeout=900).upload is None
 
-    def test_without_a_limit_an_upload_may_stand(self) -> None:
+    def test_without_a_stall_timeout_an_upload_may_stall(self) -> None:
         first = after(seen(0.3), at=0)
 
         assert after(seen(0.3), first.state, at=1e6).upload is None
@@ -227,13 +227,13 @@ class TestNotFound:
         assert 10 <= decision.delay <= 12
         assert after(NOT_FOUND, decision.state, at=REFUSAL_SECONDS - 1).upload is None
 
-    def test_one_that_stays_unknown_is_gone(self) -> None:
+    def test_an_upload_that_stays_unknown_ends_the_wait(self) -> None:
         first = after(NOT_FOUND, at=0)
 
         with pytest.raises(UploadGoneError, match="is unknown to Mapbox"):
             after(NOT_FOUND, first.state, at=REFUSAL_SECONDS)
 
-    def test_one_that_was_there_and_stays_missing_is_gone(self) -> None:
+    def test_a_known_upload_that_stays_missing_ends_the_wait(self) -> None:
         first = after(seen(0.3), at=0)
         missing = after(NOT_FOUND, first.state, at=100)
 
@@ -242,23 +242,23 @@ class TestNotFound:
 
 
 class TestDeadline:
-    def test_it_ends_the_wait_with_what_was_last_seen(self) -> None:
+    def test_the_deadline_ends_the_wait_with_the_last_state(self) -> None:
         with pytest.raises(WaitTimeoutError, match=r"(?s)of tileset .* was at 50% after 100 s"):
             after(seen(0.5), deadline=CREATED + 100)
 
-    def test_it_ends_it_also_while_the_limit_is_spent(self) -> None:
+    def test_the_deadline_ends_the_wait_also_while_the_limit_is_spent(self) -> None:
         with pytest.raises(WaitTimeoutError, match="was not seen within"):
             after(ThrottledError("429.", status=429, message="", retry_after=9), deadline=CREATED + 99)
 
     def test_an_upload_that_is_done_is_done_however_late(self) -> None:
         assert after(seen(1, complete=True), deadline=CREATED).upload is not None
 
-    def test_it_ends_it_with_the_problem_of_the_last_look(self) -> None:
+    def test_the_deadline_ends_the_wait_with_the_problem_of_the_last_poll(self) -> None:
         with pytest.raises(WaitTimeoutError, match="status request failed: The connection broke"):
             after(NoAnswerError("The connection broke."), deadline=CREATED + 99)
 
     @pytest.mark.parametrize("retry_after", [50, 5000])
-    def test_a_rate_limit_does_not_move_the_last_look_beyond_it(self, retry_after: float) -> None:
+    def test_a_rate_limit_does_not_move_the_last_poll_beyond_it(self, retry_after: float) -> None:
         throttled = ThrottledError("429.", status=429, message="", retry_after=retry_after)
 
         decision = after(throttled, deadline=CREATED + 130)
@@ -270,7 +270,7 @@ class TestDeadline:
 
 
 class TestWatch:
-    def test_it_goes_through_json(self) -> None:
+    def test_a_watch_survives_json(self) -> None:
         state = after(seen(0.3)).state
 
         assert WaitState.from_json(state.to_json(), ID) == state

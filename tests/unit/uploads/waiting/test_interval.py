@@ -24,17 +24,17 @@ def test_half_of_the_time_that_is_left_at_the_rate_so_far() -> None:
     assert _pause(60, 0.25) == pytest.approx(90)
 
 
-def test_the_time_so_far_where_there_is_no_progress() -> None:
+def test_without_progress_the_interval_is_the_time_so_far() -> None:
     assert _pause(42, 0) == pytest.approx(42)
 
 
 @pytest.mark.parametrize(("elapsed", "progress"), [(0, 0), (1, 0), (1000, 1), (1000, 0.999), (-500, 0.5)])
-def test_never_less_than_the_floor(elapsed: float, progress: float) -> None:
+def test_the_interval_is_never_less_than_the_floor(elapsed: float, progress: float) -> None:
     assert _pause(elapsed, progress) == 5
 
 
 @pytest.mark.parametrize(("elapsed", "progress"), [(5000, 0), (5000, 0.01), (1e9, 0.5)])
-def test_never_more_than_the_ceiling(elapsed: float, progress: float) -> None:
+def test_the_interval_is_never_more_than_the_ceiling(elapsed: float, progress: float) -> None:
     assert _pause(elapsed, progress) == 300
 
 
@@ -44,11 +44,11 @@ def test_progress_beyond_its_range_gives_a_pause_within_bounds(progress: float) 
 
 
 @pytest.mark.parametrize("created", [None, "soon"])
-def test_the_floor_where_the_time_of_creation_is_not_known(created: str | None) -> None:
+def test_without_a_creation_time_the_interval_is_the_floor(created: str | None) -> None:
     assert _pause(1000, 0.5, created=created) == 5
 
 
-def test_a_long_wait_takes_few_looks_and_the_end_is_noticed_soon() -> None:
+def test_a_long_wait_takes_few_polls_and_the_end_is_noticed_soon() -> None:
     elapsed, looks, whole = 0.0, 0, 3600.0
 
     while elapsed < whole:

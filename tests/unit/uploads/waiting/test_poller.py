@@ -135,7 +135,7 @@ async def end(tasks: Iterable[asyncio.Task[Upload]]) -> None:
 
 
 @pytest.mark.parametrize("limit", [30, 4])
-def test_no_wait_falls_behind_where_the_limit_is_spent(limit: int) -> None:
+def test_no_wait_falls_behind_if_the_limit_is_spent(limit: int) -> None:
     ids = named(40)
 
     async def story() -> None:
@@ -151,7 +151,7 @@ def test_no_wait_falls_behind_where_the_limit_is_spent(limit: int) -> None:
     virtual_time.run(story())
 
 
-def test_where_others_spend_the_limit_rounds_become_rarer_and_frequent_again_where_they_do_not() -> None:
+def test_rounds_become_rarer_while_others_spend_the_limit() -> None:
     async def story() -> None:
         client = FakeClient(limit=30, spent_after=40)
         story = Story(client)
@@ -178,7 +178,7 @@ def test_where_others_spend_the_limit_rounds_become_rarer_and_frequent_again_whe
     virtual_time.run(story())
 
 
-def test_a_rate_limit_on_a_page_leaves_what_pages_before_have_shown_and_goes_on_there() -> None:
+def test_a_rate_limit_on_a_page_leaves_what_pages_before_have_shown_and_continues_there() -> None:
     ids = named(300)
 
     async def story() -> None:
@@ -314,7 +314,7 @@ def test_a_revoked_token_is_named_in_place_of_the_upload() -> None:
 
 class TestOfSomebodyElse:
     @pytest.mark.parametrize("odd", [None, 7, "text", {"id": "other"}, {"id": "other", "tileset": 3}, {"id": 5}, []])
-    def test_what_makes_no_sense_stops_no_wait(self, odd: Any) -> None:
+    def test_invalid_items_of_the_list_stop_no_wait(self, odd: Any) -> None:
         ids = named(3)
 
         async def story() -> None:
@@ -328,7 +328,7 @@ class TestOfSomebodyElse:
 
         virtual_time.run(story())
 
-    def test_of_an_upload_that_is_waited_for_it_is_asked_for_again(self) -> None:
+    def test_an_invalid_item_of_an_awaited_upload_is_asked_for_again(self) -> None:
         async def story() -> None:
             client = FakeClient()
             client.create("c0", "c1")
@@ -360,7 +360,7 @@ class TestFaults:
 
         virtual_time.run(story())
 
-    def test_a_fault_on_a_later_page_is_no_word_on_what_the_first_has_shown(self) -> None:
+    def test_a_fault_on_a_later_page_does_not_undo_the_first_page(self) -> None:
         ids = named(150)
 
         async def story() -> None:
@@ -390,7 +390,7 @@ class TestDeadline:
         virtual_time.run(story())
 
     @pytest.mark.parametrize("deadline", [-600, 5, 300])
-    def test_one_that_is_not_is_told_with_what_the_last_look_has_shown(self, deadline: float) -> None:
+    def test_one_that_is_not_is_told_with_what_the_last_poll_has_shown(self, deadline: float) -> None:
         async def story() -> None:
             client = FakeClient()
             client.create("c0")
@@ -403,7 +403,7 @@ class TestDeadline:
 
         virtual_time.run(story())
 
-    def test_it_ends_the_wait_also_where_nothing_is_answered(self) -> None:
+    def test_a_deadline_ends_the_wait_also_without_an_answer(self) -> None:
         async def story() -> None:
             client = FakeClient(limit=1)
             client.create("c0")
@@ -416,7 +416,7 @@ class TestDeadline:
 
 
 class TestConnectionsOfOneAccount:
-    def test_they_share_the_list(self) -> None:
+    def test_connections_of_one_account_share_the_list(self) -> None:
         async def story() -> None:
             client, other = FakeClient(), FakeClient()
             client.create("c0", "c1")
@@ -447,7 +447,7 @@ class TestConnectionsOfOneAccount:
         virtual_time.run(story())
 
     @pytest.mark.parametrize("fault", ["raises", "hangs", "hangs and comes back"])
-    def test_one_that_cannot_be_had_is_a_failed_look_of_its_own_waits_alone(self, fault: str) -> None:
+    def test_an_unavailable_connection_fails_the_poll_of_its_own_waits_only(self, fault: str) -> None:
         async def story() -> None:
             client, other = FakeClient(), FakeClient()
             client.create("c0", "c1")
@@ -477,7 +477,7 @@ class TestConnectionsOfOneAccount:
 
         virtual_time.run(story())
 
-    def test_an_error_that_is_no_mapbox_error_is_a_failed_look(self) -> None:
+    def test_an_error_that_is_not_a_mapbox_error_is_a_failed_poll(self) -> None:
         async def story() -> None:
             client = FakeClient()
             client.create("c0", "c1")
@@ -489,7 +489,7 @@ class TestConnectionsOfOneAccount:
 
         virtual_time.run(story())
 
-    def test_one_that_leads_elsewhere_now_is_told_to_go_there_with_what_is_known(self) -> None:
+    def test_a_changed_connection_moves_its_waits_with_their_state(self) -> None:
         async def story() -> None:
             client = FakeClient()
             client.create("c0", "c1")
