@@ -18,7 +18,6 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, ReadTimeoutError
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
-from airflow_mapbox.emulator.store import Store
 from tests.emulator.conftest import TOWNS, Account
 
 MIB = 1 << 20

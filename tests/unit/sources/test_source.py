@@ -384,7 +384,7 @@ class TestWebSources:
     ) -> None:
         server.script(Reply(body=DATA, headers={"Content-Encoding": encoding}))
 
-        with pytest.raises(SourceError, match="compressed the source .* in a way that was not requested"):
+        with pytest.raises(SourceError, match=r"compressed the source .* in a way that was not requested"):
             open_source(f"{server.url}/x.geojson")
 
     @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
