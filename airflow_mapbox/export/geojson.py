@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from airflow_mapbox.errors import OptionError
 from airflow_mapbox.export.atomic_file import atomic_file
-from airflow_mapbox.export.counts import Tally
+from airflow_mapbox.export.counts import Counts
 from airflow_mapbox.export.errors import EmptyExportError, ExportClosedError, TooLargeError
 from airflow_mapbox.export.formats import GeoJSONKeywords
 from airflow_mapbox.export.geometry.crs import CRS84, parse_crs
@@ -294,7 +294,7 @@ class _Digest:
 def _pieces(
     features: Iterator[Encoded], frame: _Frame, options: Options, selection: Selection, limit: int | None
 ) -> Iterator[memoryview | ExportReport]:
-    tally, size = Tally(), 0
+    counts, size = Counts(), 0
 
     def counted(piece: bytes | memoryview) -> memoryview:
         nonlocal size
@@ -302,7 +302,7 @@ def _pieces(
         if limit is not None and size > limit:
             whose = "the most that Mapbox takes" if limit == GEOJSON_BYTES else "the limit given"
             raise TooLargeError(
-                f"The GeoJSON is over {limit:,} bytes, {whose}, after {tally.written:,} features of {tally.read:,} "
+                f"The GeoJSON is over {limit:,} bytes, {whose}, after {counts.written:,} features of {counts.read:,} "
                 'read.\nMake vector tiles of the data (airflow_mapbox.export.write_mbtiles, or format="mbtiles" of an '
                 "upload), or write fewer features, attributes or decimals."
             )
@@ -314,24 +314,24 @@ def _pieces(
         if frame.head:
             yield counted(frame.head)
         for texts, added in features:
-            text = text_bytes(texts)[0 if tally.written or not added.written else 1 :]
-            tally.add(added)
+            text = text_bytes(texts)[0 if counts.written or not added.written else 1 :]
+            counts.add(added)
             for start in range(0, len(text), CHUNK_BYTES):
                 yield counted(text[start : start + CHUNK_BYTES])
-        if not tally.written:
-            raise EmptyExportError(_nothing_left(tally, selection))
-        yield counted(frame.tail + (_closing(tally, options) if frame.head else b""))
-        for warning in transformation_warnings(tally, options):
+        if not counts.written:
+            raise EmptyExportError(_nothing_left(counts, selection))
+        yield counted(frame.tail + (_closing(counts, options) if frame.head else b""))
+        for warning in transformation_warnings(counts, options):
             log.warning("%s", warning)
-        yield report_of(tally, options, size=size, sha256=digest.hexdigest(), crs_to=CRS84)
+        yield report_of(counts, options, size=size, sha256=digest.hexdigest(), crs_to=CRS84)
 
 
-def _nothing_left(tally: Tally, selection: Selection) -> str:
-    dropped = ", ".join(f"{count} ({reason})" for reason, count in tally.dropped.items())
+def _nothing_left(counts: Counts, selection: Selection) -> str:
+    dropped = ", ".join(f"{count} ({reason})" for reason, count in counts.dropped.items())
     lines = [
-        f"There is no feature to write: {tally.read} were read"
+        f"There is no feature to write: {counts.read} were read"
         f"{f', of which were dropped: {dropped}' if dropped else ''}.",
-        *data_notes(tally),
+        *data_notes(counts),
         f"Mapbox refuses an empty file: check {selection.condition() or 'the query or filter that chose the data'}.",
     ]
     return "\n".join(lines)
@@ -350,10 +350,10 @@ def text_bytes(texts: pa.Array) -> memoryview:
     return memoryview(data).cast("B")[places[texts.offset] : places[texts.offset + len(texts)]]
 
 
-def _closing(tally: Tally, options: Options) -> bytes:
+def _closing(counts: Counts, options: Options) -> bytes:
     if not options.write_bbox:
         return b"}\n"
-    west, south, east, north = tally.bounds
-    lowest, highest = tally.heights
+    west, south, east, north = counts.bounds
+    lowest, highest = counts.heights
     box = (west, south, east, north) if lowest > highest else (west, south, lowest, east, north, highest)
     return b',"bbox":[%s]}\n' % ",".join(map(repr, box)).encode()

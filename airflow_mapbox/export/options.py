@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Literal, get_args, get_type_hints
 
 from airflow_mapbox.errors import OptionError
+from airflow_mapbox.export.geometry.options import GeometryOptions
 
 DEFAULT_DECIMALS = 7  # about a centimetre; RFC 7946, section 11.2, advises six to seven
 _MOST_DECIMALS = 15
@@ -58,6 +59,13 @@ class Options:
         if self.write_bbox not in (True, False):
             raise OptionError(f"write_bbox={self.write_bbox!r}: it is True or False.")
         object.__setattr__(self, "as_text", names_of("as_text", self.as_text))
+
+    @property
+    def geometry(self) -> GeometryOptions:
+        """The options that the stages of geometry depend on."""
+        return GeometryOptions(
+            self.decimals, self.z, self.on_invalid, self.beyond_mercator, self.antimeridian, self.max_segment
+        )
 
 
 def is_string(value: object) -> bool:

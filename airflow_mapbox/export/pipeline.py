@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyproj import CRS
 
 from airflow_mapbox.export.cores import usable_cores
-from airflow_mapbox.export.counts import Tally
+from airflow_mapbox.export.counts import Counts
 from airflow_mapbox.export.encode import encode
 from airflow_mapbox.export.errors import AttributeNameError
 from airflow_mapbox.export.options import Options
@@ -30,7 +30,7 @@ _WAITING = 2  # slices that wait for a thread, so that none waits for a slice
 # What frames that come one by one are not: all of it has the same columns.
 _ONE_TABLE = (geopandas.GeoDataFrame, PostGISQuery, str, PathLike, OpenablePath)
 
-Encoded = tuple[pa.Array, Tally]
+Encoded = tuple[pa.Array, Counts]
 
 
 def encoded_features(
