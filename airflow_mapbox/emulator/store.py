@@ -284,8 +284,8 @@ class Store:
 
         :param key: the staged object's key; None for a dataset.
         :param first_check: ``used``, ``staged`` or ``active``: the refusal that comes first if several apply.
-        :raises RefusedError: 409 if an upload already used the key; 422 if the staged object is missing, the tileset is
-            in processing, or the tileset is one of the Mapbox Tiling Service.
+        :raises RefusedError: 409 if an upload already used the key. 422 if the staged object is missing, the tileset is
+            in processing, or the Mapbox Tiling Service made it.
         """
         with self._lock, self._transaction() as db:
             checks: dict[str, tuple[RefusedError, Callable[[], bool]]] = {
