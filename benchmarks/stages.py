@@ -62,10 +62,9 @@ def stages(source: Path, target: Path) -> dict[str, float]:
     :param target: a file to write.
     """
     from airflow_mapbox.export.encode import encode
-    from airflow_mapbox.export.geojson import text_bytes
-    from airflow_mapbox.export.options import Options
+    from airflow_mapbox.export.geojson import string_bytes
+    from airflow_mapbox.export.options import Options, Selection
     from airflow_mapbox.export.readers import read_source
-    from airflow_mapbox.export.selection import Selection
 
     clock, replaced = _Clock(), []
     for stage, functions in STAGES.items():
@@ -90,9 +89,9 @@ def stages(source: Path, target: Path) -> dict[str, float]:
         with target.open("wb", buffering=0) as file:
             for batches in read_source(source, Selection()):
                 for batch in batches:
-                    for part in batch.slices():
+                    for part in batch.split():
                         texts, _ = encoded(part, None, options, _OPENING)
-                        written(text_bytes(texts))
+                        written(string_bytes(texts))
             sync(file.fileno())
     finally:
         for holder, name, original in replaced:
@@ -132,9 +131,8 @@ def coordinate_bytes(source: Path) -> int:
     :param source: GeoParquet.
     """
     from airflow_mapbox.export import encode as encoder
-    from airflow_mapbox.export.options import Options
+    from airflow_mapbox.export.options import Options, Selection
     from airflow_mapbox.export.readers import read_source
-    from airflow_mapbox.export.selection import Selection
     from airflow_mapbox.export.text import positions
 
     count, original = 0, positions.position_strings
@@ -149,7 +147,7 @@ def coordinate_bytes(source: Path) -> int:
     try:
         for batches in read_source(source, Selection()):
             for batch in batches:
-                for part in batch.slices():
+                for part in batch.split():
                     encoder.encode(part, None, Options(), _OPENING)
     finally:
         encoder.position_strings = original

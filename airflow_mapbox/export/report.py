@@ -87,7 +87,7 @@ class ExportReport:
         }
 
 
-def report_of(counts: Counts, options: Options, *, size: int, sha256: str, crs_to: str) -> ExportReport:
+def export_report(counts: Counts, options: Options, *, size: int, sha256: str, crs_to: str) -> ExportReport:
     """
     Sum up.
 

@@ -130,7 +130,7 @@ def has_curves(column: pa.Array) -> bool:
     return bool(((numbers > _COLLECTION) & (numbers <= _LAST_CURVE)).any())
 
 
-def sizes(column: GeometryColumn) -> NDArray[np.int64]:
+def geometry_bytes(column: GeometryColumn) -> NDArray[np.int64]:
     """
     Say how many bytes each geometry takes, about.
 
