@@ -191,7 +191,8 @@ def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that
     assert account.asked["list"] <= 5 * len(rounds)
     assert account.asked["single"] >= len(old)
     ours = {name for name in threads - known if not name.startswith("AnyIO")}  # which are the server's
-    assert len(ours) <= 2, ours
+    # Two of the poller; if no test before has made them, also the test's own and Airflow's for the connection.
+    assert len(ours) <= 4, ours
     assert 1 <= len(connections) <= 2
 
 
