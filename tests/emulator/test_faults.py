@@ -379,8 +379,10 @@ class TestFaultsOfProcessing:
         clock = Clock()
         with Emulator(tmp_path, settings=settings, clock=clock) as emulator:
             acme = Account(emulator)
-            emulator.faults.add("backwards", where="processing", progress=0.5)
+            fault = emulator.faults.add("backwards", where="processing", progress=0.5, times=2)
             upload = self._create(acme)
+            # The fault is counted at the start of the processing, from which its time is measured.
+            acme.wait(upload, until=lambda _: fault not in emulator.faults.all())
             clock.now += 40
             acme.wait(upload, until=lambda upload: upload["progress"] == 0.4)
             clock.now += 20
