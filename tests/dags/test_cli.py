@@ -350,6 +350,6 @@ def test_each_problem_and_each_remedy_has_its_own_line(airflow_here: Run, tmp_pa
 
     lines = airflow_here("upload", str(bad), "bad").stderr.strip().splitlines()
 
-    assert lines[0] == f"Nothing was sent of {bad}."
+    assert lines[0] == f"{bad} was not sent."
     assert len(lines) >= 3
     assert any(line.startswith("Upload it with --format auto") for line in lines)
