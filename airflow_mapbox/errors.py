@@ -137,6 +137,54 @@ class InvalidAnswerError(MapboxError):
     retryable = True
 
 
+class ApiError(MapboxError):
+    """
+    Mapbox refused a request.
+
+    :param description: the whole message.
+    :param status: the HTTP status.
+    :param message: the API's own ``message``, redacted.
+    """
+
+    def __init__(self, description: str, *, status: int, message: str) -> None:
+        super().__init__(description)
+        self.status = status
+        self.message = message
+
+
+class TokenRejectedError(ApiError):
+    """401: the token is missing or invalid."""
+
+
+class NotFoundError(ApiError):
+    """404: the object does not exist, the token is unknown, or it lacks the scope. Mapbox does not say which."""
+
+
+class InvalidRequestError(ApiError):
+    """The API refused the request for another reason."""
+
+
+class ThrottledError(ApiError):
+    """
+    429: the account has reached its rate limit.
+
+    :param retry_after: seconds until the next request makes sense, jitter included.
+    """
+
+    retryable = True
+    retry_after: float
+
+    def __init__(self, description: str, *, status: int, message: str, retry_after: float) -> None:
+        super().__init__(description, status=status, message=message)
+        self.retry_after = retry_after
+
+
+class ServerError(ApiError):
+    """5xx: Mapbox has a fault."""
+
+    retryable = True
+
+
 class UnexpectedError(MapboxError):
     """An unexpected error of another library. A retry may succeed."""
 

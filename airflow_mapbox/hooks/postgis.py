@@ -1,4 +1,4 @@
-"""From an Airflow connection of type ``postgres`` to a source of an export."""
+"""A query of PostGIS by an Airflow connection, as the source of an export."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from airflow_mapbox.export import PostGISQuery
 
-# What psycopg knows of a connection's extra; the rest is for other clients.
+# The items of a connection's extra that psycopg knows. The others are for other clients.
 _EXTRA = ("sslmode", "sslcert", "sslkey", "sslrootcert", "connect_timeout", "application_name", "options", "service")
 
 
@@ -25,12 +25,16 @@ def postgis_query(
     parameters: Sequence[Any] | Mapping[str, Any] | None = None,
 ) -> PostGISQuery:
     """
-    Give a query as the source of an export; the connection is looked up when the export begins.
+    Return a query as the source of an export. Its connection is read when the export starts.
 
     :param sql: a SELECT with a column of type geometry or geography.
     :param postgres_conn_id: a connection of type ``postgres``.
-    :param geometry: the column to export, where there are several.
-    :param parameters: for the query's placeholders.
+    :param geometry: the geometry column, if there are several.
+    :param parameters: values for the query's placeholders.
+
+    Example::
+
+        write_geojson(postgis_query("SELECT id, geom FROM parcels"), "parcels.geojson")
     """
     from airflow_mapbox.export import PostGISQuery
 
@@ -54,5 +58,5 @@ def _connect(conn_id: str) -> psycopg.Connection[Any]:
         )
     except psycopg.Error as error:
         failure = str(error)
-    # psycopg's own error holds what it was to connect with.
+    # psycopg's own error contains the connection's parameters.
     raise psycopg.OperationalError(failure)

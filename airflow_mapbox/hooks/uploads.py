@@ -1,4 +1,4 @@
-"""From an Airflow connection to the Uploads API, with the S3 half done by the Amazon provider."""
+"""The hook: the Uploads API by an Airflow connection. The Amazon provider makes its S3 client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook, ObjectStoragePath
 from airflow.sdk.log import mask_secret
 
-from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
+from airflow_mapbox import defaults
 from airflow_mapbox.errors import MapboxError, OptionError, SourceError, without_frames
 from airflow_mapbox.export.formats import ExportFormat, check_format
 from airflow_mapbox.http.retry import RetryPolicy
@@ -34,25 +34,31 @@ from airflow_mapbox.uploads.waiting.interval import interval_while_active
 if TYPE_CHECKING:
     from airflow_mapbox.export.readers import ExportSource
 
-# Schemes that the core reads itself; every other one is object storage.
-_READ_BY_CORE = re.compile(r"(https?|file)://", re.IGNORECASE)
+# URLs that the core reads itself. All others are object storage.
+_CORE_URL = re.compile(r"(https?|file)://", re.IGNORECASE)
 
 
 class MapboxUploadsHook(BaseHook):
     """
     The Mapbox Uploads API by an Airflow connection of type ``mapbox``.
 
-    The connection's ``password`` is the secret token and ``login`` the account (read from the token where it is
-    empty). ``host`` is another API base URL and the extra ``s3_endpoint_url`` another S3 endpoint, both for servers
-    that stand in for Mapbox; plain http is taken on the loopback only.
+    The connection's ``password`` is the secret token. Its ``login`` is the account; without it, the token names the
+    account. ``host`` is another API base URL and the extra ``s3_endpoint_url`` another S3 server: both are for servers
+    that replace Mapbox in tests. Plain http is allowed on the loopback only.
 
     :param mapbox_conn_id: the connection.
-    :param retry: how long one call may go on; by default a rate limit is waited out, however long.
-    :param staging: how sources are sent to the staging bucket.
+    :param retry: how long one call may take. By default the hook waits out every rate limit.
+    :param staging: how to send sources to the staging bucket.
+
+    Example::
+
+        hook = MapboxUploadsHook()
+        upload = hook.upload("parcels.geojson", "parcels", name="Parcels")
+        hook.wait(upload.id)
     """
 
     conn_name_attr = "mapbox_conn_id"
-    default_conn_name = "mapbox_default"
+    default_conn_name = defaults.CONN_ID
     conn_type = CONN_TYPE
     hook_name = "Mapbox"
 
@@ -73,7 +79,7 @@ class MapboxUploadsHook(BaseHook):
         access = access_by(self.mapbox_conn_id, self._retry)
         if access.client.base_url != API_URL and access.s3_endpoint() is None:
             self.log.warning(
-                "Connection %r names a host of its own (%s) and no s3_endpoint_url: files are staged at Amazon's S3.",
+                "Connection %r has a host (%s) but no s3_endpoint_url: files are staged at Amazon's S3.",
                 self.mapbox_conn_id,
                 access.client.base_url,
             )
@@ -81,36 +87,35 @@ class MapboxUploadsHook(BaseHook):
 
     def get_conn(self) -> UploadsClient:
         """
-        Give the client that the connection describes.
+        Return the client of the connection.
 
-        :raises ConfigurationError: where the connection is missing, has no token, or has an address that cannot be
-            used.
+        :raises ConfigurationError: if the connection is missing, has no token, or has an address that cannot be used.
         """
         return self._access.client
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Say whether the token is valid, and which of the scopes work. Makes at most four requests and no upload.
+        Check the token and its scopes, with at most four requests and without an upload.
 
-        :return: whether uploads can be made with this connection, and a sentence for the form.
+        :return: whether the connection can make uploads, and a message for the form.
         """
         try:
-            # The form waits for this, in the API server: one try at each request, no waiting for a rate limit's reset.
+            # The form waits for this in the API server: do not retry, and do not wait for a rate limit's reset.
             client = self.get_conn().with_one_try()
             state = client.check_token()
             if not state.is_valid:
                 return False, f"Mapbox answers {state.code} for this token: put a valid secret token into the password."
             if state.account is not None and state.account != client.username:
-                return False, f"The token belongs to account {state.account!r}, the login is {client.username!r}."
+                return False, f"The token belongs to account {state.account!r}, but the login is {client.username!r}."
             return _describe_scopes(client)
         except MapboxError as error:
             return False, str(error)
 
     def create_credentials(self) -> StagingCredentials:
         """
-        Get temporary credentials for one staged file, masked in the task's log.
+        Return temporary credentials for one staged file. They are masked in the task's log.
 
-        :raises MapboxError: as the API or the network has it.
+        :raises MapboxError: for every error of the API or the network.
         """
         credentials = self.get_conn().create_credentials()
         _mask(credentials)
@@ -118,48 +123,48 @@ class MapboxUploadsHook(BaseHook):
 
     def create_upload(self, tileset: str, url: str, name: str | None = None) -> Upload:
         """
-        Create an upload of what is staged at a URL; see :meth:`UploadsClient.create_upload`.
+        Create an upload of a staged file; see :meth:`UploadsClient.create_upload`.
 
         :param tileset: ``name`` or ``account.name``.
-        :param url: of the staging credentials, or ``mapbox://datasets/{user}/{id}``.
+        :param url: the ``url`` of the staging credentials, or ``mapbox://datasets/{user}/{id}``.
         :param name: the display name.
-        :raises MapboxError: as the API or the network has it.
+        :raises MapboxError: for every error of the API or the network.
         """
         return self.get_conn().create_upload(tileset, url, name)
 
     def get_upload(self, upload_id: str) -> Upload:
         """
-        Get the state of an upload.
+        Return the state of an upload.
 
-        :param upload_id: the id that creation gave.
-        :raises MapboxError: as the API or the network has it.
+        :param upload_id: the upload's id.
+        :raises MapboxError: for every error of the API or the network.
         """
         return self.get_conn().get_upload(upload_id)
 
     def list_uploads(self, *, limit: int | None = None, reverse: bool = False) -> Iterator[Upload]:
         """
-        Go through the account's recent uploads.
+        Yield the account's recent uploads.
 
-        :param limit: how many at most, in all.
-        :param reverse: oldest first.
-        :raises MapboxError: as the API or the network has it.
+        :param limit: number of uploads at most; None for all.
+        :param reverse: yield the oldest first instead of the newest.
+        :raises MapboxError: for every error of the API or the network.
         """
         return self.get_conn().list_uploads(limit=limit, reverse=reverse)
 
     def delete_upload(self, upload_id: str) -> None:
         """
-        Remove the status of a completed upload from the list; the tileset stays.
+        Remove the status of a completed upload from the list. The tileset stays.
 
-        :param upload_id: the id that creation gave.
-        :raises MapboxError: as the API or the network has it.
+        :param upload_id: the upload's id.
+        :raises MapboxError: for every error of the API or the network.
         """
         self.get_conn().delete_upload(upload_id)
 
     def check_token(self) -> TokenState:
         """
-        Ask Mapbox whether the token is valid.
+        Return the state of the token.
 
-        :raises MapboxError: as the API or the network has it.
+        :raises MapboxError: for every error of the API or the network.
         """
         return self.get_conn().check_token()
 
@@ -169,10 +174,10 @@ class MapboxUploadsHook(BaseHook):
 
         :param source: a local path, an object-storage or ``https://`` URL, an ``ObjectStoragePath``, an open binary
             stream, or an iterator of bytes.
-        :return: the URL that :meth:`create_upload` takes, once.
-        :raises SourceError: where it is missing, or Mapbox would refuse it; nothing is sent.
-        :raises StagingError: where it did not arrive whole.
-        :raises MapboxError: as the API or the network has it.
+        :return: the URL for one call of :meth:`create_upload`.
+        :raises SourceError: if it is missing, or Mapbox would refuse it. No byte is sent.
+        :raises StagingError: if not all bytes arrived.
+        :raises MapboxError: for every error of the API or the network.
         """
         with open_source(_object_storage(source)) as opened:
             return self._checked_and_staged(opened).url
@@ -185,37 +190,38 @@ class MapboxUploadsHook(BaseHook):
         *,
         format: ExportFormat | None = None,
         export: Mapping[str, Any] | None = None,
-        if_active: str = "wait",
-        active_timeout: float = WAIT_TIMEOUT_SECONDS,
+        if_active: str = defaults.IF_ACTIVE,
+        active_timeout: float = defaults.WAIT_TIMEOUT_SECONDS,
         ledger: Ledger | None = None,
         published: Published | None = None,
     ) -> Upload:
         """
         Check a source, stage it and create its upload, once.
 
-        What Mapbox would refuse is found before a byte is sent. A create call whose answer was lost is not made twice.
+        The source is checked before a byte is sent. A create call in doubt is not repeated.
 
         :param source: as for :meth:`stage`; the report of an export as JSON, whose counts and bounds are kept with the
-            upload; or ``mapbox://datasets/{user}/{id}``, for which nothing is staged; with a ``format`` geodata, as
-            :func:`~airflow_mapbox.export.stream_geojson` takes it, or a function that gives it.
-        :param tileset: ``name`` or ``account.name``; an existing tileset of that id is replaced.
+            upload; or ``mapbox://datasets/{user}/{id}``, which needs no staging. With a ``format``: geodata, as
+            :func:`~airflow_mapbox.export.stream_geojson` takes it, or a function that returns it.
+        :param tileset: ``name`` or ``account.name``. An existing tileset is replaced.
         :param name: the display name, at most 64 characters.
-        :param format: what geodata is exported to: ``"geojson"``, which is sent while it is made, ``"mbtiles"``, or
-            ``"auto"`` for GeoJSON up to Mapbox's limit and MBTiles beyond it; None sends the source as it is.
-        :param export: keywords of the export, such as ``crs`` or ``columns``; for tiles also ``maxzoom`` or ``tier``.
-        :param if_active: where the tileset is being processed by another upload: ``"wait"`` for it in this process, or
-            ``"fail"`` with :class:`~airflow_mapbox.uploads.errors.UploadActiveError`.
-        :param active_timeout: seconds to wait for it, at most; processing is capped at one hour, two for MBTiles.
-        :param ledger: what outlives this process, so that the same call after a crash goes on instead of beginning
-            anew; without one the promise of one upload holds for this call only.
-        :param published: what the tileset was last made from, where an upload of the same is not wanted.
-        :return: the upload, which is still being processed.
-        :raises UnchangedSourceError: where the tileset's last finished upload came from the same bytes.
-        :raises InvalidTilesetError: for a name that Mapbox would refuse.
-        :raises SourceError: for data that Mapbox would refuse.
-        :raises ExportError: for data that cannot be written as Mapbox wants it.
-        :raises UploadActiveError: where another upload of the tileset goes on for too long.
-        :raises MapboxError: as the API, S3 or the network has it.
+        :param format: format to export geodata to: ``"geojson"``, which is sent during the export; ``"mbtiles"``; or
+            ``"auto"``, which is GeoJSON up to Mapbox's limit and MBTiles beyond it. None sends the source as it is.
+        :param export: options of the export, such as ``crs`` or ``columns``; for vector tiles also ``maxzoom`` or
+            ``tier``.
+        :param if_active: what to do if Mapbox is processing another upload of the tileset: ``"wait"`` for it in this
+            process, or ``"fail"`` with :class:`~airflow_mapbox.uploads.errors.UploadActiveError`.
+        :param active_timeout: longest time to wait for that other upload, in seconds.
+        :param ledger: keeps the state of this upload, so that the same call after a crash continues. Without a ledger,
+            the promise of one upload holds for this call only.
+        :param published: what the tileset was last made from, if an upload of the same content is not wanted.
+        :return: the upload, which Mapbox is processing.
+        :raises UnchangedSourceError: if the tileset's last finished upload came from the same content.
+        :raises InvalidTilesetError: if Mapbox would refuse the tileset or the name.
+        :raises SourceError: if Mapbox would refuse the data.
+        :raises ExportError: if the data cannot be written in a form that Mapbox accepts.
+        :raises UploadActiveError: if another upload of the tileset takes too long.
+        :raises MapboxError: for every error of the API, S3 or the network.
         """
         if if_active not in ("wait", "fail"):
             raise OptionError(f'`if_active` is "wait" or "fail", not {if_active!r}')
@@ -227,58 +233,50 @@ class MapboxUploadsHook(BaseHook):
         if isinstance(source, Mapping):
             source, facts = read_report(source)
             if format is not None:
-                raise SourceError(f"The report of an export is given as source: leave the format ({format}) out.")
-        refuse_secrets(source)
-        dataset = is_dataset_url(source)
-        if dataset and format is not None:
-            raise SourceError(f"{source} is made into a tileset by Mapbox itself: leave the format ({format}) out.")
-        sendable: Any = source if dataset else _object_storage(source)
-        if format is not None:
-            sendable = export_source(sendable, format, export, name=tileset_id.name)
+                raise SourceError(f"The source is the report of an export: leave out the format ({format}).")
+        prepared = _prepare(source, format, export, layer=tileset_id.name)
         once = OneUpload(client, ledger or MemoryLedger(), self._checked_and_staged, published=published, facts=facts)
+        attempt = once.upload_dataset if is_dataset_url(prepared) else once.upload_file
         while True:
             try:
-                if dataset:
-                    upload = once.upload_dataset(str(source), str(tileset_id), name)
-                else:
-                    upload = once.upload_file(sendable, str(tileset_id), name)
+                upload = attempt(prepared, str(tileset_id), name)
             except UploadActiveError as error:
                 waited = client.server_now() - (error.since or client.server_now())
                 if if_active == "fail" or waited >= active_timeout:
                     raise
-                pause = interval_while_active(waited)
-                self.log.info("%s Asking again in %.0f s.", error, pause)
-                time.sleep(pause)
+                delay = interval_while_active(waited)
+                self.log.info("%s Trying again in %.0f s.", error, delay)
+                time.sleep(delay)
             else:
-                self.log.info("Upload %s of tileset %s is being processed", upload.id, upload.tileset)
+                self.log.info("Mapbox is processing upload %s of tileset %s", upload.id, upload.tileset)
                 return upload
 
     def cancel(self) -> None:
-        """Stop a staging that is under way and take its parts back; safe in a signal handler."""
+        """Stop a running staging and delete its parts. Safe in a signal handler."""
         self._stager.cancel()
 
     def wait(
         self,
         upload_id: str | Upload,
         *,
-        timeout: float = WAIT_TIMEOUT_SECONDS,
+        timeout: float = defaults.WAIT_TIMEOUT_SECONDS,
         poll_interval: float = 15.0,
         stall_timeout: float | None = None,
         progress: Callable[[Upload], None] | None = None,
     ) -> Upload:
         """
-        Wait for an upload in this process; a task waits better with :class:`UploadCompleteSensor`.
+        Wait for an upload in this process. In a DAG, use :class:`UploadCompleteSensor`.
 
-        :param upload_id: the id that creation gave, or the upload itself.
-        :param timeout: seconds to wait at most; processing is capped at one hour, two for MBTiles.
-        :param poll_interval: seconds between two looks.
-        :param stall_timeout: seconds without progress that end the wait; None for any number.
-        :param progress: called with the upload after each look.
+        :param upload_id: the upload's id, or the upload itself.
+        :param timeout: seconds to wait at most. Mapbox stops processing after one hour, for MBTiles after two.
+        :param poll_interval: seconds between two polls.
+        :param stall_timeout: end the wait after so many seconds without progress; None for never.
+        :param progress: called with the upload after each poll.
         :return: the successful upload.
-        :raises UploadFailedError: where processing failed, with Mapbox's message and a hint.
-        :raises UploadStalledError: where the progress has not moved for too long.
-        :raises UploadGoneError: where Mapbox does not know the upload.
-        :raises WaitTimeoutError: where it has not ended in time.
+        :raises UploadFailedError: if processing failed. The message has Mapbox's message and a hint.
+        :raises UploadStalledError: if the progress has not changed for ``stall_timeout``.
+        :raises UploadGoneError: if Mapbox does not know the upload.
+        :raises WaitTimeoutError: if the timeout has passed.
         """
         return wait_for_upload(
             self.get_conn(),
@@ -299,7 +297,7 @@ class MapboxUploadsHook(BaseHook):
         return self._stager.stage(source, report.limit)
 
     def _s3_client(self, credentials: StagingCredentials) -> Any:
-        # Here and not above: boto3 and the Amazon provider take half a second, and a status request needs neither.
+        # Imported here: boto3 and the Amazon provider take half a second, and a status request needs neither.
         from airflow_mapbox.hooks.staging import staging_s3_client
 
         return staging_s3_client(credentials, self._access.s3_endpoint(), region=STAGING_REGION)
@@ -311,16 +309,28 @@ def _mask(credentials: StagingCredentials) -> None:
         mask_secret(secret)
 
 
+def _prepare(source: Any, format: ExportFormat | None, export: Mapping[str, Any] | None, *, layer: str) -> Any:
+    """Return what :class:`OneUpload` takes: a dataset's URL, an export, or the source itself."""
+    refuse_secrets(source)
+    if is_dataset_url(source):
+        if format is not None:
+            raise SourceError(f"Mapbox itself makes the tileset of {source}: leave out the format ({format}).")
+        return source
+    if format is not None:
+        return export_source(_object_storage(source), format, export, name=layer)
+    return _object_storage(source)
+
+
 def _object_storage(source: Any) -> Any:
-    """Give a URL that Airflow's object storage reads as a path of it."""
-    if not isinstance(source, str) or "://" not in source or _READ_BY_CORE.match(source):
+    """Return the path of a URL that Airflow's object storage reads; any other source unchanged."""
+    if not isinstance(source, str) or "://" not in source or _CORE_URL.match(source):
         return source
     if source.startswith("mapbox://"):
-        raise SourceError(f"{source!r} is no dataset: a dataset's source is mapbox://datasets/{{user}}/{{id}}.")
+        raise SourceError(f"{source!r} is not a dataset: the source of a dataset is mapbox://datasets/{{user}}/{{id}}.")
     problem = None
     try:
         path = ObjectStoragePath(source)
-        path.fs  # noqa: B018 - the file system is looked up, and its package imported, only now
+        path.fs  # noqa: B018 - Airflow imports the file system's package only now
     except (ImportError, ValueError) as error:
         problem = str(error)
     if problem is not None:
@@ -332,30 +342,30 @@ def _object_storage(source: Any) -> Any:
 
 
 def _describe_scopes(client: UploadsClient) -> tuple[bool, str]:
-    """Try each scope by a request that changes nothing."""
-    works: dict[str, bool | None] = {}
+    """Check each scope with a request that changes nothing."""
+    scopes: dict[str, bool | None] = {}
     newest: list[Upload] = []
     try:
         newest = list(client.list_uploads(limit=1))
-        works["uploads:list"] = True
+        scopes["uploads:list"] = True
     except (NotFoundError, TokenRejectedError):
-        works["uploads:list"] = False
+        scopes["uploads:list"] = False
     try:
         client.create_credentials()
-        works["uploads:write"] = True
+        scopes["uploads:write"] = True
     except (NotFoundError, TokenRejectedError):
-        works["uploads:write"] = False
+        scopes["uploads:write"] = False
     if newest:
         try:
             client.get_upload(newest[0].id)
-            works["uploads:read"] = True
+            scopes["uploads:read"] = True
         except (NotFoundError, TokenRejectedError):
-            works["uploads:read"] = False
+            scopes["uploads:read"] = False
     else:
-        # Without an upload to ask for, a missing scope and an unknown id get the same answer.
-        works["uploads:read"] = None
-    words = {True: "works", False: "is missing", None: "cannot be told until there is an upload"}
-    scopes = ", ".join(f"{scope} {words[state]}" for scope, state in works.items())
-    usable = all(state is not False for state in works.values())
+        # Without an upload, a missing scope and an unknown id get the same reply.
+        scopes["uploads:read"] = None
+    words = {True: "works", False: "is missing", None: "is unknown until there is an upload"}
+    listed = ", ".join(f"{scope} {words[state]}" for scope, state in scopes.items())
+    usable = all(state is not False for state in scopes.values())
     advice = "" if usable else " Give the token the missing scopes on the account's tokens page."
-    return usable, f"Account {client.username} at {client.base_url}: {scopes}.{advice}"
+    return usable, f"Account {client.username} at {client.base_url}: {listed}.{advice}"

@@ -1,4 +1,4 @@
-"""A ``requests`` session for one server: the token is added last, answers are bounded, nothing leaks with an error."""
+"""A ``requests`` session for one server. It adds the token last, bounds replies, and keeps secrets out of errors."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from airflow_mapbox.errors import ConfigurationError, NoAnswerError, NotSentErro
 from airflow_mapbox.http.environment import route_to, trust_in
 from airflow_mapbox.security.endpoints import origin
 
-# Close an idle connection after so many seconds. Load balancers drop one after a minute or more, some of them silently,
-# and the next request would wait for an answer in vain.
+# Close an idle connection after so many seconds. Load balancers drop one after a minute or more, some of them silently.
+# The next request would then wait for its reply in vain.
 _IDLE_SECONDS = 30.0
 _BLOCK_BYTES = 2**16
-# A link and its parameters (RFC 8288, section 3); requests' own reading of them loses some.
+# A link and its parameters (RFC 8288, section 3). The parser of requests loses some of them.
 _LINK = re.compile(r'<(?P<target>[^>]*)>(?P<parameters>(?:\s*;\s*[^\s=;,"]+(?:\s*=\s*(?:"[^"]*"|[^\s;,"]*))?)*)')
 _LINK_PARAMETER = re.compile(r'([^\s=;,"]+)\s*=\s*(?:"([^"]*)"|([^\s;,"]*))')
 _GZIP = 16 + zlib.MAX_WBITS
@@ -38,11 +38,11 @@ _GZIP = 16 + zlib.MAX_WBITS
 @dataclass(frozen=True)
 class Answer:
     """
-    An answer that was read to its end.
+    A complete reply.
 
     :param status: the HTTP status.
-    :param headers: by their names in any case; of several with one name the values, separated by commas.
-    :param body: unpacked; None if it is larger than was allowed.
+    :param headers: the headers; names in any case. Several values of one name are separated by commas.
+    :param body: the decompressed body; None if it is larger than allowed.
     """
 
     status: int
@@ -51,7 +51,7 @@ class Answer:
 
     @property
     def next_link(self) -> str | None:
-        """The target of the ``Link`` header whose relation types include ``next`` (RFC 8288), or None."""
+        """The target of the ``Link`` header with the relation type ``next`` (RFC 8288), or None."""
         for link in _LINK.finditer(self.headers.get("Link", "")):
             for name, quoted, plain in _LINK_PARAMETER.findall(link["parameters"]):
                 if name.lower() == "rel" and "next" in (quoted or plain).lower().split():
@@ -63,14 +63,14 @@ class Transport:
     """
     Sends requests to one server, from any thread.
 
-    The token is added when a request is written to its connection, so that no URL of a request, answer, log line or
-    exception contains it. No redirect is followed, no cookie is kept, no password is read from a ``.netrc``.
+    The token is added when a request is written to its connection. So no URL of a request, a reply, a log line or an
+    exception contains it. The transport follows no redirect, keeps no cookie, and reads no password from a ``.netrc``.
 
-    :param base_url: of the server; nothing is sent to another one.
+    :param base_url: URL of the server. The transport sends nothing to other servers.
     :param access_token: added to the query of each request.
-    :param timeout: seconds to wait for a connection, for the next bytes, and from the end of a request to the last byte
-        of its answer, headers included, however steadily the bytes trickle in.
-    :raises ConfigurationError: if the address, or a proxy or certificate bundle of the environment, cannot be used.
+    :param timeout: seconds to connect, for the next bytes, and for the whole reply, headers included. The last one
+        holds even if bytes keep coming slowly.
+    :raises ConfigurationError: if the address, the proxy or the certificates of the environment cannot be used.
     """
 
     @without_frames
@@ -81,10 +81,8 @@ class Transport:
         try:
             probe = requests.Request("GET", base_url).prepare()
             str(urlsplit(base_url).hostname).encode("ascii").decode().encode("idna")  # as the socket will
-        except ValueError:  # requests' own errors are ValueErrors, and so are those of a host's encoding
-            raise ConfigurationError(
-                "The address in the connection's host has a host or path that cannot be used."
-            ) from None
+        except ValueError:  # the errors of requests and of encoding a host are ValueErrors
+            raise ConfigurationError("The address in the connection's host has an invalid host or path.") from None
         route = route_to(base_url)
         trust = trust_in(route) if base_url.startswith("https:") else None
         adapter = _Adapter(urlencode({"access_token": access_token}), self._progress, trust)
@@ -95,7 +93,7 @@ class Transport:
         except (ValueError, HTTPError) as error:
             socks = isinstance(error, requests.exceptions.InvalidSchema)
             raise ConfigurationError(
-                "The proxy that the environment names for https (HTTPS_PROXY or ALL_PROXY) cannot be used.\n"
+                "The proxy in HTTPS_PROXY or ALL_PROXY cannot be used.\n"
                 + ("For SOCKS install airflow-provider-mapbox[socks]." if socks else "Check its scheme, host and port.")
             ) from None
 
@@ -104,57 +102,57 @@ class Transport:
 
     @without_frames
     def exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, *, largest: int, seconds: float
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, *, max_bytes: int, seconds: float
     ) -> Answer:
         """
-        Send a request and read its answer.
+        Send a request and read its reply.
 
-        :param method: of the request.
-        :param url: without the token.
-        :param headers: of the request.
-        :param body: of the request, or None.
-        :param largest: bytes that the answer may have, packed or unpacked.
-        :param seconds: bound for each of the three timeouts.
-        :raises ConfigurationError: if the URL is of another server; nothing is sent.
+        :param method: the method.
+        :param url: the URL, without the token.
+        :param headers: the headers.
+        :param body: the body, or None.
+        :param max_bytes: upper bound of the reply's body, both compressed and decompressed.
+        :param seconds: upper bound of each of the three timeouts.
+        :raises ConfigurationError: if the URL belongs to another server. No request is sent.
         :raises NotSentError: if no connection was made.
-        :raises NoAnswerError: if the answer did not come, or not whole.
+        :raises NoAnswerError: if the reply is missing or incomplete.
         """
         if origin(url) != self._origin:
-            raise ConfigurationError("The token is not sent to another server than the one it is for.")
+            raise ConfigurationError("The token belongs to another server and is not sent to this one.")
         connect, read, whole = (min(timeout, seconds) for timeout in self._timeout)
         self._progress.begin(whole)
         started = time.monotonic()
         try:
-            # Prepared here, since the URL needs no more checks: requests' own way takes a third of a status request.
+            # Prepared by hand, because the URL is checked already: requests' own way takes a third of a status request.
             request = requests.PreparedRequest()
             request.method, request.url, request.headers, request.body = method, url, CaseInsensitiveDict(headers), body
             request.hooks = {}
             request.prepare_content_length(body)
             with self._session.send(request, stream=True, allow_redirects=False, timeout=(connect, read)) as response:
                 self._progress.answered = True
-                return Answer(response.status_code, response.headers, _body(response, largest))
+                return Answer(response.status_code, response.headers, _body(response, max_bytes))
         except Exception as error:
             problem: NoAnswerError
             if self._progress.sent:
                 problem = NoAnswerError(self._why_no_answer(error, read, whole, time.monotonic() - started))
             else:
-                what, retryable = self._why_not_sent(error, connect)
-                problem = NotSentError(what, retryable=retryable)
+                reason, retryable = self._why_not_sent(error, connect)
+                problem = NotSentError(reason, retryable=retryable)
         raise problem
 
     def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Close the open connections."""
         self._session.close()
 
     def _why_not_sent(self, error: Exception, connect: float) -> tuple[str, bool]:
-        """Return what happened, and whether another try can help."""
+        """Return the reason, and whether a retry can help."""
         causes = _causes(error)
         tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
         if isinstance(tls, ssl.SSLCertVerificationError):
             return f"the certificate could not be verified ({tls.verify_message})", False
         if tls is not None:
-            passing = isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-            return f"the server and this client agree on no TLS ({tls.reason})", passing
+            transient = isinstance(tls, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+            return f"the TLS handshake failed ({tls.reason})", transient
         if isinstance(error, requests.exceptions.ProxyError) or (
             self._through_proxy and any(isinstance(cause, NewConnectionError) for cause in causes)
         ):
@@ -165,13 +163,13 @@ class Transport:
 
     def _why_no_answer(self, error: Exception, read: float, whole: float, took: float) -> str:
         if any(isinstance(cause, TimeoutError) for cause in (error, *_causes(error))):
-            return f"no whole answer within {whole:g} s" if took >= whole else f"no answer within {read:g} s"
-        what = "the answer broke off" if self._progress.answered else "the connection broke"
-        return f"{what} ({type(error).__name__})"
+            return f"no complete reply within {whole:g} s" if took >= whole else f"no reply within {read:g} s"
+        event = "the reply was cut off" if self._progress.answered else "the connection broke"
+        return f"{event} ({type(error).__name__})"
 
 
 class _Progress(threading.local):
-    """How far the request of this thread has got."""
+    """The progress of this thread's request."""
 
     whole = 0.0
     sent = False
@@ -182,7 +180,7 @@ class _Progress(threading.local):
 
 
 class _Adapter(HTTPAdapter):
-    """Adds the token to what is written to a connection, and watches the connections."""
+    """Adds the token when a request is written to its connection, and tracks the connections."""
 
     def __init__(self, parameter: str, progress: _Progress, trust: ssl.SSLContext | None) -> None:
         self._parameter = parameter
@@ -193,18 +191,18 @@ class _Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._trust)
-        _watch(self.poolmanager, self._progress)
+        _track(self.poolmanager, self._progress)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        known = proxy in self.proxy_manager
+        exists = proxy in self.proxy_manager
         to_proxy = {} if proxy.lower().startswith("socks") else {"proxy_ssl_context": self._trust}
         manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._trust, **to_proxy)
-        if not known:
-            _watch(manager, self._progress)
+        if not exists:
+            _track(manager, self._progress)
         return manager
 
     def cert_verify(self, conn: Any, *args: Any, **kwargs: Any) -> None:
-        # The context that all connections share has the authorities; requests would read them for each one again.
+        # All connections share a context that has the authorities. requests would read them for each connection.
         conn.cert_reqs = "CERT_REQUIRED"
 
     def request_url(self, request: Any, proxies: Any) -> str:
@@ -215,12 +213,12 @@ class _Adapter(HTTPAdapter):
         now, last_sent = time.monotonic(), self._last_sent
         self._last_sent = now
         if now - last_sent > _IDLE_SECONDS:
-            self.close()  # only the connections: the adapter makes new ones
+            self.close()  # closes the connections; the adapter makes new ones
         return super().send(*args, **kwargs)
 
 
 class _Connection:
-    """What a connection does beside urllib3's own: it notes when a request is sent, and bounds the answer."""
+    """A mixin for urllib3's connections: it notes when a request is sent, and bounds the reply's time."""
 
     progress: _Progress
 
@@ -238,7 +236,7 @@ class _Connection:
 
 
 class _BoundedReader(io.RawIOBase):
-    """The bytes of one answer until a deadline; a timeout of the socket begins anew with every byte."""
+    """The bytes of one reply until a deadline. A socket's own timeout starts again with every byte."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
         self._raw = raw
@@ -250,10 +248,10 @@ class _BoundedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+        remaining = self._deadline - time.monotonic()
+        if remaining <= 0:
             raise TimeoutError
-        self._socket.settimeout(left if self._timeout is None else min(left, self._timeout))
+        self._socket.settimeout(remaining if self._timeout is None else min(remaining, self._timeout))
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -261,8 +259,8 @@ class _BoundedReader(io.RawIOBase):
         super().close()
 
 
-def _watch(manager: Any, progress: _Progress) -> None:
-    """Have a pool manager make connections of :class:`_Connection`, whatever it goes through."""
+def _track(manager: Any, progress: _Progress) -> None:
+    """Let a pool manager make connections of :class:`_Connection`, with or without a proxy."""
     manager.pool_classes_by_scheme = {
         scheme: type(
             pool.__name__,
@@ -275,7 +273,7 @@ def _watch(manager: Any, progress: _Progress) -> None:
 
 def _session(adapter: HTTPAdapter, proxy: str | None) -> requests.Session:
     session = _Session()
-    session.trust_env = False  # the route says what the environment names
+    session.trust_env = False  # the route has the environment's settings
     session.proxies = {"https": proxy} if proxy else {}
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.mount("https://", adapter)
@@ -285,18 +283,18 @@ def _session(adapter: HTTPAdapter, proxy: str | None) -> requests.Session:
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return no target: requests would read the answer's whole body to prepare the next request."""
+        """Return None: otherwise requests would read the reply's whole body to prepare the next request."""
         return None
 
 
-def _body(response: requests.Response, largest: int) -> bytes | None:
-    packed = response.headers.get("Content-Encoding", "").lower() in ("gzip", "x-gzip")
-    gunzip = zlib.decompressobj(_GZIP) if packed else None
+def _body(response: requests.Response, max_bytes: int) -> bytes | None:
+    compressed = response.headers.get("Content-Encoding", "").lower() in ("gzip", "x-gzip")
+    gunzip = zlib.decompressobj(_GZIP) if compressed else None
     received, body = 0, bytearray()
     for block in response.raw.stream(_BLOCK_BYTES, decode_content=False):
         received += len(block)
-        body += block if gunzip is None else gunzip.decompress(block, largest + 1)
-        if max(received, len(body)) > largest:
+        body += block if gunzip is None else gunzip.decompress(block, max_bytes + 1)
+        if max(received, len(body)) > max_bytes:
             return None
     if gunzip is not None and received and not gunzip.eof:
         raise zlib.error("cut off")
@@ -305,11 +303,11 @@ def _body(response: requests.Response, largest: int) -> bytes | None:
 
 def _causes(error: BaseException) -> list[BaseException]:
     """Return the errors inside an error of requests: its arguments, causes and contexts."""
-    found: list[BaseException] = []
-    left: list[object] = [error]
-    while left:
-        item = left.pop()
-        if isinstance(item, BaseException) and not any(item is other for other in found):
-            found.append(item)
-            left += [*item.args, item.__cause__, item.__context__, getattr(item, "reason", None)]
-    return found
+    causes: list[BaseException] = []
+    pending: list[object] = [error]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, BaseException) and not any(item is other for other in causes):
+            causes.append(item)
+            pending += [*item.args, item.__cause__, item.__context__, getattr(item, "reason", None)]
+    return causes

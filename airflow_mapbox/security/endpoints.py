@@ -1,4 +1,4 @@
-"""Which addresses secrets may be sent to, and which may not carry any."""
+"""Addresses: which may receive secrets, and which must not contain any."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from urllib.parse import SplitResult, urlsplit
 from airflow_mapbox.errors import ConfigurationError
 from airflow_mapbox.security.redaction import has_secret
 
-# Translated (NAT64, RFC 6052) and compatible addresses (RFC 4291) have the IPv4 address that is meant in them.
-_WITH_IPV4_AT_ITS_END = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
-# A public address that is each virtual machine's own host there.
+# Translated (NAT64, RFC 6052) and compatible addresses (RFC 4291) end with the real IPv4 address.
+_WITH_IPV4_AT_THE_END = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+# On Azure, this public address is the virtual machine's host.
 _AZURE_HOST = ipaddress.IPv4Address("168.63.129.16")
-_LONGEST_URL = 8192
+_MAX_URL_BYTES = 8192
 API_URL = "https://api.mapbox.com"
 
 
 def check_endpoint(url: str, where: str) -> str:
     """
-    Refuse an address that would send secrets in the clear, or that is no address.
+    Refuse an address that is not valid, or would receive secrets without encryption.
 
     :param url: a base URL, with or without a trailing slash.
-    :param where: the setting it came from, for the message.
+    :param where: the setting that contains it, for the message.
     :return: the URL without a trailing slash.
-    :raises ConfigurationError: where it is not http(s), has no host, carries a user, query or fragment, or is plain
-        http to anything but the loopback.
+    :raises ConfigurationError: if it is not http(s), has no host, contains a user, query or fragment, or is plain http
+        to another machine.
     """
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise _unusable(where, "is no URL") from None
+        raise _unusable(where, "is not a URL") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise _unusable(where, "is no http(s) URL")
+        raise _unusable(where, "is not an http(s) URL")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise _unusable(where, "must be an address only, with no user, password, query or fragment in it")
+        raise _unusable(where, "must be an address only, without a user, password, query or fragment")
     if parts.scheme == "http" and not is_loopback(host):
         raise _unusable(where, f"is plain http to {host}, which would show the token to the network: use https")
-    return parts.geturl().rstrip("/")  # with the scheme in small letters, as the rules above compare it
+    return parts.geturl().rstrip("/")  # the scheme is in lower case, as the rules above expect
 
 
 def refuse_secrets(source: object) -> None:
     """
-    Refuse a source whose text carries a password or a signature.
+    Refuse a source that contains a password or a signature.
 
-    What is given as a source is shown in the UI and stored in the database as it stands.
+    Airflow shows a source in its UI and stores it in its database unchanged.
 
-    :param source: a source as a user gave it; only texts and paths can carry secrets.
-    :raises ConfigurationError: with advice, and without the text.
+    :param source: a source. Only strings and paths can contain secrets.
+    :raises ConfigurationError: with advice, and without the source itself.
     """
-    if any(map(has_secret, _texts_in(source))):
+    if any(map(has_secret, _strings_in(source))):
         raise ConfigurationError(
             "The source contains a password, a key or a signature, which would be shown in the UI and stored in the "
             "database.\n"
@@ -60,23 +60,23 @@ def refuse_secrets(source: object) -> None:
         )
 
 
-def _texts_in(source: object) -> Iterator[str]:
-    """Give the texts of a source: its own, or those in it, as of an export's report."""
+def _strings_in(source: object) -> Iterator[str]:
+    """Yield the strings in a source: itself, or those inside a list, a tuple or a mapping."""
     if isinstance(source, str) or (hasattr(source, "open") and not isinstance(source, type)):
         yield str(source)
     elif isinstance(source, bytes):
-        yield source[:_LONGEST_URL].decode("latin-1")
+        yield source[:_MAX_URL_BYTES].decode("latin-1")
     elif isinstance(source, Mapping):
         for value in source.values():
-            yield from _texts_in(value)
+            yield from _strings_in(value)
     elif isinstance(source, list | tuple):
         for item in source:
-            yield from _texts_in(item)
+            yield from _strings_in(item)
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
     """
-    Give what must be equal for two URLs to be the same server: scheme, host and port.
+    Return (scheme, host, port). Two URLs with the same values belong to the same server.
 
     :param url: an absolute URL.
     """
@@ -90,7 +90,7 @@ def _port(parts: SplitResult) -> int | None:
 
 def is_loopback(host: str) -> bool:
     """
-    Tell whether a host is this machine, which plain http does not leave.
+    Return whether a host is this machine, so that plain http does not leave it.
 
     :param host: a name or an address.
     """
@@ -104,23 +104,23 @@ def is_loopback(host: str) -> bool:
 
 def is_internal(host: str) -> bool:
     """
-    Tell whether one of a host's addresses is not public: this machine, a private network, a cloud's metadata service.
+    Return whether one of a host's addresses is not public: this machine, a private network, a cloud's metadata service.
 
-    :param host: a name, or an address in any spelling that the system reads.
-    :return: False for a name that cannot be looked up here.
+    :param host: a name, or an address in any form that the system accepts.
+    :return: False for a name that cannot be resolved here.
     """
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return False
-    return not all(_is_public(ipaddress.ip_address(str(address[0]).partition("%")[0])) for *_, address in found)
+    return not all(_is_public(ipaddress.ip_address(str(address[0]).partition("%")[0])) for *_, address in addresses)
 
 
 def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         if address.is_site_local:
             return False
-        embedded = any(address in network for network in _WITH_IPV4_AT_ITS_END)
+        embedded = any(address in network for network in _WITH_IPV4_AT_THE_END)
         last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if embedded else None
         address = address.ipv4_mapped or address.sixtofour or last or address
     return address.is_global and not address.is_multicast and address != _AZURE_HOST

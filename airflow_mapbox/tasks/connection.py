@@ -1,4 +1,4 @@
-"""From an Airflow connection, however it was got, to a client of the Uploads API."""
+"""Make a client of the Uploads API from an Airflow connection."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ CONN_TYPE = "mapbox"
 
 def no_connection(conn_id: str, conn_type: str = CONN_TYPE) -> ConnectionNotFoundError:
     """
-    Return the error for a connection that Airflow does not give.
+    Return the error for a missing connection.
 
-    :param conn_id: its id.
-    :param conn_type: that it should have.
+    :param conn_id: the connection's id.
+    :param conn_type: its type.
     """
     if conn_type != CONN_TYPE:
         return ConnectionNotFoundError(
-            f"Airflow finds no connection {conn_id!r}. It says the same while a secrets backend or its API server is "
-            f"away.\nIf there is none, make one of type {conn_type}, or name another one (`{conn_type}_conn_id`)."
+            f"Airflow finds no connection {conn_id!r}. It reports the same if a secrets backend or its API server does "
+            f"not reply.\nIf it is missing, make one of type {conn_type}, or name another (`{conn_type}_conn_id`)."
         )
     return ConnectionNotFoundError(
-        f"Airflow finds no connection {conn_id!r}. It says the same while a secrets backend or its API server is "
-        "away.\n"
-        "If there is none, make one of type mapbox with the secret token as its password: in the UI under Admin, "
-        "Connections, or with `airflow connections add`. Or name another one (`mapbox_conn_id`).\n"
-        f"A Python script outside of a task finds connections in AIRFLOW_CONN_{conn_id.upper()} and the secrets "
-        "backends only."
+        f"Airflow finds no connection {conn_id!r}. It reports the same if a secrets backend or its API server does "
+        "not reply.\n"
+        "If it is missing, make one of type mapbox with the secret token as its password: in the UI under Admin, "
+        "Connections, or with `airflow connections add`. Or name another (`mapbox_conn_id`).\n"
+        f"A Python script outside of a task finds connections only in AIRFLOW_CONN_{conn_id.upper()} and in secrets "
+        "backends."
     )
 
 
 @without_frames
 def get_connection(conn_id: str, conn_type: str = CONN_TYPE) -> Connection:
     """
-    Ask Airflow for a connection.
+    Return an Airflow connection.
 
-    :param conn_id: its id.
-    :param conn_type: that it should have, for the error's text.
-    :raises ConnectionNotFoundError: if Airflow does not give it.
+    :param conn_id: the connection's id.
+    :param conn_type: its type, for the error's message.
+    :raises ConnectionNotFoundError: if Airflow does not find it.
     """
     with suppress(AirflowNotFoundException):
         return BaseHook.get_connection(conn_id)
@@ -63,13 +63,13 @@ def check_connection(connection: Connection) -> Connection:
     """
     Refuse a connection of another type.
 
-    :param connection: as Airflow gave it.
-    :return: the same.
-    :raises ConfigurationError: where it is not of type ``mapbox``.
+    :param connection: the connection.
+    :return: the same connection.
+    :raises ConfigurationError: if its type is not ``mapbox``.
     """
     if connection.conn_type != CONN_TYPE:
         raise ConfigurationError(
-            f"Connection {connection.conn_id!r} is of type {connection.conn_type!r}, not mapbox.\nName a mapbox "
+            f"Connection {connection.conn_id!r} has type {connection.conn_type!r}, not mapbox.\nName a mapbox "
             "connection in `mapbox_conn_id`."
         )
     return connection
@@ -80,13 +80,12 @@ def client_of(
     connection: Connection, retry: RetryPolicy | None, *, timeout: tuple[float, float, float] | None = None
 ) -> UploadsClient:
     """
-    Make the client that a connection describes; nothing is sent, and Airflow is not asked for anything.
+    Return the client of a connection. It sends no request, and reads nothing else from Airflow.
 
-    :param connection: of type ``mapbox``.
-    :param retry: how long one call may go on.
-    :param timeout: seconds to wait for a connection, for the next bytes, and for a whole answer; the client's own where
-        it is None.
-    :raises ConfigurationError: where it is of another type, has no token, or has an address that cannot be used.
+    :param connection: the connection.
+    :param retry: how long one call may take.
+    :param timeout: seconds to connect, for the next bytes, and for the whole reply; None for the client's defaults.
+    :raises ConfigurationError: if it has another type, no token, or an address that cannot be used.
     """
     check_connection(connection)
     if not connection.password:
@@ -105,11 +104,11 @@ def client_of(
 @without_frames
 def client_for(conn_id: str, retry: RetryPolicy | None) -> UploadsClient:
     """
-    Make a client in a task, without the rest of the hook, which a look does not need and which takes time to import.
+    Return a client in a task, without the hook: a poll does not need the hook, which takes time to import.
 
-    :param conn_id: of the connection.
-    :param retry: how long one call may go on.
-    :raises ConfigurationError: where the connection is missing or cannot be used.
+    :param conn_id: the connection's id.
+    :param retry: how long one call may take.
+    :raises ConfigurationError: if the connection is missing or cannot be used.
     """
     return client_of(get_connection(conn_id), retry)
 
@@ -117,10 +116,10 @@ def client_for(conn_id: str, retry: RetryPolicy | None) -> UploadsClient:
 @dataclass(frozen=True)
 class Access:
     """
-    What is kept of a connection: nothing that shows its password.
+    The values of a connection that the hook keeps. None of them shows the password.
 
-    :param client: for the account.
-    :param s3_endpoint_url: another S3 endpoint than Amazon's, as the connection names it, or None.
+    :param client: client of the account.
+    :param s3_endpoint_url: URL of another S3 server than Amazon's, or None.
     """
 
     client: UploadsClient
@@ -128,21 +127,21 @@ class Access:
 
     def s3_endpoint(self) -> str | None:
         """
-        Return the S3 endpoint, or None for Amazon's.
+        Return the URL of the S3 server; None for Amazon's.
 
         :raises ConfigurationError: if it cannot be used.
         """
-        named = self.s3_endpoint_url
-        return check_endpoint(named, "the connection's extra s3_endpoint_url") if named else None
+        url = self.s3_endpoint_url
+        return check_endpoint(url, "the connection's extra s3_endpoint_url") if url else None
 
 
 @without_frames
 def access_by(conn_id: str, retry: RetryPolicy | None) -> Access:
     """
-    Read a connection in a task.
+    Return the values of a connection in a task.
 
-    :param conn_id: of the connection.
-    :param retry: how long one call may go on.
+    :param conn_id: the connection's id.
+    :param retry: how long one call may take.
     :raises ConfigurationError: if the connection is missing or cannot be used.
     """
     connection = get_connection(conn_id)
@@ -160,12 +159,12 @@ def _base_url(connection: Connection) -> str:
         parts = urlsplit(host)
         port = parts.port
     except ValueError:
-        return host  # the client says what is wrong with it
+        return host  # the client raises the error
     if not connection.port or connection.port == port:
         return host
     if port is not None:
         raise ConfigurationError(
-            f"Connection {connection.conn_id!r} names two ports, {port} in its host and {connection.port} as its port: "
-            "leave one of them out."
+            f"Connection {connection.conn_id!r} has two ports, {port} in its host and {connection.port} as its port: "
+            "remove one of them."
         )
     return parts._replace(netloc=f"{parts.netloc}:{connection.port}").geturl()

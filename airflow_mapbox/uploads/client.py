@@ -27,6 +27,7 @@ from airflow_mapbox.errors import (
 from airflow_mapbox.http.retry import (
     LOST_ON_THE_WAY,
     ONE_TRY,
+    Attempts,
     RetryPolicy,
     retry_after,
     server_time,
@@ -62,7 +63,7 @@ from airflow_mapbox.uploads.models import (
 log = logging.getLogger(__name__)
 
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# Seconds for a connection, for the next bytes, and for a whole answer.
+# Seconds to connect, for the next bytes, and for the whole reply.
 TIMEOUT = (10.0, 30.0, 120.0)
 _HEADERS = {
     "Accept": "application/json",
@@ -70,14 +71,15 @@ _HEADERS = {
     "Cache-Control": "no-cache",
     "User-Agent": f"airflow-provider-mapbox/{__version__}",
 }
-_LARGEST_ANSWER = 8 * LIST_BYTES  # a larger reply does not come from the Uploads API
-_SHOWN_OF_FOREIGN_ANSWER = 120
-_SHOWN_OF_MESSAGE = 500
+_MAX_REPLY_BYTES = 8 * LIST_BYTES  # a larger reply does not come from the Uploads API
+# Characters that a message quotes.
+_QUOTED_FROM_OTHER_SERVER = 120
+_QUOTED_FROM_MAPBOX = 500
 
 
 @dataclass(frozen=True)
 class _Call:
-    """One call of the API, through all its tries."""
+    """One call of the API, with all its attempts."""
 
     method: str
     path: str
@@ -93,8 +95,8 @@ class ListPage:
     """
     One page of the account's list.
 
-    :param items: of the answer, as they came: uploads, if the server is sound.
-    :param next: where the following page is; None at the last one.
+    :param items: the items of the reply, unchecked.
+    :param next: URL of the next page; None at the last page.
     """
 
     items: Sequence[object]
@@ -105,20 +107,26 @@ class UploadsClient:
     """
     A client of the Mapbox Uploads API.
 
-    Each method is one endpoint. A rate limit is waited out, 5xx answers and broken connections are tried again, each
-    visibly at INFO. The token is sent to ``base_url`` and to no other host; it is in no message, log line or
-    exception.
+    Each method is one endpoint. The client waits out rate limits, and retries 5xx replies and broken connections. It
+    logs each wait at INFO. It sends the token to ``base_url`` only, and never writes it into a message, a log line or
+    an exception. It imports nothing of Airflow.
 
     :param access_token: a secret token (``sk.…``) with the scopes uploads:read, uploads:write and uploads:list.
-    :param username: the account; read from the token where it is not given.
-    :param base_url: another server than Mapbox; plain http only on the loopback.
-    :param timeout: seconds to wait for a connection, for the next bytes, and for a whole answer.
-    :param retry: how long a call may go on.
+    :param username: the account; None to read it from the token.
+    :param base_url: base URL of the API. Plain http is allowed on the loopback only.
+    :param timeout: seconds to connect, for the next bytes, and for the whole reply.
+    :param retry: how long a call may take.
     :param sleep: called with the seconds to wait.
-    :param clock: gives the unix time.
-    :param monotonic: gives seconds by a clock that nobody sets.
+    :param clock: returns the unix time.
+    :param monotonic: returns seconds by a clock that cannot be set.
     :param rng: the source of the jitter.
-    :raises ConfigurationError: where there is no token, it names no account, or the address cannot be used.
+    :raises ConfigurationError: if the token is missing or names no account, or the address cannot be used.
+
+    Example::
+
+        with UploadsClient(access_token) as client:
+            for upload in client.list_uploads(limit=5):
+                print(upload.id, upload.tileset, upload.progress)
     """
 
     @without_frames
@@ -137,11 +145,11 @@ class UploadsClient:
     ) -> None:
         token = access_token.strip()
         if not token:
-            raise ConfigurationError("There is no access token: put one into the connection's password.")
+            raise ConfigurationError("The access token is missing: put it into the connection's password.")
         register_secret(token, quote(token, safe=""))
         if token.startswith("pk."):
             raise ConfigurationError(
-                "The access token is a public one (pk.), which can make no uploads: put a secret one (sk.) with the "
+                "The access token is public (pk.), so it cannot make uploads: put a secret token (sk.) with the "
                 "scopes uploads:read, uploads:write and uploads:list into the connection's password."
             )
         guard_loggers()
@@ -153,9 +161,9 @@ class UploadsClient:
         self._clock = clock
         self._monotonic = monotonic
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
-        # The server's unix time in its last answer, and our own monotonic time then.
+        # The server's unix time in its last reply, and our monotonic time then.
         self._server_time: tuple[float, float] | None = None
-        self._longest_try = math.inf
+        self._attempt_seconds = math.inf
         self._transport = Transport(self.base_url, token, timeout)
 
     def __enter__(self) -> Self:
@@ -165,45 +173,45 @@ class UploadsClient:
         self.close()
 
     def __repr__(self) -> str:
-        known = vars(self)  # a traceback may show a client that is still being made
-        return f"{type(self).__name__}(username={known.get('username')!r}, base_url={known.get('base_url')!r})"
+        values = vars(self)  # incomplete if a traceback shows a client during __init__
+        return f"{type(self).__name__}(username={values.get('username')!r}, base_url={values.get('base_url')!r})"
 
     def close(self) -> None:
-        """Close the connections that are kept open between calls."""
+        """Close the connections, which stay open between calls."""
         self._transport.close()
 
     def with_one_try(self, seconds: float = math.inf) -> Self:
         """
         Return a client for the same account, over the same connections, that neither retries nor waits.
 
-        :param seconds: that a call may take at most for each of connecting, the next bytes, and the whole answer.
+        :param seconds: upper bound of each of the three timeouts.
         """
         other = copy.copy(self)
-        other.retry, other._longest_try = ONE_TRY, seconds
+        other.retry, other._attempt_seconds = ONE_TRY, seconds
         return other
 
     @property
     def knows_server_time(self) -> bool:
-        """Whether an answer has told the server's clock yet."""
+        """Whether a reply has already shown the server's clock."""
         return self._server_time is not None
 
     def server_now(self) -> float:
         """
-        Return the unix time by the server's clock; by this machine's clock before the first answer.
+        Return the unix time by the server's clock; before the first reply, by this machine's clock.
 
-        It is kept by a monotonic clock: setting this machine's clock does not change it.
+        It uses a monotonic clock, so setting this machine's clock does not change it.
         """
         if self._server_time is None:
             return self._clock()
-        told, then = self._server_time
-        return told + self._monotonic() - then
+        time_then, monotonic_then = self._server_time
+        return time_then + self._monotonic() - monotonic_then
 
     def tileset_id(self, tileset: str) -> TilesetId:
         """
         Complete ``name`` to ``account.name`` and check it.
 
         :param tileset: ``name`` or ``account.name``.
-        :raises InvalidTilesetError: where Mapbox would refuse it.
+        :raises InvalidTilesetError: if Mapbox would refuse it.
         """
         return TilesetId.parse(tileset, self.username)
 
@@ -211,8 +219,8 @@ class UploadsClient:
         """
         Get temporary credentials for one key of the staging bucket (scope uploads:write).
 
-        :return: credentials for one file; each call gives another key.
-        :raises MapboxError: as the API or the network has it.
+        :return: credentials for one file. Each call returns another key.
+        :raises MapboxError: for every error of the API or the network.
         """
         call = _Call("POST", f"/uploads/v1/{self.username}/credentials", "uploads:write")
         credentials = StagingCredentials.from_json(self._json(call, self._request(call)))
@@ -223,18 +231,18 @@ class UploadsClient:
         self, tileset: str, url: str, name: str | None = None, *, before_sending: Callable[[], None] | None = None
     ) -> Upload:
         """
-        Create an upload of what is staged (scope uploads:write). It is billed.
+        Create an upload of a staged file (scope uploads:write). It is billed.
 
-        A try whose answer is lost may have taken effect. Tried again with a staged URL it then answers 409, which
-        surfaces as :class:`~airflow_mapbox.uploads.errors.StagedUrlUsedError`; a ``mapbox://datasets`` URL has no such
-        safeguard, so there a lost answer is not tried again.
+        An attempt whose reply is lost may have taken effect. With a staged URL, the retry then gets a 409, and this
+        method raises :class:`~airflow_mapbox.uploads.errors.StagedUrlUsedError`. Dataset uploads have no staging URL,
+        so Mapbox cannot deduplicate them: there a lost reply is not retried.
 
-        :param tileset: ``name`` or ``account.name``; an existing tileset of that id is replaced.
+        :param tileset: ``name`` or ``account.name``. An existing tileset is replaced.
         :param url: the ``url`` of the staging credentials, or ``mapbox://datasets/{user}/{id}``.
         :param name: the display name, at most 64 characters.
-        :param before_sending: called before each try, as late as can be; what it raises stops the call.
-        :raises InvalidTilesetError: for a tileset or name that Mapbox would refuse; nothing is sent.
-        :raises MapboxError: as the API or the network has it.
+        :param before_sending: called immediately before each attempt. An exception aborts the call.
+        :raises InvalidTilesetError: if Mapbox would refuse the tileset or the name. No request is sent.
+        :raises MapboxError: for every error of the API or the network.
         """
         check_display_name(name)
         body = {"tileset": str(self.tileset_id(tileset)), "url": url}
@@ -245,67 +253,67 @@ class UploadsClient:
             answer = self._request(call, body=body, before_sending=before_sending)
             return self._upload(call, answer, "tileset", body["tileset"])
         except InvalidAnswerError as error:
-            error.in_doubt = True  # what cannot be read may be the news of a success
+            error.in_doubt = True  # an unreadable reply may report a success
             raise
 
     def get_upload(self, upload_id: str) -> Upload:
         """
-        Get the state of an upload (scope uploads:read).
+        Return the state of an upload (scope uploads:read).
 
-        :param upload_id: the id that creation gave.
-        :raises InvalidUploadIdError: where the text cannot be an id; nothing is sent.
-        :raises MapboxError: as the API or the network has it.
+        :param upload_id: the upload's id.
+        :raises InvalidUploadIdError: if the string cannot be an id. No request is sent.
+        :raises MapboxError: for every error of the API or the network.
         """
         call = _Call("GET", self._upload_path(upload_id), "uploads:read")
         return self._upload(call, self._request(call), "id", upload_id)
 
     def list_uploads(self, *, limit: int | None = None, reverse: bool = False) -> Iterator[Upload]:
         """
-        Go through the account's recent uploads (scope uploads:list), page by page as they are asked for.
+        Yield the account's recent uploads (scope uploads:list). Pages are requested as they are needed.
 
-        :param limit: how many at most, in all; None for every one.
-        :param reverse: oldest first instead of newest first.
-        :raises InvalidAnswerError: where a page links to another host, or pages run in a circle.
-        :raises MapboxError: as the API or the network has it.
+        :param limit: number of uploads at most; None for all.
+        :param reverse: yield the oldest first instead of the newest.
+        :raises InvalidAnswerError: if a page links to another host, or to an earlier page.
+        :raises MapboxError: for every error of the API or the network.
         """
         for item in self.list_items(limit=limit, reverse=reverse):
             try:
                 upload = Upload.from_json(item)
             except InvalidAnswerError as error:
-                log.warning("Passing over an item of the account's list that cannot be read. %s", error)
+                log.warning("Skipping an unreadable item of the account's list. %s", error)
             else:
                 yield upload
 
     def list_items(self, *, limit: int | None = None, reverse: bool = False) -> Iterator[object]:
         """
-        Go through the account's recent uploads as :meth:`list_uploads` does, and give each item as it came.
+        Yield the items of the account's list, unchecked; otherwise like :meth:`list_uploads`.
 
-        :param limit: how many at most, in all; None for every one.
-        :param reverse: oldest first instead of newest first.
-        :raises MapboxError: as for :meth:`list_uploads`.
+        :param limit: number of items at most; None for all.
+        :param reverse: yield the oldest first instead of the newest.
+        :raises MapboxError: as :meth:`list_uploads` does.
         """
-        left = math.inf if limit is None else limit
-        url, seen = None, set[str]()
-        while left > 0:
-            page = self.list_page(url, size=int(min(left, LIST_PAGE)), reverse=reverse)
-            yield from page.items[: None if limit is None else int(left)]
-            left -= len(page.items)
+        remaining = math.inf if limit is None else limit
+        url, visited = None, set[str]()
+        while remaining > 0:
+            page = self.list_page(url, size=int(min(remaining, LIST_PAGE)), reverse=reverse)
+            yield from page.items[: None if limit is None else int(remaining)]
+            remaining -= len(page.items)
             url = page.next
             if url is None:
                 return
-            if url in seen:
-                raise InvalidAnswerError(f"The pages of GET /uploads/v1/{self.username} run in a circle.")
-            seen.add(url)
+            if url in visited:
+                raise InvalidAnswerError(f"A page of GET /uploads/v1/{self.username} links to an earlier page.")
+            visited.add(url)
 
     def list_page(self, url: str | None = None, *, size: int = LIST_PAGE, reverse: bool = False) -> ListPage:
         """
-        Get one page of the account's recent uploads (scope uploads:list): one request.
+        Return one page of the account's recent uploads (scope uploads:list) with one request.
 
-        :param url: of a further page, as the one before gave it; the first page where it is None.
-        :param size: of the first page, at most 100; a page may be short, and is not the last one for that.
-        :param reverse: oldest first instead of newest first.
-        :raises InvalidAnswerError: where the answer is no array, or the next page is on another host.
-        :raises MapboxError: as the API or the network has it.
+        :param url: the ``next`` of the page before; None for the first page.
+        :param size: number of uploads on the first page, at most 100. A shorter page may have a next one.
+        :param reverse: the oldest first instead of the newest.
+        :raises InvalidAnswerError: if the reply is not an array, or the next page is on another host.
+        :raises MapboxError: for every error of the API or the network.
         """
         call = _Call("GET", f"/uploads/v1/{self.username}", "uploads:list")
         if url is None:
@@ -314,26 +322,26 @@ class UploadsClient:
         answer = self._request(call, url=url)
         document = self._json(call, answer)
         if not isinstance(document, list):
-            raise InvalidAnswerError(f"{call} should answer an array of uploads.")
+            raise InvalidAnswerError(f"{call} should return an array of uploads.")
         return ListPage(document, self._next_page(call, url, answer.next_link))
 
     def delete_upload(self, upload_id: str) -> None:
         """
-        Remove the status of a completed upload from the list (scope uploads:write); the tileset stays.
+        Remove the status of a completed upload from the list (scope uploads:write). The tileset stays.
 
-        :param upload_id: the id that creation gave.
-        :raises UploadIncompleteError: where it is still being processed.
-        :raises MapboxError: as the API or the network has it.
+        :param upload_id: the upload's id.
+        :raises UploadIncompleteError: if Mapbox is still processing it.
+        :raises MapboxError: for every error of the API or the network.
         """
         call = _Call("DELETE", self._upload_path(upload_id), "uploads:write")
-        self._request(call, gone_is_done=True)
+        self._request(call, missing_is_success=True)
 
     def check_token(self) -> TokenState:
         """
-        Ask Mapbox whether the token is valid (no scope needed).
+        Return the state of the token (no scope needed).
 
-        :return: the state; an invalid token is an answer, not an error.
-        :raises MapboxError: as the API or the network has it.
+        :return: the state, also of an invalid token.
+        :raises MapboxError: for every error of the API or the network.
         """
         call = _Call("GET", "/tokens/v2", "")
         answer = self._request(call, expected=(401,))
@@ -343,10 +351,10 @@ class UploadsClient:
         return TokenState.from_json(document)
 
     def _upload_path(self, upload_id: str) -> str:
-        # Also keeps `..` out of the path, which requests would resolve to another endpoint.
+        # This also refuses `..`, which requests would resolve to another endpoint.
         if not _UPLOAD_ID.fullmatch(upload_id):
             raise InvalidUploadIdError(
-                f"{redact(upload_id)[:80]!r} is no upload id: take the `id` of an upload object."
+                f"{redact(upload_id)[:80]!r} is not an upload id: take the `id` of an upload object."
             )
         return f"/uploads/v1/{self.username}/{upload_id}"
 
@@ -359,13 +367,13 @@ class UploadsClient:
         except ValueError:
             target_origin = None
         if target_origin is None:
-            raise InvalidAnswerError(f"{call} links to a next page with something that is no URL.")
+            raise InvalidAnswerError(f"{call} links to a next page, but the link is not a URL.")
         if target_origin != origin(self.base_url):
             raise InvalidAnswerError(
-                f"The next page of {call} is on another host, {redact(parts.hostname or 'none')}; "
-                "the token is not sent there."
+                f"The next page of {call} is on another host, {redact(parts.hostname or 'none')}. "
+                "The token is not sent there."
             )
-        # One client's `reverse` has no value, and the server may give it back so.
+        # `reverse` may come back without a value.
         pairs = parse_qsl(parts.query, keep_blank_values=True)
         query = urlencode([(key, value) for key, value in pairs if key != "access_token"])
         return urlunsplit(parts._replace(netloc=urlsplit(self.base_url).netloc, query=query, fragment=""))
@@ -377,11 +385,11 @@ class UploadsClient:
         url: str | None = None,
         body: Mapping[str, str] | None = None,
         expected: tuple[int, ...] = (),
-        gone_is_done: bool = False,
+        missing_is_success: bool = False,
         before_sending: Callable[[], None] | None = None,
     ) -> Answer:
-        """Try a call until it succeeds, is answered with a status of ``expected``, or another try cannot help."""
-        attempt, throttled_for, in_doubt = 1, 0.0, False
+        """Make a call: attempt it until it succeeds, has a status of ``expected``, or a retry cannot help."""
+        attempts, in_doubt = Attempts(self.retry, self._rng), False
         while True:
             error: MapboxError
             if before_sending is not None:
@@ -391,125 +399,109 @@ class UploadsClient:
                 log.info("%s answered %s", call, outcome.status)
                 if 200 <= outcome.status < 300 or outcome.status in expected:
                     return outcome
-                if outcome.status == 404 and gone_is_done and in_doubt:
-                    return outcome  # an earlier try, whose answer was lost, has deleted it
+                if outcome.status == 404 and missing_is_success and in_doubt:
+                    return outcome  # an earlier attempt, whose reply was lost, has deleted it
                 error = self._error(call, outcome)
             else:
                 error = outcome
             lost = isinstance(error, NoAnswerError | ServerError) and not isinstance(error, NotSentError)
             in_doubt = error.in_doubt = in_doubt or lost
-            if isinstance(error, ThrottledError):
-                limit = self.retry.max_throttle_wait
-                if limit is not None and (limit <= 0 or throttled_for + error.retry_after > limit):
-                    raise error
-                pause = error.retry_after
-                throttled_for += pause
-                log.info("%s was rate limited; trying again in %.1f s", call, pause)
-            elif self._worth_another_try(call, error) and attempt < self.retry.attempts:
-                asked_for, limit = error.retry_after or 0.0, self.retry.max_throttle_wait
-                if asked_for and limit is not None and throttled_for + asked_for > limit:
-                    raise error
-                throttled_for += asked_for
-                pause = max(self.retry.backoff(attempt, self._rng), asked_for)
-                attempt += 1
-                log.info("%s Trying again in %.1f s (try %d of %d).", error, pause, attempt, self.retry.attempts)
-            else:
+            delay = attempts.delay_after(error, repeatable=call.repeatable)
+            if delay is None:
                 raise error
-            self._sleep(pause)
-
-    @staticmethod
-    def _worth_another_try(call: _Call, error: MapboxError) -> bool:
-        if isinstance(error, NotSentError):
-            return error.retryable
-        return call.repeatable and isinstance(error, NoAnswerError | ServerError)
+            if isinstance(error, ThrottledError):
+                log.info("%s met the rate limit; retrying in %.1f s", call, delay)
+            else:
+                number, limit = attempts.number, self.retry.attempts
+                log.info("%s Retrying in %.1f s (attempt %d of %d).", error, delay, number, limit)
+            self._sleep(delay)
 
     def _attempt(self, call: _Call, url: str, body: Mapping[str, str] | None) -> Answer | MapboxError:
-        """Send one request and return its answer, or what went wrong."""
+        """Send one request, and return the reply or the error."""
         content = None if body is None else json.dumps(body).encode()
         headers = _HEADERS | ({} if body is None else {"Content-Type": "application/json"})
         try:
             answer = self._transport.exchange(
-                call.method, url, headers, content, largest=_LARGEST_ANSWER, seconds=self._longest_try
+                call.method, url, headers, content, max_bytes=_MAX_REPLY_BYTES, seconds=self._attempt_seconds
             )
         except NotSentError as error:
             return NotSentError(self._no_answer(call, error), retryable=error.retryable)
         except NoAnswerError as error:
             return NoAnswerError(self._no_answer(call, error))
-        told = server_time(answer.headers)
-        if told is not None:
-            self._server_time = told, self._monotonic()
+        date = server_time(answer.headers)
+        if date is not None:
+            self._server_time = date, self._monotonic()
         if answer.body is None:
-            return InvalidAnswerError(f"{call} answered more than the API ever sends.")
+            return InvalidAnswerError(f"The reply to {call} is larger than any reply of the API.")
         if 300 <= answer.status < 400:
             target = _host_of(answer.headers.get("Location", "")) or "another path"
             return InvalidAnswerError(
-                f"{call} was redirected to {redact(target)}, and the Uploads API never redirects. The token was not "
-                "sent on.\nCheck the connection's host."
+                f"{call} was redirected to {redact(target)}, but the Uploads API never redirects. The token was not "
+                "sent there.\nCheck the connection's host."
             )
         return answer
 
     def _no_answer(self, call: _Call, error: NoAnswerError) -> str:
         return (
-            f"{call} at {self.base_url}: {error}.\nCheck the connection's host, and whether that server can be reached "
-            "from here."
+            f"{call} at {self.base_url}: {error}.\nCheck the connection's host, and whether this machine can reach "
+            "that server."
         )
 
     def _upload(self, call: _Call, answer: Answer, field: str, value: str) -> Upload:
-        """Read an upload, and check that it is the one that the call was about."""
+        """Read an upload, and check that the reply is about the upload of the call."""
         upload = Upload.from_json(self._json(call, answer))
-        if (answered := getattr(upload, field)).lower() != value.lower():
-            raise InvalidAnswerError(
-                f"{call} was about an upload with the {field} {value}, and the answer is about {answered}."
-            )
+        actual = getattr(upload, field)
+        if actual.lower() != value.lower():
+            raise InvalidAnswerError(f"{call} asked for an upload with {field} {value}; the reply has {actual}.")
         return upload
 
     def _json(self, call: _Call, answer: Answer) -> object:
-        # A UnicodeDecodeError is a ValueError too. Raised outside of the handler, so that nothing hangs on the error.
+        # Raise outside the handler, so that the error has no context.
         try:
             return json.loads(answer.body or b"")
         except (ValueError, RecursionError):
             pass
         raise InvalidAnswerError(
-            f"{call} at {self.base_url} answered {answer.status} with no JSON ({_message(answer)}).\nCheck that the "
-            "connection's host is the Mapbox API and that no proxy answers in its place."
+            f"{call} at {self.base_url} answered {answer.status} without JSON ({_message(answer)}).\nCheck that the "
+            "connection's host is the Mapbox API, and that no proxy answers instead."
         )
 
     def _error(self, call: _Call, answer: Answer) -> ApiError:
-        """Turn an answer that is no success into the error that means it (Uploads API, "Upload errors")."""
+        """Return the error for a reply that is not a success (Uploads API, "Upload errors")."""
         status, message = answer.status, _message(answer)
-        said = f"{call} answered {status} ({message})."
+        reply = f"{call} answered {status} ({message})."
         now = self.server_now()
         if status == 429:
             delay = throttle_delay(answer.headers, now, self._rng)
             return ThrottledError(
-                f"{said}\nThe account's rate limit is spent; another request makes sense in {delay:.0f} s.",
+                f"{reply}\nThe account has reached its rate limit. Try again in {delay:.0f} s.",
                 status=status,
                 message=message,
                 retry_after=delay,
             )
-        kind, advice = _refusal(call, status, message)
-        if kind is NotFoundError:
+        error_class, advice = _refusal(call, status, message)
+        if error_class is NotFoundError:
             advice += self._login_hint
-        error = kind(f"{said}\n{advice}", status=status, message=message)
+        error = error_class(f"{reply}\n{advice}", status=status, message=message)
         if error.retryable:
             error.retry_after = retry_after(answer.headers, now)
         return error
 
 
-# What the API says in words decides before the status, which nobody outside Mapbox has shown for some of them.
-# Each is an answer to one kind of call, and to no other.
+# Match on the message first: the status of some refusals is undocumented (docs/reference/errors.md, "Refused
+# requests"). Each message belongs to one method.
 _REFUSALS_BY_MESSAGE: tuple[tuple[str, str, type[ApiError], str], ...] = (
     (
         "POST",
         "could not access url",
         StagedUrlNotReadableError,
-        "Nothing is staged at that URL: stage the file, then create the upload.",
+        "There is no staged file at that URL: stage the file, then create the upload.",
     ),
     (
         "POST",
         "upload is already active",
         UploadActiveError,
-        "Wait until the tileset's other upload has ended, then create this one.",
+        "Wait until the tileset's other upload has ended, then create this upload.",
     ),
     (
         "DELETE",
@@ -521,30 +513,30 @@ _REFUSALS_BY_MESSAGE: tuple[tuple[str, str, type[ApiError], str], ...] = (
 
 
 def _refusal(call: _Call, status: int, message: str) -> tuple[type[ApiError], str]:
-    """Give the class and the advice for an answer that is no success and no rate limit."""
-    for method, words, kind, advice in _REFUSALS_BY_MESSAGE:
-        if call.method == method and words in message.lower():
-            return kind, advice
+    """Return the error class and the advice for a refusal other than a rate limit."""
+    for method, text, error_class, advice in _REFUSALS_BY_MESSAGE:
+        if call.method == method and text in message.lower():
+            return error_class, advice
     if status >= 500:
-        return ServerError, "The fault is on Mapbox's side; try later."
+        return ServerError, "Mapbox has a fault. Try again later."
     if status in LOST_ON_THE_WAY:
-        return ServerError, "A gateway on the way to Mapbox gave the request up; try later."
+        return ServerError, "A gateway on the way to Mapbox dropped the request. Try again later."
     if status == 401:
         return TokenRejectedError, "Check the token in the connection's password: it is missing, mistyped or revoked."
     if status == 404:
         if not call.scope:
             return NotFoundError, "Check that the connection's host is the Mapbox API."
         return NotFoundError, (
-            "Mapbox answers this for a thing that does not exist, for a token that it does not know, and for a token "
-            f"without the scope {call.scope}, which this call needs: check the id, then the token's scopes."
+            "Mapbox answers this for an unknown id, for an unknown token, and for a token without the scope "
+            f"{call.scope}, which this call needs. Check the id, then the token's scopes."
         )
     if status == 409:
-        return StagedUrlUsedError, "A staged file makes one upload only: look for it in the list, or stage again."
-    return InvalidRequestError, "Mapbox does not accept this request: change what the message names."
+        return StagedUrlUsedError, "A staged file makes only one upload: find it in the list, or stage the file again."
+    return InvalidRequestError, "Mapbox does not accept this request: correct what its message names."
 
 
 def _login_hint(token: str, username: str) -> str:
-    """Return what a 404 should say of a login that is not the account of the token."""
+    """Return the advice for a 404 if the login is not the account of the token."""
     try:
         account = account_of_token(token)
     except ConfigurationError:
@@ -552,23 +544,24 @@ def _login_hint(token: str, username: str) -> str:
     if account == username:
         return ""
     return (
-        f"\nThe connection's login is {username!r}, and the token is of account {account!r}: correct the login first."
+        f"\nThe connection's login is {username!r}, but the token belongs to account {account!r}. Correct the login "
+        "first."
     )
 
 
 def _message(answer: Answer) -> str:
-    """Return the API's own words, redacted and short enough for a log line."""
+    """Return the API's message, redacted and short enough for a log line."""
     body = answer.body or b""
     try:
         document = json.loads(body)
-        text = document["message"] if isinstance(document, dict) else None
+        message = document["message"] if isinstance(document, dict) else None
     except (ValueError, KeyError, RecursionError):
-        text = None
-    # Redacted before it is cut: half a secret is no longer recognised as one.
-    if isinstance(text, str):
-        return redact(text.strip())[:_SHOWN_OF_MESSAGE]
-    kind = redact(answer.headers.get("Content-Type", "no content type"))
-    return f"{kind}: {redact(body.decode('utf-8', 'replace'))[:_SHOWN_OF_FOREIGN_ANSWER]}".strip()
+        message = None
+    # Redact before cutting: half a secret cannot be recognised.
+    if isinstance(message, str):
+        return redact(message.strip())[:_QUOTED_FROM_MAPBOX]
+    content_type = redact(answer.headers.get("Content-Type", "no content type"))
+    return f"{content_type}: {redact(body.decode('utf-8', 'replace'))[:_QUOTED_FROM_OTHER_SERVER]}".strip()
 
 
 def _host_of(url: str) -> str | None:

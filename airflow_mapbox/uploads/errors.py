@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from airflow_mapbox.errors import (
+    ApiError,
     ConfigurationError,
     ConnectionNotFoundError,
     ExportError,
     InvalidAnswerError,
+    InvalidRequestError,
     InvalidTilesetError,
     InvalidUploadIdError,
     MapboxError,
     NoAnswerError,
+    NotFoundError,
     NotSentError,
     OptionError,
+    ServerError,
     SourceError,
     SourceUnavailableError,
+    ThrottledError,
+    TokenRejectedError,
     UnexpectedError,
     UnreadableSourceError,
 )
@@ -83,29 +89,6 @@ class StagingStoppedError(StagingError):
     """The task was asked to stop during staging."""
 
 
-class ApiError(MapboxError):
-    """
-    The API refused a request.
-
-    :param description: the whole message.
-    :param status: the HTTP status.
-    :param message: the API's own ``message``, redacted.
-    """
-
-    def __init__(self, description: str, *, status: int, message: str) -> None:
-        super().__init__(description)
-        self.status = status
-        self.message = message
-
-
-class TokenRejectedError(ApiError):
-    """401: the token is missing or invalid."""
-
-
-class NotFoundError(ApiError):
-    """404: the object does not exist, the token is unknown, or it lacks the scope. Mapbox does not say which."""
-
-
 class StagedUrlUsedError(ApiError):
     """409: an upload of this staged URL exists already."""
 
@@ -129,31 +112,6 @@ class UploadActiveError(ApiError):
 
 class UploadIncompleteError(ApiError):
     """The status of an upload can be deleted only after the upload has completed."""
-
-    retryable = True
-
-
-class InvalidRequestError(ApiError):
-    """The API refused the request for another reason."""
-
-
-class ThrottledError(ApiError):
-    """
-    429: the account has reached its rate limit.
-
-    :param retry_after: seconds until the next request makes sense, jitter included.
-    """
-
-    retryable = True
-    retry_after: float
-
-    def __init__(self, description: str, *, status: int, message: str, retry_after: float) -> None:
-        super().__init__(description, status=status, message=message)
-        self.retry_after = retry_after
-
-
-class ServerError(ApiError):
-    """5xx: Mapbox has a fault."""
 
     retryable = True
 

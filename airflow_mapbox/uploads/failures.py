@@ -9,9 +9,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class FailureCause:
     """
-    What a message of failed processing means.
+    The cause of failed processing.
 
-    :param data_at_fault: the same data would fail again.
+    :param data_at_fault: whether the same data would fail again.
     :param hint: what to do next.
     """
 
@@ -20,7 +20,7 @@ class FailureCause:
 
 
 _NEW_UPLOAD = FailureCause(
-    False, "The fault is not known to lie in the data: clear the task that created the upload to upload again."
+    False, "The cause may not be the data: clear the task that created the upload to upload again."
 )
 
 _SMALLER = "Simplify or split the data, or upload it as MBTiles."
@@ -29,13 +29,13 @@ _COLUMNS = (
     "The CSV needs UTF-8 and a header row with columns lon and lat (or wkt, geom, geometry, geojson), separated by "
     "commas, tabs, semicolons or pipes."
 )
-_GEOJSON = "Send a FeatureCollection; airflow_mapbox.export.write_geojson writes one that Mapbox takes."
+_GEOJSON = "Send a FeatureCollection. airflow_mapbox.export.write_geojson writes one that Mapbox accepts."
 _RANGE = "Coordinates must be longitude, latitude (CRS84) within ±180 and ±85.0511; write_geojson reprojects the data."
-_ZIP = "Send one .zip that holds the .shp, .dbf, .shx and .prj of one shapefile."
-_EMPTY = "Check the query or the filter that chose the data: no feature was in it."
+_ZIP = "Send one .zip that contains the .shp, .dbf, .shx and .prj of one shapefile."
+_EMPTY = "Check the query or the filter that selects the data: it returned no feature."
 _TIFF = "The TIFF must be 8-bit and georeferenced, with a coordinate reference system."
 
-# The messages of failed processing whose cause is the data (docs/reference/mapbox-uploads-api.md).
+# The messages whose cause is the data (docs/reference/errors.md, "Failed processing").
 _DATA_AT_FAULT: tuple[tuple[str, str], ...] = (
     (r"Failed to find a shapefile in your zip", _ZIP),
     (r"Invalid shapefile: (missing|invalid) projection file", _ZIP),
@@ -53,7 +53,7 @@ _DATA_AT_FAULT: tuple[tuple[str, str], ...] = (
     (r"CSV file does not contain any features", _EMPTY),
     (r"Invalid geojson: does not contain any features", _EMPTY),
     (r"\d+ layers found\. Maximum of \d+ layers allowed", "Send fewer layers in one file."),
-    (r"Duplicate layer names", "Give each layer a name of its own."),
+    (r"Duplicate layer names", "Give each layer its own name."),
     (r"Tileset exceeds processing limit", _SMALLER),
     (r"Tile exceeds maximum size", _SMALLER),
     (r"Tile size exceeds limit", _SMALLER),
@@ -68,8 +68,8 @@ _DATA_AT_FAULT: tuple[tuple[str, str], ...] = (
     (r"Invalid raster", _TIFF),
     (r"Unknown filetype", "Mapbox did not recognise the format: send GeoJSON, CSV, KML, GPX, MBTiles, TIFF or a zip."),
     (r"Unknown format", "Mapbox did not recognise the format: send GeoJSON, CSV, KML, GPX, MBTiles, TIFF or a zip."),
-    (r"File is zero bytes", "The file is empty: look at the task that wrote it."),
-    (r"File too small", "The file is too small to be of its format: look at the task that wrote it."),
+    (r"File is zero bytes", "The file is empty: check the task that wrote it."),
+    (r"File too small", "The file is too small for its format: check the task that wrote it."),
     (r"Invalid CSV", _COLUMNS),
     (r"Dataset not found", "The dataset was deleted or never existed: check the mapbox://datasets/ source."),
 )
@@ -77,12 +77,12 @@ _DATA_AT_FAULT: tuple[tuple[str, str], ...] = (
 
 def explain_failure(message: str) -> FailureCause:
     """
-    Say whose fault a failed upload is, and what to do.
+    Return the cause of a failed upload, and what to do.
 
     :param message: the ``error`` field of the upload.
-    :return: the cause; a message that nobody has documented is not blamed on the data.
+    :return: the cause. For an undocumented message it is not the data.
     """
-    # Compiled here and not on import: few uploads fail, and every look imports this.
+    # The patterns are compiled here and not at import: few uploads fail, and every poll imports this module.
     for pattern, hint in _DATA_AT_FAULT:
         if re.search(pattern, message, re.IGNORECASE):
             return FailureCause(True, hint)

@@ -1,4 +1,4 @@
-"""What travels between the Uploads API and its users: tileset ids, uploads, staging credentials, token states."""
+"""The objects of the Uploads API: tileset ids, uploads, staging credentials, token states."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TilesetId:
 
     :param owner: the account, 1 to 32 of ``A-Z a-z 0-9 _ -``.
     :param name: the tileset's own part, 1 to 32 of the same characters.
-    :raises InvalidTilesetError: where either part is something that Mapbox would refuse.
+    :raises InvalidTilesetError: if Mapbox would refuse one of the parts.
     """
 
     owner: str
@@ -37,19 +37,19 @@ class TilesetId:
         check_tileset_part(self.name, "name")
 
     @classmethod
-    def parse(cls, text: str, account: str) -> TilesetId:
+    def parse(cls, string: str, account: str) -> TilesetId:
         """
         Read ``name`` or ``owner.name`` as a tileset of an account.
 
-        :param text: the id as a user wrote it.
-        :param account: the account that uploads; it completes a bare name.
-        :raises InvalidTilesetError: where Mapbox would refuse the id, or it belongs to another account.
+        :param string: the id.
+        :param account: the account that uploads. It completes a name without an account.
+        :raises InvalidTilesetError: if Mapbox would refuse the id, or it belongs to another account.
         """
-        owner, dot, name = text.rpartition(".")
+        owner, dot, name = string.rpartition(".")
         tileset = cls(owner if dot else account, name)
         if tileset.owner != account:
             raise InvalidTilesetError(
-                f"Tileset {text!r} belongs to account {tileset.owner!r}, the connection to {account!r}: an upload "
+                f"Tileset {string!r} belongs to account {tileset.owner!r}, the connection to {account!r}: an upload "
                 f"can only make tilesets of its own account.\nUse {name!r} alone, or another connection."
             )
         return tileset
@@ -63,15 +63,15 @@ def check_tileset_part(part: str, meaning: str) -> None:
     Refuse one part of a tileset id.
 
     :param part: the account or the name.
-    :param meaning: which of the two.
-    :raises InvalidTilesetError: where it is not 1 to 32 of ``A-Z a-z 0-9 _ -``; the message names what is wrong.
+    :param meaning: "account" or "name", for the message.
+    :raises InvalidTilesetError: if it is not 1 to 32 of ``A-Z a-z 0-9 _ -``. The message says what is wrong.
     """
     if TILESET_PART.fullmatch(part):
         return
-    foreign = sorted(set(re.sub(r"[A-Za-z0-9_-]", "", part)))
-    wrong = f"has {', '.join(map(repr, foreign))} in it" if foreign else f"is {len(part)} characters long"
+    forbidden = sorted(set(re.sub(r"[A-Za-z0-9_-]", "", part)))
+    problem = f"contains {', '.join(map(repr, forbidden))}" if forbidden else f"is {len(part)} characters long"
     raise InvalidTilesetError(
-        f"{part!r} cannot be a tileset's {meaning}: it {wrong}, and Mapbox takes 1 to 32 of A-Z, a-z, 0-9, - and _.\n"
+        f"{part!r} cannot be a tileset's {meaning}: it {problem}. Mapbox accepts 1 to 32 of A-Z, a-z, 0-9, - and _.\n"
         "Change the `tileset` parameter."
     )
 
@@ -81,20 +81,20 @@ def check_display_name(name: str | None) -> None:
     Refuse a display name that Mapbox would refuse.
 
     :param name: the ``name`` of an upload, or None.
-    :raises InvalidTilesetError: where it is empty or longer than 64 characters (Uploads API, "Create an upload").
+    :raises InvalidTilesetError: if it is empty or longer than 64 characters (Uploads API, "Create an upload").
     """
     if name is not None and not 1 <= len(name) <= DISPLAY_NAME_CHARACTERS:
         raise InvalidTilesetError(
-            f"The display name {name!r} has {len(name)} characters: Mapbox takes 1 to {DISPLAY_NAME_CHARACTERS}.\n"
+            f"The display name {name!r} has {len(name)} characters: Mapbox accepts 1 to {DISPLAY_NAME_CHARACTERS}.\n"
             "Change the `name` parameter, or leave it out."
         )
 
 
 def is_dataset_url(source: object) -> bool:
     """
-    Tell whether a source is a Mapbox dataset, for which nothing is staged.
+    Return whether a source is a Mapbox dataset, which needs no staging.
 
-    :param source: what a user gave as the source.
+    :param source: the source.
     """
     return isinstance(source, str) and _DATASET_URL.fullmatch(source) is not None
 
@@ -102,12 +102,12 @@ def is_dataset_url(source: object) -> bool:
 @dataclass(frozen=True)
 class Upload:
     """
-    An upload as the API describes it.
+    An upload, as the API returns it.
 
     :param id: the upload's id.
     :param tileset: the tileset it makes or replaces.
-    :param complete: whether processing has ended; what a failed upload says here is not documented.
-    :param error: Mapbox's message where processing failed, else None.
+    :param complete: whether processing has ended. For a failed upload its value is undocumented.
+    :param error: Mapbox's message if processing failed, otherwise None.
     :param progress: from 0 (started) to 1 (done).
     :param name: the display name, or None.
     :param owner: the account.
@@ -128,43 +128,43 @@ class Upload:
     @classmethod
     def from_json(cls, document: object) -> Upload:
         """
-        Read an upload object, believing nothing.
+        Read an upload object, and check each field.
 
         :param document: the decoded JSON.
-        :raises InvalidAnswerError: where it is no upload object; the message names the field.
+        :raises InvalidAnswerError: if it is not an upload object. The message names the field.
         """
         fields = _object(document, "upload")
-        error = _optional_text(fields, "error", "upload", required=True)
+        error = _optional_string(fields, "error", "upload", required=True)
         return cls(
-            id=_text(fields, "id", "upload"),
-            tileset=_text(fields, "tileset", "upload"),
+            id=_string(fields, "id", "upload"),
+            tileset=_string(fields, "tileset", "upload"),
             complete=_boolean(fields, "complete", "upload"),
             error=None if error is None else redact(error),
             progress=_number(fields, "progress", "upload"),
-            name=_optional_text(fields, "name", "upload"),
-            owner=_optional_text(fields, "owner", "upload"),
-            created=_optional_text(fields, "created", "upload"),
-            modified=_optional_text(fields, "modified", "upload"),
+            name=_optional_string(fields, "name", "upload"),
+            owner=_optional_string(fields, "owner", "upload"),
+            created=_optional_string(fields, "created", "upload"),
+            modified=_optional_string(fields, "modified", "upload"),
         )
 
     @property
     def is_failed(self) -> bool:
-        """Whether processing failed: the error decides, since ``complete`` may say either."""
+        """Whether processing failed. The error decides, because ``complete`` is undocumented for a failed upload."""
         return self.error is not None
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """Whether processing has ended."""
         return self.is_failed or self.complete
 
     @property
     def is_successful(self) -> bool:
-        """Whether the tileset is there."""
+        """Whether the tileset was made."""
         return self.complete and not self.is_failed
 
     @property
     def created_at(self) -> datetime | None:
-        """The time of creation, in UTC, or None where the API gave none that can be read."""
+        """The time of creation in UTC; None if it is missing or unreadable."""
         try:
             created = datetime.fromisoformat(self.created or "")
             return created.astimezone(UTC) if created.tzinfo else created.replace(tzinfo=UTC)
@@ -172,7 +172,7 @@ class Upload:
             return None
 
     def to_json(self) -> dict[str, Any]:
-        """Give the upload object as the API gives it: small, JSON, no secret; what crosses from task to task."""
+        """Return the upload object as the API does: small, JSON, no secret. Tasks pass it on."""
         return asdict(self)
 
 
@@ -183,8 +183,8 @@ class StagingCredentials:
 
     :param bucket: the bucket, in us-east-1.
     :param key: the only key that may be written.
-    :param url: where the staged object will be; it is what an upload is created from.
-    :param access_key_id: with ``secret_access_key`` and ``session_token``, the S3 credentials; never shown.
+    :param url: URL of the staged file. An upload is created from it.
+    :param access_key_id: the S3 credentials, with ``secret_access_key`` and ``session_token``. They are never shown.
     """
 
     bucket: str
@@ -197,29 +197,29 @@ class StagingCredentials:
     @classmethod
     def from_json(cls, document: object) -> StagingCredentials:
         """
-        Read the answer of the credentials endpoint.
+        Read the reply of the credentials endpoint.
 
         :param document: the decoded JSON.
-        :raises InvalidAnswerError: where a field is missing; the message names it and shows no value.
+        :raises InvalidAnswerError: if a field is missing. The message names the field and shows no value.
         """
         fields = _object(document, "staging credentials")
         names = ("bucket", "key", "url", "accessKeyId", "secretAccessKey", "sessionToken")
-        return cls(*(_text(fields, name, "staging credentials") for name in names))
+        return cls(*(_string(fields, name, "staging credentials") for name in names))
 
     @property
     def secrets(self) -> tuple[str, str, str]:
-        """The values that must be in no log."""
+        """The values that no log may contain."""
         return self.access_key_id, self.secret_access_key, self.session_token
 
 
 @dataclass(frozen=True)
 class TokenState:
     """
-    What Mapbox says of a token.
+    The state of a token, as Mapbox returns it.
 
     :param code: ``TokenValid``, ``TokenMalformed``, ``TokenInvalid``, ``TokenExpired`` or ``TokenRevoked``.
-    :param account: whose token it is, where the answer says so.
-    :param usage: ``sk``, ``pk`` or ``tk``, where the answer says so.
+    :param account: the token's account, or None.
+    :param usage: ``sk``, ``pk`` or ``tk``, or None.
     """
 
     code: str
@@ -229,18 +229,18 @@ class TokenState:
     @classmethod
     def from_json(cls, document: object) -> TokenState:
         """
-        Read the answer of ``GET /tokens/v2``.
+        Read the reply of ``GET /tokens/v2``.
 
         :param document: the decoded JSON.
-        :raises InvalidAnswerError: where it has no code.
+        :raises InvalidAnswerError: if the code is missing.
         """
         fields = _object(document, "token state")
         token = fields.get("token")
         details = token if isinstance(token, Mapping) else {}
         return cls(
-            code=_text(fields, "code", "token state"),
-            account=_optional_text(details, "user", "token state"),
-            usage=_optional_text(details, "usage", "token state"),
+            code=_string(fields, "code", "token state"),
+            account=_optional_string(details, "user", "token state"),
+            usage=_optional_string(details, "usage", "token state"),
         )
 
     @property
@@ -251,10 +251,10 @@ class TokenState:
 
 def account_of_token(token: str) -> str:
     """
-    Read the account from a token: its second part is base64 JSON with the account as ``u``.
+    Return the account of a token. The token's second part is base64 JSON with the account as ``u``.
 
     :param token: a Mapbox access token.
-    :raises ConfigurationError: where the token names no account; the message does not show the token.
+    :raises ConfigurationError: if the token names no account. The message does not show the token.
     """
     try:
         payload = token.split(".")[1]
@@ -271,16 +271,16 @@ def account_of_token(token: str) -> str:
 
 def check_account(username: str) -> str:
     """
-    Refuse an account name that can be none: it is part of every path and tileset id.
+    Refuse an invalid account name. It is part of every path and tileset id.
 
-    :param username: as the connection has it.
-    :return: the same.
-    :raises ConfigurationError: where it is not 1 to 32 of ``A-Z a-z 0-9 _ -``.
+    :param username: the connection's login.
+    :return: the same name.
+    :raises ConfigurationError: if it is not 1 to 32 of ``A-Z a-z 0-9 _ -``.
     """
     if not TILESET_PART.fullmatch(username):
         raise ConfigurationError(
-            f"{redact(username)[:80]!r} is no Mapbox account, which has 1 to 32 of A-Z, a-z, 0-9, - and _.\nCorrect "
-            "the connection's login, or leave it out: the token names its account."
+            f"{redact(username)[:80]!r} is not a Mapbox account: it must be 1 to 32 of A-Z, a-z, 0-9, - and _.\n"
+            "Correct the connection's login, or leave it out: the token names its account."
         )
     return username
 
@@ -291,18 +291,18 @@ def _object(document: object, what: str) -> Mapping[str, object]:
     return document
 
 
-def _text(fields: Mapping[str, object], name: str, what: str) -> str:
+def _string(fields: Mapping[str, object], name: str, what: str) -> str:
     value = fields.get(name)
     if not isinstance(value, str) or not value:
-        raise _wrong_field(fields, name, what, "a text")
+        raise _wrong_field(fields, name, what, "a string")
     return value
 
 
-def _optional_text(fields: Mapping[str, object], name: str, what: str, *, required: bool = False) -> str | None:
+def _optional_string(fields: Mapping[str, object], name: str, what: str, *, required: bool = False) -> str | None:
     value = fields.get(name)
     if (value is not None and not isinstance(value, str)) or (required and name not in fields):
-        raise _wrong_field(fields, name, what, "a text or null")
-    # A server may send back what it was sent, and this goes to logs and XComs.
+        raise _wrong_field(fields, name, what, "a string or null")
+    # A server may return what it was sent, and this string goes to logs and XComs.
     return None if value is None else redact(value)
 
 
@@ -321,5 +321,5 @@ def _number(fields: Mapping[str, object], name: str, what: str) -> float:
 
 
 def _wrong_field(fields: Mapping[str, object], name: str, what: str, expected: str) -> InvalidAnswerError:
-    found = f"a {type(fields[name]).__name__}" if name in fields else "nothing"
-    return InvalidAnswerError(f"The {what} should have {expected} as {name!r}, the answer has {found}.")
+    actual = f"is a {type(fields[name]).__name__}" if name in fields else "is missing"
+    return InvalidAnswerError(f"Expected the {what}'s {name!r} to be {expected}; it {actual}.")

@@ -22,7 +22,7 @@ from tests.crashes.one_try import FileLedger, Step, Try
 
 # A process costs some hundredths of a second where a server that has everything imported forks it.
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["tests.crashes.one_try", "airflow_mapbox.hooks.staging"])
+_processes.set_forkserver_preload(["tests.crashes.one_try", "airflow.providers.amazon.aws.hooks.s3"])
 
 # As Airflow's supervisor does after SIGTERM.
 _SECONDS_UNTIL_SIGKILL = 5.0

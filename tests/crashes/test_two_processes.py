@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_mapbox.uploads.once.one_upload import _NOTE_HOLDS
+from airflow_mapbox.uploads.once.one_upload import _NOTE_VALID_SECONDS
 from tests.crashes.conftest import MakeTask
 from tests.crashes.one_try import Step
 from tests.crashes.task import await_stopped, go_on
@@ -87,4 +87,4 @@ def test_both_create_at_the_same_moment(make_task: MakeTask, small: Path, made_o
 def _await_note_expired(folder: Path) -> None:
     """Wait until the note of a coming create call is older than it holds, which is seconds of real time."""
     age = time.time() - (folder / "entry.json").stat().st_mtime
-    time.sleep(max(0.0, _NOTE_HOLDS + 0.5 - age))
+    time.sleep(max(0.0, _NOTE_VALID_SECONDS + 0.5 - age))

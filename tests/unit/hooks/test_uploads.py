@@ -64,11 +64,11 @@ def test_a_missing_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ("changes", "told"),
     [
         ({"password": None}, "has no password: put the secret Mapbox token there"),
-        ({"password": "  "}, "There is no access token"),
+        ({"password": "  "}, "access token is missing"),
         ({"password": "sk.nonsense", "login": None}, "names no account"),
-        ({"conn_type": "http"}, "is of type 'http', not mapbox"),
+        ({"conn_type": "http"}, "has type 'http', not mapbox"),
         ({"host": "http://api.example"}, "plain http to api.example"),
-        ({"host": "ftp://127.0.0.1"}, "is no http"),
+        ({"host": "ftp://127.0.0.1"}, "is not an http"),
         ({"host": "https://user:pass@127.0.0.1"}, "must be an address only"),
     ],
 )
@@ -327,12 +327,12 @@ def test_the_connection_test_does_not_wait_for_a_rate_limit(
         works, text = hook.test_connection()
 
     assert not works
-    assert "rate limit is spent" in text
+    assert "has reached its rate limit" in text
 
 
 @pytest.mark.parametrize("source", ["mapbox://datasets/demo", "foo://bucket/x.geojson"])
 def test_a_source_of_an_unknown_kind_is_named(connect: Connect, source: str) -> None:
-    with pytest.raises(SourceError, match=r"cannot be read|is no dataset"):
+    with pytest.raises(SourceError, match=r"cannot be read|is not a dataset"):
         connect().upload(source, "points")
 
 

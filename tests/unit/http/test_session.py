@@ -68,7 +68,7 @@ class TestConnections:
         try:
             for url in (other.url, server.url.replace("http", "https"), server.url.replace("127.0.0.1", "localhost")):
                 with pytest.raises(ConfigurationError, match="another server"):
-                    transport.exchange("GET", f"{url}/uploads", {}, None, largest=100, seconds=5)
+                    transport.exchange("GET", f"{url}/uploads", {}, None, max_bytes=100, seconds=5)
         finally:
             other.stop()
         assert not other.requests
@@ -96,7 +96,7 @@ class TestBodies:
     ) -> None:
         server.script(Reply(body=body, headers={"Content-Encoding": "gzip"}))
 
-        with pytest.raises(InvalidAnswerError, match="more than the API ever sends"):
+        with pytest.raises(InvalidAnswerError, match="larger than any reply of the API"):
             client.get_upload(UPLOAD_ID)
 
     def test_a_call_without_a_body_has_content_length_0(self, server: ScriptedServer, client: UploadsClient) -> None:

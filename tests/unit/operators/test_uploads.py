@@ -89,7 +89,7 @@ def test_the_report_of_an_export_is_its_file_and_tells_counts_and_bounds(tmp_pat
         ({"features": 1}, {}, "has no path"),
         ({"path": None}, {}, "has no path"),
         ({"path": "/nowhere/x.geojson"}, {}, "does not exist"),
-        ({"path": "x.geojson"}, {"format": "geojson"}, "leave the format"),
+        ({"path": "x.geojson"}, {"format": "geojson"}, "leave out the format"),
         ({"path": "https://user:c4n4ry@files.example/x.geojson"}, {}, "contains a password"),
     ],
 )
