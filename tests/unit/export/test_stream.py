@@ -177,7 +177,8 @@ def test_more_than_mapbox_takes_stops_at_once_and_names_the_way(tmp_path: Path) 
             yield many(10_000)
 
     with pytest.raises(
-        TooLargeError, match=r"(?s)over 3,000,000 bytes, the limit of limit_bytes=, after \d+,000 features of .*write_mbtiles"
+        TooLargeError,
+        match=r"(?s)over 3,000,000 bytes, the limit of limit_bytes=, after \d+,000 features of .*write_mbtiles",
     ):
         write_geojson(frames(), tmp_path / "x.geojson", limit_bytes=3_000_000)
 
@@ -192,9 +193,7 @@ def test_an_empty_export_names_the_selection_and_the_drops(tmp_path: Path) -> No
         EmptyExportError, match=r"(?s)0 were read.*where='n > 9'.*bbox=\(0\.0, 0\.0, 9\.0, 9\.0\).*own reference system"
     ):
         list(stream_geojson(tmp_path / "x.gpkg", where="n > 9", bbox=(0, 0, 9, 9)))
-    with pytest.raises(
-        EmptyExportError, match=r"2 were read. Dropped: 1 \(no geometry\), 1 \(empty geometry\)"
-    ):
+    with pytest.raises(EmptyExportError, match=r"2 were read. Dropped: 1 \(no geometry\), 1 \(empty geometry\)"):
         list(stream_geojson(frame([None, Point()])))
 
 
