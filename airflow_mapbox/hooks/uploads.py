@@ -236,10 +236,12 @@ class MapboxUploadsHook(BaseHook):
                 raise SourceError(f"The source is the report of an export: leave out the format ({format}).")
         prepared = _prepare(source, format, export, layer=tileset_id.name)
         once = OneUpload(client, ledger or MemoryLedger(), self._checked_and_staged, published=published, facts=facts)
-        attempt = once.upload_dataset if is_dataset_url(prepared) else once.upload_file
         while True:
             try:
-                upload = attempt(prepared, str(tileset_id), name)
+                if is_dataset_url(prepared):
+                    upload = once.upload_dataset(prepared, str(tileset_id), name)
+                else:
+                    upload = once.upload_file(prepared, str(tileset_id), name)
             except UploadActiveError as error:
                 waited = client.server_now() - (error.since or client.server_now())
                 if if_active == "fail" or waited >= active_timeout:
