@@ -18,13 +18,14 @@ from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.limits import STAGING_REGION
 from airflow_mapbox.preflight import check_source
 from airflow_mapbox.security.endpoints import API_URL, refuse_secrets
+from airflow_mapbox.sources.identity import is_dataset_url
 from airflow_mapbox.sources.resolve import SourceLike, open_source, read_report
 from airflow_mapbox.sources.source import Source
 from airflow_mapbox.tasks.connection import CONN_TYPE, Access, access_by
 from airflow_mapbox.tasks.export_source import export_source
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import NotFoundError, TokenRejectedError, UploadActiveError
-from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name, is_dataset_url
+from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name
 from airflow_mapbox.uploads.once.ledger import Ledger, MemoryLedger, Published
 from airflow_mapbox.uploads.once.one_upload import OneUpload
 from airflow_mapbox.uploads.staging.stager import StagedFile, Stager, StagingOptions
