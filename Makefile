@@ -3,9 +3,9 @@
 # make check  the tests marked "slow", which make test leaves out: killed processes, large files, hundreds of waits, load
 # make ui     look at what the demo made: Airflow and the emulator, until Ctrl-C
 # make system the wheel in an empty environment, a backfill in a running Airflow, the compose file, load, Mapbox's clients
-# make answers   the provider's tests again, under each other answer to what nobody outside Mapbox has shown
+# make answers   the provider's tests again, with each plausible form of Mapbox's undocumented behaviour
 # make crash  uploads whose processes die after each step, under each fault; five hundred of them at random
-# make lint   ruff and mypy
+# make lint   ruff, mypy, and the directions of imports
 # make big    a layer of 3 GB of GeoJSON from GeoParquet to a finished upload on the emulator; about ten minutes
 # make bench  how fast the export is and how much memory it takes, beside GDAL; writes build/benchmarks
 # make constraints   raise the pinned versions
@@ -56,6 +56,7 @@ lint: $(INSTALLED)
 	$(IN_VENV)/ruff check .
 	$(IN_VENV)/ruff format --check .
 	$(IN_VENV)/mypy
+	$(IN_VENV)/lint-imports --no-cache
 
 # uv installs in seconds what takes pip a minute and a half; where it does not reach what pip is configured to, pip does it.
 $(INSTALLED): pyproject.toml constraints.txt Makefile

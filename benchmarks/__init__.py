@@ -1,1 +1,1 @@
-"""What the documentation quotes of speed and memory, measured on the reader's machine."""
+"""Measure the speed and the memory that the documentation quotes."""

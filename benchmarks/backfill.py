@@ -1,4 +1,5 @@
-"""A backfill under Mapbox's rate limit in a running Airflow, held against what the limit and Airflow alone would take.
+"""
+Measure a backfill under Mapbox's rate limit in a real Airflow, beside the time of the limit alone and of Airflow alone.
 
 python -m benchmarks.backfill --days 200 --window 30 --waits reschedule deferred
 """
@@ -15,15 +16,15 @@ from pathlib import Path
 import requests
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
-from tests.support.backfill import LIMIT, backfill, stack_for, unavoidable
+from tests.support.backfill import LIMIT, backfill, min_requests, stack_for
 
 
-def measure_limit(calls: int, window: float) -> float:
+def measure_limit(requests_left: int, window: float) -> float:
     """
-    Measure how long the limit makes a number of calls take, for a client that does nothing else and never comes early.
+    Measure how long a number of requests takes under the rate limit, for a client that only makes requests.
 
-    :param calls: to be made.
-    :param window: seconds in which 30 are allowed.
+    :param requests_left: number of requests.
+    :param window: length of the limit's window in seconds.
     :return: seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -31,52 +32,59 @@ def measure_limit(calls: int, window: float) -> float:
         with Emulator(folder, settings=settings) as emulator, requests.Session() as session:
             session.trust_env = False
             url = f"{emulator.url}/uploads/v1/{emulator.account}/credentials"
-            began = time.monotonic()
-            while calls:
-                answer = session.post(url, params={"access_token": emulator.token}, timeout=30)
-                if answer.status_code == 429:
-                    time.sleep(max(0.05, float(answer.headers["X-Rate-Limit-Reset"]) - time.time()))
+            started = time.monotonic()
+            while requests_left:
+                response = session.post(url, params={"access_token": emulator.token}, timeout=30)
+                if response.status_code == 429:
+                    time.sleep(max(0.05, float(response.headers["X-Rate-Limit-Reset"]) - time.time()))
                 else:
-                    calls -= 1
-            return time.monotonic() - began
+                    requests_left -= 1
+            return time.monotonic() - started
 
 
 def main() -> int:
-    """Measure and print."""
+    """Run the backfills and print their times. Return 1 if the limit slows one down by more than 25 %."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=200)
     parser.add_argument(
-        "--window", type=float, default=60, help="seconds in which 30 requests are allowed (Mapbox: 60)"
+        "--window", type=float, default=60, help="length of the window for 30 requests in seconds (Mapbox: 60)"
     )
-    parser.add_argument("--at-once", type=int, default=16, help="runs at a time")
-    parser.add_argument("--slots", type=int, default=4, help="tasks at a time (Airflow's default: 32)")
+    parser.add_argument("--max-active-runs", type=int, default=16, help="number of runs at a time")
+    parser.add_argument("--slots", type=int, default=4, help="number of tasks at a time (Airflow's default: 32)")
     parser.add_argument("--waits", nargs="+", choices=("reschedule", "deferred"), default=("reschedule", "deferred"))
-    parser.add_argument("--folder", type=Path, default=None, help="kept; by default a temporary one")
-    given = parser.parse_args()
-    folder = given.folder or Path(tempfile.mkdtemp(prefix="backfill-"))
-    print(f"{given.days} days, {LIMIT} requests in {given.window:g} s (a clock {60 / given.window:g} times as fast)")
-    within = True
-    for name in given.waits:
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="keep the state in this folder (default: a temporary folder)"
+    )
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="backfill-"))
+    print(
+        f"{options.days} days, {LIMIT} requests in {options.window:g} s (a clock {60 / options.window:g} times as fast)"
+    )
+    is_fast_enough = True
+    for name in options.waits:
         deferred = name == "deferred"
-        calls = unavoidable(given.days, deferred=deferred)
+        count = min_requests(options.days, deferred=deferred)
         outcomes = {}
-        with ThreadPoolExecutor(1) as beside:  # it sleeps nearly all of its time
-            allowed = beside.submit(measure_limit, calls, given.window)
-            for kind, window in (("limited", given.window), ("alone", None)):
-                with stack_for(folder / f"{name}-{kind}", window=window, deferred=deferred, slots=given.slots) as stack:
-                    outcome = outcomes[kind] = backfill(stack, given.days, at_once=given.at_once)
-                outcome.check(given.days)
-                print(f"{name}, {kind}: {outcome.seconds:.0f} s; requests {dict(outcome.asked)}", flush=True)
-        limit = allowed.result()
+        # In a thread beside the backfill, because it sleeps nearly all the time.
+        with ThreadPoolExecutor(1) as executor:
+            limit_alone = executor.submit(measure_limit, count, options.window)
+            for kind, window in (("limited", options.window), ("alone", None)):
+                with stack_for(
+                    folder / f"{name}-{kind}", window=window, deferred=deferred, slots=options.slots
+                ) as stack:
+                    outcome = outcomes[kind] = backfill(stack, options.days, max_active_runs=options.max_active_runs)
+                outcome.check(options.days)
+                print(f"{name}, {kind}: {outcome.seconds:.0f} s; requests {dict(outcome.request_counts)}", flush=True)
+        limit = limit_alone.result()
         bound = max(limit, outcomes["alone"].seconds)
         ratio = outcomes["limited"].seconds / bound
-        within = within and ratio <= 1.25
+        is_fast_enough = is_fast_enough and ratio <= 1.25
         print(
-            f"{name}: {outcomes['limited'].seconds:.0f} s under the limit; no limit and instant processing "
-            f"{outcomes['alone'].seconds:.0f} s; the limit for {calls} calls {limit:.0f} s; ratio {ratio:.2f}",
+            f"{name}: {outcomes['limited'].seconds:.0f} s under the limit; {outcomes['alone'].seconds:.0f} s without "
+            f"limit and processing; {limit:.0f} s for {count} requests alone; ratio {ratio:.2f}",
             flush=True,
         )
-    return 0 if within else 1
+    return 0 if is_fast_enough else 1
 
 
 if __name__ == "__main__":

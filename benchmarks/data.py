@@ -1,4 +1,4 @@
-"""The layers that are exported: made the same on every machine, and one of real counties."""
+"""Make the layers for the benchmarks: synthetic ones, equal on each machine, and one of real counties."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ US_ATLAS = "us-atlas@3.0.1"  # counties of the US Census Bureau, in the public d
 
 
 def points(times: int) -> geopandas.GeoDataFrame:
-    """1,000,000 points with an integer, a text, a real and a moment."""
+    """Return 1,000,000 points with an integer, a string, a float and a time."""
     rng, count = np.random.default_rng(1), 1_000_000 * times
     places = np.array([f"place {number}" for number in range(5000)], dtype=object)
     return geopandas.GeoDataFrame(
@@ -32,7 +32,7 @@ def points(times: int) -> geopandas.GeoDataFrame:
 
 
 def polygons(times: int) -> geopandas.GeoDataFrame:
-    """200,000 polygons of 33 vertices, none of them regular, in metres (EPSG:5070)."""
+    """Return 200,000 irregular polygons of 33 vertices in metres (EPSG:5070)."""
     rng, count = np.random.default_rng(2), 200_000 * times
     centre = np.stack([rng.uniform(-2e6, 2e6, count), rng.uniform(4e5, 2.9e6, count)], axis=1)
     turn = np.linspace(0, -2 * np.pi, 33)
@@ -53,7 +53,7 @@ def polygons(times: int) -> geopandas.GeoDataFrame:
 
 
 def lines(times: int) -> geopandas.GeoDataFrame:
-    """10,000 tracks of 1,000 vertices."""
+    """Return 10,000 lines of 1,000 vertices."""
     rng, count = np.random.default_rng(3), 10_000 * times
     start = np.stack([rng.uniform(-150, 150, count), rng.uniform(-60, 60, count)], axis=1)
     steps = rng.normal(scale=0.005, size=(count, 1000, 2))
@@ -67,17 +67,17 @@ def lines(times: int) -> geopandas.GeoDataFrame:
 
 def counties(times: int, folder: Path) -> geopandas.GeoDataFrame:
     """
-    The counties of the United States, their multi-polygons simplified by nobody, several times over.
+    Return 20 copies of the counties of the United States, as the source has them.
 
-    :param times: how often; a multiple of 20 copies.
-    :param folder: where npm installs the package.
+    :param times: a factor for the number of copies.
+    :param folder: the folder into which npm installs the data.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "package.json").write_text('{"private": true}')
     subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund", US_ATLAS], cwd=folder, check=True)
     atlas = folder / "node_modules" / "us-atlas" / "counties-10m.json"
-    one = geopandas.read_file(atlas, layer="counties").set_crs("EPSG:4326", allow_override=True)
-    return pd.concat([one] * 20 * times, ignore_index=True)
+    frame = geopandas.read_file(atlas, layer="counties").set_crs("EPSG:4326", allow_override=True)
+    return pd.concat([frame] * 20 * times, ignore_index=True)
 
 
 SYNTHETIC: dict[str, Callable[[int], geopandas.GeoDataFrame]] = {
@@ -89,12 +89,12 @@ SYNTHETIC: dict[str, Callable[[int], geopandas.GeoDataFrame]] = {
 
 def make(name: str, times: int, folder: Path) -> Path | None:
     """
-    Write a layer as GeoParquet with one row group, unless it is there.
+    Write a layer as GeoParquet with one row group, unless the file exists.
 
-    :param name: of the layer.
-    :param times: how many times its size.
-    :param folder: where it is kept.
-    :return: the file, or None where npm is needed for it and not there.
+    :param name: the layer.
+    :param times: a factor for the number of features.
+    :param folder: the folder of the file.
+    :return: the file, or None if the layer needs npm and npm is missing.
     """
     path = folder / f"{name}-{times}.parquet"
     if path.is_file():

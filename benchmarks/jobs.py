@@ -1,4 +1,4 @@
-"""One export in a process of its own: ``python -m benchmarks.jobs TOOL SOURCE TARGET`` prints seconds and memory."""
+"""Run one export and print its time and memory: ``python -m benchmarks.jobs TOOL SOURCE TARGET``."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from pathlib import Path
 
 from tests.support.memory import peak_memory
 
-_of_child: dict[str, int] = {}
+_ogr2ogr_usage: dict[str, int] = {}
 
 
 def ours(source: Path, target: Path) -> None:
-    """This package, with every check."""
+    """Export with this package, with all checks."""
     from airflow_mapbox.export import write_geojson
 
     write_geojson(source, target, limit_bytes=None)
 
 
 def gdal(source: Path, target: Path, **options: str) -> None:
-    """GDAL's writer through pyogrio and Arrow."""
+    """Export with GDAL's writer through pyogrio and Arrow."""
     import geopandas
 
     frame = geopandas.read_parquet(source)
-    if not options:  # RFC7946=YES makes GDAL transform by itself
+    if not options:  # with RFC7946=YES, GDAL transforms
         frame = frame.to_crs("OGC:CRS84")
     frame.to_file(target, driver="GeoJSON", engine="pyogrio", use_arrow=True, **options)
 
 
 def gdal_rfc7946(source: Path, target: Path) -> None:
-    """The same, told to follow RFC 7946."""
+    """Export with GDAL's writer in its RFC 7946 mode."""
     gdal(source, target, RFC7946="YES")
 
 
 def duckdb(source: Path, target: Path) -> None:
-    """DuckDB's own writer."""
+    """Export with DuckDB's writer."""
     import duckdb
 
     connection = duckdb.connect()
@@ -47,7 +47,7 @@ def duckdb(source: Path, target: Path) -> None:
 
 
 def to_json(source: Path, target: Path) -> None:
-    """geopandas' own, in memory."""
+    """Export with geopandas, in memory."""
     import geopandas
 
     frame = geopandas.read_parquet(source).to_crs("OGC:CRS84")
@@ -56,11 +56,11 @@ def to_json(source: Path, target: Path) -> None:
 
 
 def ogr2ogr(source: Path, target: Path) -> None:
-    """GDAL's program; from FlatGeobuf, which every build reads, made before the clock starts."""
+    """Export with GDAL's program from FlatGeobuf, because not each build of GDAL reads GeoParquet."""
     command = ["ogr2ogr", "-f", "GeoJSON", "-lco", "RFC7946=YES", str(target), str(source)]
     with subprocess.Popen(command) as process:
         while process.poll() is None:
-            _of_child["memory"] = max(_of_child.get("memory", 0), peak_memory(process.pid))
+            _ogr2ogr_usage["memory"] = max(_ogr2ogr_usage.get("memory", 0), peak_memory(process.pid))
             time.sleep(0.02)
     if process.returncode:
         raise SystemExit(process.returncode)
@@ -78,22 +78,22 @@ TOOLS = {
 
 
 def _count_threads() -> Counter[str]:
-    """Have each thread of Python add what it took of the processor at its end, by the name of its pool."""
-    taken: Counter[str] = Counter()
+    """Return a counter to which each Python thread adds its processor time in seconds, by the name of its pool."""
+    seconds: Counter[str] = Counter()
     run = threading.Thread.run
 
-    def counted(thread: threading.Thread) -> None:
+    def run_and_count(thread: threading.Thread) -> None:
         try:
             run(thread)
         finally:
-            taken[thread.name.rpartition("_")[0]] += time.thread_time()
+            seconds[thread.name.rpartition("_")[0]] += time.thread_time()
 
-    threading.Thread.run = counted
-    return taken
+    threading.Thread.run = run_and_count
+    return seconds
 
 
 def main() -> None:
-    """Import first, then measure."""
+    """Measure the export without its imports."""
     name, source, target = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     import geopandas  # noqa: F401
 
@@ -106,11 +106,11 @@ def main() -> None:
     TOOLS[name](source, target)
     seconds = time.perf_counter() - started
     threads["calling"] = time.thread_time() - calling
-    # What no further core helps: a thread by itself, whichever takes longest. Those of the pool share their work.
-    alone = max(taken for thread, taken in threads.items() if thread != "export")
+    # More cores speed up the pool "export" only, so the longest of the other threads is the limit.
+    alone = max(seconds for thread, seconds in threads.items() if thread != "export")
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = time.process_time() - used + children.ru_utime + children.ru_stime
-    memory = _of_child.get("memory") or peak_memory("self")
+    memory = _ogr2ogr_usage.get("memory") or peak_memory("self")
     result = {"seconds": seconds, "processor": processor, "memory": memory, "bytes": target.stat().st_size}
     result |= {"calling": threads["calling"], "alone": alone}
     print(json.dumps(result))

@@ -1,10 +1,9 @@
 """
-Staging while exporting: ``python -m benchmarks.overlap``.
+Measure staging during the export: ``python -m benchmarks.overlap``.
 
-Three jobs in turn, each a process of its own: the export alone (its bytes thrown away), the staging alone (of a file
-that was exported before), and both at once as a task does it, with the bytes on their way while more are made. The
-bucket is a server that throws away what it is sent, no faster than a link: so the staging alone takes half, the same
-and twice as long as the export.
+Three jobs run in turn, each in a process: the export alone, which discards its bytes; the staging alone, of a file from
+an earlier export; and both at once, like in a task. The bucket is a server that discards the data, and limits its rate.
+With three limits, the staging alone takes half as long as the export, as long, and twice as long.
 """
 
 from __future__ import annotations
@@ -21,17 +20,18 @@ from pathlib import Path
 
 from benchmarks.data import make
 
-WANTED = 1.2  # times the longer of the two alone, at most
-PART = 8 * 2**20
-IN_FLIGHT = 4
+# Both at once may take this many times as long as the longer job alone.
+MAX_RATIO = 1.2
+PART_BYTES = 8 * 2**20
+PARTS_IN_FLIGHT = 4
 
 
 def main() -> int:
-    """Measure, print, and write; 1 where what is wanted was not reached."""
+    """Measure, print, and write the results. Return 1 if a ratio is too large."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overlap", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--layer", default="polygons")
-    parser.add_argument("--times", type=int, default=2, help="how many times the layer's usual features")
+    parser.add_argument("--times", type=int, default=2, help="a factor for the layer's number of features")
     parser.add_argument("--folder", type=Path, default=Path("build/benchmarks"))
     parser.add_argument("--job", choices=("export", "stage", "both"), help="run one job and print its seconds")
     parser.add_argument("--job-input", type=Path)
@@ -44,7 +44,7 @@ def main() -> int:
     layer = make(chosen.layer, chosen.times, chosen.folder)
     assert layer is not None
     ratios = _measure(layer, chosen.rounds, chosen.folder)
-    return 0 if max(ratios) <= WANTED else 1
+    return 0 if max(ratios) <= MAX_RATIO else 1
 
 
 def _measure(layer: Path, rounds: int, folder: Path) -> list[float]:
@@ -66,7 +66,7 @@ def _measure(layer: Path, rounds: int, folder: Path) -> list[float]:
         print(
             f"{size / 1e6:.0f} MB, link {size / (alone * share) / 1e6:.0f} MB/s: export {medians['export']:.2f} s, "
             f"staging {medians['stage']:.2f} s, both {medians['both']:.2f} s = {ratio:.2f} times the longer "
-            f"(at most {WANTED})",
+            f"(allowed {MAX_RATIO})",
             flush=True,
         )
     (folder / "overlap.json").write_text(json.dumps({"bytes": size, "rounds": rounds, "links": result}, indent=1))
@@ -92,7 +92,7 @@ def _run(job: str, source: Path, port: int) -> float:
 
 
 def _job(job: str, source: Path, port: int) -> float:
-    """Do one job and give the seconds that it took, imports and connections aside."""
+    """Run one job and return its seconds, without imports and connections."""
     from airflow_mapbox.export import stream_geojson
     from airflow_mapbox.hooks.staging import staging_s3_client
     from airflow_mapbox.limits import STAGING_REGION
@@ -107,9 +107,9 @@ def _job(job: str, source: Path, port: int) -> float:
             pass
         return time.perf_counter() - started
     credentials = StagingCredentials("sink", "sink", "https://sink/sink", "sink-id", "sink-secret", "sink-session")
-    # Making the first S3 client of a process takes a third of a second, which neither job alone is about.
+    # Made before the measurement: the first S3 client of a process takes a third of a second.
     s3 = staging_s3_client(credentials, f"http://127.0.0.1:{port}", region=STAGING_REGION)
-    stager = Stager(lambda: credentials, lambda _: s3, StagingOptions(PART, IN_FLIGHT))
+    stager = Stager(lambda: credentials, lambda _: s3, StagingOptions(PART_BYTES, PARTS_IN_FLIGHT))
     opened = (
         open_source(source) if job == "stage" else export_source(source, "geojson", {"limit_bytes": None}, name="layer")
     )

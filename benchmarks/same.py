@@ -1,4 +1,4 @@
-"""That what was written, decoded again, is what was read."""
+"""Check that exported GeoJSON has the features of its source."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import orjson
 import pandas as pd
 import shapely
 
-_HALF = 0.5e-7 + 1e-11  # degrees: half of the last decimal, and the arithmetic of comparing
-_JOINED = 2e-7  # degrees: vertices closer than the last decimal fall together
+# Half of the last decimal, and the error of the comparison.
+_MAX_ERROR_DEGREES = 0.5e-7 + 1e-11
+# Vertices closer than the last decimal become one.
+_MAX_DISTANCE_DEGREES = 2e-7
 
 
 def check_same(source: Path, target: Path) -> str:
     """
-    Compare every geometry and every attribute.
+    Compare all geometries and attributes.
 
-    :param source: GeoParquet.
-    :param target: what was made of it.
-    :return: what was compared.
-    :raises AssertionError: where there is a difference.
+    :param source: the GeoParquet file.
+    :param target: the exported GeoJSON file.
+    :return: a summary of the comparison.
+    :raises AssertionError: if there is a difference.
     """
     frame = geopandas.read_parquet(source)
     frame = frame[~(frame.geometry.isna() | frame.geometry.is_empty)].reset_index(drop=True)
@@ -30,21 +32,21 @@ def check_same(source: Path, target: Path) -> str:
     expected = np.asarray(frame.geometry.to_crs("OGC:CRS84"))
     written = shapely.from_geojson([orjson.dumps(feature["geometry"]) for feature in features])
     valid = shapely.is_valid(expected)
-    # An invalid polygon is repaired, so what it is compared with is too, by GEOS alone.
+    # The export repairs invalid polygons, so they are compared with GEOS's repair.
     repaired = shapely.make_valid(expected[~valid], method="structure", keep_collapsed=False)
     assert shapely.is_valid(written[~valid]).all()
     for mine, theirs in zip(written[~valid], repaired, strict=True):
-        assert shapely.hausdorff_distance(mine, theirs) < _JOINED
+        assert shapely.hausdorff_distance(mine, theirs) < _MAX_DISTANCE_DEGREES
     expected, written = expected[valid], written[valid]
     assert (shapely.get_type_id(written) == shapely.get_type_id(expected)).all()
     same = shapely.get_num_coordinates(written) == shapely.get_num_coordinates(expected)
     if shapely.get_type_id(expected[0]) in (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON):
         expected, written = (shapely.orient_polygons(these, exterior_cw=False) for these in (expected, written))
-    off = np.abs(shapely.get_coordinates(written[same]) - shapely.get_coordinates(expected[same]))
-    assert off.max() <= _HALF, off.max()
-    # The others had vertices closer than the precision.
+    difference = np.abs(shapely.get_coordinates(written[same]) - shapely.get_coordinates(expected[same]))
+    assert difference.max() <= _MAX_ERROR_DEGREES, difference.max()
+    # The other geometries have vertices that rounding joined.
     for mine, theirs in zip(written[~same], expected[~same], strict=True):
-        assert shapely.hausdorff_distance(mine, theirs) < _JOINED
+        assert shapely.hausdorff_distance(mine, theirs) < _MAX_DISTANCE_DEGREES
     decoded = pd.DataFrame([feature["properties"] for feature in features])
     for name in frame.columns.drop(frame.active_geometry_name):
         column = frame[name]
@@ -53,6 +55,6 @@ def check_same(source: Path, target: Path) -> str:
         else:
             assert (decoded[name] == column).all() or decoded[name].fillna("").eq(column.fillna("")).all(), name
     return (
-        f"{len(frame):,} features decoded again are the same to {off.max():.1e} degrees, {int((~same).sum())} of them "
-        f"with vertices that rounding joined, {int((~valid).sum())} invalid ones repaired alike; attributes equal"
+        f"{len(frame):,} features are equal within {difference.max():.1e} degrees, and so are all attributes; rounding "
+        f"joined vertices of {int((~same).sum())}; {int((~valid).sum())} were invalid and are repaired"
     )

@@ -1,4 +1,4 @@
-"""A bucket at the end of a network: takes what S3 takes, no faster than told, and throws it away."""
+"""Serve an S3 bucket that accepts data at a limited rate, and discards it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-_BLOCK = 1 << 18
+_BLOCK_BYTES = 1 << 18
 _CRC32 = "x-amz-checksum-crc32"
 _XML = '<?xml version="1.0" encoding="UTF-8"?><{0} xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{1}</{0}>'
 
 
 class Link:
-    """What all connections share: so many bytes a second."""
+    """
+    A network link that all connections share.
+
+    :param bytes_per_second: its rate.
+    """
 
     def __init__(self, bytes_per_second: float) -> None:
         self._rate = bytes_per_second
@@ -20,13 +24,13 @@ class Link:
         self._lock = threading.Lock()
 
     def carry(self, count: int) -> None:
-        """Return when so many bytes have passed."""
+        """Block until the link has carried a number of bytes."""
         with self._lock:
             now = time.monotonic()
             self._free_at = max(self._free_at, now) + count / self._rate
-            left = self._free_at - now
-        if left > 0:
-            time.sleep(left)
+            delay = self._free_at - now
+        if delay > 0:
+            time.sleep(delay)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -34,36 +38,36 @@ class _Handler(BaseHTTPRequestHandler):
     link: Link
 
     def do_PUT(self) -> None:
-        """Take a part, or a whole object."""
+        """Receive a part or an object."""
         if "100-continue" in self.headers.get("Expect", ""):
             self.send_response_only(100)
             self.end_headers()
-        left = int(self.headers["Content-Length"])
-        block = bytearray(_BLOCK)
+        bytes_left = int(self.headers["Content-Length"])
+        block = bytearray(_BLOCK_BYTES)
         view = memoryview(block)
-        while left:
-            count = self.rfile.readinto(view[: min(left, _BLOCK)])  # type: ignore[attr-defined]
+        while bytes_left:
+            count = self.rfile.readinto(view[: min(bytes_left, _BLOCK_BYTES)])  # type: ignore[attr-defined]
             if not count:
                 return
             self.link.carry(count)
-            left -= count
-        # The checksum as it came, which S3 would have made itself: the client compares it, and nothing here looks.
+            bytes_left -= count
+        # S3 computes the checksum, and the client compares it. Here the client's own value is enough.
         checksum = {_CRC32: self.headers[_CRC32]} if _CRC32 in self.headers else {}
-        self._answer(200, "", ETag='"sink"', **checksum)
+        self._respond(200, "", ETag='"sink"', **checksum)
 
     def do_POST(self) -> None:
-        """Begin and complete an upload in parts."""
+        """Create or complete a multipart upload."""
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if "uploadId=" in self.path:
-            self._answer(200, _XML.format("CompleteMultipartUploadResult", "<ETag>sink</ETag>"))
+            self._respond(200, _XML.format("CompleteMultipartUploadResult", "<ETag>sink</ETag>"))
         else:
-            self._answer(200, _XML.format("InitiateMultipartUploadResult", "<UploadId>sink</UploadId>"))
+            self._respond(200, _XML.format("InitiateMultipartUploadResult", "<UploadId>sink</UploadId>"))
 
     def do_HEAD(self) -> None:
-        """Refuse, as a bucket does whose credentials are for writing."""
-        self._answer(403, "")
+        """Refuse, like a bucket with write-only credentials."""
+        self._respond(403, "")
 
-    def _answer(self, status: int, body: str, **headers: str) -> None:
+    def _respond(self, status: int, body: str, **headers: str) -> None:
         self.send_response_only(status)
         for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
@@ -71,14 +75,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body.encode())
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Suppress the log."""
 
 
 def serve(bytes_per_second: float) -> ThreadingHTTPServer:
     """
-    Make the server on a free port of the loopback.
+    Return a server on a free port of the loopback.
 
-    :param bytes_per_second: of the link, in all.
+    :param bytes_per_second: the rate of all connections together.
     """
     handler = type("Handler", (_Handler,), {"link": Link(bytes_per_second)})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

@@ -1,4 +1,4 @@
-"""Where the time of an export goes, on one thread, and how fast its coordinate formatter is by itself."""
+"""Measure the stages of an export on one thread, and its coordinate formatter alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 
 _OPENING = ',\n{"type":"Feature",'
-# Function by function; the time of one that another calls counts for the inner one only.
+# The functions of each stage. If one calls another, the time counts for the inner one only.
 STAGES = {
     "read": [("readers.geoparquet", "_next")],
     "parse WKB": [("encode", "read_geometries")],
@@ -56,10 +56,10 @@ class _Clock:
 
 def stages(source: Path, target: Path) -> dict[str, float]:
     """
-    Export on one thread, and say how many seconds each stage takes.
+    Export on one thread, and return the seconds of each stage.
 
-    :param source: GeoParquet.
-    :param target: a file to write.
+    :param source: the GeoParquet file.
+    :param target: the file to write.
     """
     from airflow_mapbox.export.encode import encode
     from airflow_mapbox.export.geojson import string_bytes
@@ -101,7 +101,7 @@ def stages(source: Path, target: Path) -> dict[str, float]:
 
 
 def formatter_speeds() -> dict[str, float]:
-    """Give the bytes a second that a core writes of coordinates by itself, in arrays of a megabyte, by formatter."""
+    """Return the speed of each coordinate formatter on one core, in bytes per second, for arrays of a megabyte."""
     from airflow_mapbox.export.text.memory import keep_freed_memory
     from airflow_mapbox.export.text.positions import position_strings
 
@@ -116,7 +116,7 @@ def formatter_speeds() -> dict[str, float]:
 
 
 def _fastest(write: Callable[[], int]) -> float:
-    """Give the bytes a second of the best of many attempts."""
+    """Return the bytes per second of the fastest of 50 calls."""
     best = 0.0
     for _ in range(50):
         started = time.perf_counter()
@@ -126,9 +126,9 @@ def _fastest(write: Callable[[], int]) -> float:
 
 def coordinate_bytes(source: Path) -> int:
     """
-    Say how many bytes of a layer's GeoJSON are coordinates.
+    Return the number of bytes of coordinates in a layer's GeoJSON.
 
-    :param source: GeoParquet.
+    :param source: the GeoParquet file.
     """
     from airflow_mapbox.export import encode as encoder
     from airflow_mapbox.export.options import Options, Selection

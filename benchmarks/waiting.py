@@ -1,4 +1,5 @@
-"""Five thousand waits at once, simulated: what each way to wait asks of the account's limit, and how late it notices.
+"""
+Simulate five thousand waits at once: the requests of each strategy, and how late it notices the end of an upload.
 
 python -m benchmarks.waiting
 """
@@ -15,19 +16,22 @@ from tests.support.simulation import Result, Simulation, World
 
 def compare(world: World, seed: int) -> list[Result]:
     """
-    Wait in each way, in the same world.
+    Simulate each strategy in the same world.
 
-    :param world: what is waited for.
-    :param seed: of everything random.
+    :param world: the uploads, the rate limit and the workers.
+    :param seed: the seed of all random numbers.
     """
-    ways: tuple[tuple[str, Callable[[Simulation], None]], ...] = (
-        ("fixed, 60 s", lambda one: one.rescheduled(one.fixed(60))),
-        ("Airflow's exponential_backoff, 60 s to 10 min", lambda one: one.rescheduled(one.airflows_backoff(60, 600))),
-        ("UploadCompleteSensor", lambda one: one.rescheduled(one.providers())),
-        ("UploadCompleteSensor(deferrable=True)", lambda one: one.deferred()),
+    strategies: tuple[tuple[str, Callable[[Simulation], None]], ...] = (
+        ("fixed, 60 s", lambda simulation: simulation.rescheduled(simulation.fixed_interval(60))),
+        (
+            "Airflow's exponential_backoff, 60 s to 10 min",
+            lambda simulation: simulation.rescheduled(simulation.airflow_backoff(60, 600)),
+        ),
+        ("UploadCompleteSensor", lambda simulation: simulation.rescheduled(simulation.provider_interval())),
+        ("UploadCompleteSensor(deferrable=True)", lambda simulation: simulation.deferred()),
     )
     results = []
-    for name, wait in ways:
+    for name, wait in strategies:
         simulation = Simulation(world, seed)
         wait(simulation)
         results.append(simulation.result(name))
@@ -36,34 +40,34 @@ def compare(world: World, seed: int) -> list[Result]:
 
 def table(results: list[Result]) -> str:
     """
-    Write the results as Markdown.
+    Return the results as a Markdown table.
 
-    :param results: one line each.
+    :param results: one row each.
     """
-    lines = ["| | requests per upload | refused | noticed after, median | 95 % | failures | hours |", "|---" * 7 + "|"]
+    lines = ["| | requests per upload | refused | delay, median | delay, 95 % | failures | hours |", "|---" * 7 + "|"]
     lines += [
-        f"| {one.name} | {one.requests:.2f} | {one.refused:.2f} | {one.median:.0f} s | {one.most:.0f} s | "
-        f"{one.failures:,} | {one.hours:.1f} |"
-        for one in results
+        f"| {result.name} | {result.requests:.2f} | {result.refused:.2f} | {result.median:.0f} s | "
+        f"{result.percentile_95:.0f} s | {result.failures:,} | {result.hours:.1f} |"
+        for result in results
     ]
     return "\n".join(lines)
 
 
 def main() -> int:
-    """Simulate and print."""
+    """Run the simulations and print their results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--uploads", type=int, default=World.uploads)
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--arrivals", type=float, nargs="+", default=(5.0, 8.0), help="uploads a minute")
-    given = parser.parse_args()
-    for arrivals in given.arrivals:
-        world = World(uploads=given.uploads, arrivals=arrivals)
-        seconds = sorted(world.durations(random.Random(given.seed)))
-        marks = ", ".join(
+    options = parser.parse_args()
+    for arrivals in options.arrivals:
+        world = World(uploads=options.uploads, arrivals=arrivals)
+        seconds = sorted(world.durations(random.Random(options.seed)))
+        quantiles = ", ".join(
             f"{share:.0%} {seconds[int(share * (len(seconds) - 1))]:.0f} s" for share in (0.05, 0.5, 0.95)
         )
-        print(f"{world.uploads:,} uploads, {arrivals:g} a minute, {world.workers} workers; processing {marks}\n")
-        print(table(compare(world, given.seed)), "\n", flush=True)
+        print(f"{world.uploads:,} uploads, {arrivals:g} a minute, {world.workers} workers; processing {quantiles}\n")
+        print(table(compare(world, options.seed)), "\n", flush=True)
     return 0
 
 

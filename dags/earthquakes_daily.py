@@ -1,8 +1,8 @@
 """
-One tileset a day of that day's earthquakes: read, export to CRS84 GeoJSON, upload, wait.
+Publish one tileset a day with that day's earthquakes: read, export to CRS84 GeoJSON, upload, wait.
 
-The bundled file has the eight days from 2018-01-31 to 2018-02-07: backfill these (Trigger, Backfill). A run for any
-other day is skipped, unless its parameter `feed` is the event service of the U.S. Geological Survey.
+The bundled file has the eight days from 2018-01-31 to 2018-02-07. Choose Trigger, then Backfill, for these days. Runs
+for other days are skipped, unless the parameter `feed` is the event service of the U.S. Geological Survey.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Where the export waits for its upload; on several machines this is a folder that all workers share.
+# The upload task reads the exported file. With several machines, all workers must share this folder.
 EXPORT_FOLDER = Path(
     os.environ.get("MAPBOX_EXPORT_FOLDER") or Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "exports"
 )
@@ -34,29 +34,29 @@ USGS_SERVICE = "https://earthquake.usgs.gov/fdsnws/event/1/query"
 
 
 def read_earthquakes(feed: str, start: datetime, end: datetime) -> GeoDataFrame:
-    """Give the earthquakes from `start` to before `end`, of a GeoJSON file or of an FDSN event service."""
+    """Return the earthquakes from `start` until before `end`, from a GeoJSON file or an FDSN event service."""
     import geopandas
     import pandas
     import requests
 
     if feed.startswith(("http://", "https://")):
         interval = {"starttime": start.isoformat(), "endtime": end.isoformat()}
-        answer = requests.get(feed, params={"format": "geojson", "orderby": "time-asc", **interval}, timeout=60)
-        answer.raise_for_status()
-        quakes = geopandas.read_file(io.BytesIO(answer.content))
+        response = requests.get(feed, params={"format": "geojson", "orderby": "time-asc", **interval}, timeout=60)
+        response.raise_for_status()
+        quakes = geopandas.read_file(io.BytesIO(response.content))
     else:
         quakes = geopandas.read_file(feed)
     if quakes.empty:
         return quakes
     quakes["time"] = pandas.to_datetime(quakes["time"], unit="ms", utc=True)
     quakes = quakes[(quakes["time"] >= start) & (quakes["time"] < end)]
-    # The third coordinate is a depth below ground in kilometres, which no map would take for a height in metres.
+    # The third coordinate is a depth in kilometres. GeoJSON defines it as a height in metres, so it becomes a column.
     quakes = quakes.assign(depth_km=quakes.geometry.z, geometry=quakes.geometry.force_2d())
     return quakes[["id", "title", "mag", "place", "time", "depth_km", "type", "url", "geometry"]]
 
 
 @dag(
-    # Airflow 3 gives a bare "@daily" an empty data interval; this one spans the day.
+    # The plain schedule "@daily" has an empty data interval in Airflow 3. This timetable's interval is the day.
     schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
     start_date=datetime(2018, 1, 31, tzinfo=UTC),
     catchup=False,
@@ -67,7 +67,7 @@ def read_earthquakes(feed: str, start: datetime, end: datetime) -> GeoDataFrame:
             str(EIGHT_DAYS),
             type="string",
             title="Feed",
-            description=f"A GeoJSON file, by default eight days of 2018, or the USGS event service: {USGS_SERVICE}",
+            description=f"A GeoJSON file (default: eight days of 2018), or the USGS event service: {USGS_SERVICE}",
         )
     },
     doc_md=__doc__,
@@ -82,32 +82,32 @@ def earthquakes_daily() -> None:
         from airflow_mapbox.export import ExportError, write_geojson
 
         if params is None or data_interval_start is None or data_interval_end is None:
-            # A run that was triggered without a logical date has no interval either.
-            raise AirflowFailException("This run has no data interval: run the DAG by its schedule or a backfill.")
+            # A run that was triggered without a logical date has no data interval.
+            raise AirflowFailException("This run has no data interval. Run the DAG on its schedule, or backfill it.")
         quakes = read_earthquakes(params["feed"], data_interval_start, data_interval_end)
         if quakes.empty and params["feed"] == str(EIGHT_DAYS):
             reason = (
                 f"Skipped: {EIGHT_DAYS.name} has no earthquakes of {data_interval_start:%Y-%m-%d}. Backfill the days "
-                f"from 2018-01-31 to 2018-02-07, or trigger the DAG with the parameter feed set to {USGS_SERVICE}."
+                f"from 2018-01-31 to 2018-02-07, or set the parameter feed to {USGS_SERVICE}."
             )
-            # Airflow shows the exception's text in a collapsed group of the log only.
+            # Airflow hides the exception's message in a collapsed group of the log.
             log.warning(reason)
             raise AirflowSkipException(reason)
-        # The same name at every try and every backfill of a day, so that running it again leaves nothing behind.
+        # Retries and backfills of a day overwrite the same file.
         path = EXPORT_FOLDER / "earthquakes_daily" / f"{data_interval_start:%Y-%m-%d}.geojson"
         try:
             return write_geojson(quakes, path).to_json()
         except ExportError as error:
-            raise AirflowFailException(str(error)) from None  # the same data would fail again
+            raise AirflowFailException(str(error)) from None  # a retry would fail again
 
     upload = StageAndCreateUploadOperator(
         task_id="upload",
-        source=export(),  # the report: its counts and bounds go on to the tileset's asset
+        source=export(),  # the report, whose counts and bounds become metadata of the tileset's asset
         tileset="earthquakes-{{ data_interval_start | ds_nodash }}",
         name="Earthquakes of {{ data_interval_start | ds }}",
-        retries=2,  # a retry never makes a second upload
-        # One that waits for the rate limit's next window keeps its slot: more at a time would end no sooner, and keep
-        # the exports and the waits of a backfill from theirs.
+        retries=2,  # a retry never creates a second upload
+        # A task that waits for the rate limit's reset keeps its slot. More tasks at a time would finish no earlier, and
+        # would block the exports and waits of a backfill.
         max_active_tis_per_dag=4,
     )
     UploadCompleteSensor(task_id="wait", upload_id=upload.output)

@@ -1,7 +1,7 @@
 """
-The counties of Virginia, polygons in a projected reference system: read, export to CRS84 GeoJSON, upload, wait.
+Publish the counties of Virginia: read projected polygons, export to CRS84 GeoJSON, upload, wait.
 
-Trigger it with the defaults: its data comes with it.
+Trigger this DAG without parameters. Its data is bundled.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def virginia_counties() -> None:
 
         from airflow_mapbox.export import write_geojson
 
-        counties = geopandas.read_file(COUNTIES)  # in EPSG:32617; write_geojson reprojects
+        counties = geopandas.read_file(COUNTIES)  # in EPSG:32617, which write_geojson reprojects
         return write_geojson(counties, EXPORT_FOLDER / "virginia_counties.geojson").to_json()
 
     upload = StageAndCreateUploadOperator(

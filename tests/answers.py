@@ -1,4 +1,4 @@
-"""What nobody outside Mapbox has shown, with every plausible answer: the provider must do with each of them."""
+"""Mapbox's undocumented behaviour, in every plausible form. The provider must work with each of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PLAUSIBLE: dict[str, tuple[Any, ...]] = {
     "name_status": (422, 400),
     "create_looks_first": ("used", "staged", "active"),
 }
-# So many runs of the tests have met each of them.
+# So many test runs cover each value.
 ANSWERS: list[dict[str, Any]] = [
     {name: values[run % len(values)] for name, values in PLAUSIBLE.items()}
     for run in range(max(map(len, PLAUSIBLE.values())))

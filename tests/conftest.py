@@ -1,4 +1,4 @@
-"""What every test has: an Airflow home of its own, and a network that ends at the loopback."""
+"""The environment of every test: an Airflow home of its own, and a network that ends at the loopback."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         choices=range(len(ANSWERS)),
         default=0,
-        help="which of the plausible answers to what nobody outside Mapbox has shown the provider's tests run against",
+        help="number of the form of Mapbox's undocumented behaviour that the tests run with",
     )
 
 
@@ -61,12 +61,12 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"answers nobody has shown: {ANSWERS[config.getoption('answers')]}"
+    return f"undocumented behaviour: {ANSWERS[config.getoption('answers')]}"
 
 
 @pytest.fixture(scope="session")
 def make_settings(pytestconfig: pytest.Config) -> Callable[..., EmulatorSettings]:
-    """Make settings of an emulator for the provider's tests, with this run's answers where none is given."""
+    """Make settings of an emulator for the provider's tests, with this run's form of undocumented behaviour."""
     from airflow_mapbox.emulator import EmulatorSettings
 
     answers = ANSWERS[pytestconfig.getoption("answers")]

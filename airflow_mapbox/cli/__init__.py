@@ -1,3 +1,3 @@
-"""``airflow mapbox uploads``."""
+"""The commands ``airflow mapbox uploads``."""
 
 from __future__ import annotations

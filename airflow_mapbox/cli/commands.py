@@ -1,4 +1,4 @@
-"""What ``airflow mapbox uploads`` does: the hook's methods, for people with a progress bar, for scripts with JSON."""
+"""Run the hook's methods as ``airflow mapbox uploads``: with a progress bar for people, with JSON for scripts."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, T
 from airflow_mapbox.cli.definition import arguments_of
 from airflow_mapbox.cli.options import chosen_export
 from airflow_mapbox.cli.spelling import Spelling
+from airflow_mapbox.compat import connections_from_database
+from airflow_mapbox.defaults import CONN_ID
 from airflow_mapbox.errors import MapboxError, OptionError
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.uploads.errors import UploadActiveError
@@ -33,40 +35,36 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Outside of a task, Airflow asks its database for connections only in the processes of a server: without this,
-# `BaseHook.get_connection` looks at environment variables alone.
-_CONTEXT = "_AIRFLOW_PROCESS_CONTEXT"
-_INTERRUPTED = 130  # what a shell gives a command that Ctrl-C ended
+# A shell's exit code of a command that Ctrl-C ended.
+_INTERRUPTED_CODE = 130
 
 
 def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
-    """Find connections in Airflow's database; tell errors in a sentence, with an exit code. Bugs keep a traceback."""
+    """
+    Wrap a command: it finds connections in Airflow's database, and prints its errors as a message with an exit code.
+
+    A bug keeps its traceback.
+    """
 
     @wraps(function)
     @suppress_logs_and_warning
     def run(args: Namespace) -> None:
-        before = os.environ.get(_CONTEXT)
-        os.environ[_CONTEXT] = "server"
         message, code = None, 1
         try:
-            function(args)
+            with connections_from_database():
+                function(args)
         except (MapboxError, OptionError) as error:
             log.info("The command failed.", exc_info=True)
             message = str(error)
         except KeyboardInterrupt as error:
-            message, code = str(error) or "Interrupted.", _INTERRUPTED
-        finally:
-            if before is None:
-                del os.environ[_CONTEXT]
-            else:
-                os.environ[_CONTEXT] = before
+            message, code = str(error) or "Interrupted.", _INTERRUPTED_CODE
         if message is None:
             return
         name = function.__name__.removesuffix("_uploads")
-        spelled = Spelling(arguments_of(name), f"airflow mapbox uploads {name}")
-        print(spelled(message), file=sys.stderr)
-        if code == _INTERRUPTED:
-            # At its usual end, Python waits for the threads that still send parts, which may take minutes.
+        spell = Spelling(arguments_of(name), f"airflow mapbox uploads {name}")
+        print(spell(message), file=sys.stderr)
+        if code == _INTERRUPTED_CODE:
+            # A normal exit waits for the threads that still send parts. That may take minutes.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
@@ -77,14 +75,14 @@ def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], Non
 
 @_command
 def upload(args: Namespace) -> None:
-    """Stage a file, create its upload, and wait for it if asked to."""
+    """Stage a file, create its upload, and with ``--wait`` wait until it is processed."""
     ledger = MemoryLedger()
     try:
         with _staging_bar(args.source) as progress:
             options = StagingOptions(args.part_size, args.parts_in_flight, progress)
             hook = MapboxUploadsHook(args.mapbox_conn_id, staging=options)
-            with _cancelled_by_interrupt(hook):
-                made = hook.upload(
+            with _cancel_on_interrupt(hook):
+                created = hook.upload(
                     args.source,
                     args.tileset,
                     args.name,
@@ -97,18 +95,18 @@ def upload(args: Namespace) -> None:
     except UploadActiveError as error:
         if args.if_active != "skip":
             raise
-        print(json.dumps({"skipped": str(error)}) if args.json else f"{error}\nSkipped, as --if-active says.")
+        print(json.dumps({"skipped": str(error)}) if args.json else f"{error}\nSkipped because of --if-active skip.")
         return
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_after_interrupt(ledger.entry, args)) from None
     if args.wait:
-        made = _waited(hook, made.id, args)
-    _print(made, args)
+        created = _wait(hook, created.id, args)
+    _print(created, args)
 
 
 @contextmanager
-def _cancelled_by_interrupt(hook: MapboxUploadsHook) -> Iterator[None]:
-    """Take back what is staged as soon as the user presses Ctrl-C, without waiting for the parts on their way."""
+def _cancel_on_interrupt(hook: MapboxUploadsHook) -> Iterator[None]:
+    """Abort the staging when the user presses Ctrl-C, without waiting for the parts in flight."""
 
     def interrupt(*_: object) -> None:
         hook.cancel()
@@ -122,38 +120,38 @@ def _cancelled_by_interrupt(hook: MapboxUploadsHook) -> Iterator[None]:
 
 
 def _after_interrupt(entry: Entry | None, args: Namespace) -> str:
-    """Say what has become of an upload whose command was interrupted."""
-    made = entry.created_upload() if entry is not None else None
-    if made is not None:
-        return _still_processed(made.id, args)
+    """Return the message after an interrupt: whether the upload exists, and the next command."""
+    created = entry.created_upload() if entry is not None else None
+    if created is not None:
+        return _still_processing(created.id, args)
     if entry is not None and entry.in_doubt:
         return (
-            f"Interrupted before Mapbox's answer arrived: the upload of tileset {entry.tileset} may exist.\n"
+            f"Interrupted before Mapbox's response arrived: the upload of tileset {entry.tileset} may exist.\n"
             f"Look for it with: {_command_line('list', args=args)}"
         )
     return "Interrupted. No upload was created."
 
 
-def _still_processed(upload_id: str, args: Namespace) -> str:
+def _still_processing(upload_id: str, args: Namespace) -> str:
     return (
-        f"Interrupted. Upload {upload_id} exists, and Mapbox goes on processing it.\n"
-        f"To go on waiting: {_command_line('wait', upload_id, args=args)}"
+        f"Interrupted. Upload {upload_id} exists, and Mapbox is still processing it.\n"
+        f"To continue waiting: {_command_line('wait', upload_id, args=args)}"
     )
 
 
 def _command_line(*words: str, args: Namespace) -> str:
-    connection = [] if args.mapbox_conn_id == MapboxUploadsHook.default_conn_name else ["-c", args.mapbox_conn_id]
+    connection = [] if args.mapbox_conn_id == CONN_ID else ["-c", args.mapbox_conn_id]
     return shlex.join(["airflow", "mapbox", "uploads", *words, *connection])
 
 
 @_command
 def list_uploads(args: Namespace) -> None:
     """List the account's recent uploads."""
-    found = list(MapboxUploadsHook(args.mapbox_conn_id).list_uploads(limit=args.limit))
+    uploads = list(MapboxUploadsHook(args.mapbox_conn_id).list_uploads(limit=args.limit))
     if args.json:
-        print(json.dumps([made.to_json() for made in found]))
+        print(json.dumps([upload.to_json() for upload in uploads]))
     else:
-        AirflowConsole().print_as_table([_row(made) for made in found])
+        AirflowConsole().print_as_table([_row(upload) for upload in uploads])
 
 
 @_command
@@ -165,17 +163,17 @@ def show(args: Namespace) -> None:
 @_command
 def wait(args: Namespace) -> None:
     """Wait until an upload is processed."""
-    _print(_waited(MapboxUploadsHook(args.mapbox_conn_id), args.upload_id, args), args)
+    _print(_wait(MapboxUploadsHook(args.mapbox_conn_id), args.upload_id, args), args)
 
 
 @_command
 def delete(args: Namespace) -> None:
-    """Remove a completed upload's status."""
+    """Delete the status of a completed upload."""
     MapboxUploadsHook(args.mapbox_conn_id).delete_upload(args.upload_id)
     print(json.dumps({"deleted": args.upload_id}) if args.json else f"Deleted the status of upload {args.upload_id}.")
 
 
-def _waited(hook: MapboxUploadsHook, upload_id: str, args: Namespace) -> Upload:
+def _wait(hook: MapboxUploadsHook, upload_id: str, args: Namespace) -> Upload:
     columns = (TextColumn("Processing {task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
     try:
         with _bar(*columns) as bar:
@@ -185,43 +183,43 @@ def _waited(hook: MapboxUploadsHook, upload_id: str, args: Namespace) -> Upload:
                 timeout=args.timeout,
                 poll_interval=args.poll_interval,
                 stall_timeout=args.stall_timeout,
-                progress=lambda seen: bar.update(task, completed=seen.progress, description=seen.tileset),
+                progress=lambda upload: bar.update(task, completed=upload.progress, description=upload.tileset),
             )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_still_processed(upload_id, args)) from None
+        raise KeyboardInterrupt(_still_processing(upload_id, args)) from None
 
 
 @contextmanager
 def _staging_bar(source: str) -> Iterator[Callable[[int, int | None], None]]:
     columns = (TextColumn("Staging {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with _bar(*columns) as bar:
-        task = bar.add_task(os.path.basename(source), total=None)  # noqa: PTH119 - a URL as often as a path
-        yield lambda count, size: bar.update(task, completed=count, total=size)
+        task = bar.add_task(os.path.basename(source), total=None)  # noqa: PTH119 - the source may be a URL
+        yield lambda staged, size: bar.update(task, completed=staged, total=size)
 
 
 def _bar(*columns: ProgressColumn) -> Progress:
-    """Give a bar that only a person sees, and that leaves nothing behind."""
+    """Return a progress bar that appears only in a terminal, and disappears at its end."""
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
-def _print(made: Upload, args: Namespace) -> None:
+def _print(upload: Upload, args: Namespace) -> None:
     if args.json:
-        print(json.dumps(made.to_json()))
+        print(json.dumps(upload.to_json()))
     else:
-        AirflowConsole().print_as_table([_row(made)])
+        AirflowConsole().print_as_table([_row(upload)])
 
 
-def _row(made: Upload) -> dict[str, str]:
+def _row(upload: Upload) -> dict[str, str]:
     return {
-        "id": made.id,
-        "tileset": made.tileset,
-        "name": made.name or "",
-        "state": _state(made),
-        "created": made.created or "",
+        "id": upload.id,
+        "tileset": upload.tileset,
+        "name": upload.name or "",
+        "state": _state(upload),
+        "created": upload.created or "",
     }
 
 
-def _state(made: Upload) -> str:
-    if made.is_failed:
-        return f"failed: {made.error}"
-    return "done" if made.is_successful else f"processing, {made.progress:.0%}"
+def _state(upload: Upload) -> str:
+    if upload.is_failed:
+        return f"failed: {upload.error}"
+    return "done" if upload.is_successful else f"processing, {upload.progress:.0%}"

@@ -1,60 +1,65 @@
-"""The commands of ``airflow mapbox uploads``; imported at every start of ``airflow``, so it imports nothing heavy."""
+"""Define the commands ``airflow mapbox uploads``. Each start of ``airflow`` imports this, so it must import fast."""
 
 from __future__ import annotations
 
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
 
 from airflow_mapbox.cli.options import export_arguments
-from airflow_mapbox.defaults import WAIT_TIMEOUT_SECONDS
+from airflow_mapbox.defaults import CONN_ID, IF_ACTIVE, IF_ACTIVE_CHOICES, PARTS_IN_FLIGHT, WAIT_TIMEOUT_SECONDS
 from airflow_mapbox.export.options import FORMATS
 
 _CONNECTION = Arg(
     ("-c", "--mapbox-conn-id", "--conn-id"),
-    help="The mapbox connection (default: mapbox_default)",
-    default="mapbox_default",
+    help=f"The mapbox connection (default: {CONN_ID})",
+    default=CONN_ID,
 )
-_JSON = Arg(("--json",), help="Print JSON, for scripts", action="store_true")
-_VERBOSE = Arg(("-v", "--verbose"), help="Show what is logged", action="store_true")
+_JSON = Arg(("--json",), help="Print JSON for scripts", action="store_true")
+_VERBOSE = Arg(("-v", "--verbose"), help="Show the log", action="store_true")
 _COMMON = (_CONNECTION, _JSON, _VERBOSE)
 _ID = Arg(("upload_id",), help="The id of the upload")
 _TIMEOUT = Arg(
     ("--timeout",),
-    help=f"Seconds to wait for processing at most (default: {WAIT_TIMEOUT_SECONDS:g})",
+    help=f"Maximum seconds to wait for processing (default: {WAIT_TIMEOUT_SECONDS:g})",
     type=float,
     default=WAIT_TIMEOUT_SECONDS,
 )
 _WAIT = (
     _TIMEOUT,
-    Arg(("--stall-timeout",), help="Seconds without progress that end the wait (default: none)", type=float),
+    Arg(("--stall-timeout",), help="Fail after this many seconds without progress (default: never)", type=float),
     Arg(("--poll-interval",), help="Seconds between two status requests (default: 5)", type=float, default=5.0),
 )
 _UPLOAD = (
     Arg(("source",), help="A path, an object-storage or https:// URL, or mapbox://datasets/{user}/{id}"),
-    Arg(("tileset",), help="The tileset to make or replace: name or account.name"),
+    Arg(("tileset",), help="The tileset to create or replace: name or account.name"),
     Arg(("--name",), help="The display name"),
     Arg(
         ("--format",),
-        help="Export geodata first: geojson, mbtiles, or auto for whichever Mapbox takes of its size "
-        "(default: the source is sent as it is)",
+        help="Export geodata first: geojson, mbtiles, or auto, which chooses by the size of the data "
+        "(default: send the source unchanged)",
         choices=FORMATS,
     ),
-    Arg(("--wait",), help="Wait until it is processed", action="store_true"),
+    Arg(("--wait",), help="Wait until the upload is processed", action="store_true"),
     *_WAIT,
     Arg(
         ("--if-active",),
-        help="If another upload of the tileset is being processed: wait for it, fail, or skip this upload with exit "
-        "code 0 (default: wait)",
-        choices=("wait", "fail", "skip"),
-        default="wait",
+        help="If Mapbox is processing another upload of the tileset: wait for it, fail, or skip this upload with exit "
+        f"code 0 (default: {IF_ACTIVE})",
+        choices=IF_ACTIVE_CHOICES,
+        default=IF_ACTIVE,
     ),
     Arg(
         ("--active-timeout",),
-        help=f"Seconds to wait for that other upload at most (default: {WAIT_TIMEOUT_SECONDS:g})",
+        help=f"Maximum seconds to wait for that other upload (default: {WAIT_TIMEOUT_SECONDS:g})",
         type=float,
         default=WAIT_TIMEOUT_SECONDS,
     ),
-    Arg(("--part-size",), help="Bytes of each staged part (default: by the source's size)", type=int),
-    Arg(("--parts-in-flight",), help="Parts sent at the same time (default: 4)", type=int, default=4),
+    Arg(("--part-size",), help="Bytes in each staged part (default: depends on the source's size)", type=int),
+    Arg(
+        ("--parts-in-flight",),
+        help=f"Number of parts sent at the same time (default: {PARTS_IN_FLIGHT})",
+        type=int,
+        default=PARTS_IN_FLIGHT,
+    ),
     *_COMMON,
 )
 _UPLOAD_FLAGS = {flag for argument in _UPLOAD for flag in argument.flags}
@@ -71,7 +76,7 @@ _UPLOADS = (
         help="List the account's recent uploads, newest first",
         func=lazy_load_command("airflow_mapbox.cli.commands.list_uploads"),
         args=(
-            Arg(("-n", "--limit"), help="How many at most (default: 25)", type=int, default=25),
+            Arg(("-n", "--limit"), help="Maximum number of uploads (default: 25)", type=int, default=25),
             *_COMMON,
         ),
     ),
@@ -89,7 +94,7 @@ _UPLOADS = (
     ),
     ActionCommand(
         name="delete",
-        help="Remove a completed upload's status from the list; its tileset stays",
+        help="Delete the status of a completed upload; its tileset stays",
         func=lazy_load_command("airflow_mapbox.cli.commands.delete"),
         args=(_ID, *_COMMON),
     ),
@@ -102,10 +107,10 @@ def arguments_of(command: str) -> tuple[Arg, ...]:
 
     :param command: such as ``upload``.
     """
-    return next(tuple(known.args) for known in _UPLOADS if known.name == command)
+    return next(tuple(candidate.args) for candidate in _UPLOADS if candidate.name == command)
 
 
 def get_mapbox_cli_commands() -> list[GroupCommand]:
-    """Give the commands to Airflow."""
+    """Return the commands for Airflow."""
     uploads = GroupCommand(name="uploads", help="Upload, list, show, wait, delete", subcommands=_UPLOADS)
-    return [GroupCommand(name="mapbox", help="Publish tilesets at Mapbox", subcommands=(uploads,))]
+    return [GroupCommand(name="mapbox", help="Publish tilesets on Mapbox", subcommands=(uploads,))]

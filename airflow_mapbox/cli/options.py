@@ -1,4 +1,4 @@
-"""The export's options as options of a command, made from the definition in airflow_mapbox.export.options."""
+"""Make the export's options into options of a command, from their definition in airflow_mapbox.export.options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from airflow_mapbox.export.options import OPTIONS, ExportOption
 if TYPE_CHECKING:
     from argparse import Namespace
 
-# Arguments of the export are kept under this prefix, so that its `name` is not the upload's.
+# The prefix keeps the export's `name` apart from the upload's `name`.
 EXPORT_PREFIX = "export_"
 
 
@@ -22,19 +22,19 @@ def export_arguments(taken: Collection[str]) -> tuple[Arg, ...]:
     """
     Return an argument for each option of the export.
 
-    :param taken: options that the command has already, such as ``--name``; the export's are then ``--export-name``.
+    :param taken: options that the command already has. If ``--name`` is one, the export's is ``--export-name``.
     """
     return tuple(_argument(option, taken) for option in OPTIONS.values())
 
 
 def chosen_export(args: Namespace) -> dict[str, Any] | None:
     """
-    Return the keywords for the export that a command was given, or None.
+    Return the export's keywords from a command line, or None if there are none.
 
     :param args: the parsed command line.
     """
-    given = {name: getattr(args, EXPORT_PREFIX + name) for name in OPTIONS}
-    return {name: value for name, value in given.items() if value is not None} or None
+    options = {name: getattr(args, EXPORT_PREFIX + name) for name in OPTIONS}
+    return {name: value for name, value in options.items() if value is not None} or None
 
 
 def _argument(option: ExportOption, taken: Collection[str]) -> Arg:
@@ -47,9 +47,9 @@ def _argument(option: ExportOption, taken: Collection[str]) -> Arg:
 
 
 def _parsing(hint: Any) -> dict[str, Any]:
-    """Return how argparse reads values of a type."""
+    """Return argparse's keywords for a type."""
     if get_origin(hint) in (Union, types.UnionType):
-        # The first member is the one that people type: a layer's name and not its number, a number and not None.
+        # The first member is the type for the command line: a layer's name, not its number; a number, not None.
         hint = get_args(hint)[0]
     origin, members = get_origin(hint), get_args(hint)
     if hint is bool:
@@ -64,5 +64,5 @@ def _parsing(hint: Any) -> dict[str, Any]:
 
 
 def _names(text: str) -> list[str]:
-    """Split names at commas; one that contains a comma stands in double quotation marks."""
+    """Split names at commas. A name with a comma needs double quotation marks."""
     return next(csv.reader([text]))

@@ -1,4 +1,4 @@
-"""Messages for the command line, in which options are spelled as the command line takes them."""
+"""Rewrite Python parameters in error messages as command-line options."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from airflow.cli.cli_config import Arg
 
 from airflow_mapbox.cli.options import EXPORT_PREFIX
 
-# A Python value as messages have it: a string, a list or tuple, a dictionary, `…` for any, a number or a bare word.
-# Every length is bounded, so that a message that quotes a file's content takes time in proportion to its length.
+# A Python value in a message: a string, list, tuple or dictionary, `…` for any value, a number or a bare word.
+# Each length has a limit, so that the time is linear even if a message quotes the content of a file.
 _VALUE = (
     r"""(?>"[^"\n]{0,2000}"|'[^'\n]{0,2000}'|\[[^]\n]{0,2000}\]|\([^)\n]{0,2000}\)|\{[^}\n]{0,2000}\}|…"""
     r"""|[\w.+-]{0,100}\w)?"""
 )
-# A call in Python, such as frame.set_crs(crs=4326), whose keywords stay.
+# A call in Python, such as frame.set_crs(crs=4326). Its keywords are not changed.
 _CALL = r"(?P<call>\w\((?>[^()\n]{1,200}|\([^()\n]{0,200}\)){0,9}\))"
-# What a message adds for those who write a task.
+# An addition for authors of tasks, which the command line leaves out.
 _IN_TASK = r"(?P<in_task> \(in (?:an upload|a task) export=\{[^}\n]{0,200}\}\))"
 
 
@@ -28,12 +28,12 @@ class Spelling:
     """
     Rewrites the Python parameters in a message as the options of a command.
 
-    A message names a keyword of the export as ``crs="EPSG:4326"``, ``crs=…``, ``crs=`` or
-    ``export={"crs": "EPSG:4326"}``, likewise ``format="auto"``; and any other parameter in backquotes, as
-    ```part_size```. Everything else stays.
+    A message writes a keyword of the export as ``crs="EPSG:4326"``, ``crs=…``, ``crs=`` or
+    ``export={"crs": "EPSG:4326"}``, and likewise ``format="auto"``. It writes any other parameter in backquotes, for
+    example ```part_size```. The rest of the message is not changed.
 
-    :param arguments: of the command: a parameter is an argument's ``dest``, without the prefix of the export's.
-    :param command: the command, whose help lists what ``export={…}`` may hold.
+    :param arguments: the command's arguments. A parameter is an argument's ``dest``, without the export's prefix.
+    :param command: the command. Its help replaces ``export={…}``.
     """
 
     def __init__(self, arguments: Iterable[Arg], command: str) -> None:
@@ -53,9 +53,9 @@ class Spelling:
 
     def __call__(self, message: str) -> str:
         """
-        Return a message in the command line's words.
+        Return a message with command-line options.
 
-        :param message: an error's text.
+        :param message: an error's message.
         """
         return self._parameters.sub(self._option, message)
 
@@ -69,15 +69,17 @@ class Spelling:
             return match[0]
         if name != "export":
             return f"{self._options[name]} {_shell_value(value)}".rstrip()
-        chosen = _literal(value)
-        if not isinstance(chosen, Mapping):
+        keywords = _literal(value)
+        if not isinstance(keywords, Mapping):
             return f"`{self._command} --help`"
-        given = [f"{self._of_export.get(key, key)} {_shell_value(repr(one))}".rstrip() for key, one in chosen.items()]
-        return " ".join(given)
+        return " ".join(
+            f"{self._of_export.get(keyword, keyword)} {_shell_value(repr(value))}".rstrip()
+            for keyword, value in keywords.items()
+        )
 
 
 def _named(arguments: Iterable[Arg]) -> Iterator[tuple[str, str]]:
-    """Give the name (``dest``) and the long option of each argument that is one."""
+    """Return the name (``dest``) and the long option of each argument that has one."""
     for argument in arguments:
         flag = next((flag for flag in argument.flags if flag.startswith("--")), None)
         if flag is not None:
@@ -85,7 +87,7 @@ def _named(arguments: Iterable[Arg]) -> Iterator[tuple[str, str]]:
 
 
 def _shell_value(text: str) -> str:
-    """Return a Python value as a shell takes it; `…` and what is no value stay."""
+    """Return a Python value in a shell's syntax. `…` and text that is not a value are not changed."""
     value = _literal(text)
     if isinstance(value, bool):
         return ""

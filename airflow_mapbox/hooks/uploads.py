@@ -18,13 +18,14 @@ from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.limits import STAGING_REGION
 from airflow_mapbox.preflight import check_source
 from airflow_mapbox.security.endpoints import API_URL, refuse_secrets
+from airflow_mapbox.sources.identity import is_dataset_url
 from airflow_mapbox.sources.resolve import SourceLike, open_source, read_report
 from airflow_mapbox.sources.source import Source
 from airflow_mapbox.tasks.connection import CONN_TYPE, Access, access_by
 from airflow_mapbox.tasks.export_source import export_source
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import NotFoundError, TokenRejectedError, UploadActiveError
-from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name, is_dataset_url
+from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name
 from airflow_mapbox.uploads.once.ledger import Ledger, MemoryLedger, Published
 from airflow_mapbox.uploads.once.one_upload import OneUpload
 from airflow_mapbox.uploads.staging.stager import StagedFile, Stager, StagingOptions
@@ -236,10 +237,12 @@ class MapboxUploadsHook(BaseHook):
                 raise SourceError(f"The source is the report of an export: leave out the format ({format}).")
         prepared = _prepare(source, format, export, layer=tileset_id.name)
         once = OneUpload(client, ledger or MemoryLedger(), self._checked_and_staged, published=published, facts=facts)
-        attempt = once.upload_dataset if is_dataset_url(prepared) else once.upload_file
         while True:
             try:
-                upload = attempt(prepared, str(tileset_id), name)
+                if is_dataset_url(prepared):
+                    upload = once.upload_dataset(prepared, str(tileset_id), name)
+                else:
+                    upload = once.upload_file(prepared, str(tileset_id), name)
             except UploadActiveError as error:
                 waited = client.server_now() - (error.since or client.server_now())
                 if if_active == "fail" or waited >= active_timeout:

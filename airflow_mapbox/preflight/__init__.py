@@ -1,4 +1,4 @@
-"""What Mapbox would refuse, said before a byte is sent."""
+"""Checks for what Mapbox would refuse, before a byte is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `crs` member of GeoJSON, which Mapbox ignores: whether it says longitude, latitude on WGS 84."""
+"""Check the `crs` member of GeoJSON. Mapbox ignores it and reads longitude, latitude on WGS 84."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_mapbox.preflight.problems import REPROJECT, Problem
 if TYPE_CHECKING:
     from pyproj import CRS
 
-# Known without PROJ, which takes a tenth of a second to load. 4326 is written by tools that mean longitude, latitude.
+# Matched without PROJ, which takes a tenth of a second to load. Tools that write 4326 mean longitude, latitude.
 _WGS84 = re.compile(
     r"""(?:
         (?:.*[^a-z0-9])?CRS:?84h?
@@ -24,21 +24,22 @@ _WGS84 = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _EPSG = re.compile(r"EPSG[^a-z0-9]+(?:[a-z0-9.]*[^a-z0-9]+)?([0-9]{4,6})(?![0-9])", re.IGNORECASE)
-_LONGEST = 4000  # characters of a name that is asked for
+# PROJ parses at most this much of a name.
+_MAX_NAME_CHARACTERS = 4000
 
 
 class _System(Enum):
     WGS84 = "longitude, latitude on WGS 84"
     DEGREES = "longitude, latitude on another datum"
-    OTHER = "anything else"
+    OTHER = "another kind of coordinates"
     UNKNOWN = "unknown to PROJ"
 
 
 def check_crs(crs: object) -> Problem | None:
     """
-    Return what a `crs` member says against the coordinates being longitude, latitude.
+    Return the problem of a `crs` member, or None if it allows longitude, latitude on WGS 84.
 
-    :param crs: the member, in the form of the 2008 specification or the older one with a code.
+    :param crs: the member: a name, a link, or the older form with a code.
     """
     name = _name(crs)
     if name is None:
@@ -47,18 +48,18 @@ def check_crs(crs: object) -> Problem | None:
     shown = name if len(name) <= 120 else f"{name[:117]}…"
     if system is _System.OTHER:
         return Problem(
-            f"says that its coordinates are in {shown}; Mapbox ignores that and reads longitude, latitude.", REPROJECT
+            f"declares the reference system {shown}; Mapbox ignores that and reads longitude, latitude.", REPROJECT
         )
     if system is _System.DEGREES:
         return Problem(
-            f"says that its coordinates are in {shown}; Mapbox reads them as WGS 84, some metres away from there.",
+            f"declares the reference system {shown}; Mapbox reads WGS 84, and shows the data some metres away.",
             REPROJECT,
             refused=False,
         )
     if system is _System.UNKNOWN:
         return Problem(
-            f"says that its coordinates are in {shown}, which PROJ does not know; Mapbox reads longitude, latitude.",
-            f"If they are something else: {REPROJECT[0].lower()}{REPROJECT[1:]}",
+            f"declares the reference system {shown}, which PROJ does not know; Mapbox reads longitude, latitude.",
+            f"If the coordinates are in another system: {REPROJECT[0].lower()}{REPROJECT[1:]}",
             refused=False,
         )
     return None
@@ -83,13 +84,13 @@ def _system(name: str) -> _System:
     name = name.strip()
     if _WGS84.match(name):
         return _System.WGS84
-    crs = _known(name)
+    crs = _find_crs(name)
     if crs is None or not (crs.is_geographic or crs.is_projected or crs.is_geocentric):
         return _System.UNKNOWN
     if not crs.is_geographic or crs.is_derived:
         return _System.OTHER
     meridian = crs.prime_meridian
-    # ESRI's WKT calls the unit Degree, and many writers cut its factor; heights, the third axis, do not matter.
+    # Compared by its size: WKT has many names for the degree, and many writers round it. Heights do not matter.
     degree = math.radians(1)
     in_degrees = all(math.isclose(axis.unit_conversion_factor, degree, rel_tol=1e-4) for axis in crs.axis_info[:2])
     if not in_degrees or (meridian is not None and meridian.longitude != 0):
@@ -97,16 +98,16 @@ def _system(name: str) -> _System:
     return _System.WGS84 if crs.to_2d().equals(_longitude_latitude(), ignore_axis_order=True) else _System.DEGREES
 
 
-def _known(name: str) -> CRS | None:
-    """Return what PROJ knows by a name; a link is read for the code in it, and never followed."""
+def _find_crs(name: str) -> CRS | None:
+    """Return PROJ's reference system of a name, or None. A link is searched for a code, and never followed."""
     from pyproj import CRS
     from pyproj.exceptions import CRSError
 
     code = _EPSG.search(name)
-    for asked in (name[:_LONGEST], f"EPSG:{code[1]}" if code else None):
+    for definition in (name[:_MAX_NAME_CHARACTERS], f"EPSG:{code[1]}" if code else None):
         try:
-            if asked is not None:
-                return CRS.from_user_input(asked)
+            if definition is not None:
+                return CRS.from_user_input(definition)
         except CRSError:
             continue
     return None

@@ -1,4 +1,4 @@
-"""Formats that Mapbox does not take, recognised so that the remedy can be said."""
+"""Recognise formats that Mapbox does not accept, so that the message can name the remedy."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from airflow_mapbox.preflight.problems import EXPORT, Problem
 
 _UNPACK = "Send it unpacked."
-_CONVERT = "Send geodata in one of the formats that Mapbox takes."
+_CONVERT = "Send geodata in a format that Mapbox accepts."
 
-# The first bytes, what the file is, and what to do. They are long enough not to be a column's name in CSV.
+# First bytes, description, remedy. A shorter pattern could match the name of a CSV column.
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (rb"\x1f\x8b", "is compressed with gzip", _UNPACK),
     (rb"BZh.1AY&SY", "is compressed with bzip2", _UNPACK),
@@ -38,11 +38,11 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
 
 def foreign_format(head: bytes) -> Problem | None:
     """
-    Return the problem of a file in a format that Mapbox does not take, if its bytes show one.
+    Return the problem of a file in a format that Mapbox does not accept; None for any other file.
 
-    :param head: its first bytes.
+    :param head: the file's first bytes.
     """
     for magic, what, remedy in _SIGNATURES:
         if re.match(magic, head, re.DOTALL):
-            return Problem(f"{what}, which Mapbox does not take.", remedy)
+            return Problem(f"{what}, which Mapbox does not accept.", remedy)
     return None

@@ -1,4 +1,4 @@
-"""The formats that Mapbox takes: what each is called, and how large it may be."""
+"""The formats that Mapbox accepts: name, size limit, file extensions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from airflow_mapbox import limits
 @dataclass(frozen=True)
 class Format:
     """
-    A format.
+    A format that Mapbox accepts.
 
-    :param name: what people call it.
-    :param limit: the most bytes that Mapbox takes (Uploads API, "Restrictions and limits").
-    :param suffixes: the usual endings of its files.
+    :param name: its usual name.
+    :param limit: Mapbox's limit in bytes (Uploads API, "Restrictions and limits").
+    :param suffixes: its usual file extensions.
     """
 
     name: str
@@ -36,8 +36,8 @@ TEXTS = (GEOJSON, CSV, KML, GPX)
 
 def format_of_suffix(suffix: str) -> Format | None:
     """
-    Return the format that a file's ending promises.
+    Return the format of a file extension, or None.
 
-    :param suffix: lower case, with the dot.
+    :param suffix: the extension in lower case, with the dot.
     """
-    return next((known for known in FORMATS if suffix in known.suffixes), None)
+    return next((candidate for candidate in FORMATS if suffix in candidate.suffixes), None)

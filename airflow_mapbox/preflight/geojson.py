@@ -1,4 +1,4 @@
-"""What Mapbox would refuse in a GeoJSON document: the whole of a small one, the beginning and the end of any other."""
+"""Check GeoJSON for what Mapbox would refuse: small documents completely, others at the beginning and the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_mapbox.preflight.problems import EXPORT, WRITER, Problem
 from airflow_mapbox.preflight.sniff import GEOJSON_TYPES, GEOMETRIES, mistaken_for, sniff
 
 _FEATURE = re.compile(r'\{\s*"type"\s*:\s*"Feature"')
-# What follows a backslash in JSON: a whole surrogate pair, half of one, or anything else.
+# An escape in JSON: a surrogate pair, half of a pair, or anything else.
 _ESCAPES = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
@@ -26,17 +26,17 @@ _BOM = b"\xef\xbb\xbf"
 
 def check_whole(data: bytes) -> Iterator[Problem]:
     """
-    Check a whole document.
+    Check a complete document.
 
-    :param data: the file's bytes.
+    :param data: all bytes of the file.
     """
     plain = data.removeprefix(_BOM)
     try:
-        document, has_half = _decoded(plain)
+        document, has_half_characters = _decoded(plain)
     except orjson.JSONDecodeError as error:
         yield _not_json(plain, f"{error.msg} at line {error.lineno}, column {error.colno}")
         return
-    if has_half:
+    if has_half_characters:
         yield _HALF_CHARACTER
     kind = document.get("type") if isinstance(document, dict) else None
     if kind not in GEOJSON_TYPES:
@@ -45,29 +45,29 @@ def check_whole(data: bytes) -> Iterator[Problem]:
     yield from _check_recognised(data)
     yield from _some(check_crs(document.get("crs")))
     features = Features()
-    wanted = document.get("features") if kind == "FeatureCollection" else [_as_feature(document)]
-    if not isinstance(wanted, list):
-        yield _NO_ARRAY
+    elements = document.get("features") if kind == "FeatureCollection" else [_as_feature(document)]
+    if not isinstance(elements, list):
+        yield _FEATURES_NOT_AN_ARRAY
         return
-    problem = next((found for found in map(features.add, wanted) if found), None)
+    problem = next(filter(None, map(features.add, elements)), None)
     yield from _some(problem)
     yield from features.problems(is_whole=problem is None)
 
 
 def _decoded(plain: bytes) -> tuple[Any, bool]:
-    """Return a document, and whether it escapes halves of characters, which become U+FFFD."""
+    """Return the parsed document, and whether it escapes halves of characters. These become U+FFFD."""
     try:
         return orjson.loads(plain), False
     except orjson.JSONDecodeError:
-        mended = _ESCAPES.sub(lambda escape: rb"\ufffd" if escape["half"] else escape[0], plain)
-        if mended == plain:
+        repaired = _ESCAPES.sub(lambda escape: rb"\ufffd" if escape["half"] else escape[0], plain)
+        if repaired == plain:
             raise
-        return orjson.loads(mended), True
+        return orjson.loads(repaired), True
 
 
 def check_beginning(head: bytes) -> Iterator[Problem]:
     """
-    Check the beginning of a document, as far as whole features are in it.
+    Check the complete features at the beginning of a document.
 
     :param head: the first bytes.
     """
@@ -93,34 +93,34 @@ def check_beginning(head: bytes) -> Iterator[Problem]:
 
 def check_end(tail: bytes) -> Iterator[Problem]:
     """
-    Check the end of a document: that its last features close it.
+    Check the complete features at the end of a document, and that the document is closed after them.
 
-    :param tail: the last bytes, from the beginning of a character on.
+    :param tail: the last bytes, without a cut character at their start.
     """
     text = tail.decode("utf-8", "ignore").rstrip(" \t\r\n")
     if not text.endswith("}"):
-        yield Problem(f"ends with {text[-20:]!r} and not with }}: it is cut off.", WRITER)
+        yield Problem(f"ends with {text[-20:]!r} instead of }}: it is cut off.", WRITER)
         return
-    starts = [found.start() for found in _FEATURE.finditer(text)]
+    starts = [match.start() for match in _FEATURE.finditer(text)]
     for start in starts:
         features = Features()
         members: dict[str, Any] = {}
         try:
             problem = _read_continued(JSONPart(text, start), members, features)
         except (EndOfPart, BrokenJSONError):
-            continue  # that was no feature of the collection, but a value inside of one
+            continue  # this match is not a feature of the collection, but a value inside a feature
         yield from _some(check_crs(members.get("crs")))
-        yield from (_near_end(found) for found in (*_some(problem), *features.problems(is_whole=False)))
+        yield from map(_without_feature_number, (*_some(problem), *features.problems(is_whole=False)))
         return
     if starts and text[: starts[-1]].rstrip(" \t\r\n\x1e").endswith("}"):
         yield _line_delimited()
     elif starts:
-        yield Problem("does not end as a FeatureCollection does: it is cut off, or broken near its end.", WRITER)
+        yield Problem("does not close its FeatureCollection: it is cut off, or invalid near its end.", WRITER)
 
 
 def describe_unknown(head: bytes) -> Problem:
     """
-    Return why JSON is not recognised as GeoJSON.
+    Return the problem of JSON that Mapbox does not recognise as GeoJSON.
 
     :param head: the first bytes.
     """
@@ -137,6 +137,7 @@ def describe_unknown(head: bytes) -> Problem:
 
 
 def _read_members(part: JSONPart, members: dict[str, Any], features: Features) -> Problem | None:
+    """Read a document: check its features, and store its other members."""
     part.take("{")
     if part.peek() == "}":
         part.take("}")
@@ -166,7 +167,7 @@ def _read_features(part: JSONPart, features: Features) -> Problem | None:
 
 
 def _read_continued(part: JSONPart, members: dict[str, Any], features: Features) -> Problem | None:
-    """Read from a feature on to the end of its collection."""
+    """Read from a feature to the end of the document."""
     problem = _read_features(part, features)
     if problem is not None:
         return problem
@@ -174,12 +175,12 @@ def _read_continued(part: JSONPart, members: dict[str, Any], features: Features)
         name = part.key()
         members[name] = part.value()
     if not part.is_at_end:
-        raise BrokenJSONError("more follows the end of the document")
+        raise BrokenJSONError("the document continues after its end")
     return None
 
 
 def _check_recognised(head: bytes) -> Iterator[Problem]:
-    """Check that Mapbox would recognise a GeoJSON document as one."""
+    """Check that Mapbox would recognise a GeoJSON document as GeoJSON."""
     if mistaken := mistaken_for(head):
         token, name = mistaken
         yield Problem(
@@ -188,9 +189,9 @@ def _check_recognised(head: bytes) -> Iterator[Problem]:
         )
     elif sniff(head) is None:
         yield Problem(
-            f'has neither "type" nor "features" in its first {SNIFFED_CHARACTERS} characters, where Mapbox looks for '
-            "them.",
-            "Write `type` first, then `features`; other members after them.",
+            f'has neither "type" nor "features" in its first {SNIFFED_CHARACTERS} characters, and Mapbox recognises '
+            "GeoJSON by them.",
+            "Write `type` first, then `features`, then the other members.",
         )
 
 
@@ -199,11 +200,11 @@ def _as_feature(document: dict[str, Any]) -> dict[str, Any]:
 
 
 _HALF_CHARACTER = Problem(
-    "escapes half of a character (a lone surrogate such as \\ud83d), which is no Unicode.",
-    f"Text was cut within a character. {WRITER}",
+    "escapes half of a character (a lone surrogate such as \\ud83d), which is not valid Unicode.",
+    f"A string was cut inside a character. {WRITER}",
     refused=False,
 )
-_NO_ARRAY = Problem("is a FeatureCollection whose `features` is no array.", WRITER)
+_FEATURES_NOT_AN_ARRAY = Problem("is a FeatureCollection whose `features` is not an array.", WRITER)
 
 
 def _not_json(data: bytes, why: str) -> Problem:
@@ -219,20 +220,20 @@ def _not_json(data: bytes, why: str) -> Problem:
 
 
 def _line_delimited() -> Problem:
-    return Problem("is not JSON but one document a line (line-delimited GeoJSON), which Mapbox does not read.", EXPORT)
+    return Problem("has one JSON document a line (line-delimited GeoJSON), which Mapbox does not accept.", EXPORT)
 
 
 def _not_geojson(kind: object, head: bytes = b"") -> Problem:
-    has = "no `type`" if kind is None else f"{str(kind)[:40]!r} as its `type`,"
+    has = "no `type`" if kind is None else f"the `type` {str(kind)[:40]!r}"
     begins = f" It begins with {head[:60].decode('utf-8', 'replace')!r}." if head else ""
     return Problem(
-        f"is JSON but not GeoJSON: it has {has} and none of FeatureCollection, Feature or a geometry.{begins}",
-        "Look at what wrote it, or at the URL: a server may answer with an error as JSON.",
+        f"is JSON but not GeoJSON: it has {has} instead of FeatureCollection, Feature or a geometry's type.{begins}",
+        "Check the task that wrote it, or the URL: servers return errors as JSON, too.",
     )
 
 
-def _near_end(problem: Problem) -> Problem:
-    """Name no number of a feature: near the end nobody has counted them."""
+def _without_feature_number(problem: Problem) -> Problem:
+    """Return a problem without its feature's number: that number counts from the start of the tail, not of the file."""
     return replace(problem, what=re.sub(r" in feature \d+", " in a feature near its end", problem.what))
 
 

@@ -1,4 +1,4 @@
-"""JSON of which only a part is there: read value by value until the part ends."""
+"""Read a part of a JSON document value by value, until the part ends."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import re
 from typing import Any, NoReturn
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-# A number, word or escape that the end has cut is an error this close to it.
-_NEAR = 16
+# An error at most this far from the end of the part may be a cut number, word or escape.
+_CUT_TOKEN_CHARACTERS = 16
 
 
-class EndOfPart(Exception):  # noqa: N818 - not an error: there is just no more to read
-    """The part ends inside a value."""
+class EndOfPart(Exception):  # noqa: N818 - not an error: the rest of the document was not read
+    """The part ends before the document does."""
 
 
 class BrokenJSONError(Exception):
-    """What is there is not JSON, however it would go on."""
+    """The part cannot be the beginning of valid JSON."""
 
 
-def _no_constant(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> NoReturn:
     raise BrokenJSONError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 class JSONPart:
     """
-    A part of a document, and a place in it.
+    A part of a document, and a position in it.
 
     :param text: the part.
-    :param at: where to begin.
+    :param at: the index of the first character to read.
     """
 
     def __init__(self, text: str, at: int = 0) -> None:
@@ -40,41 +40,42 @@ class JSONPart:
 
     def peek(self) -> str:
         """
-        Return the next character that is no space.
+        Return the next character that is not white space.
 
-        :raises EndOfPart: where there is none.
+        :raises EndOfPart: if the part has no such character.
         """
-        matched = _SPACE.match(self._text, self.at)
-        self.at = matched.end() if matched else self.at
+        match = _SPACE.match(self._text, self.at)
+        self.at = match.end() if match else self.at
         if self.at == len(self._text):
             raise EndOfPart
         return self._text[self.at]
 
     def take(self, characters: str) -> str:
         """
-        Return the next character and go past it.
+        Return the next character that is not white space, and move behind it.
 
-        :param characters: those that it may be.
-        :raises BrokenJSONError: where it is another.
+        :param characters: the valid characters.
+        :raises EndOfPart: if the part has no such character.
+        :raises BrokenJSONError: if the character is not valid here.
         """
         character = self.peek()
         if character not in characters:
-            raise BrokenJSONError(f"{character!r} at character {self.at:,} in place of {' or '.join(characters)}")
+            raise BrokenJSONError(f"{character!r} at character {self.at:,} instead of {' or '.join(characters)}")
         self.at += 1
         return character
 
     def value(self) -> Any:
         """
-        Return the next value and go past it.
+        Return the next value, and move behind it.
 
-        :raises EndOfPart: where it is cut.
-        :raises BrokenJSONError: where it is none.
+        :raises EndOfPart: if the part ends inside the value.
+        :raises BrokenJSONError: if it is not a JSON value.
         """
         self.peek()
         try:
             value, self.at = _DECODER.raw_decode(self._text, self.at)
         except json.JSONDecodeError as error:
-            if error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _NEAR:
+            if error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _CUT_TOKEN_CHARACTERS:
                 raise EndOfPart from None
             raise BrokenJSONError(f"{error.msg} at character {error.pos:,}") from None
         except RecursionError:
@@ -83,19 +84,20 @@ class JSONPart:
 
     def key(self) -> str:
         """
-        Return the next member's name, and go past its colon.
+        Return the name of the next member, and move behind its colon.
 
-        :raises BrokenJSONError: where there is none.
+        :raises EndOfPart: if the part ends inside the name.
+        :raises BrokenJSONError: if there is no name.
         """
         if self.peek() != '"':
-            raise BrokenJSONError(f"no member's name at character {self.at:,}")
+            raise BrokenJSONError(f"a member without a name at character {self.at:,}")
         name = self.value()
         self.take(":")
         return str(name)
 
     @property
     def is_at_end(self) -> bool:
-        """Whether nothing but spaces is left."""
+        """Whether the rest of the part is white space."""
         try:
             self.peek()
         except EndOfPart:

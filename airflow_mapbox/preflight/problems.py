@@ -1,29 +1,29 @@
-"""One thing that is wrong with a source, and how to mend it."""
+"""A problem of a source, and its remedy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Every format that the export reads is sent to it with the same words.
+# The same advice for every format that the export reads.
 EXPORT = (
-    'Upload it with format="auto", which exports it to what Mapbox takes; '
-    "export={…} has the export's options. Or write it with airflow_mapbox.export.write_geojson."
+    'Upload it with format="auto", which exports it to a format that Mapbox accepts; export={…} takes the export\'s '
+    "options. Or write it with airflow_mapbox.export.write_geojson."
 )
 REPROJECT = (
     'Upload it with format="auto", which reprojects to longitude, latitude; or '
     "write it with airflow_mapbox.export.write_geojson."
 )
-WRITER = "Look at the task that wrote it."
+WRITER = "Check the task that wrote it."
 
 
 @dataclass(frozen=True)
 class Problem:
     """
-    A problem.
+    A problem of a source.
 
-    :param what: a clause that follows the file's name, with the stop at its end.
-    :param remedy: what to do, in whole sentences.
-    :param refused: whether Mapbox is known to refuse such a file; otherwise this is a warning.
+    :param what: the rest of the sentence that begins with the file's name, with a full stop.
+    :param remedy: the next step for the user, in whole sentences.
+    :param refused: whether Mapbox is known to refuse such a file; otherwise the problem is a warning.
     """
 
     what: str
@@ -34,6 +34,6 @@ class Problem:
         """
         Return the problem on one line and the remedy on the next.
 
-        :param name: what the file is called.
+        :param name: the file's name.
         """
         return f"{name} {self.what}\n{self.remedy}"

@@ -1,6 +1,8 @@
-"""Which format Mapbox recognises in a file's first bytes, by the rules of mapbox-file-sniff and detect-geocsv.
+"""
+Recognise a file's format from its first bytes, by the rules of mapbox-file-sniff and detect-geocsv.
 
-They are restated as they are, with their gaps: Mapbox would answer "Unknown filetype" only after all bytes were sent.
+The rules are copied with their gaps, because Mapbox applies them: it reports "Unknown filetype" only after the whole
+file was sent.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from airflow_mapbox.preflight.formats import (
     Format,
 )
 
-LEAST_BYTES = 3
-_CHARACTERS = 100  # of everything but JSON
+MIN_BYTES = 3
+# For all formats but JSON.
+_START_CHARACTERS = 100
 _BOM = "\ufeff"
 
-# JavaScript's \s without the control characters, which JSON.stringify has escaped by the time that spaces are removed.
+# JavaScript's \s without the control characters: JSON.stringify escapes those before the spaces are removed.
 _SPACES = re.compile("[ \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]")
 _GEOJSON_MEMBERS = ('"features":', '"geometries":', '"coordinates":')
 _TYPE = re.compile(r'"type":\s?"(.+?)"')
@@ -38,17 +41,17 @@ _Y = frozenset({"y", "lat"})
 
 def sniff(head: bytes) -> Format | None:
     """
-    Return the format that Mapbox recognises, or None for what it calls unknown.
+    Return the format that Mapbox recognises, or None if Mapbox would report an unknown file type.
 
-    TopoJSON and TileJSON are None; :func:`mistaken_for` tells them apart.
+    The result is None for TopoJSON and TileJSON, too. :func:`mistaken_for` names them.
 
-    :param head: the first bytes, 512 where the file has as many.
+    :param head: the first bytes; 512 are enough.
     """
     head = head[:SNIFFED_BYTES]
     text = _text(head)
     if is_json(head):
-        return GEOJSON if mistaken_for(head) is None and _is_geojson(_squeezed(text)) else None
-    start = text[:_CHARACTERS]
+        return GEOJSON if mistaken_for(head) is None and _is_geojson(_without_spaces(text)) else None
+    start = text[:_START_CHARACTERS]
     if start.startswith("SQLite format 3"):
         return MBTILES
     if start.startswith("PK"):
@@ -66,17 +69,17 @@ def sniff(head: bytes) -> Format | None:
 
 
 def is_json(head: bytes) -> bool:
-    """Return whether Mapbox takes a file for JSON of some kind."""
+    """Return whether Mapbox recognises a file as any kind of JSON."""
     return _text(head[:SNIFFED_BYTES]).strip(_BOM + " \t\r\n\f\v").startswith("{")
 
 
 def mistaken_for(head: bytes) -> tuple[str, str] | None:
     """
-    Return what makes Mapbox read JSON as another format, and that format's name.
+    Return the token that makes Mapbox read JSON as another format, and that format's name; None without such a token.
 
     :param head: the first bytes.
     """
-    text = _squeezed(_text(head[:SNIFFED_BYTES]))
+    text = _without_spaces(_text(head[:SNIFFED_BYTES]))
     for token, name in (('"tilejson":', "TileJSON"), ('"arcs":', "TopoJSON"), ('"objects":', "TopoJSON")):
         if token in text:
             return token, name
@@ -87,38 +90,38 @@ def mistaken_for(head: bytes) -> tuple[str, str] | None:
 
 
 def separator_of(line: str) -> str:
-    """Return the separator of a CSV header: the most frequent of the four, the first of them where none is more so."""
+    """Return the separator of a CSV header: the most frequent of the four, and the first of them in a tie."""
     return max(SEPARATORS, key=line.count)
 
 
 def columns_of(head: bytes) -> list[str]:
-    """Return the columns of a CSV header as Mapbox names them: lower case, without quotes, with spaces."""
+    """Return the column names of a CSV header. Like Mapbox, change them to lower case, drop quotes and keep spaces."""
     lines = [line for line in re.split(r"\r\n|\r|\n", head[:SNIFFED_BYTES].decode("utf-8", "replace")) if line]
     return [name.replace('"', "").lower() for name in lines[0].split(separator_of(lines[0]))] if lines else []
 
 
 def geometry_columns(columns: list[str]) -> list[int]:
-    """Return the places of columns that hold whole geometries."""
-    return [at for at, name in enumerate(columns) if name in GEOMETRY_COLUMNS]
+    """Return the indexes of the columns of geometries."""
+    return [index for index, name in enumerate(columns) if name in GEOMETRY_COLUMNS]
 
 
 def x_columns(columns: list[str]) -> list[int]:
-    """Return the places of columns that hold longitudes."""
-    return [at for at, name in enumerate(columns) if name in _X or "longitude" in name]
+    """Return the indexes of the columns of longitudes."""
+    return [index for index, name in enumerate(columns) if name in _X or "longitude" in name]
 
 
 def y_columns(columns: list[str]) -> list[int]:
-    """Return the places of columns that hold latitudes."""
-    return [at for at, name in enumerate(columns) if name in _Y or "latitude" in name]
+    """Return the indexes of the columns of latitudes."""
+    return [index for index, name in enumerate(columns) if name in _Y or "latitude" in name]
 
 
 def _text(head: bytes) -> str:
-    """Decode as JavaScript does: a byte order mark stays, and 400 are units of UTF-16."""
+    """Decode like JavaScript: keep a byte order mark, and cut after 400 units of UTF-16."""
     units = head.decode("utf-8", "replace").encode("utf-16-le")
     return units[: 2 * SNIFFED_CHARACTERS].decode("utf-16-le", "replace")
 
 
-def _squeezed(text: str) -> str:
+def _without_spaces(text: str) -> str:
     return _SPACES.sub("", text)
 
 

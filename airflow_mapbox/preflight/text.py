@@ -1,4 +1,4 @@
-"""Text as Mapbox reads it: UTF-8 without NUL."""
+"""Check text for UTF-8 without NUL bytes."""
 
 from __future__ import annotations
 
@@ -12,31 +12,29 @@ _DECLARED = re.compile(rb"""^(?:\xef\xbb\xbf)?<\?xml[^>]*encoding\s*=\s*["']([A-
 
 def check_text(data: bytes, *, is_whole: bool) -> Problem | None:
     """
-    Return what keeps bytes from being text.
+    Return the problem of bytes that are not text, or None.
 
     :param data: the beginning of a file.
-    :param is_whole: whether that is the whole file; otherwise a character may be cut at the end.
+    :param is_whole: whether that is the complete file. Otherwise the last character may be cut.
     """
     declared = _DECLARED.match(data)
     if declared is not None and declared[1].upper() not in (b"UTF-8", b"UTF8", b"US-ASCII"):
-        return None  # XML says its own encoding
+        return None  # XML declares its encoding
     try:
         text, _ = codecs.utf_8_decode(data, "strict", is_whole)
     except UnicodeDecodeError as error:
-        at = error.start
-        byte = data[at]
         return Problem(
-            f"is not UTF-8: byte {at:,} is 0x{byte:02x}.",
-            'Write it with encoding="utf-8", whatever its extension says; a binary file is no text at all.',
+            f"is not UTF-8: byte {error.start:,} is 0x{data[error.start]:02x}.",
+            'Write it with encoding="utf-8". A binary file must be in a format that Mapbox accepts.',
         )
     if "\x00" in text:
-        return Problem("has NUL bytes in it, which no text has.", WRITER)
+        return Problem("contains NUL bytes, which text never does.", WRITER)
     return None
 
 
-def trimmed(data: bytes) -> bytes:
-    """Return bytes without the rest of a character that was cut at their start."""
-    at = 0
-    while at < min(3, len(data)) and data[at] & 0xC0 == 0x80:
-        at += 1
-    return data[at:]
+def without_cut_character(data: bytes) -> bytes:
+    """Return UTF-8 without the rest of a character that was cut at the start."""
+    start = 0
+    while start < min(3, len(data)) and data[start] & 0xC0 == 0x80:
+        start += 1
+    return data[start:]

@@ -13,6 +13,7 @@ from airflow_mapbox.sources.streams import ReadableStream
 
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 _FILE = "file://"
+_DATASET_URL = re.compile(r"mapbox://datasets/(?P<owner>[A-Za-z0-9_-]+)/(?P<dataset>[A-Za-z0-9_-]+)")
 
 
 def is_web_url(source: object) -> bool:
@@ -22,6 +23,15 @@ def is_web_url(source: object) -> bool:
     :param source: the source.
     """
     return isinstance(source, str) and _WEB.match(source) is not None
+
+
+def is_dataset_url(source: object) -> bool:
+    """
+    Return whether a source is a Mapbox dataset, which needs no staging.
+
+    :param source: the source.
+    """
+    return isinstance(source, str) and _DATASET_URL.fullmatch(source) is not None
 
 
 def file_url_path(source: object) -> str | None:

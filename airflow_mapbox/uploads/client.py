@@ -37,6 +37,7 @@ from airflow_mapbox.http.session import Answer, Transport
 from airflow_mapbox.limits import LIST_BYTES, LIST_PAGE
 from airflow_mapbox.security.endpoints import API_URL, check_endpoint, origin
 from airflow_mapbox.security.redaction import guard_loggers, redact, register_secret
+from airflow_mapbox.sources.identity import is_dataset_url
 from airflow_mapbox.uploads.errors import (
     ApiError,
     InvalidRequestError,
@@ -57,7 +58,6 @@ from airflow_mapbox.uploads.models import (
     account_of_token,
     check_account,
     check_display_name,
-    is_dataset_url,
 )
 
 log = logging.getLogger(__name__)

@@ -16,8 +16,6 @@ from airflow_mapbox.errors import ConfigurationError, InvalidAnswerError, Invali
 from airflow_mapbox.limits import DISPLAY_NAME_CHARACTERS, TILESET_PART
 from airflow_mapbox.security.redaction import redact
 
-_DATASET_URL = re.compile(r"mapbox://datasets/(?P<owner>[A-Za-z0-9_-]+)/(?P<dataset>[A-Za-z0-9_-]+)")
-
 
 @dataclass(frozen=True)
 class TilesetId:
@@ -88,15 +86,6 @@ def check_display_name(name: str | None) -> None:
             f"The display name {name!r} has {len(name)} characters: Mapbox accepts 1 to {DISPLAY_NAME_CHARACTERS}.\n"
             "Change the `name` parameter, or leave it out."
         )
-
-
-def is_dataset_url(source: object) -> bool:
-    """
-    Return whether a source is a Mapbox dataset, which needs no staging.
-
-    :param source: the source.
-    """
-    return isinstance(source, str) and _DATASET_URL.fullmatch(source) is not None
 
 
 @dataclass(frozen=True)

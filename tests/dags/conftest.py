@@ -83,7 +83,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.05)))
     without_pauses = partialmethod(UploadsClient.__init__, sleep=lambda _: None)
     monkeypatch.setattr(UploadsClient, "__init__", without_pauses)
-    poller = partial(triggers.Poller, gathering=0.05, seconds_per_request=0.05, last_look=0.1)
+    poller = partial(triggers.Poller, gather=0.05, seconds_per_request=0.05, last_poll=0.1)
     monkeypatch.setattr(triggers, "Poller", poller)
 
 

@@ -1,4 +1,4 @@
-"""``airflow mapbox uploads``, as a person and as a script run it."""
+"""``airflow mapbox uploads``, run by a person and by a script."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from airflow_mapbox.emulator import Emulator
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 
-# How a Python keyword looks in a message; the command line spells it as an option.
+# A Python parameter in a message. The command line must write it as an option.
 KEYWORD = re.compile(r"\b(crs|format|export|layer|where|decimals|mapbox_conn_id|beyond_mercator)\b *=|`mapbox_conn_id`")
 
 pytestmark = pytest.mark.usefixtures("database", "mapbox_connection")
@@ -29,7 +29,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def airflow() -> Run:
-    """Run the command in a process of its own, as a shell does."""
+    """Return a function that runs the command in its own process, like a shell."""
 
     def run(*arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -45,7 +45,7 @@ def airflow() -> Run:
 
 @pytest.fixture
 def airflow_here(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in this process, which takes a hundredth of the time."""
+    """Return a function that runs the command in this process, which takes a hundredth of the time."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         from airflow.cli.cli_parser import get_parser
@@ -54,37 +54,37 @@ def airflow_here(capsys: pytest.CaptureFixture[str]) -> Run:
         code: Any = 0
         try:
             args.func(args)
-        except SystemExit as ended:
-            code = ended.code
-        written = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, code, written.out, written.err)
+        except SystemExit as error:
+            code = error.code
+        output = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, output.out, output.err)
 
     return run
 
 
-def answered(done: subprocess.CompletedProcess[str]) -> Any:
-    """Give the JSON on standard output, which has nothing else on it."""
+def json_output(done: subprocess.CompletedProcess[str]) -> Any:
+    """Return the JSON on standard output, and fail if the output contains anything else."""
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 @pytest.mark.slow
-def test_a_script_uploads_waits_shows_lists_and_deletes(airflow: Run, geojson: Path, emulator: Emulator) -> None:
-    made = answered(airflow("upload", str(geojson), "scripted", "--name", "Scripted", "--json"))
-    assert (made["tileset"], made["name"]) == (f"{emulator.account}.scripted", "Scripted")
+def test_a_script_can_upload_wait_show_list_and_delete(airflow: Run, geojson: Path, emulator: Emulator) -> None:
+    created = json_output(airflow("upload", str(geojson), "scripted", "--name", "Scripted", "--json"))
+    assert (created["tileset"], created["name"]) == (f"{emulator.account}.scripted", "Scripted")
 
-    done = answered(airflow("wait", made["id"], "--timeout", "60", "--json"))
-    assert (done["id"], done["complete"], done["error"]) == (made["id"], True, None)
+    done = json_output(airflow("wait", created["id"], "--timeout", "60", "--json"))
+    assert (done["id"], done["complete"], done["error"]) == (created["id"], True, None)
 
-    assert answered(airflow("show", made["id"], "--json")) == done
-    listed = answered(airflow("list", "--limit", "100", "--json"))
+    assert json_output(airflow("show", created["id"], "--json")) == done
+    listed = json_output(airflow("list", "--limit", "100", "--json"))
     assert done in listed
 
-    assert answered(airflow("delete", made["id"], "--json")) == {"deleted": made["id"]}
-    assert made["id"] not in {upload.id for upload in MapboxUploadsHook().list_uploads()}
+    assert json_output(airflow("delete", created["id"], "--json")) == {"deleted": created["id"]}
+    assert created["id"] not in {upload.id for upload in MapboxUploadsHook().list_uploads()}
 
 
-def test_geodata_is_exported_on_the_way(airflow_here: Run, tmp_path: Path, emulator: Emulator) -> None:
+def test_geodata_is_exported_before_the_upload(airflow_here: Run, tmp_path: Path, emulator: Emulator) -> None:
     table = tmp_path / "places.csv"
     table.write_text("name,x,y\nA,500000,5600000\nB,501000,5600000\n")
 
@@ -93,9 +93,11 @@ def test_geodata_is_exported_on_the_way(airflow_here: Run, tmp_path: Path, emula
     assert "crs" in refused.stderr
     assert "Traceback" not in refused.stderr
 
-    made = answered(airflow_here("upload", str(table), "exported", "--format", "auto", "--crs", "EPSG:32632", "--json"))
-    assert made["tileset"] == f"{emulator.account}.exported"
-    assert answered(airflow_here("wait", made["id"], "--timeout", "60", "--json"))["error"] is None
+    created = json_output(
+        airflow_here("upload", str(table), "exported", "--format", "auto", "--crs", "EPSG:32632", "--json")
+    )
+    assert created["tileset"] == f"{emulator.account}.exported"
+    assert json_output(airflow_here("wait", created["id"], "--timeout", "60", "--json"))["error"] is None
 
 
 def test_a_person_sees_a_table_and_no_log(airflow: Run, geojson: Path, emulator: Emulator) -> None:
@@ -135,20 +137,20 @@ def test_verbose_shows_the_log(airflow: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("show", "c" + "0" * 24), "without the scope uploads:read"),
         (("upload", "/nowhere.geojson", "points"), "does not exist on this worker"),
         (("list", "--conn-id", "mapbox_nowhere"), "Airflow finds no connection 'mapbox_nowhere'"),
     ],
 )
-def test_an_error_is_a_sentence_and_an_exit_code(
-    airflow_here: Run, emulator: Emulator, arguments: tuple[str, ...], said: str
+def test_an_error_prints_a_message_and_sets_the_exit_code(
+    airflow_here: Run, emulator: Emulator, arguments: tuple[str, ...], message: str
 ) -> None:
     done = airflow_here(*arguments, "--json")
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert emulator.token not in done.stderr
 
@@ -157,17 +159,17 @@ def test_an_error_is_a_sentence_and_an_exit_code(
 def test_a_connection_in_airflows_database_is_found(
     airflow: Run, mapbox_connection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    described = ["--conn-json", mapbox_connection]
-    kept = subprocess.run(
-        [sys.executable, "-m", "airflow", "connections", "add", "mapbox_kept", *described],
+    connection = ["--conn-json", mapbox_connection]
+    added = subprocess.run(
+        [sys.executable, "-m", "airflow", "connections", "add", "mapbox_stored", *connection],
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert kept.returncode == 0, kept.stderr
+    assert added.returncode == 0, added.stderr
     monkeypatch.delenv("AIRFLOW_CONN_MAPBOX_DEFAULT")
 
-    assert isinstance(answered(airflow("list", "--conn-id", "mapbox_kept", "--json")), list)
+    assert isinstance(json_output(airflow("list", "--conn-id", "mapbox_stored", "--json")), list)
 
 
 @pytest.fixture
@@ -178,24 +180,25 @@ def faults(emulator: Emulator) -> Iterator[Any]:
 
 @pytest.fixture
 def interrupted(emulator: Emulator) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command, press Ctrl-C once it is as far as wanted, and give what it said."""
+    """Return a function that runs the command and presses Ctrl-C when a condition is true."""
 
-    def run(*arguments: str, once: Callable[[], bool]) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, when: Callable[[], bool]) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "airflow", "mapbox", "uploads", *arguments]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            while not once():
+            while not when():
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate()  # what it interrupts would outlast pytest's timeout
+            out, err = process.communicate()  # without the interrupt, the command would exceed pytest's timeout
         assert "Traceback" not in err
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     return run
 
 
-def seen(emulator: Emulator, method: str, path: str, *, since: int = 0) -> bool:
-    return any(one.method == method and re.search(path, one.path) for one in emulator.requests[since:])
+def was_requested(emulator: Emulator, method: str, path: str, *, since: int = 0) -> bool:
+    """Return whether the emulator got a request after its first ``since`` requests."""
+    return any(request.method == method and re.search(path, request.path) for request in emulator.requests[since:])
 
 
 @pytest.mark.slow
@@ -206,22 +209,23 @@ def test_ctrl_c_during_a_wait_prints_the_id_and_how_to_continue(
     faults.add("stall", where="processing", path="interrupted", progress=0.37)
     arguments = ["upload", str(geojson), f"interrupted-{command}", "--wait"]
     if command == "wait":
-        made = answered(airflow_here(*arguments[:-1], "--json"))
-        arguments = ["wait", made["id"]]
+        created = json_output(airflow_here(*arguments[:-1], "--json"))
+        arguments = ["wait", created["id"]]
     before = len(emulator.requests)
 
-    done = interrupted(*arguments, once=lambda: seen(emulator, "GET", r"/uploads/v1/demo/\w+", since=before))
+    done = interrupted(*arguments, when=lambda: was_requested(emulator, "GET", r"/uploads/v1/demo/\w+", since=before))
 
     assert (done.returncode, done.stdout) == (130, "")
-    (upload,) = [one for one in MapboxUploadsHook().list_uploads() if one.tileset.endswith(f"interrupted-{command}")]
+    uploads = MapboxUploadsHook().list_uploads()
+    (upload,) = [upload for upload in uploads if upload.tileset.endswith(f"interrupted-{command}")]
     assert upload.id in done.stderr
-    (advised,) = re.findall(r"airflow mapbox uploads (wait .*)$", done.stderr, re.MULTILINE)
+    (next_command,) = re.findall(r"airflow mapbox uploads (wait .*)$", done.stderr, re.MULTILINE)
     faults.clear()
-    assert answered(airflow_here(*advised.split(), "--json"))["complete"]
+    assert json_output(airflow_here(*next_command.split(), "--json"))["complete"]
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_staging_takes_the_parts_back_and_creates_nothing(
+def test_ctrl_c_while_staging_aborts_and_creates_no_upload(
     interrupted: Any, tmp_path: Path, emulator: Emulator, faults: Any
 ) -> None:
     large = tmp_path / "large.csv"
@@ -229,7 +233,7 @@ def test_ctrl_c_while_staging_takes_the_parts_back_and_creates_nothing(
     faults.add("hang", where="s3", path="partNumber=2", seconds=600)
     uploads = len(list(MapboxUploadsHook().list_uploads()))
 
-    done = interrupted("upload", str(large), "staging", once=lambda: not emulator.faults.all())
+    done = interrupted("upload", str(large), "staging", when=lambda: not emulator.faults.all())
 
     assert (done.returncode, done.stdout) == (130, "")
     assert "No upload was created" in done.stderr
@@ -237,12 +241,12 @@ def test_ctrl_c_while_staging_takes_the_parts_back_and_creates_nothing(
 
 
 @pytest.mark.slow
-def test_ctrl_c_before_mapbox_answers_says_that_the_upload_may_exist(
+def test_ctrl_c_before_mapbox_responds_says_that_the_upload_may_exist(
     interrupted: Any, geojson: Path, emulator: Emulator, faults: Any
 ) -> None:
     faults.add("hang", method="POST", path="^/uploads/v1/demo\\?", seconds=600)
 
-    done = interrupted("upload", str(geojson), "unanswered", once=lambda: not emulator.faults.all())
+    done = interrupted("upload", str(geojson), "unanswered", when=lambda: not emulator.faults.all())
 
     assert (done.returncode, done.stdout) == (130, "")
     assert f"{emulator.account}.unanswered may exist" in done.stderr
@@ -253,13 +257,13 @@ def test_ctrl_c_before_mapbox_answers_says_that_the_upload_may_exist(
 def test_a_busy_tileset_can_be_skipped(airflow_here: Run, geojson: Path, faults: Any, form: tuple[str, ...]) -> None:
     name = f"busy{len(form)}"
     faults.add("stall", where="processing", path=name, progress=0.5)
-    answered(airflow_here("upload", str(geojson), name, "--json"))
+    json_output(airflow_here("upload", str(geojson), name, "--json"))
 
     done = airflow_here("upload", str(geojson), name, "--if-active", "skip", *form)
 
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)["skipped"] if form else done.stdout
-    assert "already" in told
+    message = json.loads(done.stdout)["skipped"] if form else done.stdout
+    assert "already" in message
     failed = airflow_here("upload", str(geojson), name, "--if-active", "fail", *form)
     assert (failed.returncode, failed.stdout) == (1, "")
 
@@ -276,20 +280,20 @@ def two_layers(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_exports_options_are_the_commands(airflow_here: Run, two_layers: Path, emulator: Emulator) -> None:
+def test_the_export_gets_its_options_from_the_command(airflow_here: Run, two_layers: Path, emulator: Emulator) -> None:
     import requests
 
     options = ["--layer", "trees", "--where", "number > 0", "--columns", "number", "--decimals", "3"]
 
     done = airflow_here("upload", str(two_layers), "trees", "--format", "geojson", *options, "--wait", "--json")
 
-    assert answered(done)["complete"]
+    assert json_output(done)["complete"]
     (layer,) = requests.get(f"{emulator.url}/tilesets/demo.trees.json", timeout=10).json()["vector_layers"]
     assert layer["fields"] == {"number": "Number"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("{gpkg}", "t", "--format", "geojson"), "--layer"),
         (("{gpkg}", "t"), "--format auto"),
@@ -303,8 +307,8 @@ def test_the_exports_options_are_the_commands(airflow_here: Run, two_layers: Pat
         (("{polar}", "t"), "--beyond-mercator clip"),
     ],
 )
-def test_an_error_advises_options_of_the_command_line(
-    airflow_here: Run, two_layers: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+def test_an_error_names_options_of_the_command_line(
+    airflow_here: Run, two_layers: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     (tmp_path / "table.csv").write_text("name,x,y\nA,7,50\n")
     pole = {"type": "Feature", "properties": {}, "geometry": {"type": "Point", "coordinates": [0, 89.5]}}
@@ -314,7 +318,7 @@ def test_an_error_advises_options_of_the_command_line(
     done = airflow_here("upload", *(argument.format(**files) for argument in arguments))
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not KEYWORD.search(done.stderr), done.stderr
 
@@ -331,7 +335,7 @@ def test_a_bug_keeps_its_traceback(airflow_here: Run, geojson: Path, monkeypatch
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("flags", "shown"), [((), False), (("-v",), True)])
-def test_the_traceback_of_an_error_is_logged_with_verbose_only(
+def test_the_traceback_of_an_error_is_logged_only_with_verbose(
     airflow: Run, flags: tuple[str, ...], shown: bool
 ) -> None:
     done = airflow("upload", "/nowhere.geojson", "points", *flags)
@@ -350,6 +354,6 @@ def test_each_problem_and_each_remedy_has_its_own_line(airflow_here: Run, tmp_pa
 
     lines = airflow_here("upload", str(bad), "bad").stderr.strip().splitlines()
 
-    assert lines[0] == f"Nothing was sent of {bad}."
+    assert lines[0] == f"{bad} was not sent."
     assert len(lines) >= 3
     assert any(line.startswith("Upload it with --format auto") for line in lines)

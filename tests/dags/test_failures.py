@@ -82,7 +82,7 @@ def test_a_wrong_token_fails_at_once_and_is_shown_nowhere(
     outcome = run_dag(lambda: upload(str(geojson), retries=3))
 
     assert (outcome.states, outcome.tries) == ({"upload": "failed"}, {"upload": 1})
-    assert "a token that it does not know" in outcome.written
+    assert "an unknown token" in outcome.written
     assert wrong not in outcome.written
 
 
@@ -197,7 +197,7 @@ def test_a_server_that_is_down_is_named_with_its_address(
 
     assert outcome.states == {"upload": "failed"}
     assert f"/credentials at {address}: no connection could be made" in outcome.written
-    assert "(try 2 of 5)" in outcome.written
+    assert "(attempt 2 of 5)" in outcome.written
     assert emulator.token not in outcome.written
 
 

@@ -111,7 +111,7 @@ def test_an_impossible_choice_breaks_the_import_of_the_dag() -> None:
 
 
 def test_a_dataset_is_not_exported() -> None:
-    with pytest.raises(SourceError, match="leave the format"):
+    with pytest.raises(SourceError, match="leave out the format"):
         MapboxUploadsHook().upload("mapbox://datasets/demo/cabc", "a", format="auto")
 
 

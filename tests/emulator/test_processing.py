@@ -168,12 +168,15 @@ class TestTiles:
         assert not {"generator", "generator_options"} & set(metadata)
         assert (metadata["name"], metadata["description"]) == ("places", "places")
 
-    def test_staged_data_is_deleted_after_processing(self, acme: Account) -> None:
-        acme.upload(TOWNS)
-        acme.upload(b"nonsense")
+    def test_staged_data_is_deleted_after_processing(self, tmp_path: Path, settings: EmulatorSettings) -> None:
+        with Emulator(tmp_path, settings=settings) as emulator:
+            acme = Account(emulator)
+            acme.upload(TOWNS)
+            acme.upload(b"nonsense")
+        # An upload is shown as finished before its worker deletes the files. The emulator's stop waits for the workers.
 
         for name in ("staged", "incoming", "work"):
-            assert list((acme.emulator.folder / name).iterdir()) == []
+            assert list((tmp_path / name).iterdir()) == []
 
 
 class TestReplacing:

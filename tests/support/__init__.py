@@ -1,1 +1,1 @@
-"""What tests of several folders share, and the benchmarks use as well."""
+"""Helpers for several folders of tests, and for the benchmarks."""

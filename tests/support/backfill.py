@@ -1,4 +1,4 @@
-"""A backfill under Mapbox's rate limit in a running Airflow, and what came of it."""
+"""Run a backfill in a real Airflow under Mapbox's rate limit, and collect its outcome."""
 
 from __future__ import annotations
 
@@ -22,70 +22,71 @@ DAG_ID = "earthquakes_daily"
 FIRST_DAY = date(2018, 1, 31)
 LIMIT = 30
 TASKS = ("export", "upload", "wait")
-_OF_A_DAY = 5
+_EARTHQUAKES_A_DAY = 5
 _SAMPLE = ROOT / "dags" / "data" / "usgs-earthquakes-2018-01-31-to-02-07.geojson"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """
-    What a backfill came to.
+    The outcome of a backfill.
 
-    :param seconds: from the start of a scheduler that finds the backfill to Airflow's word that it is complete.
-    :param runs: by state.
-    :param tries: of tasks, by task, state and number of the try.
-    :param uploads: of the account, as the API shows them.
-    :param seen: requests to the emulator, as it shows them.
+    :param seconds: from the scheduler's start until Airflow reports the backfill as complete.
+    :param runs: number of runs by state.
+    :param tries: number of task instances by task, state and try number.
+    :param uploads: the account's uploads, from the API.
+    :param requests: the requests to the emulator, from its log.
     """
 
     seconds: float
     runs: Counter[str]
     tries: Counter[tuple[str, str, int]]
     uploads: list[dict[str, Any]]
-    seen: list[dict[str, Any]]
+    requests: list[dict[str, Any]]
 
     @property
-    def asked(self) -> Counter[tuple[str, int]]:
-        """Requests by endpoint (credentials, create, status, list) and status."""
-        return Counter((_endpoint(one), one["status"]) for one in self.seen)
+    def request_counts(self) -> Counter[tuple[str, int]]:
+        """Number of requests by endpoint (credentials, create, status, list) and status."""
+        return Counter((_endpoint(request), request["status"]) for request in self.requests)
 
-    def looks(self) -> dict[str, list[float]]:
-        """Give the times at which each upload was looked at by itself."""
-        found: dict[str, list[float]] = {upload["id"]: [] for upload in self.uploads}
-        for one in self.seen:
-            if _endpoint(one) == "status" and one["status"] == 200:
-                found[one["path"].rpartition("/")[2]].append(one["time"])
-        return found
+    def polls(self) -> dict[str, list[float]]:
+        """Return the Unix times of the successful status requests for each upload."""
+        polls: dict[str, list[float]] = {upload["id"]: [] for upload in self.uploads}
+        for request in self.requests:
+            if _endpoint(request) == "status" and request["status"] == 200:
+                polls[request["path"].rpartition("/")[2]].append(request["time"])
+        return polls
 
     @property
-    def counted(self) -> int:
-        """Requests that the limit counted: those that it did not refuse."""
-        return sum(number for (_, status), number in self.asked.items() if status != 429)
+    def counted_requests(self) -> int:
+        """Number of requests that the rate limit counted. It does not count the requests that it refused."""
+        return sum(number for (_, status), number in self.request_counts.items() if status != 429)
 
     def check(self, days: int) -> None:
         """
-        Complain of what is not as promised: every task a success at its first try, one upload a day.
+        Check that each task succeeded at its first try, and that each day has one upload.
 
-        :param days: that were backfilled.
+        :param days: number of days in the backfill.
+        :raises StackError: if not.
         """
-        wanted = {(task, "success", 1): days for task in TASKS}
+        expected = {(task, "success", 1): days for task in TASKS}
         uploads = Counter(Counter(upload["tileset"] for upload in self.uploads).values())
-        if self.runs != {"success": days} or self.tries != wanted or uploads != {1: days}:
+        if self.runs != {"success": days} or self.tries != expected or uploads != {1: days}:
             raise StackError(f"runs {self.runs}, tasks {self.tries}, tilesets by number of uploads {uploads}")
 
 
 def write_feed(path: Path, days: int) -> Path:
     """
-    Write a few of the sample's earthquakes for each day, moved to it.
+    Write a GeoJSON file with a few earthquakes for each day.
 
-    :param path: of the file to write.
-    :param days: from the first day on.
+    :param path: the file.
+    :param days: number of days from ``FIRST_DAY`` on.
     """
     sample = json.loads(_SAMPLE.read_text())
     features = []
     for number in range(days):
         noon = datetime.combine(FIRST_DAY + timedelta(days=number), datetime.min.time(), UTC) + timedelta(hours=12)
-        for index, feature in enumerate(sample["features"][:_OF_A_DAY]):
+        for index, feature in enumerate(sample["features"][:_EARTHQUAKES_A_DAY]):
             properties = {**feature["properties"], "time": int(noon.timestamp() * 1000) + index}
             features.append({**feature, "id": f"day{number}-{index}", "properties": properties})
     path.write_text(json.dumps({**sample, "features": features}))
@@ -103,15 +104,14 @@ def stack_for(
     airflow_options: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
     """
-    Start Airflow, all but its scheduler, and an emulator for one backfill.
+    Start Airflow without its scheduler, and an emulator, for one backfill.
 
-    :param folder: for all that they keep.
-    :param window: seconds in which 30 requests are allowed; None for no limit and instant processing.
+    :param folder: the folder of their state.
+    :param window: length of the rate limit's window in seconds; None for no limit and instant processing.
     :param deferred: wait in the triggerer.
-    :param processing: seconds that it takes, where there is a limit.
-    :param slots: of the LocalExecutor: tasks that run at a time. A task that waits for the limit's next window keeps
-        its own.
-    :param airflow_options: further settings.
+    :param processing: seconds that Mapbox's processing takes, if there is a limit.
+    :param slots: number of tasks that run at a time. A task that waits for the limit's next window keeps its slot.
+    :param airflow_options: more settings of Airflow, as environment variables.
     """
     limited = ("--rate-limit", str(LIMIT), "--rate-window", f"{window:g}") if window else ("--rate-limit", "0")
     options = (*limited, "--workers", "32", "--processing-seconds", f"{processing:g}" if window else "0")
@@ -132,34 +132,36 @@ def stack_for(
         yield stack
 
 
-def backfill(stack: Stack, days: int, *, at_once: int = 16, patience: float = 7200) -> Outcome:
+def backfill(stack: Stack, days: int, *, max_active_runs: int = 16, timeout: float = 7200) -> Outcome:
     """
-    Backfill the example DAG and wait for its end.
+    Backfill the example DAG and wait until the backfill is complete.
 
-    :param stack: that is running, without a scheduler yet.
-    :param days: from the first day on.
-    :param at_once: runs at a time.
-    :param patience: seconds to wait at most.
+    :param stack: a running stack without a scheduler.
+    :param days: number of days from ``FIRST_DAY`` on.
+    :param max_active_runs: number of runs at a time.
+    :param timeout: maximum seconds to wait.
+    :raises StackError: if the backfill is not complete in time.
     """
     feed = write_feed(stack.folder / "feed.geojson", days)
     last = FIRST_DAY + timedelta(days=days - 1)
-    wanted = {
+    request = {
         "dag_id": DAG_ID,
         "from_date": f"{FIRST_DAY}T00:00:00Z",
         "to_date": f"{last}T00:00:00Z",
-        "max_active_runs": at_once,
+        "max_active_runs": max_active_runs,
         "dag_run_conf": {"feed": str(feed)},
     }
-    stack.api("POST", "backfills", json=wanted)
-    began = time.monotonic()
+    stack.api("POST", "backfills", json=request)
+    started = time.monotonic()
     stack.start_scheduler()
-    for _ in every(1, patience):
+    for _ in every(1, timeout):
         stack.check_alive()
-        if all(one["completed_at"] for one in stack.api("GET", "backfills", params={"dag_id": DAG_ID})["backfills"]):
+        backfills = stack.api("GET", "backfills", params={"dag_id": DAG_ID})["backfills"]
+        if all(entry["completed_at"] for entry in backfills):
             break
     else:
-        raise StackError(f"the backfill did not end within {patience:g} s; the logs are in {stack.logs}")
-    seconds = time.monotonic() - began
+        raise StackError(f"The backfill was not complete after {timeout:g} s. The logs are in {stack.logs}.")
+    seconds = time.monotonic() - started
     runs = [run for run in _pages(stack, f"dags/{DAG_ID}/dagRuns", "dag_runs") if run["run_type"] == "backfill"]
     ids = {run["dag_run_id"] for run in runs}
     tasks = [
@@ -167,19 +169,19 @@ def backfill(stack: Stack, days: int, *, at_once: int = 16, patience: float = 72
         for task in _pages(stack, f"dags/{DAG_ID}/dagRuns/~/taskInstances", "task_instances")
         if task["dag_run_id"] in ids
     ]
-    # Counted before the list is asked for below.
-    seen = requests.get(f"{stack.emulator.url}/_emulator/requests", timeout=30).json()
+    # Read before `_uploads` makes requests of its own.
+    request_log = requests.get(f"{stack.emulator.url}/_emulator/requests", timeout=30).json()
     return Outcome(
         seconds,
         Counter(run["state"] for run in runs),
         Counter((task["task_id"], task["state"], task["try_number"]) for task in tasks),
         list(_uploads(stack)),
-        seen,
+        request_log,
     )
 
 
 def _endpoint(request: Mapping[str, Any]) -> str:
-    parts = request["path"].split("/")[3:]  # behind /uploads/v1
+    parts = request["path"].split("/")[3:]  # after /uploads/v1
     if request["method"] == "POST":
         return "create" if len(parts) == 1 else "credentials"
     return "list" if len(parts) == 1 else "status"
@@ -195,19 +197,19 @@ def _pages(stack: Stack, path: str, key: str) -> Iterator[dict[str, Any]]:
 def _uploads(stack: Stack) -> Iterator[dict[str, Any]]:
     url: str | None = f"{stack.emulator.url}/uploads/v1/{stack.emulator.account}?limit=100"
     while url:
-        answer = requests.get(url, params={"access_token": stack.emulator.token}, timeout=30)
-        if answer.status_code == 429:
+        response = requests.get(url, params={"access_token": stack.emulator.token}, timeout=30)
+        if response.status_code == 429:
             time.sleep(1)
             continue
-        yield from answer.json()
-        url = answer.links.get("next", {}).get("url")
+        yield from response.json()
+        url = response.links.get("next", {}).get("url")
 
 
-def unavoidable(days: int, *, deferred: bool) -> int:
+def min_requests(days: int, *, deferred: bool) -> int:
     """
-    Give the calls that a backfill cannot do without: credentials, create, and one look at each upload.
+    Return the minimum number of requests for a backfill: credentials, create, and one poll for each upload.
 
-    :param days: that are backfilled.
-    :param deferred: whether one list request looks at a hundred.
+    :param days: number of days in the backfill.
+    :param deferred: whether one list request polls a hundred uploads.
     """
     return 2 * days + (math.ceil(days / 100) if deferred else days)

@@ -1,4 +1,4 @@
-"""Names of parameters in a test's id, so that a failing line says which case failed."""
+"""Readable test ids, so that the line of a failed test names the case."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-_LONGEST = 60
+_MAX_CHARACTERS = 60
 
 
 def readable(value: Any, name: str) -> str | None:
     """
-    Return what stands for a parameter in a test's id; None if pytest's own choice reads as well.
+    Return the name of a parameter's value in a test id, or None if pytest's name is readable.
 
-    :param value: of the parameter.
-    :param name: of the parameter.
+    :param value: the parameter's value.
+    :param name: the parameter's name.
     """
     name = name.replace("_", " ")
     if value is None:
@@ -26,14 +26,14 @@ def readable(value: Any, name: str) -> str | None:
         return f"empty {name}" if isinstance(value, str | bytes) else f"no {name}"
     if isinstance(value, int | float | complex | type | Enum):
         return None
-    return _shortened(_text(value)) or None
+    return _shorten(_text(value)) or None
 
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value if value.isprintable() else repr(value)[1:-1]
     if isinstance(value, bytes | bytearray):
-        # Only the beginning, unless all of it is text: archives hold the time at which they were made.
+        # Only the printable beginning: archives contain the time at which they were made, and ids must not change.
         printable = re.match(rb"[\n -~]*", value)
         beginning = repr(printable.group())[2:-1] if printable else ""
         return beginning if len(beginning) >= len(value) else f"{beginning} {len(value)} bytes".strip()
@@ -42,7 +42,7 @@ def _text(value: Any) -> str:
     if isinstance(value, set | frozenset):
         return ", ".join(sorted(map(_text, value)))
     if isinstance(value, list | tuple):
-        return ", ".join(map(_text, value[:_LONGEST]))
+        return ", ".join(map(_text, value[:_MAX_CHARACTERS]))
     if isinstance(value, BaseException):
         return f"{type(value).__name__} {value}".strip()
     if hasattr(value, "__name__"):
@@ -54,10 +54,10 @@ def _text(value: Any) -> str:
     if hasattr(value, "geom_type"):
         return str(value)
     text = repr(value)
-    # An address differs between the workers of one run.
-    return text if len(text) <= 2 * _LONGEST and " at 0x" not in text and "\n" not in text else ""
+    # Addresses differ between the workers of one run, which must agree on the ids.
+    return text if len(text) <= 2 * _MAX_CHARACTERS and " at 0x" not in text and "\n" not in text else ""
 
 
-def _shortened(text: str) -> str:
-    # Of two long ones the ends may differ as well as the beginnings.
-    return text if len(text) <= _LONGEST else f"{text[:40]}...{text[-17:]}"
+def _shorten(text: str) -> str:
+    # Keep both ends: two long values may differ at either.
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:40]}...{text[-17:]}"

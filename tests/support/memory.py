@@ -6,7 +6,13 @@ from pathlib import Path
 
 
 def peak_memory(process: int | str) -> int:
-    """Give a process's peak in bytes; ``ru_maxrss`` would count that of the process which started it as well."""
+    """
+    Return a process's peak memory in bytes; 0 if there is no such process.
+
+    ``ru_maxrss`` would include the memory of the process that started it.
+
+    :param process: the process's id, or ``"self"``.
+    """
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:

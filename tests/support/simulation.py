@@ -1,10 +1,12 @@
-"""Thousands of waits at once, simulated: what a way to wait asks of the account's limit, and how late it notices.
+"""
+Simulate thousands of waits at once: the requests of a strategy, and its delay in noticing the end of an upload.
 
-Simulated is what costs hours of real time: uploads in processing, a limit of 30 requests a minute that refuses without
-counting, workers that a task's start occupies for a while. Not simulated is what decides: rescheduled looks ask the
-provider's own :func:`airflow_mapbox.uploads.waiting.decide.decide`, deferred waits are those of its own
-:class:`airflow_mapbox.uploads.waiting.poller.Poller` in virtual time, and Airflow's back-off is reckoned as
-``BaseSensorOperator`` does it.
+The simulation replaces the parts that take hours of real time: the processing of uploads, a limit of 30 requests a
+minute that does not count refused requests, and workers that are busy while a task starts.
+
+The decisions are those of the provider. Rescheduled polls call :func:`airflow_mapbox.uploads.waiting.decide.decide`.
+Deferred waits run :class:`airflow_mapbox.uploads.waiting.poller.Poller` in virtual time. Airflow's back-off is computed
+like in ``BaseSensorOperator``.
 """
 
 from __future__ import annotations
@@ -34,20 +36,20 @@ PAGE = 100
 @dataclass(frozen=True)
 class World:
     """
-    What is waited for, and under which limit.
+    The uploads, the rate limit and the workers of a simulation. Times are in seconds.
 
-    :param uploads: that are created.
-    :param arrivals: uploads a minute; each creation takes two requests of the same limit, credentials and create.
-    :param limit: requests in one window.
-    :param window: seconds.
-    :param workers: looks that can be under way at the same time.
-    :param busy: seconds that a look occupies a worker for: Airflow's start of the task.
-    :param timeout: seconds until a wait fails.
-    :param floor: seconds between two looks of a rescheduled task, at least.
-    :param median: seconds of processing; a lognormal distribution cut to between ``shortest`` and ``longest``.
-    :param sigma: of its logarithm.
-    :param shortest: seconds.
-    :param longest: seconds.
+    :param uploads: number of uploads.
+    :param arrivals: uploads created per minute. Each takes two requests of the same limit: credentials and create.
+    :param limit: requests in one window; 0 for no limit.
+    :param window: length of the window.
+    :param workers: number of polls at the same time.
+    :param busy: time for which a poll occupies a worker while Airflow starts the task.
+    :param timeout: time until a wait fails.
+    :param floor: minimum time between two polls of a rescheduled task.
+    :param median: median of the processing time, which has a lognormal distribution.
+    :param sigma: standard deviation of the processing time's logarithm.
+    :param shortest: minimum processing time.
+    :param longest: maximum processing time.
     """
 
     uploads: int = 5_000
@@ -64,13 +66,13 @@ class World:
     longest: float = 3_600.0
 
     def durations(self, rng: random.Random) -> Iterator[float]:
-        """Give the seconds of processing of each upload."""
+        """Return the processing time of each upload in seconds."""
         for _ in range(self.uploads):
             yield min(max(rng.lognormvariate(math.log(self.median), self.sigma), self.shortest), self.longest)
 
 
 class Limit:
-    """The limit as the emulator keeps it: windows that open with a request; what is refused is not counted."""
+    """The emulator's rate limit: a window starts with a request, and refused requests are not counted."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -78,11 +80,11 @@ class Limit:
         self._count = 0
         self.refused = 0
 
-    def ask(self, now: float) -> float | None:
+    def request(self, now: float) -> float | None:
         """
         Make a request.
 
-        :return: None where it is let pass, else the time of the reset.
+        :return: None if the limit allows it, else the Unix time of the reset.
         """
         if now >= self._opened + self._world.window:
             self._opened, self._count = now, 0
@@ -95,19 +97,19 @@ class Limit:
 
 @dataclass
 class Job:
-    """One upload, and its wait."""
+    """An upload, and its wait. Times are Unix times."""
 
     number: int
     created: float = 0.0
     seconds: float = 0.0
     state: WaitState = field(default_factory=lambda: WaitState("", 0.0))
-    looks: int = 0
-    began: float | None = None
-    noticed: float | None = None
+    polls: int = 0
+    first_poll: float | None = None
+    noticed_at: float | None = None
     failed: bool = False
 
-    def seen(self, now: float) -> Upload:
-        """Give the upload as the API would."""
+    def upload_at(self, now: float) -> Upload:
+        """Return the upload at a time, like the API."""
         progress = min(1.0, max(0.0, (now - self.created) / self.seconds))
         created = datetime.fromtimestamp(self.created, UTC).isoformat()
         return Upload(str(self.number), f"demo.t{self.number}", progress >= 1, None, progress, created=created)
@@ -116,36 +118,37 @@ class Job:
 @dataclass(frozen=True)
 class Result:
     """
-    What a way to wait came to.
+    The result of a strategy.
 
-    :param name: of the way.
-    :param requests: for status and list that the limit counted, per upload.
-    :param refused: requests that were answered 429, per upload.
-    :param median: seconds between finished and noticed.
-    :param most: of them, for 95 of 100 uploads.
-    :param failures: waits that failed though their upload did not.
-    :param hours: until the last upload was noticed.
+    :param name: the strategy.
+    :param requests: status and list requests that the limit counted, per upload.
+    :param refused: requests with the response 429, per upload.
+    :param median: median seconds from the end of an upload until the wait notices it.
+    :param percentile_95: the same time for 95 % of the uploads.
+    :param failures: waits that failed although their upload did not.
+    :param hours: time until the last wait noticed the end of its upload.
     """
 
     name: str
     requests: float
     refused: float
     median: float
-    most: float
+    percentile_95: float
     failures: int
     hours: float
 
 
-# Gives the seconds to the next look, or None where the task fails; told the job, the time, and a reset where throttled.
-Pace = Callable[[Job, float, float | None], float | None]
+# A function of the job, the time, and the reset if the poll was throttled. It returns the seconds until the next poll,
+# or None if the task fails.
+NextPoll = Callable[[Job, float, float | None], float | None]
 
 
 class Simulation:
     """
-    One way to wait, in one world.
+    One strategy of waiting in one world.
 
-    :param world: what is waited for.
-    :param seed: of everything random.
+    :param world: the uploads, the rate limit and the workers.
+    :param seed: the seed of all random numbers.
     """
 
     def __init__(self, world: World, seed: int) -> None:
@@ -157,105 +160,105 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._order = 0
         self._free = [0.0] * world.workers
-        self.asked = 0
+        self.requests = 0
 
-    def at(self, when: float, what: Callable[[float], None]) -> None:
-        """Have something happen at a time."""
+    def schedule(self, when: float, action: Callable[[float], None]) -> None:
+        """Call a function at a simulated time."""
         self._order += 1
-        heapq.heappush(self._events, (when, self._order, what))
+        heapq.heappush(self._events, (when, self._order, action))
 
     def run(self) -> None:
-        """Let everything happen, in order."""
+        """Call the scheduled functions in the order of their times."""
         while self._events:
-            when, _, what = heapq.heappop(self._events)
-            what(when)
+            when, _, action = heapq.heappop(self._events)
+            action(when)
 
-    def on_worker(self, now: float, what: Callable[[float], None]) -> None:
-        """Have a worker do something as soon as one is free; a task that starts takes a while before it does."""
+    def on_worker(self, now: float, action: Callable[[float], None]) -> None:
+        """Call a function when a worker is free and has started the task."""
         free = heapq.heappop(self._free)
         ready = max(now, free) + self.world.busy
         heapq.heappush(self._free, ready)
-        self.at(ready, what)
+        self.schedule(ready, action)
 
     def create(self, then: Callable[[Job, float], None]) -> None:
-        """Create the uploads at their pace, each by two requests that wait for the limit's reset where they must."""
+        """Create the uploads at the world's rate, each with two requests that obey the rate limit."""
         for job in self.jobs:
-            self.at(START + job.number * 60 / self.world.arrivals, lambda now, job=job: self._create(job, 2, now, then))  # type: ignore[misc]
+            start = START + job.number * 60 / self.world.arrivals
+            self.schedule(start, lambda now, job=job: self._create(job, 2, now, then))  # type: ignore[misc]
 
-    def _create(self, job: Job, left: int, now: float, then: Callable[[Job, float], None]) -> None:
-        reset = self.limit.ask(now)
+    def _create(self, job: Job, requests_left: int, now: float, then: Callable[[Job, float], None]) -> None:
+        reset = self.limit.request(now)
         if reset is not None:
-            self.limit.refused -= 1  # of the creating side, which is not what is compared
-            self.at(reset + self.rng.uniform(0, 5), lambda again: self._create(job, left, again, then))
-        elif left > 1:
-            self._create(job, left - 1, now, then)
+            self.limit.refused -= 1  # the result counts the refused requests of the waits only
+            self.schedule(reset + self.rng.uniform(0, 5), lambda again: self._create(job, requests_left, again, then))
+        elif requests_left > 1:
+            self._create(job, requests_left - 1, now, then)
         else:
             job.created = now
             job.state = WaitState(str(job.number), started=now)
             then(job, now)
 
-    def rescheduled(self, pace: Pace) -> None:
-        """Wait by a task for each upload that looks, gives its slot back, and comes again."""
-
-        look = self._look(pace)
-        self.create(lambda job, now: self.on_worker(now, lambda ready: look(job, ready)))
+    def rescheduled(self, next_poll: NextPoll) -> None:
+        """Wait with a task for each upload. It polls, releases its slot, and is rescheduled."""
+        poll = self._poll(next_poll)
+        self.create(lambda job, now: self.on_worker(now, lambda ready: poll(job, ready)))
         self.run()
 
-    def replay(self, moments: Sequence[tuple[float, float]], pace: Pace) -> None:
+    def replay(self, moments: Sequence[tuple[float, float]], next_poll: NextPoll) -> None:
         """
-        Go on from what was seen of a real run: when each upload was created, and when it was looked at first.
+        Continue from a real run, which determines when each upload was created and first polled.
 
-        :param moments: of each upload, unix time.
-        :param pace: of the further looks.
+        :param moments: the two Unix times for each upload.
+        :param next_poll: the strategy of the later polls.
         """
-        look = self._look(pace)
+        poll = self._poll(next_poll)
         for job, (created, first) in zip(self.jobs, moments, strict=True):
             job.created, job.state = created, WaitState(str(job.number), started=first)
             for _ in range(2):
-                self.at(created, lambda now: self.limit.ask(now) and None)
-            self.at(first, lambda now, job=job: look(job, now))  # type: ignore[misc]
+                self.schedule(created, lambda now: self.limit.request(now) and None)
+            self.schedule(first, lambda now, job=job: poll(job, now))  # type: ignore[misc]
         self.run()
 
-    def _look(self, pace: Pace) -> Callable[[Job, float], None]:
-        def look(job: Job, now: float) -> None:
-            job.began = now if job.began is None else job.began
-            reset = self.limit.ask(now)
+    def _poll(self, next_poll: NextPoll) -> Callable[[Job, float], None]:
+        def poll(job: Job, now: float) -> None:
+            job.first_poll = now if job.first_poll is None else job.first_poll
+            reset = self.limit.request(now)
             if reset is None:
-                self.asked += 1
-                job.looks += 1
-                if job.seen(now).complete:
-                    job.noticed = now
+                self.requests += 1
+                job.polls += 1
+                if job.upload_at(now).complete:
+                    job.noticed_at = now
                     return
-            pause = pace(job, now, reset)
-            if pause is None or now - job.began > self.world.timeout:
+            pause = next_poll(job, now, reset)
+            if pause is None or now - job.first_poll > self.world.timeout:
                 job.failed = True
                 return
-            self.at(now + pause, lambda again: self.on_worker(again, lambda ready: look(job, ready)))
+            self.schedule(now + pause, lambda again: self.on_worker(again, lambda ready: poll(job, ready)))
 
-        return look
+        return poll
 
     def deferred(self) -> None:
-        """Wait in one triggerer, by the provider's own poller."""
+        """Wait in one triggerer, with the provider's poller."""
         virtual_time.run(self._deferred(self._arrived))
 
     def replay_deferred(self, moments: Sequence[float]) -> None:
         """
-        Wait in one triggerer for what was created in a real run.
+        Wait in one triggerer for the uploads of a real run.
 
-        :param moments: when each upload was created, unix time.
+        :param moments: the Unix time of each upload's creation.
         """
 
         async def arrived(job: Job, clock: Callable[[], float]) -> None:
             await asyncio.sleep(moments[job.number] - moments[0])
             for _ in range(2):
-                self.limit.ask(clock())
+                self.limit.request(clock())
 
         virtual_time.run(self._deferred(arrived))
 
     async def _arrived(self, job: Job, clock: Callable[[], float]) -> None:
         await asyncio.sleep(job.number * 60 / self.world.arrivals)
         for _ in range(2):
-            while (reset := self.limit.ask(clock())) is not None:
+            while (reset := self.limit.request(clock())) is not None:
                 self.limit.refused -= 1
                 await asyncio.sleep(reset + self.rng.uniform(0, 5) - clock())
 
@@ -275,77 +278,77 @@ class Simulation:
             api.created.append(job)
             await task_starts()
             policy = WaitPolicy(self.world.floor, deadline=clock() + self.world.timeout)
-            may_come_back = clock() + self.world.floor
+            earliest_return = clock() + self.world.floor
             try:
                 await poller.wait(WaitState(str(job.number), started=clock()), policy, api.connect)
             except MapboxError:
                 job.failed = True
                 return
-            await asyncio.sleep(max(0.0, may_come_back - clock()))
-            await task_starts()  # which was deferred, and goes on
-            job.noticed = clock()
+            await asyncio.sleep(max(0.0, earliest_return - clock()))
+            await task_starts()  # Airflow starts the deferred task again
+            job.noticed_at = clock()
 
         await asyncio.gather(*(wait(job) for job in self.jobs))
 
     def after(self, reset: float, now: float) -> float:
-        """Give the seconds to a reset, and a jitter of a tenth of the window, as the client has it."""
+        """Return the seconds until a reset, with the client's jitter of a tenth of the window."""
         return reset - now + self.rng.uniform(0, min(5.0, self.world.window / 10))
 
-    def _terms(self) -> WaitPolicy:
+    def _policy(self) -> WaitPolicy:
         return WaitPolicy(self.world.floor)
 
-    # The ways to wait that reschedule
+    # Strategies of rescheduled waits
 
-    def fixed(self, seconds: float) -> Pace:
-        """Give the pace of a plain sensor, which fails at a 429 as it does at any other error."""
+    def fixed_interval(self, seconds: float) -> NextPoll:
+        """Return the strategy of a plain sensor. It fails at a 429, like at any other error."""
         return lambda _job, _now, reset: None if reset is not None else seconds
 
-    def airflows_backoff(self, interval: float, longest: float) -> Pace:
-        """Give the pace of ``exponential_backoff=True`` in a plain sensor, which fails at a 429."""
+    def airflow_backoff(self, interval: float, longest: float) -> NextPoll:
+        """Return the strategy of a plain sensor with ``exponential_backoff=True``. It fails at a 429."""
 
         def pause(job: Job, now: float, reset: float | None) -> float | None:
             if reset is not None:
                 return None
-            elapsed, passed, count = now - (job.began or now), 0.0, 0
+            elapsed, passed, count = now - (job.first_poll or now), 0.0, 0
             while passed <= elapsed:
                 count += 1
-                least = max(int(interval * 2 ** (count - 2)), 1)
-                passed += least + self.rng.randrange(least)
-            least = max(int(interval * 2 ** (count - 2)), 1)
-            return max(self.world.floor, min(least + self.rng.randrange(least), longest))
+                min_delay = max(int(interval * 2 ** (count - 2)), 1)
+                passed += min_delay + self.rng.randrange(min_delay)
+            min_delay = max(int(interval * 2 ** (count - 2)), 1)
+            return max(self.world.floor, min(min_delay + self.rng.randrange(min_delay), longest))
 
         return pause
 
-    def providers(self) -> Pace:
-        """Give the pace of this provider's sensor."""
+    def provider_interval(self) -> NextPoll:
+        """Return the strategy of this provider's sensor."""
 
         def pause(job: Job, now: float, reset: float | None) -> float | None:
-            seen: Upload | MapboxError = job.seen(now)
+            poll_result: Upload | MapboxError = job.upload_at(now)
             if reset is not None:
-                seen = ThrottledError("429", status=429, message="", retry_after=self.after(reset, now))
-            decision = decide(seen, job.state, self._terms(), now=now, server_now=now, rng=self.rng)
+                poll_result = ThrottledError("429", status=429, message="", retry_after=self.after(reset, now))
+            decision = decide(poll_result, job.state, self._policy(), now=now, server_now=now, rng=self.rng)
             job.state = decision.state
             return max(decision.delay, decision.min_delay)
 
         return pause
 
     def result(self, name: str) -> Result:
-        """Sum up."""
-        late = [job.noticed - job.created - job.seconds for job in self.jobs if job.noticed is not None]
-        quantiles = statistics.quantiles(late, n=20) if len(late) > 1 else [math.nan] * 19
+        """Return the result after the simulation."""
+        delays = [job.noticed_at - job.created - job.seconds for job in self.jobs if job.noticed_at is not None]
+        quantiles = statistics.quantiles(delays, n=20) if len(delays) > 1 else [math.nan] * 19
         return Result(
             name,
-            self.asked / len(self.jobs),
+            self.requests / len(self.jobs),
             self.limit.refused / len(self.jobs),
-            statistics.median(late) if late else math.nan,
+            statistics.median(delays) if delays else math.nan,
             quantiles[18],
-            sum(job.noticed is None for job in self.jobs),
-            (max((job.noticed or 0) for job in self.jobs) - START) / 3600,
+            sum(job.noticed_at is None for job in self.jobs),
+            (max((job.noticed_at or 0) for job in self.jobs) - START) / 3600,
         )
 
 
 class _Api:
-    """The account as the poller sees it, with what the limit says."""
+    """The API of the account under the rate limit, for the poller."""
 
     base_url, username = "https://api.example", "demo"
 
@@ -361,20 +364,20 @@ class _Api:
         return self._clock()
 
     def list_page(self, url: str | None = None) -> ListPage:
-        """Give uploads newest first, of the place behind an upload that the page before ended with."""
-        now = self._ask()
+        """Return a page of uploads, newest first. The URL of a page is the index at which the page before ended."""
+        now = self._request()
         end = len(self.created) if url is None else int(url)
         start = max(0, end - PAGE)
-        items = [job.seen(now).to_json() for job in reversed(self.created[start:end])]
+        items = [job.upload_at(now).to_json() for job in reversed(self.created[start:end])]
         return ListPage(items, str(start) if start else None)
 
     def get_upload(self, upload_id: str) -> Upload:
-        return self._simulation.jobs[int(upload_id)].seen(self._ask())
+        return self._simulation.jobs[int(upload_id)].upload_at(self._request())
 
-    def _ask(self) -> float:
+    def _request(self) -> float:
         now, simulation = self._clock(), self._simulation
-        reset = simulation.limit.ask(now)
+        reset = simulation.limit.request(now)
         if reset is not None:
             raise ThrottledError("429", status=429, message="", retry_after=simulation.after(reset, now))
-        simulation.asked += 1
+        simulation.requests += 1
         return now

@@ -1,4 +1,4 @@
-"""Hours of an event loop's time in a moment: where everything waits, the clock goes on to the next timer."""
+"""An event loop with virtual time: when all coroutines wait, its clock jumps to the next timer."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes only while nothing is to be done, and then at once."""
+    """An event loop whose time jumps to the next timer whenever nothing else is ready."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()
         super().__init__(self._virtual)
 
     def time(self) -> float:
-        """Give the loop's time in seconds, from 0."""
+        """Return the loop's time in seconds since its start."""
         return self._virtual.now
 
 
@@ -40,7 +40,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """
     Run a coroutine in virtual time.
 
-    :param main: it may wait for timers and for other coroutines, not for threads or for the network.
+    :param main: the coroutine. It may wait for timers and coroutines, but not for threads or the network.
     """
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         return runner.run(main)
@@ -48,19 +48,19 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 def clock(start: float) -> Callable[[], float]:
     """
-    Give a clock that goes with the running loop.
+    Return a clock that follows the running loop.
 
-    :param start: unix time at the loop's time 0.
+    :param start: Unix time in seconds at the loop's start.
     """
     loop = asyncio.get_running_loop()
     return lambda: start + loop.time()
 
 
 class AtOnce(Executor):
-    """Makes each call where it is asked for, in no time."""
+    """An executor that runs each call at once, in the calling thread."""
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Make the call."""
+        """Run the call, and return its result or exception as a finished future."""
         future: Future[T] = Future()
         try:
             future.set_result(fn(*args, **kwargs))

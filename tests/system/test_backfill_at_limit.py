@@ -1,4 +1,4 @@
-"""Twenty days under Mapbox's rate limit in a running Airflow, waited for by looks and in the triggerer."""
+"""Backfill twenty days under Mapbox's rate limit in a real Airflow, with rescheduled and with deferred waits."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from airflow_mapbox.uploads.waiting.poller import SECONDS_PER_REQUEST
-from tests.support.backfill import LIMIT, Outcome, backfill, stack_for, unavoidable
+from tests.support.backfill import LIMIT, Outcome, backfill, min_requests, stack_for
 from tests.support.simulation import Simulation, World
 from tests.system.canaries import places_with_secrets
 
 DAYS = 20
-# 30 requests in a window, as at Mapbox; the window is a sixth of Mapbox's, as under a clock six times as fast.
+# 30 requests in a window, like at Mapbox. The window is a sixth of Mapbox's.
 WINDOW = 10.0
-# Long enough for the pace to show: half of the time that is left, and the floor of 6 s at the end.
+# Long enough for several intervals: half of the remaining time each, and the minimum of 6 s at the end.
 PROCESSING = 45.0
-LOOKS = 6
-# A task starts later on a busy machine than in the simulation, and so looks less often.
+MAX_POLLS = 6
+# On a busy machine, tasks start later than in the simulation, and so poll less often.
 TOLERANCE = 0.3
 
 KINDS = ("status", "list")
@@ -36,7 +36,7 @@ def run(
     with stack_for(
         folder, window=WINDOW, deferred=request.param, processing=PROCESSING, airflow_options=debug
     ) as stack:
-        yield request.param, stack, backfill(stack, DAYS, patience=1200)
+        yield request.param, stack, backfill(stack, DAYS, timeout=1200)
 
 
 def test_every_day_ends_with_one_tileset_at_the_first_try(run: tuple[bool, Any, Outcome]) -> None:
@@ -45,53 +45,54 @@ def test_every_day_ends_with_one_tileset_at_the_first_try(run: tuple[bool, Any, 
 
 def test_waiting_takes_few_requests(run: tuple[bool, Any, Outcome]) -> None:
     deferred, _, outcome = run
-    asked = {
-        name: sum(number for (kind, status), number in outcome.asked.items() if kind == name and status == 200)
-        for name in KINDS
-    }
+    counts = {kind: outcome.request_counts[kind, 200] for kind in KINDS}
     if deferred:
-        # One for each six seconds that anybody waits, whatever the number of those who do.
-        assert asked["status"] + asked["list"] <= outcome.seconds / SECONDS_PER_REQUEST + 1
+        # One request in six seconds, however many uploads are waited for.
+        assert counts["status"] + counts["list"] <= outcome.seconds / SECONDS_PER_REQUEST + 1
     else:
-        assert asked["list"] == 0
-        assert DAYS <= asked["status"] <= DAYS * LOOKS
-    assert outcome.counted >= unavoidable(DAYS, deferred=deferred) - (DAYS if deferred else 0)
+        assert counts["list"] == 0
+        assert DAYS <= counts["status"] <= DAYS * MAX_POLLS
+    assert outcome.counted_requests >= min_requests(DAYS, deferred=deferred) - (DAYS if deferred else 0)
 
 
 def test_no_secret_is_in_any_log_or_in_the_database(run: tuple[bool, Any, Outcome]) -> None:
     assert places_with_secrets(run[1]) == []
 
 
-def test_the_simulation_counts_as_the_emulator_does(run: tuple[bool, Any, Outcome]) -> None:
+def test_the_simulation_makes_as_many_requests_as_a_real_backfill(run: tuple[bool, Any, Outcome]) -> None:
     deferred, _, outcome = run
-    looks = outcome.looks()
+    polls = outcome.polls()
     uploads = sorted(outcome.uploads, key=lambda upload: upload["created"])
     created = [when(upload["created"]) for upload in uploads]
-    real = sum(number for (kind, status), number in outcome.asked.items() if kind in KINDS and status == 200)
+    real = sum(outcome.request_counts[kind, 200] for kind in KINDS)
 
-    def simulated(wait: Callable[[Simulation], None], limit: int = LIMIT) -> int:
+    def simulate(wait: Callable[[Simulation], None], limit: int = LIMIT) -> int:
         world = World(uploads=DAYS, limit=limit, window=WINDOW, workers=4, floor=10.0, busy=1.0)
         simulation = Simulation(world, seed=1)
         for job, upload in zip(simulation.jobs, uploads, strict=True):
             job.seconds = when(upload["modified"]) - when(upload["created"])
         wait(simulation)
-        assert all(job.noticed for job in simulation.jobs)
-        return simulation.asked
+        assert all(job.noticed_at for job in simulation.jobs)
+        return simulation.requests
 
     if deferred:
-        ways = {"poller": simulated(lambda one: one.replay_deferred(created))}
+        counts = {"poller": simulate(lambda simulation: simulation.replay_deferred(created))}
     else:
-        moments = [(made, looks[upload["id"]][0]) for made, upload in zip(created, uploads, strict=True)]
-        ways = {
-            "pace": simulated(lambda one: one.replay(moments, one.providers())),
-            # Without a limit, at which a plain sensor fails and looks no more.
-            "fixed, 6 s": simulated(lambda one: one.replay(moments, one.fixed(6)), limit=0),
-            "fixed, 3 s": simulated(lambda one: one.replay(moments, one.fixed(3)), limit=0),
+        moments = [(time, polls[upload["id"]][0]) for time, upload in zip(created, uploads, strict=True)]
+        counts = {
+            "sensor": simulate(lambda simulation: simulation.replay(moments, simulation.provider_interval())),
+            # Without a limit, at which a plain sensor would fail.
+            "fixed, 6 s": simulate(
+                lambda simulation: simulation.replay(moments, simulation.fixed_interval(6)), limit=0
+            ),
+            "fixed, 3 s": simulate(
+                lambda simulation: simulation.replay(moments, simulation.fixed_interval(3)), limit=0
+            ),
         }
-    print(f"looks: {real} in the real run; simulated {ways}")
-    (ours, *others) = ways.values()
+    print(f"Requests: {real} in the real run, {counts} simulated")
+    (ours, *others) = counts.values()
     assert abs(ours - real) <= TOLERANCE * real
-    # Else the simulation would be held against nothing.
+    # Other strategies must differ, or the comparison proves nothing.
     assert all(abs(other - real) > TOLERANCE * real for other in others)
 
 

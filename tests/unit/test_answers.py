@@ -1,4 +1,4 @@
-"""The hook and the sensor under every plausible answer to what nobody outside Mapbox has shown."""
+"""The hook and the sensor with every plausible form of Mapbox's undocumented behaviour."""
 
 from __future__ import annotations
 

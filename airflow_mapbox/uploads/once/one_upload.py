@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from airflow_mapbox.errors import InvalidAnswerError, MapboxError, SourceError
-from airflow_mapbox.sources.identity import describe, identity
+from airflow_mapbox.sources.identity import describe, identity, is_dataset_url
 from airflow_mapbox.sources.resolve import SourceLike, open_source
 from airflow_mapbox.sources.source import Fingerprint, Source
 from airflow_mapbox.uploads.client import UploadsClient
@@ -26,7 +26,7 @@ from airflow_mapbox.uploads.errors import (
     UploadActiveError,
     UploadNotListedError,
 )
-from airflow_mapbox.uploads.models import Upload, is_dataset_url
+from airflow_mapbox.uploads.models import Upload
 from airflow_mapbox.uploads.once.ledger import Entry, Ledger, Published, State
 from airflow_mapbox.uploads.once.unchanged import is_last_finished, is_same
 from airflow_mapbox.uploads.staging.stager import StagedFile

@@ -1,4 +1,4 @@
-"""The options of the command line, and its messages, which are made from the options that the export declares."""
+"""The command line's options and messages, both made from the options that the export declares."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_mapbox.cli.options import chosen_export
 from airflow_mapbox.cli.spelling import Spelling
 
 
-def parsed(*arguments: str) -> argparse.Namespace:
+def parse(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     for argument in arguments_of("upload"):
         argument.add_to_parser(parser)
@@ -21,11 +21,11 @@ def parsed(*arguments: str) -> argparse.Namespace:
 
 
 @pytest.fixture(scope="module")
-def spelled() -> Spelling:
+def spell() -> Spelling:
     return Spelling(arguments_of("upload"), "airflow mapbox uploads upload")
 
 
-def test_every_option_has_help() -> None:
+def test_each_option_has_help() -> None:
     assert [argument.flags for argument in arguments_of("upload") if len(argument.kwargs["help"]) < 12] == []
 
 
@@ -46,18 +46,18 @@ def test_every_option_has_help() -> None:
     ],
 )
 def test_options_reach_the_export_as_its_keywords(arguments: tuple[str, ...], keywords: dict[str, Any] | None) -> None:
-    assert chosen_export(parsed(*arguments)) == keywords
+    assert chosen_export(parse(*arguments)) == keywords
 
 
 @pytest.mark.parametrize(
     "arguments", [("--tier", "2m"), ("--decimals", "many"), ("--bbox", "1", "2", "3"), ("--z", "maybe")]
 )
-def test_a_value_that_an_option_does_not_take_ends_with_the_usage(
+def test_an_invalid_value_of_an_option_prints_the_usage(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        parsed(*arguments)
-    assert ended.value.code == 2
+    with pytest.raises(SystemExit) as caught:
+        parse(*arguments)
+    assert caught.value.code == 2
     assert arguments[0] in capsys.readouterr().err
 
 
@@ -83,8 +83,8 @@ def test_a_value_that_an_option_does_not_take_ends_with_the_usage(
         ("decimals=99: it is a number", "--decimals 99: it is a number"),
     ],
 )
-def test_messages_name_options_as_the_command_line_spells_them(spelled: Spelling, python: str, shell: str) -> None:
-    assert spelled(python) == shell
+def test_messages_name_parameters_as_command_line_options(spell: Spelling, python: str, shell: str) -> None:
+    assert spell(python) == shell
 
 
 @pytest.mark.parametrize(
@@ -102,12 +102,12 @@ def test_messages_name_options_as_the_command_line_spells_them(spelled: Spelling
         "https://example.com/?format=json&layer=a",
     ],
 )
-def test_text_that_is_not_an_option_stays_in_messages(spelled: Spelling, message: str) -> None:
-    assert spelled(message) == message
+def test_text_that_is_not_a_parameter_is_not_changed_in_messages(spell: Spelling, message: str) -> None:
+    assert spell(message) == message
 
 
 @pytest.mark.parametrize(
-    "piece",
+    "fragment",
     [
         *(
             "export={",
@@ -126,18 +126,18 @@ def test_text_that_is_not_an_option_stays_in_messages(spelled: Spelling, message
         *("export={'crs':", "export={'a':[1", " (in a task export={", "GeoDataFrame(a(b), ", "-", ".", "("),
     ],
 )
-def test_spelling_a_message_takes_linear_time(spelled: Spelling, piece: str) -> None:
-    began = time.process_time()
+def test_spelling_a_message_takes_linear_time(spell: Spelling, fragment: str) -> None:
+    started = time.process_time()
 
-    spelled(piece * (400_000 // len(piece)))
+    spell(fragment * (400_000 // len(fragment)))
 
-    # A message quotes what a file contains; 160,000 characters of it took 6 s.
-    assert time.process_time() - began < 2
+    # Messages quote the content of files. Before the expressions had limits, 160,000 characters took 6 s.
+    assert time.process_time() - started < 2
 
 
-def test_a_command_without_an_export_keeps_the_exports_keywords() -> None:
-    spelled = Spelling(arguments_of("wait"), "airflow mapbox uploads wait")
+def test_messages_of_a_command_without_export_keep_the_keywords_of_the_export() -> None:
+    spell = Spelling(arguments_of("wait"), "airflow mapbox uploads wait")
 
-    assert spelled('crs="EPSG:4326" and format="auto"; `stall_timeout`') == (
+    assert spell('crs="EPSG:4326" and format="auto"; `stall_timeout`') == (
         'crs="EPSG:4326" and format="auto"; --stall-timeout'
     )

@@ -10,7 +10,7 @@ from tests.unit.preflight.support import Write, as_bytes
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a file, of bytes or of what becomes JSON."""
+    """Return a function that writes a file of bytes, or of JSON for any other content."""
 
     def write(content: Any, name: str = "data.geojson") -> Path:
         path = tmp_path / name

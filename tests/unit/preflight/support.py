@@ -1,4 +1,4 @@
-"""Small files of every format that Mapbox takes."""
+"""Small files of each format that Mapbox accepts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Write = Callable[..., Path]
 
 
 def archive(members: dict[str, Any]) -> bytes:
-    """Give a zip of files by name."""
+    """Return a zip with a file for each name."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as opened:
         for name, content in members.items():
@@ -40,7 +40,7 @@ ZIP = archive(ROADS)
 
 
 def database(*statements: str) -> bytes:
-    """Give an SQLite database that the statements have made."""
+    """Return an SQLite database after the statements."""
     with closing(sqlite3.connect(":memory:")) as db:
         for statement in statements:
             db.execute(statement)
@@ -67,7 +67,14 @@ def as_bytes(content: Any) -> bytes:
 
 
 class Stream:
-    """An object of which only the start may be read."""
+    """
+    An object in a store, which preflight reads at its start only.
+
+    :param data: its bytes.
+    :param name: its URL.
+    :param size: the size that it claims; by default that of the data.
+    :param failure: the error of each read.
+    """
 
     def __init__(self, data: bytes, name: str, size: int | None = None, failure: Exception | None = None) -> None:
         self.data, self.name, self.size, self.failure = data, name, size, failure

@@ -1,4 +1,4 @@
-"""Zips, MBTiles, TIFF, KML and GPX, as far as their headers, checksums and ends tell."""
+"""Zips, MBTiles, TIFF, KML and GPX: their headers, checksums and ends are checked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.unit.preflight.support import (
 
 
 def _with_flag(data: bytes, flag: int) -> bytes:
-    """Set a flag in the headers of every member, as an encrypted zip has it."""
+    """Set a flag in both headers of each file in a zip."""
     changed = bytearray(data)
     for magic, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         start = changed.find(magic)
@@ -39,7 +39,7 @@ def _with_flag(data: bytes, flag: int) -> bytes:
 
 
 def _flipped(members: dict[str, Any], byte: bytes) -> bytes:
-    """Give a stored zip in which one bit of the content fell over."""
+    """Return an uncompressed zip with one flipped bit at the given bytes."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as opened:
         for name, content in members.items():
@@ -59,19 +59,19 @@ class TestZips:
             (archive(ROADS | {"roads.prj": "<html>404</html>"}), "is not WKT of a reference system"),
             (archive(ROADS | {"roads.prj": b"\x00\xff\x00"}), "is not WKT of a reference system"),
             (archive(ROADS | {"roads.prj": 'GEOGCS["x"'}), "is not WKT of a reference system"),
-            (archive(ROADS | {"roads.shp": b"hello"}), "not of a shapefile"),
-            (archive(ROADS | {"roads.shp": b""}), "not of a shapefile"),
-            (archive(ROADS | {"roads.shp": bytes(100)}), "not of a shapefile"),
-            (archive(ROADS | {"roads.shp": SHP[:28] + bytes(72)}), "not of a shapefile"),
+            (archive(ROADS | {"roads.shp": b"hello"}), "does not begin like a shapefile"),
+            (archive(ROADS | {"roads.shp": b""}), "does not begin like a shapefile"),
+            (archive(ROADS | {"roads.shp": bytes(100)}), "does not begin like a shapefile"),
+            (archive(ROADS | {"roads.shp": SHP[:28] + bytes(72)}), "does not begin like a shapefile"),
             (
                 archive(ROADS | {"roads.shp": SHP[:24] + (5000).to_bytes(4, "big") + SHP[28:]}),
                 "100 of the 10,000 bytes",
             ),
             (ZIP[: len(ZIP) // 2], "cut off"),
             (ZIP[:-10], "cut off"),
-            (_flipped(ROADS | {"roads.dbf": b"some attributes"}, b"attributes"), "broken checksum"),
-            (_flipped(ROADS, b"Greenwich"), "broken checksum"),
-            (archive({"doc.kml": KML}), "no shapefile"),
+            (_flipped(ROADS | {"roads.dbf": b"some attributes"}, b"attributes"), "wrong checksum"),
+            (_flipped(ROADS, b"Greenwich"), "wrong checksum"),
+            (archive({"doc.kml": KML}), "contains no shapefile"),
         ],
     )
     def test_zips_that_mapbox_would_refuse_are_a_problem(self, write: Write, content: bytes, why: str) -> None:
@@ -80,7 +80,7 @@ class TestZips:
         assert why in problem
 
     @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-    def test_zips_packed_in_an_unusual_way_are_a_problem(self, write: Write, method: int) -> None:
+    def test_zips_with_a_rare_compression_are_a_problem(self, write: Write, method: int) -> None:
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", method) as opened:
             for name, content in ROADS.items():
@@ -89,17 +89,17 @@ class TestZips:
         assert "Deflate" in check_source(write(packed.getvalue(), "roads.zip")).problems[0]
 
     @pytest.mark.parametrize("folder", ["../", "/", "a/../../", "C:\\"])
-    def test_zips_with_names_that_lead_elsewhere_are_a_problem(self, write: Write, folder: str) -> None:
+    def test_zips_with_paths_outside_of_their_folder_are_a_problem(self, write: Write, folder: str) -> None:
         members = {f"{folder}{name}": data for name, data in ROADS.items()}
 
         (problem,) = check_source(write(archive(members), "roads.zip")).problems
 
         assert "outside of its folder" in problem
 
-    def test_zips_beside_a_name_with_a_colon_pass(self, write: Write) -> None:
+    def test_zips_with_a_colon_in_a_name_pass(self, write: Write) -> None:
         assert check_source(write(archive(ROADS | {"a:b.txt": "x"}), "roads.zip")).ok
 
-    def test_zips_behind_a_password_are_a_problem(self, write: Write) -> None:
+    def test_zips_with_a_password_are_a_problem(self, write: Write) -> None:
         problems = check_source(write(_with_flag(ZIP, 1), "roads.zip")).problems
 
         assert "password" in problems[0]
@@ -123,7 +123,7 @@ class TestZips:
 
         assert check_source(write(archive(members), "roads.zip")).problems == ()
 
-    def test_zips_with_a_part_larger_than_any_shapefile_are_not_unpacked(self, write: Write) -> None:
+    def test_zips_with_a_file_above_the_limit_are_not_unpacked(self, write: Write) -> None:
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as opened:
             for name, content in (ROADS | {"roads.shx": bytes(272_629_761)}).items():
@@ -133,7 +133,7 @@ class TestZips:
 
         assert "272,629,760" in problem
 
-    def test_zips_that_gdal_writes_pass(self, write: Write, tmp_path: Any) -> None:
+    def test_zips_written_by_gdal_pass(self, write: Write, tmp_path: Any) -> None:
         frame = geopandas.GeoDataFrame({"n": [1]}, geometry=[shapely.Point(7, 50)], crs=25832)
         frame.to_file(tmp_path / "places.shp")
         members = {path.name: path.read_bytes() for path in tmp_path.glob("places.*")}
@@ -153,9 +153,7 @@ class TestMbtiles:
             (MBTILES[:100] + bytes(len(MBTILES) - 100), "cannot be read"),
         ],
     )
-    def test_mbtiles_that_are_something_else_or_cut_off_are_a_problem(
-        self, write: Write, content: bytes, why: str
-    ) -> None:
+    def test_mbtiles_without_tiles_or_cut_off_are_a_problem(self, write: Write, content: bytes, why: str) -> None:
         (problem,) = check_source(write(content, "a.mbtiles")).problems
 
         assert why in problem
@@ -172,10 +170,10 @@ class TestMbtiles:
             ],
         ],
     )
-    def test_mbtiles_of_grids_or_views_pass(self, write: Write, statements: list[str]) -> None:
+    def test_mbtiles_with_grids_or_views_pass(self, write: Write, statements: list[str]) -> None:
         assert check_source(write(database(*statements), "a.mbtiles")).problems == ()
 
-    def test_mbtiles_with_changes_beside_them_are_a_problem(self, write: Write) -> None:
+    def test_mbtiles_with_changes_in_a_log_file_are_a_problem(self, write: Write) -> None:
         path = write(MBTILES, "a.mbtiles")
         (path.parent / "a.mbtiles-wal").write_bytes(b"")
         assert check_source(path).ok
@@ -191,13 +189,13 @@ class TestMbtiles:
         assert report.ok
         assert "metadata" in report.warnings[0]
 
-    def test_an_endless_view_holds_nothing_up(self, write: Write) -> None:
+    def test_mbtiles_with_an_endless_view_do_not_delay_the_check(self, write: Write) -> None:
         endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS zoom_level FROM n"
         content = database(f"CREATE VIEW tiles AS {endless}", f"CREATE VIEW metadata AS {endless}")
 
         assert check_source(write(content, "a.mbtiles")).ok
 
-    def test_mbtiles_of_an_object_are_judged_by_their_first_bytes(self) -> None:
+    def test_mbtiles_in_an_object_store_are_checked_by_their_first_bytes(self) -> None:
         assert check_source(Stream(MBTILES, "s3://bucket/a.mbtiles", 10**9)).ok
 
 
@@ -211,12 +209,12 @@ class TestTiffs:
             b"II+\x00\x08\x00\x00\x00" + (2**40).to_bytes(8, "little") + bytes(100),
         ],
     )
-    def test_tiffs_without_a_directory_inside_of_the_file_are_a_problem(self, write: Write, content: bytes) -> None:
+    def test_tiffs_without_a_directory_inside_the_file_are_a_problem(self, write: Write, content: bytes) -> None:
         (problem,) = check_source(write(content, "a.tif")).problems
 
         assert "TIFF" in problem
 
-    def test_tiffs_with_one_pass(self, write: Write) -> None:
+    def test_tiffs_with_a_directory_inside_the_file_pass(self, write: Write) -> None:
         assert check_source(write(TIFF, "a.tif")).ok
 
 
@@ -232,7 +230,7 @@ class TestKmlAndGpx:
         assert "cut off" in check_source(write(content[:-5], name)).problems[0]
         assert "cut off" in check_source(write(large[:-50], name)).problems[0]
 
-    def test_kml_and_gpx_in_an_encoding_that_xml_declares_pass(self, write: Write) -> None:
+    def test_kml_in_the_encoding_that_it_declares_passes(self, write: Write) -> None:
         kml = KML.replace(b'"1.0"', b'"1.0" encoding="ISO-8859-1"').replace(b"<Document/>", b"<name>Z\xfcrich</name>")
 
         assert check_source(write(kml, "a.kml")).ok

@@ -1,4 +1,4 @@
-"""Whatever the bytes are, the check ends with a report."""
+"""The check returns a report for any bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEEDS = {
     "a.mbtiles": MBTILES,
     "a.tif": TIFF,
 }
-PIECES = [
+FRAGMENTS = [
     b"",
     b"\x00",
     b"\xff",
@@ -39,13 +39,13 @@ PIECES = [
 
 
 @pytest.mark.parametrize("name", SEEDS)
-def test_changed_bytes_make_a_report(write: Write, name: str) -> None:
+def test_randomly_changed_files_get_a_report(write: Write, name: str) -> None:
     chance = random.Random(name)
     for _ in range(200):
         data = bytearray(SEEDS[name])
         for _ in range(chance.randint(1, 4)):
             at = chance.randrange(len(data) + 1)
-            data[at : at + chance.choice((0, 1, 1, 2, 30))] = chance.choice(PIECES)
+            data[at : at + chance.choice((0, 1, 1, 2, 30))] = chance.choice(FRAGMENTS)
         padding = b" " * chance.choice((0, 0, 70_000))
 
         assert isinstance(check_source(write(bytes(data) + padding, name)), SourceReport)

@@ -1,4 +1,4 @@
-"""What is said of GeoJSON: small documents whole, of large ones the beginning and the end."""
+"""GeoJSON: small documents are checked completely, large ones at the beginning and the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from airflow_mapbox.preflight import check_source, formats
 from airflow_mapbox.uploads.errors import SourceError
-from tests.unit.preflight.support import KML, POINT, WGS84, Stream, Write, collection, with_geometry
+from tests.unit.preflight.support import KML, POINT, WGS84, Stream, Write, as_bytes, collection, with_geometry
 
 RING = [[0, 0], [1, 0], [1, 1], [0, 0]]
 
@@ -20,7 +20,7 @@ class TestSmallDocuments:
         ("content", "why"),
         [
             (b'{"type": "FeatureCollection", "features": [', "not JSON"),
-            (b'{"type":"FeatureCollection","features":[]}\n{"type":"Feature"}', "not JSON"),
+            (b'{"type":"FeatureCollection","features":[]}\n{"type":"Feature"}', "one JSON document a line"),
             (b'{"type": "FeatureCollection", "a": NaN}', "not JSON"),
             (b'{"type": "FeatureCollection", ' + b'"a":{' * 3000, "not JSON"),
             (b'{"type": "FeatureCollection", "a": "\xff"}', "not UTF-8"),
@@ -33,11 +33,12 @@ class TestSmallDocuments:
             ({"type": "https://example.com/probs/gone", "title": "gone", "coordinates": []}, "not GeoJSON"),
             ({"objectIdFieldName": "FID", "geometryType": "x", "features": [{"attributes": {}}]}, "not GeoJSON"),
             (collection(), "no features"),
-            ({"type": "FeatureCollection"}, "`features` is no array"),
-            ({"type": "FeatureCollection", "features": {}}, "`features` is no array"),
-            (collection(POINT, 7), "int in place of an object in feature 1"),
-            (collection(POINT, None), "NoneType in place of an object in feature 1"),
-            (collection(POINT, POINT["geometry"]), "feature 1"),
+            ({"type": "FeatureCollection"}, "`features` is not an array"),
+            ({"type": "FeatureCollection", "features": {}}, "`features` is not an array"),
+            (collection(POINT, 7), "7 instead of an object in feature 1"),
+            (collection(POINT, None), "null instead of an object in feature 1"),
+            (collection(POINT, POINT["geometry"]), "'Point' instead of \"Feature\" in feature 1"),
+            (collection(POINT, {"geometry": None}), "an object without `type` in feature 1"),
             (collection(POINT, {"type": "FeatureCollection", "features": []}), "feature 1"),
             (collection(POINT, with_geometry(type="Circle", coordinates=[0, 0])), "feature 1"),
             (collection(POINT, POINT | {"geometry": [1, 2]}), "feature 1"),
@@ -51,7 +52,7 @@ class TestSmallDocuments:
             (collection(POINT, with_geometry(type="LineString", coordinates=[[1, 2], None])), "feature 1"),
         ],
     )
-    def test_a_small_document_with_a_fault_is_a_problem_that_names_the_file_and_the_place(
+    def test_an_invalid_small_document_is_a_problem_that_names_the_file_and_the_feature(
         self, write: Write, content: Any, why: str
     ) -> None:
         (problem,) = check_source(write(content)).problems
@@ -71,7 +72,7 @@ class TestSmallDocuments:
             None,
         ],
     )
-    def test_a_small_document_without_a_fault_passes(self, write: Write, geometry: Any) -> None:
+    def test_a_valid_small_document_passes(self, write: Write, geometry: Any) -> None:
         assert check_source(write(collection(POINT, POINT | {"geometry": geometry}))).problems == ()
 
     @pytest.mark.parametrize(
@@ -81,8 +82,8 @@ class TestSmallDocuments:
             ([-1e300, 0], "in another reference system"),
             ([10**30, 0], "in another reference system"),
             ([52, 100], "latitude comes first"),
-            ([180.0001, 0], "longitudes beyond ±180"),
-            ([0, 85.06], "latitudes beyond ±85.0511"),
+            ([180.0001, 0], "refuses longitudes beyond ±180"),
+            ([0, 85.06], "refuses latitudes beyond ±85.0511"),
         ],
     )
     def test_positions_beyond_the_map_are_a_problem_with_its_cause_and_feature(
@@ -101,7 +102,7 @@ class TestSmallDocuments:
 
         (problem,) = check_source(write(collection(POINT, with_geometry(type="Polygon", coordinates=[ring])))).problems
 
-        assert "outside of the Web Mercator map" in problem
+        assert "outside the Web Mercator map" in problem
         assert "beyond_mercator" in problem
         assert "reference system" not in problem
         assert "comes first" not in problem
@@ -161,16 +162,18 @@ class TestSmallDocuments:
         assert check_source(write(collection(POINT, crs=crs))).ok
 
     @pytest.mark.parametrize("attribute", ["arcs", "objects", "tilejson"])
-    def test_an_attribute_at_the_start_that_misleads_mapbox_is_a_problem(self, write: Write, attribute: str) -> None:
+    def test_an_early_attribute_that_makes_mapbox_read_topojson_or_tilejson_is_a_problem(
+        self, write: Write, attribute: str
+    ) -> None:
         feature = POINT | {"properties": {attribute: 1}}
 
         (problem,) = check_source(write(collection(feature))).problems
-        far_away = check_source(write(collection(feature, name="x" * 400)))
+        later = check_source(write(collection(feature, name="x" * 400)))
 
         assert f'"{attribute}":' in problem
-        assert far_away.ok
+        assert later.ok
 
-    def test_one_message_lists_all_problems_one_a_line(self, write: Write) -> None:
+    def test_error_lists_each_problem_and_each_remedy_on_its_own_line(self, write: Write) -> None:
         crs = {"type": "name", "properties": {"name": "EPSG:3857"}}
         feature = with_geometry(type="Point", coordinates=[1e6, 6e6]) | {"properties": {"arcs": 1}}
         path = write(collection(feature, crs=crs), "data.csv")
@@ -180,7 +183,7 @@ class TestSmallDocuments:
         with pytest.raises(SourceError) as caught:
             report.raise_for_problems()
         first, *lines = str(caught.value).splitlines()
-        assert first == f"Nothing was sent of {path}."
+        assert first == f"{path} was not sent."
         assert len(lines) == 2 * len(report.problems) == 8
         for words, line in zip(
             ("CSV by its name", '"arcs":', "EPSG:3857", "(1000000, 6000000)"), lines[::2], strict=True
@@ -195,11 +198,11 @@ class TestSmallDocuments:
         assert "by its name" in problems
         assert f"{formats.KML.limit:,}" in problems
 
-    def test_no_problem_means_nothing_is_raised(self, write: Write) -> None:
+    def test_a_file_without_problems_raises_no_error(self, write: Write) -> None:
         check_source(write(collection(POINT))).raise_for_problems()
 
 
-class TestDepth:
+class TestGeometries:
     @pytest.mark.parametrize(
         "geometry",
         [
@@ -240,7 +243,7 @@ class TestDepth:
             {"coordinates": [1, 2]},
         ],
     )
-    def test_a_geometry_of_another_shape_than_its_type_is_a_problem(self, write: Write, geometry: Any) -> None:
+    def test_coordinates_with_the_wrong_nesting_for_their_type_are_a_problem(self, write: Write, geometry: Any) -> None:
         (problem,) = check_source(write(collection(POINT, with_geometry(**geometry)))).problems
         (alone,) = check_source(write(collection(with_geometry(**geometry)))).problems
 
@@ -259,7 +262,7 @@ class TestDepth:
             {"type": "GeometryCollection", "geometries": [{"type": "GeometryCollection", "geometries": []}]},
         ],
     )
-    def test_a_geometry_of_the_shape_of_its_type_passes(self, write: Write, geometry: Any) -> None:
+    def test_coordinates_with_the_right_nesting_for_their_type_pass(self, write: Write, geometry: Any) -> None:
         report = check_source(write(collection(POINT, with_geometry(**geometry))))
 
         assert (report.problems, report.warnings) == ((), ())
@@ -267,10 +270,10 @@ class TestDepth:
     @pytest.mark.parametrize(
         "geometry", [{"type": "Point", "coordinates": [[1, 2]]}, {"type": "Polygon", "coordinates": RING}]
     )
-    def test_a_geometry_that_is_the_whole_document_is_walked_too(self, write: Write, geometry: Any) -> None:
+    def test_a_geometry_that_is_the_whole_document_is_checked(self, write: Write, geometry: Any) -> None:
         assert not check_source(write(geometry)).ok
 
-    def test_a_ring_that_is_not_closed_is_a_warning_since_mapnik_closes_it(self, write: Write) -> None:
+    def test_an_open_ring_is_a_warning_because_mapnik_closes_it(self, write: Write) -> None:
         ring = [[0, 0], [1, 0], [1, 1], [0, 1]]
 
         report = check_source(write(collection(with_geometry(type="Polygon", coordinates=[ring]))))
@@ -304,7 +307,7 @@ class TestDepth:
 
         assert (report.problems, report.warnings) == ((), ())
 
-    def test_a_position_hardly_beyond_the_map_is_shown_with_its_digits(self, write: Write) -> None:
+    def test_a_position_slightly_beyond_the_map_is_shown_with_all_digits(self, write: Write) -> None:
         (problem,) = check_source(write(collection(with_geometry(type="Point", coordinates=[180.0000001, 2])))).problems
 
         assert "(180.0000001, 2)" in problem
@@ -354,7 +357,7 @@ class TestReferenceSystems:
             'UNIT["degree",0.0174532925199433],AUTHORITY["EPSG","4326"]]',
         ],
     )
-    def test_every_spelling_of_longitude_latitude_passes(self, write: Write, name: str) -> None:
+    def test_a_crs_member_passes_with_each_name_of_longitude_latitude(self, write: Write, name: str) -> None:
         report = check_source(write(collection(POINT, crs={"type": "name", "properties": {"name": name}})))
 
         assert (report.problems, report.warnings) == ((), ())
@@ -375,7 +378,7 @@ class TestReferenceSystems:
             {"type": "name", "properties": {"name": "EPSG:4807"}},  # grads from Paris
         ],
     )
-    def test_another_system_is_a_problem_in_every_form_of_the_member(self, write: Write, crs: Any) -> None:
+    def test_a_crs_member_of_another_system_is_a_problem_in_each_form(self, write: Write, crs: Any) -> None:
         (problem,) = check_source(write(collection(POINT, crs=crs))).problems
 
         assert "Mapbox ignores that" in problem
@@ -383,7 +386,7 @@ class TestReferenceSystems:
     @pytest.mark.parametrize(
         "crs", [{"type": "EPSG", "properties": {"code": 4326}}, {"type": "OGC", "properties": {"code": "CRS84"}}]
     )
-    def test_the_older_form_with_longitude_latitude_passes(self, write: Write, crs: Any) -> None:
+    def test_a_crs_member_of_the_older_form_with_longitude_latitude_passes(self, write: Write, crs: Any) -> None:
         report = check_source(write(collection(POINT, crs=crs)))
 
         assert (report.problems, report.warnings) == ((), ())
@@ -400,33 +403,30 @@ class TestReferenceSystems:
             "https://example.com/my.prj",
         ],
     )
-    def test_degrees_on_another_datum_and_unknown_names_are_a_warning(self, write: Write, name: str) -> None:
+    def test_a_crs_member_with_another_datum_or_an_unknown_name_is_a_warning(self, write: Write, name: str) -> None:
         report = check_source(write(collection(POINT, crs={"type": "name", "properties": {"name": name}})))
 
         assert report.ok
         (warning,) = report.warnings
         assert name in warning
 
-    def test_a_crs_name_that_only_ends_like_wgs_84_is_refused(self, write: Write) -> None:
+    def test_a_crs_member_whose_code_only_ends_with_4326_is_a_warning(self, write: Write) -> None:
         name = "urn:ogc:def:crs:EPSG::14326"
 
         assert check_source(write(collection(POINT, crs={"type": "name", "properties": {"name": name}}))).warnings
 
 
 class TestLargeDocuments:
-    """Beyond 16 MiB; the middle is not looked at."""
+    """Documents above 16 MiB. Their middle is not checked."""
 
     MIDDLE = b',{"type":"Feature","properties":{"text":"%s"},"geometry":null}' % (b"x" * 1_000_000) * 17
 
     def write_large(self, write: Write, first: Any, last: Any, *, ending: bytes = b"]}\n", start: bytes = b"") -> Path:
-        def feature(given: Any) -> bytes:
-            return given if isinstance(given, bytes) else json.dumps(given).encode()
-
         head = start or b'{"type":"FeatureCollection","features":['
-        return write(head + feature(first) + self.MIDDLE + b"," + feature(last) + ending)
+        return write(head + as_bytes(first) + self.MIDDLE + b"," + as_bytes(last) + ending)
 
     @pytest.mark.parametrize("ending", [b"]}", b"]}\n", b'], "bbox": [1, 2, 3, 4]\n}', b'],"numberReturned":2}'])
-    def test_large_documents_that_are_sound_pass(self, write: Write, ending: bytes) -> None:
+    def test_valid_large_documents_pass(self, write: Write, ending: bytes) -> None:
         report = check_source(self.write_large(write, POINT, POINT, ending=ending))
 
         assert (report.problems, report.warnings) == ((), ())
@@ -438,7 +438,7 @@ class TestLargeDocuments:
 
         assert (report.problems, report.warnings) == ((), ())
 
-    def test_large_documents_with_features_inside_of_properties_pass(self, write: Write) -> None:
+    def test_large_documents_with_features_inside_properties_pass(self, write: Write) -> None:
         nested = POINT | {"properties": {"of": [POINT, {"type": "Feature", "name": 'a "}]} '}]}}
 
         assert check_source(self.write_large(write, nested, nested)).problems == ()
@@ -453,7 +453,7 @@ class TestLargeDocuments:
             (POINT | {"properties": [1]}, "`properties`"),
         ],
     )
-    def test_large_documents_that_are_wrong_at_one_end_are_a_problem(
+    def test_large_documents_with_an_invalid_first_or_last_feature_are_a_problem(
         self, write: Write, where: str, bad: Any, why: str
     ) -> None:
         path = self.write_large(write, **({"first": POINT, "last": POINT} | {where: bad}))
@@ -466,7 +466,7 @@ class TestLargeDocuments:
         "ending",
         [b"", b"]", b",", b'],"a', b"\x00\x00", b'\n,{"type":"Feature","properties":{"a":1', b"]} trailing", b"]}}"],
     )
-    def test_large_documents_that_are_cut_off_are_a_problem(self, write: Write, ending: bytes) -> None:
+    def test_large_documents_that_are_cut_off_or_continue_are_a_problem(self, write: Write, ending: bytes) -> None:
         assert len(check_source(self.write_large(write, POINT, POINT, ending=ending)).problems) == 1
 
     @pytest.mark.parametrize("middle", [b"\n", b"\n\x1e"])
@@ -475,16 +475,16 @@ class TestLargeDocuments:
 
         (problem,) = check_source(write(middle.join([line] * 17 + [json.dumps(POINT).encode()]))).problems
 
-        assert "one document a line" in problem
+        assert "one JSON document a line" in problem
 
-    def test_a_reference_system_after_the_features_is_seen(self, write: Write) -> None:
+    def test_large_documents_with_a_crs_member_after_the_features_are_checked(self, write: Write) -> None:
         ending = b'],"crs":{"type":"name","properties":{"name":"EPSG:3857"}}}'
 
         (problem,) = check_source(self.write_large(write, POINT, POINT, ending=ending)).problems
 
         assert "EPSG:3857" in problem
 
-    def test_the_same_is_seen_at_the_beginning_of_a_stream(self) -> None:
+    def test_streams_are_checked_at_the_beginning(self) -> None:
         bad = with_geometry(type="Point", coordinates=[500_000, 4_649_776])
         data = json.dumps(collection(bad, *[POINT] * 2000)).encode()
 
@@ -493,7 +493,7 @@ class TestLargeDocuments:
         assert "another reference system" in problem
 
     @pytest.mark.parametrize("cut", range(0, 400, 7))
-    def test_a_stream_that_is_sound_passes_wherever_the_first_part_ends(self, cut: int) -> None:
+    def test_a_valid_stream_passes_if_the_first_part_ends_anywhere(self, cut: int) -> None:
         features = json.dumps([POINT | {"properties": {"a": "ü\\u00e4\\n", "b": [1.5e-7, -3, None]}}] * 9).encode()
         start = b'{"type":"FeatureCollection","name":"'
         data = start + b"n" * (65_536 - len(start) - cut) + b'","features":' + features + b"}" + b" " * 65_536

@@ -1,4 +1,4 @@
-"""Formats are recognised as Mapbox recognises them, and no binary file passes as text."""
+"""Formats are recognised by Mapbox's rules, and no binary file passes as text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 @pytest.mark.parametrize(
-    ("head", "known"),
+    ("head", "expected"),
     [
         (GEOJSON, formats.GEOJSON),
         (BOM + GEOJSON, formats.GEOJSON),
@@ -70,8 +70,8 @@ BOM = b"\xef\xbb\xbf"
         (b"c," * 260 + b"lon,lat\n", None),
     ],
 )
-def test_the_first_bytes_decide_as_they_do_at_mapbox(head: bytes, known: formats.Format | None) -> None:
-    assert sniff(head) is known
+def test_the_first_bytes_decide_the_format_like_at_mapbox(head: bytes, expected: formats.Format | None) -> None:
+    assert sniff(head) is expected
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -92,22 +92,22 @@ def test_csv_passes_with_each_of_the_four_separators(write: Write, separator: st
         (b"id, lon, lat\n1,2,3\n", "a.csv", "without spaces"),
         (b"id,the_geom\n", "a.csv", "exactly wkt"),
         (b"PK,lon,lat\n1,2,3\n", "a.csv", "Rename"),
-        (KML.partition(b"?>")[2], "a.kml", "<?xml"),
+        (KML.partition(b"?>")[2], "a.kml", "Begin the file with <?xml"),
         (b'{"name":"' + b"x" * 500 + b'",' + GEOJSON[1:], "a.geojson", "Write `type` first"),
         (b"\x1e" + json.dumps(POINT).encode() + b"\n", "a.geojson", 'format="auto"'),
         (b"MM\x00+" + bytes(20), "a.tif", "ENDIANNESS"),
-        (b"{}", "a.json", "Look at the task"),
-        (b'{"type":"Topology"}', "a.json", "Look at what wrote it"),
+        (b"{}", "a.json", "Check the task"),
+        (b'{"type":"Topology"}', "a.json", "Check the task"),
     ],
 )
-def test_an_unknown_filetype_is_refused_with_a_remedy(write: Write, content: bytes, name: str, remedy: str) -> None:
+def test_an_unknown_file_type_is_a_problem_with_a_remedy(write: Write, content: bytes, name: str, remedy: str) -> None:
     problems = check_source(write(content, name)).problems
 
     assert remedy in problems[0]
 
 
 class Places:
-    """Data whose names make binary files look like CSV: commas and "longitude" near the beginning."""
+    """A layer whose column names make binary files look like CSV: they contain commas and "longitude"."""
 
     frame = geopandas.GeoDataFrame(
         {"longitude": [7.1, 8.2], "latitude": [50.0, 51.0], "lon,lat,": ["a,b", "c,d"]},
@@ -122,8 +122,8 @@ def _feather() -> bytes:
     return sink.getvalue()
 
 
-def _written(tmp_path: Path, suffix: str) -> bytes:
-    path = tmp_path / f"made{suffix}"
+def _write_places(tmp_path: Path, suffix: str) -> bytes:
+    path = tmp_path / f"places{suffix}"
     if suffix == ".parquet":
         Places.frame.to_parquet(path)
     else:
@@ -141,31 +141,31 @@ def test_no_binary_file_passes_as_text(write: Write, tmp_path: Path, kind: str, 
         "jpeg": lambda: b"\xff\xd8\xff\xe0,lon,lat,longitude,latitude\n" + bytes(20),
         "numpy": lambda: b"\x93NUMPY\x01\x00v\x00{'descr': ['longitude', '<f8'],lon,lat,\n" + bytes(16),
     }
-    data = content[kind]() if kind in content else _written(tmp_path, kind)
+    data = content[kind]() if kind in content else _write_places(tmp_path, kind)
 
     assert not check_source(write(data, name)).ok
     assert not check_source(Stream(data, f"s3://bucket/{name}")).ok
 
 
 @pytest.mark.parametrize("junk", [b"\x00", b"\xff", b"\xc3\x28", b"\x80\x04\x95"])
-def test_a_binary_byte_anywhere_in_the_first_part_is_refused(write: Write, junk: bytes) -> None:
+def test_a_binary_byte_in_the_first_part_is_a_problem(write: Write, junk: bytes) -> None:
     (problem,) = check_source(write(CSV * 3 + b"1,2," + junk + b"\n" + b"1,2,3\n" * 20_000, "a.csv")).problems
 
     assert "UTF-8" in problem or "NUL" in problem
 
 
 @pytest.mark.parametrize("kind", [".gpkg", ".fgb", ".parquet", ".shp"])
-def test_every_export_format_gets_the_same_advice(write: Write, tmp_path: Path, kind: str) -> None:
-    (problem,) = check_source(write(_written(tmp_path, kind), f"data{kind}")).problems
+def test_each_export_format_gets_the_same_remedy(write: Write, tmp_path: Path, kind: str) -> None:
+    (problem,) = check_source(write(_write_places(tmp_path, kind), f"data{kind}")).problems
 
-    told, remedy = problem.splitlines()
-    assert told.startswith(f"data{kind} is ")
-    assert "which Mapbox does not take." in told
+    what, remedy = problem.splitlines()
+    assert what.startswith(f"data{kind} is ")
+    assert "which Mapbox does not accept." in what
     for words in ('format="auto"', "export={…}", "write_geojson"):
         assert words in remedy
 
 
-def test_a_character_cut_by_the_first_part_is_not_a_fault(write: Write) -> None:
+def test_a_character_cut_at_the_end_of_the_first_part_is_not_a_problem(write: Write) -> None:
     for filling in range(4):
         rows = b"lon,lat,name\n" + b"x" * filling + "1,2,ü€😀\n".encode() * 9_000
 

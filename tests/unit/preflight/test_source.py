@@ -1,3 +1,5 @@
+"""The check of a source: its format, its size, and where its bytes are."""
+
 from __future__ import annotations
 
 import json
@@ -29,7 +31,7 @@ from tests.unit.support import Reply, ScriptedServer, all_text_of
 
 class TestFormats:
     @pytest.mark.parametrize(
-        ("content", "name", "found"),
+        ("content", "name", "expected"),
         [
             (collection(POINT), "a.geojson", "GeoJSON"),
             (collection(POINT), "a.json", "GeoJSON"),
@@ -46,34 +48,30 @@ class TestFormats:
             (TIFF, "a.tif", "TIFF"),
             (b"MM\x00*" + (8).to_bytes(4, "big") + bytes(8), "a.tiff", "TIFF"),
             (b"II+\x00\x08\x00\x00\x00" + (16).to_bytes(8, "little") + bytes(8), "A.TIF", "TIFF"),
-            (collection(POINT), "no ending", "GeoJSON"),
+            (collection(POINT), "no extension", "GeoJSON"),
             (MBTILES, "a.dat", "MBTiles"),
         ],
     )
-    def test_formats_are_recognised_by_content(self, write: Write, content: Any, name: str, found: str) -> None:
+    def test_formats_are_recognised_by_content(self, write: Write, content: Any, name: str, expected: str) -> None:
         path = write(content, name)
 
         report = check_source(path)
 
-        assert (report.format, report.problems, report.ok) == (found, (), True)
+        assert (report.format, report.problems, report.ok) == (expected, (), True)
         assert (report.description, report.bytes) == (str(path), path.stat().st_size)
 
     @pytest.mark.parametrize(
         ("content", "name"),
         [(CSV, "a.geojson"), (collection(POINT), "a.csv"), (KML, "a.gpx"), (ZIP, "a.mbtiles"), (b"GIF89a", "a.tif")],
     )
-    def test_formats_that_the_ending_does_not_promise_are_a_problem(
-        self, write: Write, content: Any, name: str
-    ) -> None:
+    def test_formats_that_do_not_match_the_extension_are_a_problem(self, write: Write, content: Any, name: str) -> None:
         report = check_source(write(content, name))
 
         (problem,) = report.problems
         assert name in problem
         assert "by its name" in problem
 
-    def test_formats_that_are_geopackages_are_a_problem_that_names_the_way_out(
-        self, write: Write, tmp_path: Path
-    ) -> None:
+    def test_geopackages_are_a_problem_with_the_advice_to_export(self, write: Write, tmp_path: Path) -> None:
         import geopandas
 
         path = tmp_path / "parcels.gpkg"
@@ -84,16 +82,16 @@ class TestFormats:
         assert "is a GeoPackage" in problem
         assert "write_geojson" in problem
 
-    def test_formats_that_are_bare_shapefiles_are_a_problem(self, write: Write) -> None:
+    def test_shapefiles_without_a_zip_are_a_problem(self, write: Write) -> None:
         (problem,) = check_source(write(SHP, "roads.shp")).problems
 
         assert "Send one .zip" in problem
 
     @pytest.mark.parametrize(
-        ("content", "told"),
+        ("content", "what"),
         [
-            (b"PK\x03\x04garbage", "no zip archive"),
-            (archive({"readme.txt": b"x"}), "holds no shapefile"),
+            (b"PK\x03\x04garbage", "cannot be read as a zip archive"),
+            (archive({"readme.txt": b"x"}), "contains no shapefile"),
             (archive({"roads.shp": SHP, "roads.dbf": b""}), "lacks .shx, .prj beside roads.shp"),
             (
                 archive({f"{'b' if name.endswith('dbf') else 'a'}/{name}": data for name, data in ROADS.items()}),
@@ -101,40 +99,38 @@ class TestFormats:
             ),
         ],
     )
-    def test_formats_of_archives_that_mapbox_would_refuse_are_a_problem(
-        self, write: Write, content: bytes, told: str
-    ) -> None:
+    def test_archives_without_a_complete_shapefile_are_a_problem(self, write: Write, content: bytes, what: str) -> None:
         (problem,) = check_source(write(content, "roads.zip")).problems
 
-        assert told in problem
+        assert what in problem
 
     @pytest.mark.parametrize(
         "header", ["lon,lat,id", '"x","y",n', "start_longitude,start_latitude,n", "LAT,LNG,n", '"Long","LAT",""']
     )
-    def test_formats_of_csv_with_any_column_that_mapbox_detects_pass(self, write: Write, header: str) -> None:
+    def test_csv_with_columns_that_mapbox_detects_passes(self, write: Write, header: str) -> None:
         assert check_source(write(f"{header}\n1,2,3\n".encode(), "a.csv")).ok
 
     @pytest.mark.parametrize("header", ["lon", "id,lat", "a,b", "id, lon, lat", "name,the_geom", "\ufefflon,lat"])
-    def test_formats_of_csv_without_both_coordinates_are_a_problem(self, write: Write, header: str) -> None:
+    def test_csv_without_both_coordinates_is_a_problem(self, write: Write, header: str) -> None:
         assert not check_source(write(f"{header}\n1,2,3\n".encode(), "a.csv")).ok
 
-    def test_formats_of_geojson_with_a_byte_order_mark_pass(self, write: Write) -> None:
+    def test_geojson_with_a_byte_order_mark_passes(self, write: Write) -> None:
         assert check_source(write(b"\xef\xbb\xbf" + json.dumps(collection(POINT)).encode(), "a.geojson")).ok
 
-    def test_formats_of_geojson_without_any_geometry_are_a_problem(self, write: Write) -> None:
+    def test_geojson_without_any_geometry_is_a_problem(self, write: Write) -> None:
         (problem,) = check_source(write(collection({**POINT, "geometry": None}), "a.geojson")).problems
 
         assert "no geometry in any of them" in problem
 
     @pytest.mark.parametrize("content", [b"GIF89a", b"hello", b"a,b\n1,2\n", b"<html></html>", b"\x00" * 50, b"   \n"])
-    def test_formats_that_mapbox_does_not_take_are_a_problem(self, write: Write, content: bytes) -> None:
+    def test_formats_that_mapbox_does_not_accept_are_a_problem(self, write: Write, content: bytes) -> None:
         (problem,) = check_source(write(content, "data.bin")).problems
 
-        assert "no format that Mapbox takes" in problem
+        assert "not a format that Mapbox accepts" in problem
         assert "data.bin" in problem
 
     @pytest.mark.parametrize("name", ["a.geojson", "a.csv", "a.geojson.gz"])
-    def test_formats_that_are_compressed_are_a_problem(self, write: Write, name: str) -> None:
+    def test_compressed_files_are_a_problem(self, write: Write, name: str) -> None:
         import gzip
 
         (problem,) = check_source(write(gzip.compress(CSV), name)).problems
@@ -142,7 +138,7 @@ class TestFormats:
         assert "gzip" in problem
 
     @pytest.mark.parametrize("name", ["a.geojson", "a.csv", "a"])
-    def test_formats_of_empty_files_are_a_problem(self, write: Write, name: str) -> None:
+    def test_empty_files_are_a_problem(self, write: Write, name: str) -> None:
         report = check_source(write(b"", name))
 
         assert "is empty (0 bytes)" in report.problems[0]
@@ -151,7 +147,7 @@ class TestFormats:
 
 class TestSizes:
     @pytest.mark.parametrize(
-        ("known", "start", "name"),
+        ("file_format", "start", "name"),
         [
             (formats.GEOJSON, as_bytes(collection(POINT)), "a.geojson"),
             (formats.CSV, CSV, "a.csv"),
@@ -162,16 +158,16 @@ class TestSizes:
         ],
     )
     def test_sizes_up_to_the_limit_pass_and_one_byte_more_is_a_problem(
-        self, known: formats.Format, start: bytes, name: str
+        self, file_format: formats.Format, start: bytes, name: str
     ) -> None:
-        assert check_source(Stream(start, name, known.limit)).ok
+        assert check_source(Stream(start, name, file_format.limit)).ok
 
-        (problem,) = check_source(Stream(start, name, known.limit + 1)).problems
+        (problem,) = check_source(Stream(start, name, file_format.limit + 1)).problems
 
-        assert f"{known.limit:,}" in problem
-        assert f"{known.limit + 1:,}" in problem
+        assert f"{file_format.limit:,}" in problem
+        assert f"{file_format.limit + 1:,}" in problem
 
-    def test_sizes_of_a_local_file_count_too(self, write: Write) -> None:
+    def test_sizes_of_local_files_are_checked(self, write: Write) -> None:
         path = write(MBTILES, "a.mbtiles")
         _grow(path, formats.MBTILES.limit + 1)
 
@@ -179,8 +175,8 @@ class TestSizes:
 
         assert f"{formats.MBTILES.limit:,}" in problem
 
-    def test_the_limits_are_those_of_the_contract(self) -> None:
-        assert {known.name: known.limit for known in formats.FORMATS} == {
+    def test_size_limits_are_those_of_the_uploads_api(self) -> None:
+        assert {file_format.name: file_format.limit for file_format in formats.FORMATS} == {
             "GeoJSON": 1_073_741_824,
             "CSV": 1_073_741_824,
             "KML": 272_629_760,
@@ -192,7 +188,7 @@ class TestSizes:
 
 
 class TestStreams:
-    def test_streams_are_judged_by_their_start_alone(self) -> None:
+    def test_streams_are_checked_at_their_start_only(self) -> None:
         data = json.dumps(collection(POINT)).encode()
 
         report = check_source(Stream(data[:-5] + b" " * 100_000, "s3://bucket/x.geojson"))
@@ -210,17 +206,17 @@ class TestStreams:
             (json.dumps(collection(POINT | {"properties": {"objects": 1}})).encode(), None, "TopoJSON"),
         ],
     )
-    def test_streams_have_the_same_problems(self, data: bytes, size: int | None, why: str) -> None:
+    def test_streams_have_the_same_problems_as_files(self, data: bytes, size: int | None, why: str) -> None:
         (problem,) = check_source(Stream(data, "s3://bucket/x.geojson", size)).problems
 
         assert why in problem
         assert problem.startswith("x.geojson ")
 
-    def test_streams_that_cannot_be_read_are_named(self) -> None:
+    def test_streams_that_cannot_be_read_raise_an_error_with_their_url(self) -> None:
         with pytest.raises(SourceError, match=r"(?s)bucket/x\.geojson.*gone away"):
             check_source(Stream(b"", "s3://bucket/x.geojson", 10, OSError("gone away")))
 
-    def test_streams_from_the_web_are_checked_too(self, server: ScriptedServer) -> None:
+    def test_streams_from_the_web_are_checked(self, server: ScriptedServer) -> None:
         for _ in range(2):
             server.script(Reply(body=json.dumps(collection(POINT)).encode()))
 
@@ -229,7 +225,7 @@ class TestStreams:
         assert report.ok
         assert report.description == f"{server.url}/x.geojson"
 
-    def test_streams_from_the_web_that_turn_out_to_be_a_page_are_a_problem(self, server: ScriptedServer) -> None:
+    def test_streams_from_the_web_that_are_an_html_page_are_a_problem(self, server: ScriptedServer) -> None:
         for _ in range(2):
             server.script(Reply(body=b"<html>Sign in</html>"))
 
@@ -247,7 +243,7 @@ class TestStreams:
         ],
     )
     @pytest.mark.parametrize("name", ["x.geojson", "x.csv", "x"])
-    def test_streams_from_the_web_that_turn_out_to_be_an_error_are_a_problem(
+    def test_streams_from_the_web_that_are_an_error_in_json_are_a_problem(
         self, server: ScriptedServer, body: Any, name: str
     ) -> None:
         for _ in range(2):
@@ -259,7 +255,7 @@ class TestStreams:
         assert all(problem.startswith(f"{name} ") for problem in problems)
 
     @pytest.mark.parametrize("fault", ["drop", "half"])
-    def test_streams_from_the_web_that_break_off_are_an_error_that_names_them(
+    def test_streams_from_the_web_that_break_off_raise_an_error_with_their_name(
         self, server: ScriptedServer, fault: str
     ) -> None:
         server.script(Reply(body=CSV, fault=fault))
@@ -279,19 +275,19 @@ class TestSecrets:
         ],
     )
     @pytest.mark.parametrize("form", [str, Path, lambda text: Stream(CSV, text)])
-    def test_secrets_in_a_source_are_refused_without_being_shown(self, source: str, form: Any) -> None:
+    def test_secrets_in_a_source_are_refused_and_not_shown(self, source: str, form: Any) -> None:
         with pytest.raises(ConfigurationError, match="password, a key or a signature") as caught:
             check_source(form(source))
 
         assert "c4nary" not in all_text_of(caught.value)
 
 
-def test_a_missing_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_a_missing_file_raises_an_error_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"missing\.geojson does not exist"):
         check_source(tmp_path / "missing.geojson")
 
 
 def _grow(path: Path, size: int) -> None:
-    """Make a file as large as that, in no time and without taking the space."""
+    """Set a file's size without writing: the file is sparse and takes no space."""
     with path.open("ab") as file:
         file.truncate(size)

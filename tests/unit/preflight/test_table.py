@@ -1,4 +1,4 @@
-"""What is said of CSV by its first rows."""
+"""CSV is checked by its first rows."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def table(*rows: str, header: str = "lon,lat,name") -> bytes:
         (table('a,"{""type"":""Point""}"', header="id,geojson"), "no coordinates that Mapbox can read"),
         (table('a,"{""type"":""Point"",""coordinates"":[5e5,4e6]}"', header="id,geojson"), "another reference system"),
         ("lon,lat,name\n13.4,52.5,Zürich\n".encode("latin-1"), "not UTF-8"),
-        ("lon,lat,name\n13.4,52.5,Zürich\n".encode("utf-16"), "no format that Mapbox takes"),
+        ("lon,lat,name\n13.4,52.5,Zürich\n".encode("utf-16"), "not a format that Mapbox accepts"),
         (b"lon,lat,name\n13.4,52.5,a\x00b\n", "NUL"),
     ],
 )
-def test_a_table_that_mapbox_can_make_nothing_of_is_a_problem(write: Write, content: bytes, why: str) -> None:
+def test_a_table_without_readable_positions_is_a_problem(write: Write, content: bytes, why: str) -> None:
     (problem,) = check_source(write(content, "a.csv")).problems
 
     assert why in problem
@@ -59,13 +59,13 @@ def test_a_table_that_mapbox_can_make_nothing_of_is_a_problem(write: Write, cont
         b"lon,lat\n13.4,52.5",
     ],
 )
-def test_a_table_with_places_passes(write: Write, content: bytes) -> None:
+def test_a_table_with_positions_passes(write: Write, content: bytes) -> None:
     report = check_source(write(content, "a.csv"))
 
     assert (report.format, report.problems, report.warnings) == ("CSV", (), ())
 
 
-def test_rows_without_a_place_among_others_are_a_warning_with_their_number(write: Write) -> None:
+def test_some_rows_without_a_position_are_a_warning_with_a_row_number(write: Write) -> None:
     report = check_source(write(table("1,2,x", "N/A,,y", "3,4,z"), "a.csv"))
 
     assert report.ok
@@ -76,7 +76,7 @@ def test_rows_without_a_place_among_others_are_a_warning_with_their_number(write
 
 
 @pytest.mark.parametrize("row", ["1,,", "1,N/A,N/A"])
-def test_a_large_table_whose_first_rows_have_no_place_is_a_warning(write: Write, row: str) -> None:
+def test_a_large_table_whose_first_rows_have_no_position_is_a_warning(write: Write, row: str) -> None:
     rows = table(*[row] * 20_000, *["2,13.4,52.5"] * 20_000, header="id,lon,lat")
 
     report = check_source(write(rows, "a.csv"))
@@ -87,14 +87,14 @@ def test_a_large_table_whose_first_rows_have_no_place_is_a_warning(write: Write,
     assert "Mapbox leaves such rows out" in warning
 
 
-def test_rows_beyond_the_map_among_others_are_a_warning(write: Write) -> None:
+def test_some_rows_beyond_the_map_are_a_warning(write: Write) -> None:
     report = check_source(write(table("1,2,x", "500000,4649776,y"), "a.csv"))
 
     assert report.ok
     assert "row 3" in report.warnings[0]
 
 
-def test_a_row_cut_by_the_first_part_is_not_checked() -> None:
+def test_a_row_cut_at_the_end_of_the_first_part_is_not_checked() -> None:
     rows = table(*["13.4,52.5,Berlin"] * 10_000)
 
     assert check_source(Stream(rows, "s3://bucket/a.csv")).problems == ()

@@ -158,7 +158,7 @@ def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that
     old = account.create(3)
     account.create(200)  # somebody else's
     ids = old + account.create(497)
-    rounds: list[int] = []
+    rounds: list[Counter[str]] = []
     threads: set[str] = set()
     connections: list[Any] = []
     known = {thread.name for thread in threading.enumerate()}
@@ -171,9 +171,11 @@ def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that
     whole_round = Poller._round
 
     async def counted(self: Poller) -> None:
-        before = account.asked.total()
+        before, joined = account.asked, len(self._waits)
         await whole_round(self)
-        rounds.append(account.asked.total() - before)
+        # On a busy machine the first rounds begin before all of the waits have come.
+        if joined == len(ids):
+            rounds.append(account.asked - before)
         threads.update(thread.name for thread in threading.enumerate())
 
     monkeypatch.setattr(Poller, "_round", counted)
@@ -187,11 +189,12 @@ def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that
         assert {event["upload"]["complete"] for event in events} == {True}
 
     run(story())
-    assert max(rounds) <= 5 + len(old)
-    assert account.asked["list"] <= 5 * len(rounds)
+    assert max(asked.total() for asked in rounds) <= 5 + len(old)
+    assert max(asked["list"] for asked in rounds) <= 5
     assert account.asked["single"] >= len(old)
     ours = {name for name in threads - known if not name.startswith("AnyIO")}  # which are the server's
-    assert len(ours) <= 2, ours
+    # Two of the poller; if no test before has made them, also the test's own and Airflow's for the connection.
+    assert len(ours) <= 4, ours
     assert 1 <= len(connections) <= 2
 
 

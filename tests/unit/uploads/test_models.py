@@ -6,14 +6,9 @@ from typing import Any
 
 import pytest
 
+from airflow_mapbox.sources.identity import is_dataset_url
 from airflow_mapbox.uploads.errors import InvalidAnswerError, InvalidTilesetError
-from airflow_mapbox.uploads.models import (
-    TilesetId,
-    Upload,
-    account_of_token,
-    check_display_name,
-    is_dataset_url,
-)
+from airflow_mapbox.uploads.models import TilesetId, Upload, account_of_token, check_display_name
 from tests.unit.support import ACCOUNT, make_token, upload_json
 
 

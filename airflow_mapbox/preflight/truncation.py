@@ -1,4 +1,4 @@
-"""Whether files that are not read whole were cut off, told from their sizes and ends at nearly no cost."""
+"""Check whether KML, GPX or TIFF was cut off, from a few bytes and the size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_closed(tail: bytes, kind: Format) -> Iterator[Problem]:
     Check that the root element of KML or GPX is closed.
 
     :param tail: the last bytes.
-    :param kind: which of the two it is.
+    :param kind: KML or GPX.
     """
     if not _CLOSING[kind].search(tail):
         yield Problem(f"does not end with </{kind.name.lower()}>: it is cut off.", WRITER)
@@ -24,18 +24,18 @@ def check_closed(tail: bytes, kind: Format) -> Iterator[Problem]:
 
 def check_tiff(head: bytes, size: int | None) -> Iterator[Problem]:
     """
-    Check that the directory of a TIFF lies inside of the file.
+    Check that the directory of a TIFF is inside the file.
 
     :param head: the first bytes.
-    :param size: of the file, if it is known.
+    :param size: the file's size in bytes, or None if it is unknown.
     """
     is_big = 43 in head[2:4]
     start, end = (8, 16) if is_big else (4, 8)
     if len(head) < end:
-        yield Problem(f"is a TIFF of {len(head)} bytes, without an image.", WRITER)
+        yield Problem(f"is a TIFF of {len(head)} bytes and contains no image.", WRITER)
         return
     directory = int.from_bytes(head[start:end], "little" if head.startswith(b"II") else "big")
     if directory < end or (size is not None and directory >= size):
         yield Problem(
-            f"is a TIFF whose directory should be at byte {directory:,}, which is not in it: it is cut off.", WRITER
+            f"is a TIFF whose directory should be at byte {directory:,}, beyond the file's end: it is cut off.", WRITER
         )
