@@ -409,7 +409,7 @@ def _clean_metadata(db: sqlite3.Connection, name: str) -> None:
 
 
 def _check_limits(db: sqlite3.Connection, tiles: int, largest: int | None) -> None:
-    """Check Mapbox's limits for MBTiles (docs/reference/limits.md, "MBTiles")."""
+    """Check Mapbox's limits for MBTiles (docs/reference/limits.md, "Sizes")."""
     if not tiles:
         raise EmptyExportError("The features made no tile.\nMapbox refuses an empty tileset: check maxzoom=.")
     if largest is not None and largest > TILE_BYTES:

@@ -40,7 +40,7 @@ _BATCH_BYTES = 8 << 20
 _DEFAULT_ROWS = 8_000  # if the size of a feature is unknown
 _MAX_ROWS = 65_536
 
-# Columns of CSV that Mapbox recognises (docs/reference/limits.md, "Contents of each format").
+# Columns of CSV that Mapbox recognises (docs/reference/limits.md, "How the format is recognised").
 _CSV_X, _CSV_Y, _CSV_GEOMETRY = "x,lon,lng,long,*longitude*", "y,lat,*latitude*", "wkt,geojson,*geom*"
 
 _GEOJSON = ("GeoJSON", "GeoJSONSeq")

@@ -20,7 +20,7 @@ from airflow_mapbox.export.errors import NoSpaceError, TilerError
 
 log = logging.getLogger(__name__)
 
-# tippecanoe's own limit, which is below Mapbox's limit of 512,000 (docs/reference/limits.md, "MBTiles").
+# tippecanoe's own limit, which is below Mapbox's limit of 512,000 (docs/reference/limits.md, "Sizes").
 _TILE_BYTES = 500_000
 _PERCENT_BETWEEN_LOG_LINES = 10.0
 # With --json-progress, tippecanoe would not print this.
