@@ -129,7 +129,7 @@ class TestCoordinatesThatCannotBeRead:
         assert [feature["properties"] for feature in document["features"]] == [{"n": "a"}]
         assert report.dropped == {"coordinates that cannot be read": 3, "no geometry": 2}
         assert report.notes == (
-            "Row 3 (from 1 on, without a header) is the first whose coordinates cannot be read: lon='N/A', lat='52'.",
+            "Row 3 (from 1, without a header) is the first with unreadable coordinates: lon='N/A', lat='52'.",
         )
 
     def test_coordinates_that_cannot_be_read_of_wkt_are_counted_too(self, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ class TestCoordinatesThatCannotBeRead:
             features(tmp_path / "x.csv", crs=4326)
         assert str(failed.value).splitlines() == [
             "There is no feature to write: 2 were read. Dropped: 1 (coordinates that cannot be read), 1 (no geometry).",
-            "Row 1 (from 1 on, without a header) is the first whose coordinates cannot be read: lon='N/A', lat='N/A'.",
+            "Row 1 (from 1, without a header) is the first with unreadable coordinates: lon='N/A', lat='N/A'.",
             "Mapbox refuses an empty file: check the query or filter of the data.",
         ]
 
