@@ -1,4 +1,4 @@
-"""Geodata into what Mapbox accepts; importing this costs nothing until something is written."""
+"""Export geodata to files that Mapbox reads correctly. Heavy packages are imported on first use."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # geopandas takes about a second to import, which a DAG file that only names a function should not pay.
+    # geopandas takes about a second to import. A DAG file that only names a function should not import it.
     if name in _MODULES:
         from importlib import import_module
 

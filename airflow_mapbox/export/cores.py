@@ -28,7 +28,7 @@ def usable_cores(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> in
 
 
 def _quotas(cgroups: Path, membership: Path) -> Iterator[float]:
-    """Give the quota of each cgroup that the process is in, in cores; an outer one holds for those inside as well."""
+    """Yield the quota of each cgroup of the process, in cores. An outer quota applies to inner cgroups too."""
     for line in _text(membership).splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:
@@ -39,19 +39,19 @@ def _quotas(cgroups: Path, membership: Path) -> Iterator[float]:
             continue
         for mount in mounts:
             inner = mount / path.lstrip("/")
-            # A container may see its own cgroup as the root, and its path as that outside.
+            # In a container the root may be the container's own cgroup, while the path is that of the host.
             for folder in (inner, *inner.parents):
                 if folder.is_relative_to(mount) and (quota := read(folder)) is not None:
                     yield quota
 
 
 def _unified_quota(folder: Path) -> float | None:
-    """Read version 2: ``max 100000`` or ``150000 100000``, microseconds of each period."""
+    """Read the quota of cgroups version 2: ``max 100000`` or ``150000 100000``, microseconds of each period."""
     return _ratio(*_text(folder / "cpu.max").split())
 
 
 def _old_quota(folder: Path) -> float | None:
-    """Read version 1, which has -1 for none."""
+    """Read the quota of cgroups version 1, in which -1 means no quota."""
     return _ratio(_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us"))
 
 

@@ -1,4 +1,4 @@
-"""Geodata as vector tiles: an MBTiles file that Mapbox takes, for what is more than GeoJSON may have."""
+"""Export geodata as vector tiles in an MBTiles file, for more data than Mapbox accepts as GeoJSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import re
-import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.options import MBTILES_LIMIT_BYTES, GeoJSONKeywords, Tier
 from airflow_mapbox.export.readers import ExportSource
 from airflow_mapbox.export.report import ExportReport
+from airflow_mapbox.export.tiles.space import TemporarySpace, temporary_folder
 from airflow_mapbox.export.tiles.tippecanoe import tile
 from airflow_mapbox.export.tiles.vectortile import distinct_features
 from airflow_mapbox.limits import MBTILES_BYTES, METADATA_BYTES, TIER_MAXZOOM, TILE_BYTES
@@ -31,36 +31,33 @@ from airflow_mapbox.sources.temporary import scratch_folder
 
 log = logging.getLogger(__name__)
 
-
-# Of a source layer: a source, or one with the keywords that it is read by.
+# The source of a source layer, alone or with options of its own.
 LayerSource: TypeAlias = "ExportSource | tuple[ExportSource, GeoJSONKeywords]"
 
-_EXTENT = 4096  # units along a tile's edge, tippecanoe's --full-detail=12
-# Control characters, and what has no form in UTF-8.
+_UNITS_PER_TILE = 4096  # along its edge: tippecanoe's --full-detail=12
+_EARTH_RADIUS_METRES = 6_378_137  # of Web Mercator
+# Control characters, and surrogates, which UTF-8 cannot encode.
 _NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-# What tippecanoe writes of its command line, with paths of this machine in it.
-_LOCAL = ("generator_options", "generator")
-_SPARE = 256 << 20  # bytes that are left free in temporary space
-# Of a source's bytes, what tippecanoe's temporary files had at least for each (docs/export.md, "Vector tiles").
-_LEAST = 1 / 16
-_SELECTIONS = ("layer", "where", "columns", "bbox")
-_LOOK = 64 << 20  # bytes between two looks at it
+# tippecanoe writes its command line into these, with local paths.
+_METADATA_WITH_PATHS = ("generator_options", "generator")
+# Options that read only a part of a source.
+_SELECTING_OPTIONS = ("layer", "where", "columns", "bbox")
 
 
 @dataclass(frozen=True)
 class TilesetReport(ExportReport):
     """
-    What an export to vector tiles did.
+    The report of an export to vector tiles: an :class:`ExportReport` with further fields.
 
-    :param layers: the source layers.
-    :param minzoom: of the tiles.
-    :param maxzoom: of the tiles.
-    :param tier: the price tier of that maxzoom.
-    :param tiles: how many there are.
-    :param largest_tile: bytes of the largest one.
-    :param geojson_bytes: what went into tippecanoe.
-    :param incomplete: geometries that are missing in tiles of the maxzoom, being smaller than the tiles' unit, or too
-        many in one tile.
+    :param layers: names of the source layers.
+    :param minzoom: lowest zoom of the tiles.
+    :param maxzoom: highest zoom of the tiles.
+    :param tier: the price tier of that maxzoom (Mapbox pricing, "Tilesets").
+    :param tiles: number of tiles.
+    :param largest_tile: bytes of the largest tile.
+    :param geojson_bytes: bytes of GeoJSON that tippecanoe read.
+    :param incomplete: geometries that are missing in the tiles of the maxzoom, because they are smaller than a tile's
+        unit, or because a tile had too much data.
     """
 
     layers: tuple[str, ...]
@@ -76,9 +73,9 @@ class TilesetReport(ExportReport):
         return f"{super().__str__()} {self.tiles:,} tiles of zoom {self.minzoom} to {self.maxzoom} (tier {self.tier})."
 
     def to_json(self) -> dict[str, Any]:
-        """Give the report as JSON types, small enough to travel between tasks."""
-        own = ("minzoom", "maxzoom", "tier", "tiles", "largest_tile", "geojson_bytes", "incomplete")
-        return super().to_json() | {"layers": list(self.layers)} | {name: getattr(self, name) for name in own}
+        """Return the report as JSON types, small enough for an XCom."""
+        names = ("minzoom", "maxzoom", "tier", "tiles", "largest_tile", "geojson_bytes", "incomplete")
+        return super().to_json() | {"layers": list(self.layers)} | {name: getattr(self, name) for name in names}
 
 
 def write_mbtiles(
@@ -93,114 +90,108 @@ def write_mbtiles(
     **keywords: Unpack[GeoJSONKeywords],
 ) -> TilesetReport:
     """
-    Write geodata as vector tiles with tippecanoe, which reads the features as they are made: no file between.
+    Export geodata to vector tiles with tippecanoe, which reads the features while they are made.
 
-    The file appears under its name when it is whole, or not at all.
+    The file is complete or absent: it gets its name when it is written completely.
 
-    :param source: as :func:`~airflow_mapbox.export.stream_geojson` takes it, or one for each source layer by name;
-        there also a pair of one and the keywords that are its own, ``("city.gpkg", {"layer": "roads"})``.
-    :param path: the file to write; folders above it are made, and a file of that name is replaced.
-    :param name: of the tileset, and of the layer where there is one; the file's name without its ending otherwise.
-    :param minzoom: of the tiles, 0 to 22.
-    :param maxzoom: of the tiles, 0 to 22; guessed from how close features are unless it or the tier is given.
-    :param tier: a price tier, whose highest zoom is the maxzoom, or the most that a given ``maxzoom`` may be. It is no
-        guess below that: an area costs the same at each zoom of a tier, and coordinates are finest at the highest.
-    :param temporary_directory: a folder that is there, for tippecanoe, which needs about the size of the features as
-        GeoJSON in it.
-    :param keywords: those of :func:`~airflow_mapbox.export.stream_geojson`, for each source that has not the same one
-        of its own; ``limit_bytes`` is none by default.
-    :return: what was done, also logged in one line.
-    :raises TilerError: where tippecanoe or the temporary directory is missing, or tippecanoe failed; also where counts
-        differ.
-    :raises NoSpaceError: where there is too little temporary space.
-    :raises TooLargeError: where Mapbox takes no MBTiles so large.
-    :raises ExportError: as :func:`~airflow_mapbox.export.stream_geojson` does; of several layers the message names the
-        one.
-    :raises ValueError: for zooms or a tier that there are not, and for a layer's name that no style could use.
+    :param source: a source as :func:`~airflow_mapbox.export.stream_geojson` takes it, or a mapping of source layers by
+        name. A source in a mapping can have options of its own: ``("city.gpkg", {"layer": "roads"})``.
+    :param path: the file. Missing folders above it are made, and an existing file is replaced.
+    :param name: the name of the tileset. If there is only one source, also the name of its layer. None takes the file's
+        name without its extension.
+    :param minzoom: the lowest zoom with tiles, 0 to 22.
+    :param maxzoom: the highest zoom, 0 to 22. If neither it nor ``tier`` is set, it is guessed from the distances
+        between features.
+    :param tier: the price tier whose highest zoom is the maxzoom, or limits a ``maxzoom`` that is set: ``"free"`` 5,
+        ``"10m"`` 10, ``"1m"`` 13, ``"30cm"`` 16, ``"1cm"`` 22 (Mapbox pricing, "Tilesets"). An area costs the same at
+        each zoom of a tier, and coordinates are most precise at the highest.
+    :param temporary_directory: an existing folder for tippecanoe's temporary files, which are about as large as the
+        features in GeoJSON. None takes the system's.
+    :param keywords: the options of :func:`~airflow_mapbox.export.stream_geojson`, for each source that does not have
+        the same option of its own. ``limit_bytes`` is None by default.
+    :return: the report, which is also logged in one line.
+    :raises ValueError: for invalid zooms, an unknown tier, a layer's name that no style could use, and the errors of
+        :func:`~airflow_mapbox.export.stream_geojson`.
+    :raises TilerError: if tippecanoe is not installed or fails, the temporary directory is missing, or counts differ.
+    :raises NoSpaceError: if there is too little temporary space.
+    :raises TooLargeError: if the file is larger than Mapbox accepts as MBTiles (Uploads API, "Restrictions and
+        limits").
+    :raises ExportError: the errors of :func:`~airflow_mapbox.export.stream_geojson`. The message names the layer if
+        there are several.
+
+    Example::
+
+        report = write_mbtiles({"parcels": "parcels.parquet", "trees": trees}, "city.mbtiles", tier="1m")
+        print(report.maxzoom, report.tiles, report.incomplete)
     """
     target = Path(path)
-    given = dict(source) if isinstance(source, Mapping) else {name or target.stem: source}
+    sources = dict(source) if isinstance(source, Mapping) else {name or target.stem: source}
     keywords.setdefault("limit_bytes", MBTILES_LIMIT_BYTES)
-    layers = {layer: _with_keywords(one, keywords) for layer, one in given.items()}
-    features = Features({layer: stream_geojson(one, **chosen) for layer, (one, chosen) in layers.items()})
-    with features:
+    layers = {layer: _with_options(layer_source, keywords) for layer, layer_source in sources.items()}
+    streams = {layer: stream_geojson(data, **options) for layer, (data, options) in layers.items()}
+    with Features(streams) as features:
         return tile_features(
             features,
             target,
             name=name or target.stem,
-            zooms=chosen_zooms(minzoom, maxzoom, tier),
+            zooms=check_zooms(minzoom, maxzoom, tier),
             temporary=temporary_folder(temporary_directory),
-            size=sum(_size(one) for one, _ in layers.values()),
-            selected=any(chosen.get(choice) is not None for _, chosen in layers.values() for choice in _SELECTIONS),
+            source_bytes=sum(_source_bytes(data) for data, _ in layers.values()),
+            selected=any(
+                options.get(option) is not None for _, options in layers.values() for option in _SELECTING_OPTIONS
+            ),
         )
 
 
-def _with_keywords(given: LayerSource, common: GeoJSONKeywords) -> tuple[ExportSource, GeoJSONKeywords]:
-    """Give a source, and how it is read. A tuple may also be one of frames."""
-    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping):
-        source, own = given
-        return source, {**common, **own}
-    return given, common
+def _with_options(layer: LayerSource, common: GeoJSONKeywords) -> tuple[ExportSource, GeoJSONKeywords]:
+    """Return the source of a layer and its options. A tuple may also be an iterable of frames."""
+    if isinstance(layer, tuple) and len(layer) == 2 and isinstance(layer[1], Mapping):
+        source, options = layer
+        return source, {**common, **options}
+    return layer, common
 
 
 def _check_names(layers: Iterable[object]) -> None:
-    """Refuse what is no name of a source layer: tippecanoe takes an empty one for none, and ends one at a NUL."""
+    """Refuse names that cannot be those of source layers: tippecanoe ignores an empty one, and cuts one at a NUL."""
     names = list(layers)
     if not names:
         raise OptionError("source={}: name at least one layer.")
     for name in names:
         if not isinstance(name, str) or not name.strip() or _NOT_IN_NAMES.search(name):
             raise OptionError(
-                f"A source layer called {name!r}: its name is what styles find it by, a text of visible characters."
+                f"{name!r} cannot be the name of a source layer: styles refer to it by a string of visible characters."
             )
 
 
-def chosen_zooms(minzoom: int, maxzoom: int | None, tier: Tier | None) -> tuple[int, int | None]:
+def check_zooms(minzoom: int, maxzoom: int | None, tier: Tier | None) -> tuple[int, int | None]:
     """
-    Check zooms.
+    Check zooms, and return the lowest and the highest one; None if the highest is to be guessed.
 
-    :param minzoom: of the tiles.
-    :param maxzoom: of the tiles, or None.
-    :param tier: whose highest zoom is the maxzoom, or the most that a given one may be; or None.
-    :raises ValueError: for a choice that there is not.
+    :param minzoom: the lowest zoom.
+    :param maxzoom: the highest zoom, or None.
+    :param tier: the tier whose highest zoom is the maxzoom, or limits a ``maxzoom`` that is set; or None.
+    :raises ValueError: for an unknown tier, or a zoom that is out of range.
     """
     if tier is not None and tier not in TIER_MAXZOOM:
-        raise OptionError(f"tier={tier!r}: it is {' or '.join(map(repr, TIER_MAXZOOM))}.")
+        raise OptionError(f"tier={tier!r} is not {' or '.join(map(repr, TIER_MAXZOOM))}.")
     ceiling = 22 if tier is None else TIER_MAXZOOM[tier]
     highest = maxzoom if maxzoom is not None or tier is None else ceiling
     for name, zoom in (("minzoom", minzoom), ("maxzoom", highest)):
         if zoom is not None and not 0 <= zoom <= ceiling:
-            raise OptionError(f"{name}={zoom}: zooms are from 0 to {ceiling}" + (f" in tier {tier}." if tier else "."))
+            raise OptionError(
+                f"{name}={zoom} is not from 0 to {ceiling}" + (f", the zooms of tier {tier}." if tier else ".")
+            )
     if highest is not None and minzoom > highest:
         raise OptionError(f"minzoom={minzoom} is above the maxzoom, {highest}.")
     return minzoom, highest
 
 
-def temporary_folder(directory: str | PathLike[str] | None) -> Path | None:
-    """
-    Find a folder for temporary files. One that is missing is not made: it may be a disk that is not mounted.
-
-    :param directory: the folder, or None for the system's.
-    :return: its absolute path, or None.
-    :raises TilerError: where it is no folder that can be written to.
-    """
-    if directory is None:
-        return None
-    folder = Path(directory).absolute()
-    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        raise TilerError(
-            f"temporary_directory={str(directory)!r}: {folder} is no folder on this machine that can be written to. "
-            "Correct it, or make it first."
-        )
-    return folder
-
-
 class Features:
     """
-    The features of layers, line by line: an iterator of bytes that closes its streams.
+    The features of all layers, line by line: an iterator of chunks that closes its streams.
 
     :param layers: streams by source layer.
-    :raises ValueError: for a name that no style could use, and where there is no layer.
+    :raises ValueError: for a name that no style could use, and if there is no layer.
     """
 
     def __init__(self, layers: Mapping[str, GeoJSONStream]) -> None:
@@ -217,19 +208,19 @@ class Features:
 
     def __iter__(self) -> Iterator[bytes]:
         for layer, stream in self.layers.items():
-            # tippecanoe's own member of a feature, which names its layer.
+            # tippecanoe reads the layer of a feature from this member.
             extra = b'"tippecanoe":%s,' % json.dumps({"layer": layer}).encode() if len(self.layers) > 1 else b""
             try:
-                for piece in stream.lines(extra):
-                    self.bytes += len(piece)
-                    yield piece
+                for chunk in stream.lines(extra):
+                    self.bytes += len(chunk)
+                    yield chunk
             except ExportError as error:
                 if extra:
                     error.args = (f"Source layer {layer!r}: {error}",)
                 raise
 
     def reports(self) -> list[ExportReport]:
-        """Give what was done, layer by layer; at the end."""
+        """Return the report of each layer, after the last chunk."""
         return [stream.report for stream in self.layers.values()]
 
 
@@ -240,198 +231,195 @@ def tile_features(
     name: str,
     zooms: tuple[int, int | None],
     temporary: Path | None,
-    size: int,
+    source_bytes: int,
     selected: bool = False,
 ) -> TilesetReport:
     """
-    Tile what a stream of features gives, and check the result by Mapbox's rules.
+    Tile features, check the result by Mapbox's rules, and publish the file.
 
-    :param features: of all layers.
-    :param target: the file; relative to the folder that this process is in now.
-    :param name: of the tileset.
-    :param zooms: the lowest, and the highest or None.
-    :param temporary: as :func:`temporary_folder` gives it.
-    :param size: bytes of the sources, as far as they are known.
-    :param selected: whether only some of that is read.
+    :param features: the features of all layers.
+    :param target: the file.
+    :param name: the name of the tileset.
+    :param zooms: the lowest zoom, and the highest or None.
+    :param temporary: an existing folder for temporary files, or None.
+    :param source_bytes: size of the sources, as far as it is known.
+    :param selected: whether only a part of the sources is read.
+    :raises ExportError: the errors of :func:`write_mbtiles`.
     """
-    place = link_target(target.absolute())
-    with temporary_name(place) as part, scratch_folder(temporary) as folder:
-        space = _Space(folder)
-        space.begin(size, selected=selected)
+    file = link_target(target.absolute())
+    with temporary_name(file) as unfinished, scratch_folder(temporary) as folder:
+        space = TemporarySpace(folder)
+        space.check_before(source_bytes, selected=selected)
         read = tile(
             space.watched(features),
-            part,
+            unfinished,
             layer=next(iter(features.layers)),
             minzoom=zooms[0],
             maxzoom=zooms[1],
             temporary=folder,
         )
         # tippecanoe makes a feature of each member of a collection.
-        written = sum(report.geometries for report in features.reports())
-        if read != written:
-            raise TilerError(f"tippecanoe read {read:,} of {written:,} geometries: its output was deleted.")
+        geometries = sum(report.geometries for report in features.reports())
+        if read != geometries:
+            raise TilerError(f"tippecanoe read {read:,} of {geometries:,} geometries: its output was deleted.")
         try:
-            report = _report(features, part, target, name, guessed=zooms[1] is None)
+            tiles = _check_tiles(unfinished, name, geometries)
         except sqlite3.OperationalError as error:
             if "disk is full" not in str(error):
                 raise
-            raise NoSpaceError(f"There was no space left in {place.parent} for the tileset ({error}).") from None
-        _sync(part)
-        publish(part, place)
+            raise NoSpaceError(f"There was no space left in {file.parent} for the tileset ({error}).") from None
+        notes = list(_notes(tiles, guessed=zooms[1] is None))
+        report = _tileset_report(features, tiles, unfinished, target, notes)
+        _sync(unfinished)
+        publish(unfinished, file)
     log.info("Exported %s", report)
     return report
 
 
-class _Space:
-    """Temporary space, of which nobody knows how much tippecanoe will need: what is watched is what is left."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def begin(self, size: int, *, selected: bool) -> None:
-        """Refuse at once what cannot fit, and warn of what may not."""
-        self.check(0 if selected else int(size * _LEAST))
-        free = shutil.disk_usage(self._folder).free
-        if free < size + _SPARE:
-            log.warning(
-                "Tiling may need more temporary space than the %s bytes of %s: name a folder with more of it with "
-                "temporary_directory= if it stops for that",
-                f"{free:,}",
-                self._folder.parent,
-            )
-
-    def check(self, wanted: int) -> None:
-        free = shutil.disk_usage(self._folder).free
-        if free < wanted + _SPARE:
-            raise NoSpaceError(
-                f"Tiling needs at least {wanted + _SPARE:,} bytes of temporary space, and {self._folder.parent} has "
-                f"{free:,}.\nName a folder with more of it with temporary_directory=."
-            )
-
-    def watched(self, pieces: Iterator[bytes] | Features) -> Iterator[bytes]:
-        since = 0
-        for piece in pieces:
-            since += len(piece)
-            if since >= _LOOK:
-                self.check(0)
-                since = 0
-            yield piece
-
-
-def _size(source: object) -> int:
-    """Give the bytes of a file on this machine or of a frame; 0 of what is made on demand."""
+def _source_bytes(source: object) -> int:
+    """Return the size of a local file or of a frame; 0 for other sources."""
     with contextlib.suppress(TypeError, ValueError, OSError):
         return Path(source).stat().st_size  # type: ignore[arg-type]
     memory = getattr(source, "memory_usage", None)
     return int(memory(index=False).sum()) if memory is not None else 0
 
 
-def _report(features: Features, part: Path, target: Path, name: str, *, guessed: bool) -> TilesetReport:
-    reports = features.reports()
-    geometries = sum(report.geometries for report in reports)
-    with contextlib.closing(sqlite3.connect(part)) as db:
+@dataclass(frozen=True)
+class _Tiles:
+    """What is in an MBTiles file, apart from the features' own report."""
+
+    minzoom: int
+    maxzoom: int
+    count: int
+    largest_bytes: int
+    incomplete: int
+    strategies: str
+
+
+def _check_tiles(file: Path, name: str, geometries: int) -> _Tiles:
+    """
+    Remove local paths from an MBTiles file, and check it by Mapbox's rules.
+
+    :param file: the file.
+    :param name: the name of the tileset.
+    :param geometries: number of geometries that tippecanoe has read.
+    """
+    with contextlib.closing(sqlite3.connect(file)) as db:
         metadata = dict(db.execute("SELECT name, value FROM metadata"))
-        tiles, largest = db.execute("SELECT count(*), max(length(tile_data)) FROM tiles").fetchone()
-        _clean(db, name)
-        _check(db, tiles, largest)
+        count, largest = db.execute("SELECT count(*), max(length(tile_data)) FROM tiles").fetchone()
+        _clean_metadata(db, name)
+        _check_limits(db, count, largest)
         maxzoom = int(metadata["maxzoom"])
-        incomplete = geometries - _there(db, maxzoom, geometries)
-    size = part.stat().st_size
+        incomplete = geometries - _geometries_at(db, maxzoom, geometries)
+    size = file.stat().st_size
     if size > MBTILES_BYTES:
         raise TooLargeError(
-            f"The tileset has {size:,} bytes; Mapbox takes MBTiles of at most {MBTILES_BYTES:,}.\n"
+            f"The tileset has {size:,} bytes; Mapbox accepts MBTiles of at most {MBTILES_BYTES:,}.\n"
             "Lower the maxzoom, or write fewer attributes."
         )
-    notes = [_guessed(maxzoom)] if guessed else []
-    if incomplete:
-        notes.append(_missing(incomplete, maxzoom, metadata))
-    first = reports[0]
-    with part.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    boxes = [report.bounds for report in reports]
+    return _Tiles(int(metadata["minzoom"]), maxzoom, count, largest, incomplete, metadata.get("strategies", "[]"))
+
+
+def _tileset_report(features: Features, tiles: _Tiles, file: Path, target: Path, notes: list[str]) -> TilesetReport:
+    """
+    Combine the reports of all layers with what is in the tiles.
+
+    :param file: the file, under its temporary name.
+    :param target: its final name.
+    :param notes: notes on the tiles.
+    """
+    reports = features.reports()
+    with file.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     accuracies = [report.accuracy for report in reports]
+    west, south, east, north = zip(*(report.bounds for report in reports), strict=True)
     return TilesetReport(
         path=target,
-        bytes=size,
-        sha256=digest,
+        bytes=file.stat().st_size,
+        sha256=sha256,
         features_read=sum(report.features_read for report in reports),
         features=sum(report.features for report in reports),
-        geometries=geometries,
-        dropped=_summed([report.dropped for report in reports]),
-        changed=_summed([report.changed for report in reports]),
+        geometries=sum(report.geometries for report in reports),
+        dropped=_sum_counts([report.dropped for report in reports]),
+        changed=_sum_counts([report.changed for report in reports]),
         crs_from=tuple(dict.fromkeys(crs for report in reports for crs in report.crs_from)),
-        crs_to=first.crs_to,
+        crs_to=reports[0].crs_to,
         accuracy=None if None in accuracies else max(accuracy for accuracy in accuracies if accuracy is not None),
         edge_error=max(report.edge_error for report in reports),
-        bounds=(
-            min(box[0] for box in boxes),
-            min(box[1] for box in boxes),
-            max(box[2] for box in boxes),
-            max(box[3] for box in boxes),
-        ),
+        bounds=(min(west), min(south), max(east), max(north)),
         notes=(*dict.fromkeys(note for report in reports for note in report.notes), *notes),
         layers=tuple(features.layers),
-        minzoom=int(metadata["minzoom"]),
-        maxzoom=maxzoom,
-        tier=next(tier for tier, highest in TIER_MAXZOOM.items() if maxzoom <= highest),
-        tiles=tiles,
-        largest_tile=largest,
+        minzoom=tiles.minzoom,
+        maxzoom=tiles.maxzoom,
+        tier=next(tier for tier, highest in TIER_MAXZOOM.items() if tiles.maxzoom <= highest),
+        tiles=tiles.count,
+        largest_tile=tiles.largest_bytes,
         geojson_bytes=features.bytes,
-        incomplete=incomplete,
+        incomplete=tiles.incomplete,
     )
 
 
-def _there(db: sqlite3.Connection, zoom: int, geometries: int) -> int:
-    """Count the geometries that are in the tiles of a zoom."""
+def _geometries_at(db: sqlite3.Connection, zoom: int, geometries: int) -> int:
+    """Count the geometries in the tiles of a zoom."""
     rows = db.execute("SELECT tile_data FROM tiles WHERE zoom_level = ?", (zoom,))
     return distinct_features((data for (data,) in rows), geometries)
 
 
-def _guessed(zoom: int) -> str:
-    return (
-        f"The maxzoom is a guess, {zoom}, from how close features are; coordinates are rounded to a tile's unit there "
-        f"({_unit(zoom)}). A higher maxzoom= or tier= gives finer ones."
-    )
+def _notes(tiles: _Tiles, *, guessed: bool) -> Iterator[str]:
+    """
+    Yield notes on the tiles for the report.
+
+    :param guessed: whether tippecanoe guessed the maxzoom.
+    """
+    unit = _unit_length(tiles.maxzoom)
+    if guessed:
+        yield (
+            f"The maxzoom {tiles.maxzoom} is a guess from the distances between features. Coordinates are rounded to a "
+            f"tile's unit there ({unit}). With a higher maxzoom= or tier= they are more precise."
+        )
+    if tiles.incomplete:
+        thinned = any(level.get("dropped_as_needed") for level in json.loads(tiles.strategies)[-1:])
+        reasons = [f"are smaller there than a tile's unit ({unit})"]
+        if thinned:
+            reasons.append(f"would have made tiles of over {TILE_BYTES:,} bytes")
+        yield (
+            f"{tiles.incomplete:,} geometries are missing in tiles of zoom {tiles.maxzoom}, because they "
+            f"{' or '.join(reasons)}: raise maxzoom={', or write fewer attributes' if thinned else ''}."
+        )
 
 
-def _unit(zoom: int) -> str:
-    """Say how long a unit of the tiles of a zoom is, where it is longest."""
-    metres = 2 * math.pi * 6_378_137 / 2**zoom / _EXTENT
+def _unit_length(zoom: int) -> str:
+    """Return the length of a unit of a zoom's tiles at the equator, where it is longest."""
+    metres = 2 * math.pi * _EARTH_RADIUS_METRES / 2**zoom / _UNITS_PER_TILE
     return f"{metres:,.0f} m at the equator" if metres >= 10 else f"{metres:.2g} m at the equator"
 
 
-def _missing(count: int, zoom: int, metadata: Mapping[str, str]) -> str:
-    """Say why features are not in the tiles of a zoom, and what to do."""
-    thinned = any(level.get("dropped_as_needed") for level in json.loads(metadata.get("strategies", "[]"))[-1:])
-    why = [f"are smaller there than a tile's unit ({_unit(zoom)})"]
-    if thinned:
-        why.append(f"would have made tiles of over {TILE_BYTES:,} bytes")
-    advice = "raise maxzoom=" + (", or write fewer attributes." if thinned else ".")
-    return f"{count:,} geometries are missing in tiles of zoom {zoom}, since they {' or '.join(why)}: {advice}"
+def _sum_counts(counts: list[Mapping[str, int]]) -> dict[str, int]:
+    keys = dict.fromkeys(key for layer in counts for key in layer)
+    return {key: sum(layer.get(key, 0) for layer in counts) for key in keys}
 
 
-def _summed(counts: list[Mapping[str, int]]) -> dict[str, int]:
-    keys = dict.fromkeys(key for each in counts for key in each)
-    return {key: sum(each.get(key, 0) for each in counts) for key in keys}
-
-
-def _clean(db: sqlite3.Connection, name: str) -> None:
+def _clean_metadata(db: sqlite3.Connection, name: str) -> None:
+    """Remove local paths from the metadata, and set the name."""
     with db:
-        # A deleted row's bytes would stay in the file.
+        # Otherwise the bytes of a deleted row stay in the file.
         db.execute("PRAGMA secure_delete = ON")
-        db.executemany("DELETE FROM metadata WHERE name = ?", [(local,) for local in _LOCAL])
+        db.executemany("DELETE FROM metadata WHERE name = ?", [(key,) for key in _METADATA_WITH_PATHS])
         db.execute("UPDATE metadata SET value = ? WHERE name IN ('name', 'description')", (name,))
 
 
-def _check(db: sqlite3.Connection, tiles: int, largest: int | None) -> None:
+def _check_limits(db: sqlite3.Connection, tiles: int, largest: int | None) -> None:
+    """Check Mapbox's limits for MBTiles (docs/reference/limits.md, "MBTiles")."""
     if not tiles:
-        raise EmptyExportError("No tile came of the features.\nMapbox refuses an empty tileset: check maxzoom=.")
+        raise EmptyExportError("The features made no tile.\nMapbox refuses an empty tileset: check maxzoom=.")
     if largest is not None and largest > TILE_BYTES:
-        raise TilerError(f"A tile has {largest:,} bytes; Mapbox takes at most {TILE_BYTES:,}.\nWrite fewer attributes.")
+        raise TilerError(
+            f"A tile has {largest:,} bytes; Mapbox accepts at most {TILE_BYTES:,}.\nWrite fewer attributes."
+        )
     size = sum(len(str(part).encode()) for row in db.execute("SELECT name, value FROM metadata") for part in row)
     if size > METADATA_BYTES:
         raise TilerError(
-            f"The names of attributes and layers make {size:,} bytes of metadata; Mapbox takes at most "
+            f"The names of attributes and layers make {size:,} bytes of metadata; Mapbox accepts at most "
             f"{METADATA_BYTES:,}.\nChoose fewer with columns=."
         )
 

@@ -1,4 +1,4 @@
-"""What an export did, in numbers that can be logged, returned and compared."""
+"""The report of an export: numbers and notes that can be logged, returned and compared."""
 
 from __future__ import annotations
 
@@ -12,30 +12,36 @@ from airflow_mapbox.export.geometry.accuracy import MissingGrids
 from airflow_mapbox.export.geometry.stages import BEYOND, CLIPPED
 from airflow_mapbox.export.options import Options
 
-_EDGE_ERROR = 1.0  # metres, from which on it is worth a note
-_GRIDS = 5  # files that are named: data of a continent may lack one for each of its states
+_NOTED_EDGE_ERROR_METRES = 1.0
+_MAX_GRIDS_NAMED = 5  # data of a continent may lack a grid for each of its states
 
 
 @dataclass(frozen=True)
 class ExportReport:
     """
-    What an export did.
+    The report of an export.
 
     :param path: the file, or None for a stream.
-    :param bytes: its size.
-    :param sha256: its digest, as hexadecimal text.
-    :param features_read: features in the source.
-    :param features: features in the file.
-    :param geometries: in the file; a collection counts as many as it has.
-    :param dropped: how many were left out, by reason.
-    :param changed: how many geometries were changed otherwise than by the transformation, by what was done to them.
-    :param crs_from: the reference systems of the source, by name; more than one where its frames differ.
-    :param crs_to: the reference system of the file.
-    :param accuracy: metres by which the transformation may be off, or None where PROJ does not know.
-    :param edge_error: metres by which straight edges of a projected system are off at worst, being curves in
-        longitude, latitude.
+    :param bytes: size of the output.
+    :param sha256: SHA-256 of the output in hexadecimal.
+    :param features_read: number of features in the source.
+    :param features: number of features in the output.
+    :param geometries: number of geometries in the output; each member of a collection counts.
+    :param dropped: number of dropped features, by reason.
+    :param changed: number of geometries that something other than the transformation changed, by the change.
+    :param crs_from: names of the source's reference systems. There are several if its frames differ.
+    :param crs_to: the reference system of the output.
+    :param accuracy: how far off positions may be after the transformation, in metres; None if PROJ does not know.
+    :param edge_error: how far off straight edges of a projected system are at worst, in metres, because they are curves
+        in longitude, latitude.
     :param bounds: west, south, east, north in degrees.
-    :param notes: what the reader should know, in whole sentences.
+    :param notes: notes for the reader, in whole sentences.
+
+    Example::
+
+        report = write_geojson("parcels.parquet", "parcels.geojson")
+        print(report)
+        print(report.to_json()["features"])
     """
 
     path: Path | None
@@ -57,7 +63,7 @@ class ExportReport:
         dropped = ", ".join(f"{count:,} dropped ({reason})" for reason, count in self.dropped.items()) or "none dropped"
         changed = "".join(f", {count:,} {what}" for what, count in self.changed.items())
         west, south, east, north = self.bounds
-        accuracy = "an accuracy unknown" if self.accuracy is None else f"an accuracy of {self.accuracy:g} m"
+        accuracy = "unknown accuracy" if self.accuracy is None else f"an accuracy of {self.accuracy:g} m"
         where = "" if self.path is None else f" in {self.path}"
         notes = "".join(f" {note}" for note in self.notes)
         return (
@@ -68,7 +74,7 @@ class ExportReport:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Give the report as JSON types, small enough to travel between tasks."""
+        """Return the report as JSON types, small enough for an XCom."""
         return {
             "path": None if self.path is None else str(self.path),
             "bytes": self.bytes,
@@ -89,13 +95,13 @@ class ExportReport:
 
 def export_report(counts: Counts, options: Options, *, size: int, sha256: str, crs_to: str) -> ExportReport:
     """
-    Sum up.
+    Build the report of a stream.
 
-    :param counts: of all features.
-    :param options: which gave the thresholds.
-    :param size: bytes that were written.
-    :param sha256: their digest.
-    :param crs_to: the reference system that they are in.
+    :param counts: the counts of all features.
+    :param options: the options of the export.
+    :param size: number of bytes written.
+    :param sha256: their SHA-256 in hexadecimal.
+    :param crs_to: the reference system of the output.
     """
     return ExportReport(
         path=None,
@@ -117,29 +123,28 @@ def export_report(counts: Counts, options: Options, *, size: int, sha256: str, c
 
 def data_notes(counts: Counts) -> Iterator[str]:
     """
-    Say what the reader of the data should look at.
+    Yield notes on problems of the data.
 
-    :param counts: of all features.
+    :param counts: the counts of all features.
     """
     if counts.unreadable is not None:
         row, coordinates = counts.unreadable
-        place = f"Row {row + 1} (from 1 on, without a header)"
-        yield f"{place} is the first whose coordinates cannot be read: {coordinates}."
+        yield f"Row {row + 1} (from 1, without a header) is the first with unreadable coordinates: {coordinates}."
     clipped, beyond = counts.changed[CLIPPED], counts.dropped[BEYOND]
     if clipped or beyond:
-        numbers = [f"{clipped:,} clipped there"] * bool(clipped) + [f"{beyond:,} left out"] * bool(beyond)
+        numbers = [f"{clipped:,} clipped there"] * bool(clipped) + [f"{beyond:,} dropped"] * bool(beyond)
         yield (
             f"Mapbox's map ends at ±85.0511 degrees of latitude, and some features reach beyond: {', '.join(numbers)}. "
-            'To have an error instead: beyond_mercator="error".'
+            'With beyond_mercator="error" they are an error.'
         )
 
 
 def transformation_warnings(counts: Counts, options: Options) -> Iterator[str]:
     """
-    Say what may be wrong with positions after the transformation.
+    Yield warnings about positions that may be wrong after the transformation.
 
-    :param counts: of all features.
-    :param options: which gave the threshold.
+    :param counts: the counts of all features.
+    :param options: the options, which have the threshold.
     """
     for name, accuracy in counts.crs_from.items():
         if accuracy.missing is not None:
@@ -151,20 +156,21 @@ def transformation_warnings(counts: Counts, options: Options) -> Iterator[str]:
 
 
 def _missing_grids(crs: str, missing: MissingGrids) -> str:
-    now = "an unknown distance" if missing.without is None else f"{missing.without:g} m"
+    distance = "an unknown distance" if missing.without is None else f"{missing.without:g} m"
     names = sorted(missing.names)
-    more = f" and {len(names) - _GRIDS} more" if len(names) > _GRIDS else ""
-    are = "grid {}, which is" if len(names) == 1 else "grids {}, which are"
+    more = f" and {len(names) - _MAX_GRIDS_NAMED} more" if len(names) > _MAX_GRIDS_NAMED else ""
+    listed = ", ".join(names[:_MAX_GRIDS_NAMED]) + more
+    grids = f"grid {listed}, which is" if len(names) == 1 else f"grids {listed}, which are"
     return (
-        f"From {crs} positions may be off by {now}, and by {missing.better:g} m with PROJ's "
-        f"{are.format(', '.join(names[:_GRIDS]) + more)} not installed (projsync, or PROJ_NETWORK=ON)."
+        f"From {crs} positions may be off by {distance}. With PROJ's {grids} not installed, it would be "
+        f"{missing.better:g} m (install with projsync, or set PROJ_NETWORK=ON)."
     )
 
 
 def _notes(counts: Counts, options: Options) -> Iterator[str]:
     yield from data_notes(counts)
     yield from transformation_warnings(counts, options)
-    if counts.edge_error > _EDGE_ERROR:
+    if counts.edge_error > _NOTED_EDGE_ERROR_METRES:
         yield (
             "Straight edges of the source's system are curves in longitude, latitude: up to "
             f"{counts.edge_error:,.0f} m off. Add vertices to long edges with max_segment=."

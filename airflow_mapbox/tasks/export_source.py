@@ -120,7 +120,7 @@ class _Export:
             self._add_report(stream.report)
 
     def _open_file(self) -> ByteStream:
-        from airflow_mapbox.export.mbtiles import temporary_folder
+        from airflow_mapbox.export.tiles.space import temporary_folder
         from airflow_mapbox.sources.temporary import scratch_folder
 
         with scratch_folder(temporary_folder(self._options.get("temporary_directory"))) as folder:

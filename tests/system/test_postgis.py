@@ -341,7 +341,7 @@ def test_geography_is_read_as_geometry(query: Any) -> None:
 
 
 def test_of_several_geometries_one_is_named(query: Any) -> None:
-    with pytest.raises(UnreadableSourceError, match=r"(?s)it gives a, b.*geometry="):
+    with pytest.raises(UnreadableSourceError, match=r"(?s)it returns a, b.*geometry="):
         features(query("SELECT * FROM two"))
     (only,) = features(query("SELECT * FROM two", geometry="b"))
     assert only["geometry"]["coordinates"] == [3, 4]
@@ -351,7 +351,7 @@ def test_of_several_geometries_one_is_named(query: Any) -> None:
 @pytest.mark.parametrize(
     ("sql", "error", "match"),
     [
-        ("SELECT 1 AS n", UnreadableSourceError, "it gives none"),
+        ("SELECT 1 AS n", UnreadableSourceError, "it returns none"),
         ("SELECT * FROM nothing", UnreadableSourceError, 'PostgreSQL refused the query: relation "nothing"'),
         (
             "SELECT n, ST_SetSRID(ST_Point(1 / (n - 5000), 0), 4326) g FROM generate_series(1, 9000) n",

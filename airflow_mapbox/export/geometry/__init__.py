@@ -1,3 +1,3 @@
-"""Make geometries valid in CRS84 as RFC 7946 and Mapbox need them: arrays in, arrays out."""
+"""Make geometries valid for RFC 7946 and Mapbox, in longitude, latitude. Pure functions on arrays."""
 
 from __future__ import annotations

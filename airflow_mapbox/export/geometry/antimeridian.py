@@ -1,8 +1,10 @@
 """
-Cuts geometries where they cross ±180 degrees of longitude (RFC 7946, section 3.1.9), also polygons over a pole.
+Cut geometries that cross ±180 degrees of longitude (RFC 7946, section 3.1.9), also polygons over a pole.
 
-The longitudes of a line or ring are counted on past ±180, and the result cut into turns of 360 degrees. The package
-``antimeridian`` does this by cases: it raises for heights and makes slivers of vertices at -180.
+First the longitudes of each line or ring are unrolled: they continue beyond ±180. Then the result is cut into turns of
+360 degrees. The package ``antimeridian`` distinguishes cases instead: it fails for heights, and makes slivers at -180.
+
+    170, -170  ─unroll─►  170, 190  ─cut at 180─►  170, 180 | 180, 190  ─shift─►  170, 180 | -180, -170
 """
 
 from __future__ import annotations
@@ -17,27 +19,27 @@ import shapely
 
 from airflow_mapbox.export.geometry.areas import repaired, united
 from airflow_mapbox.export.geometry.crs import Transformation
-from airflow_mapbox.export.geometry.lines import middles, parted, with_vertices
+from airflow_mapbox.export.geometry.lines import add_vertices, middles, split_lines
 from airflow_mapbox.export.geometry.shapes import Shapes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_NOISE = 1e-9  # degrees by which a transformation misses ±180
+_NOISE_DEGREES = 1e-9  # how far a transformation misses ±180
 
 
 def crossings(source: Shapes, lonlat: Shapes, transformation: Transformation) -> NDArray[np.int64]:
     """
     Find edges that cross the antimeridian.
 
-    An edge of more than 180 degrees does, where the source is in longitude, latitude. One of 360, between the two signs
-    of the same meridian, goes all around the world or along ±180: see :func:`_along_seam`. In any other system the
-    middle of the edge tells which way it goes.
+    If the source is in longitude, latitude, edges of more than 180 degrees do. An edge of 360 degrees, from 180 to
+    -180, runs around the world or along the antimeridian: see :func:`_along_antimeridian`. In a projected system the
+    middle of the edge decides.
 
-    :param source: before the transformation.
-    :param lonlat: after it.
+    :param source: geometries before the transformation.
+    :param lonlat: the same geometries after it.
     :param transformation: the transformation from one to the other.
-    :return: for each coordinate the turn, -1, 0 or 1, from it to the next one; shape (m,).
+    :return: turns from each coordinate to the next one: -1, 0 or 1; shape (m,).
     """
     turns = np.zeros(len(lonlat.x), dtype=np.int64)
     if lonlat.kind.min_positions == 0 or not len(lonlat) or np.ptp(lonlat.x) <= 180:
@@ -48,37 +50,39 @@ def crossings(source: Shapes, lonlat: Shapes, transformation: Transformation) ->
         x, _, _ = transformation.points(
             (source.x[wide] + source.x[wide + 1]) / 2, (source.y[wide] + source.y[wide + 1]) / 2
         )
-        straight = lonlat.x[wide] + spans[wide] / 2
-        off = np.abs((x - straight + 180) % 360 - 180)
-        wide = wide[~(off < 90)]
+        middle = lonlat.x[wide] + spans[wide] / 2
+        distance = np.abs((x - middle + 180) % 360 - 180)
+        wide = wide[~(distance < 90)]  # also if it is NaN
     turns[wide] = -np.sign(spans[wide]).astype(np.int64)
-    around = wide[np.abs(spans[wide]) > 360 - _NOISE]
+    around = wide[np.abs(spans[wide]) > 360 - _NOISE_DEGREES]
     if len(around) and not transformation.projected:
-        seam = turns.copy()
+        turns_along = turns.copy()
         turns[around] = 0
         for path in np.unique(np.searchsorted(lonlat.paths, around, side="right") - 1):
-            chosen = slice(lonlat.paths[path], lonlat.paths[path + 1])
-            if _along_seam(lonlat, chosen, turns[chosen], seam[chosen]):
-                turns[chosen] = seam[chosen]
+            positions = slice(lonlat.paths[path], lonlat.paths[path + 1])
+            if _along_antimeridian(lonlat, positions, turns[positions], turns_along[positions]):
+                turns[positions] = turns_along[positions]
     return turns
 
 
-def _along_seam(lonlat: Shapes, chosen: slice, around: NDArray[np.int64], seam: NDArray[np.int64]) -> bool:
+def _along_antimeridian(
+    lonlat: Shapes, positions: slice, turns_around: NDArray[np.int64], turns_along: NDArray[np.int64]
+) -> bool:
     """
-    Say whether the edges of 360 degrees of a path run along ±180 instead of all around the world.
+    Return whether the edges of 360 degrees of a path run along ±180 instead of around the world.
 
-    They do where it lies on both sides of ±180 then, where the ring would go around a pole otherwise, and where the
-    path would cross itself otherwise. What makes sense as it is written is left so: a rectangle from -180 to 180.
+    They run along it if the path then lies on both sides of ±180. They also do if the path would otherwise go around a
+    pole or cross itself. A path that is valid around the world stays: a rectangle from -180 to 180.
 
-    :param chosen: the path's coordinates.
-    :param around: the turns of its edges, with none for these ones.
-    :param seam: the turns, with one for each of these.
+    :param positions: the path's positions.
+    :param turns_around: turns of its edges, if those of 360 degrees run around the world and so do not cross.
+    :param turns_along: turns of its edges, if those of 360 degrees run along ±180 and so cross.
     """
-    written, along = (lonlat_of(lonlat, chosen, turns)[:, :2] for turns in (around, seam))
-    if not lonlat.kind.has_rings or not seam[:-1].sum():
+    written, along = (unrolled_path(lonlat, positions, turns)[:, :2] for turns in (turns_around, turns_along))
+    if not lonlat.kind.has_rings or not turns_along[:-1].sum():
         west, east = (along[:, 0].min() + 180) / 360, (along[:, 0].max() + 180) / 360
-        both_sides = np.floor(west + _NOISE) + 1 < east - _NOISE
-        if both_sides or (lonlat.kind.has_rings and around[:-1].sum()):
+        both_sides = np.floor(west + _NOISE_DEGREES) + 1 < east - _NOISE_DEGREES
+        if both_sides or (lonlat.kind.has_rings and turns_around[:-1].sum()):
             return True
     return bool(shapely.is_simple(shapely.linestrings(along)) and not shapely.is_simple(shapely.linestrings(written)))
 
@@ -87,19 +91,18 @@ def cut_lines(lonlat: Shapes, turns: NDArray[np.int64]) -> Shapes:
     """
     Cut lines.
 
-    :param lonlat: after the transformation.
-    :param turns: what :func:`crossings` gave.
-    :return: lines of several parts, in their order, within ±180 degrees.
+    :param lonlat: lines after the transformation.
+    :param turns: the result of :func:`crossings`.
+    :return: multi-part lines in the same order, within ±180 degrees.
     """
-    x = _counted_on(lonlat, turns)
+    x = _unrolled(lonlat, turns)
     nearest = 360 * np.floor(x / 360) + 180
-    x = np.where(np.abs(x - nearest) < _NOISE, nearest, x)
-    lines = with_vertices(replace(lonlat, x=x), "x", np.arange(nearest.min(), nearest.max() + 1, 360))
-    # What runs along ±180 is no part of its own, but goes on where the line comes from.
+    x = np.where(np.abs(x - nearest) < _NOISE_DEGREES, nearest, x)
+    lines = add_vertices(replace(lonlat, x=x), "x", np.arange(nearest.min(), nearest.max() + 1, 360))
+    # An edge along ±180 is not a part by itself: it belongs to the side that the line comes from.
     along = (lines.x[1:] == lines.x[:-1]) & (lines.x[1:] % 360 == 180)
-    parts = parted(lines, np.rint((lines.x[1:] + lines.x[:-1]) / 720), along)
-    whole = 360 * np.rint(middles(parts, parts.x) / 360)
-    return replace(parts, x=parts.x - np.repeat(whole, np.diff(parts.paths)))
+    parts = split_lines(lines, np.rint((lines.x[1:] + lines.x[:-1]) / 720), along)
+    return replace(parts, x=parts.x - np.repeat(_to_whole_turns(middles(parts, parts.x)), np.diff(parts.paths)))
 
 
 def cut_polygons(
@@ -108,86 +111,86 @@ def cut_polygons(
     """
     Cut polygons.
 
-    :param source: before the transformation, which tells what is inside of a ring around a pole.
-    :param lonlat: after it.
-    :param turns: what :func:`crossings` gave.
+    :param source: polygons before the transformation. They tell which side of a ring around a pole is inside.
+    :param lonlat: the same polygons after it.
+    :param turns: the result of :func:`crossings`.
     :param projected: whether the source is in a projected system.
-    :return: two arrays of shapely geometries, shape (n,): within ±180 degrees, valid; and uncut, with longitudes
-        counted on past ±180, which tell whether they were valid.
+    :return: two arrays of shapely geometries, shape (n,): valid ones within ±180 degrees, and the uncut ones with
+        unrolled longitudes, which tell whether the data is valid.
     """
-    lonlat = replace(lonlat, x=_counted_on(lonlat, turns))
+    lonlat = replace(lonlat, x=_unrolled(lonlat, turns))
     paths, rings = lonlat.paths, lonlat.offsets[-2]
     around = np.add.reduceat(turns, paths[:-1])
     coordinates = lonlat.coordinates()
     indices = np.repeat(np.arange(len(paths) - 1), np.diff(paths))
     areas = shapely.polygons(shapely.linearrings(coordinates, indices=indices))
     for path in np.flatnonzero(around):
-        own = slice(paths[path], paths[path + 1])
-        north = _is_north(source.x[own], source.y[own], lonlat.y[own], int(around[path]), projected=projected)
-        areas[path] = shapely.polygons(_over_pole(coordinates[own], 90.0 if north else -90.0))
-    uncut = _together(lonlat, areas, around != 0)
+        ring = slice(paths[path], paths[path + 1])
+        north = _is_north(source.x[ring], source.y[ring], lonlat.y[ring], int(around[path]), projected=projected)
+        areas[path] = shapely.polygons(_close_over_pole(coordinates[ring], 90.0 if north else -90.0))
+    uncut = _assemble(lonlat, areas, around != 0)
     areas = repaired(areas)
     west, _, east, _ = shapely.bounds(areas).T
     for path in np.flatnonzero((west < -180) | (east > 180)):
-        areas[path] = _within(areas[path])
+        areas[path] = _within_180(areas[path])
     polygons = areas[rings[:-1]]
-    for place in np.flatnonzero(np.diff(rings) > 1):
-        # All holes at once: one by one, each would have GEOS look at all that were cut out before.
-        holes = shapely.get_parts(areas[rings[place] + 1 : rings[place + 1]])
-        polygons[place] = shapely.difference(polygons[place], united(holes[~shapely.is_empty(holes)]))
+    for polygon in np.flatnonzero(np.diff(rings) > 1):
+        # Subtract all holes at once: one by one, GEOS would process all earlier holes again.
+        holes = shapely.get_parts(areas[rings[polygon] + 1 : rings[polygon + 1]])
+        polygons[polygon] = shapely.difference(polygons[polygon], united(holes[~shapely.is_empty(holes)]))
     members = lonlat.offsets[0] if lonlat.kind.depth == 3 else np.arange(len(lonlat) + 1)
     cut = np.empty(len(lonlat), dtype=object)
-    cut[:] = [_joined(polygons[start:end]) for start, end in itertools.pairwise(members)]
+    cut[:] = [_as_one(polygons[start:end]) for start, end in itertools.pairwise(members)]
     return cut, uncut
 
 
-def _together(lonlat: Shapes, areas: NDArray[Any], polar: NDArray[np.bool_]) -> NDArray[Any]:
+def _assemble(lonlat: Shapes, areas: NDArray[Any], polar: NDArray[np.bool_]) -> NDArray[Any]:
     """
-    Put the rings of each geometry next to each other by whole turns: holes into their shells, parts beside the first.
+    Assemble uncut geometries: shift their rings by whole turns, holes into their shells and parts near the first one.
 
-    A polygon over a pole is without its holes, which may lie across the two ends of its ring.
+    A polygon over a pole gets no holes, because they may lie across the two ends of its ring.
 
-    :param lonlat: with longitudes counted on from each ring's own first one.
-    :param areas: of each ring.
-    :param polar: rings that go around a pole.
+    :param lonlat: geometries with longitudes that are unrolled ring by ring.
+    :param areas: a polygon of each ring.
+    :param polar: whether each ring goes around a pole.
     """
     rings = lonlat.offsets[-2]
     members = lonlat.offsets[0] if lonlat.kind.depth == 3 else np.arange(len(lonlat) + 1)
     middle = middles(lonlat, lonlat.x)
     shells = rings[:-1]
-    moved = _turns(np.repeat(middle[shells[members[:-1]]], np.diff(members)) - middle[shells])
-    holes = np.repeat(middle[shells] + moved, np.diff(rings)) - middle
-    moved = np.where(_shells(lonlat), np.repeat(moved, np.diff(rings)), _turns(holes))
-    uncut = replace(lonlat, x=lonlat.x + np.repeat(moved, np.diff(lonlat.paths))).to_shapely()
-    for place in np.unique(lonlat.owners(lonlat.paths[:-1][polar])):
-        parts, own = shapely.get_parts(uncut[place]), shells[members[place] : members[place + 1]]
-        for polygon in np.flatnonzero(polar[own]):
-            parts[polygon] = _shifted(areas[own[polygon]], moved[own[polygon]])
-        uncut[place] = shapely.multipolygons(parts)
+    shift = _to_whole_turns(np.repeat(middle[shells[members[:-1]]], np.diff(members)) - middle[shells])
+    holes = np.repeat(middle[shells] + shift, np.diff(rings)) - middle
+    shift = np.where(_is_shell(lonlat), np.repeat(shift, np.diff(rings)), _to_whole_turns(holes))
+    uncut = replace(lonlat, x=lonlat.x + np.repeat(shift, np.diff(lonlat.paths))).to_shapely()
+    for row in np.unique(lonlat.owners(lonlat.paths[:-1][polar])):
+        parts, row_shells = shapely.get_parts(uncut[row]), shells[members[row] : members[row + 1]]
+        for polygon in np.flatnonzero(polar[row_shells]):
+            parts[polygon] = _shifted(areas[row_shells[polygon]], shift[row_shells[polygon]])
+        uncut[row] = shapely.multipolygons(parts)
     return uncut
 
 
-def _turns(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Round to whole turns of 360 degrees."""
+def _to_whole_turns(degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round to multiples of 360 degrees."""
     return 360 * np.round(degrees / 360)
 
 
-def _counted_on(lonlat: Shapes, turns: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Give longitudes that go on past ±180 along each path."""
+def _unrolled(lonlat: Shapes, turns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return longitudes that continue beyond ±180 along each path."""
     turned = np.concatenate(([0], np.cumsum(turns[:-1])))
     x: NDArray[np.float64] = lonlat.x + 360.0 * (turned - np.repeat(turned[lonlat.paths[:-1]], np.diff(lonlat.paths)))
     return x
 
 
-def lonlat_of(lonlat: Shapes, chosen: slice, turns: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Give the coordinates of a path with longitudes counted on past ±180."""
-    x = lonlat.x[chosen] + 360.0 * np.concatenate(([0], np.cumsum(turns[:-1])))
-    ordinates = [x, lonlat.y[chosen]] + ([] if lonlat.z is None else [lonlat.z[chosen]])
+def unrolled_path(lonlat: Shapes, positions: slice, turns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the coordinates of a path with unrolled longitudes, shape (m, 2) or (m, 3)."""
+    x = lonlat.x[positions] + 360.0 * np.concatenate(([0], np.cumsum(turns[:-1])))
+    ordinates = [x, lonlat.y[positions]] + ([] if lonlat.z is None else [lonlat.z[positions]])
     return np.stack(ordinates, axis=1)
 
 
-def _shells(lonlat: Shapes) -> NDArray[np.bool_]:
-    """Tell which paths are outer rings."""
+def _is_shell(lonlat: Shapes) -> NDArray[np.bool_]:
+    """Return whether each path is an outer ring."""
     shells = np.zeros(len(lonlat.paths) - 1, dtype=bool)
     shells[lonlat.offsets[-2][:-1]] = True
     return shells
@@ -195,10 +198,10 @@ def _shells(lonlat: Shapes) -> NDArray[np.bool_]:
 
 def _is_north(x: Any, y: Any, latitudes: Any, turned: int, *, projected: bool) -> bool:
     """
-    Say which pole a ring goes around.
+    Return whether a ring goes around the north pole, or around the south pole.
 
-    A projected ring has an inside: to the left of a ring that is wound counter-clockwise is the pole that it holds. In
-    longitude, latitude a ring around a pole has none, and the nearer pole is meant.
+    A projected ring has an inside: the pole lies to the left of a counter-clockwise ring. In longitude, latitude both
+    sides are possible, and the nearer pole is used.
     """
     if not projected:
         return bool(np.mean(latitudes) > 0)
@@ -207,24 +210,24 @@ def _is_north(x: Any, y: Any, latitudes: Any, turned: int, *, projected: bool) -
     return bool(counter_clockwise == (turned > 0))
 
 
-def _over_pole(coordinates: NDArray[np.float64], pole: float) -> NDArray[np.float64]:
-    """Close a ring that goes once around the world along the pole."""
+def _close_over_pole(coordinates: NDArray[np.float64], pole: float) -> NDArray[np.float64]:
+    """Close a ring that goes once around the world, along the pole."""
     first, last = coordinates[0].copy(), coordinates[-1].copy()
     first[1] = last[1] = pole
     return np.concatenate((coordinates, [last, first, coordinates[0]]))
 
 
-def _within(area: Any) -> Any:
-    """Cut an area into turns of the world, move each to within ±180 degrees, and give them as one."""
+def _within_180(area: Any) -> Any:
+    """Cut an area into turns of the world, shift each to within ±180 degrees, and unite them."""
     west, _, east, _ = shapely.bounds(area)
     first, last = int(np.floor((west + 180) / 360)), int(np.ceil((east + 180) / 360))
-    pieces = [_shifted(piece, -360 * turn) for turn, piece in _by_turn(area, first, last)]
-    parts = shapely.get_parts(np.array(pieces, dtype=object))
+    shifted = [_shifted(part, -360 * turn) for turn, part in _by_turn(area, first, last)]
+    parts = shapely.get_parts(np.array(shifted, dtype=object))
     return united(parts[shapely.get_dimensions(parts) == 2])
 
 
 def _by_turn(area: Any, first: int, last: int) -> Iterator[tuple[int, Any]]:
-    """Cut an area into turns, halves first: each turn of the whole would be turns squared."""
+    """Cut an area into turns by halving it. Cutting each turn from the whole area would take quadratic time."""
     if last - first == 1:
         yield first, area
         return
@@ -235,11 +238,13 @@ def _by_turn(area: Any, first: int, last: int) -> Iterator[tuple[int, Any]]:
 
 
 def _shifted(geometry: Any, degrees: float) -> Any:
-    high = shapely.has_z(geometry)
-    return shapely.transform(geometry, lambda c: c + ([degrees, 0, 0] if high else [degrees, 0]), include_z=bool(high))
+    has_z = bool(shapely.has_z(geometry))
+    shift = [degrees, 0, 0] if has_z else [degrees, 0]
+    return shapely.transform(geometry, lambda coordinates: coordinates + shift, include_z=has_z)
 
 
-def _joined(polygons: NDArray[Any]) -> Any:
+def _as_one(polygons: NDArray[Any]) -> Any:
+    """Return a polygon or multipolygon of all parts that have an area."""
     parts = shapely.get_parts(polygons)
-    wanted = parts[shapely.get_dimensions(parts) == 2]
-    return wanted[0] if len(wanted) == 1 else shapely.multipolygons(wanted)
+    parts = parts[shapely.get_dimensions(parts) == 2]
+    return parts[0] if len(parts) == 1 else shapely.multipolygons(parts)

@@ -1,7 +1,7 @@
 """
-Polygons repaired, joined and rounded by GEOS, in time that grows with their parts.
+Repair, unite and round polygons with GEOS, in time linear in their parts.
 
-GEOS takes as long as parts squared to join many that lie apart, and for whatever it does by joining.
+GEOS takes quadratic time to unite many parts that lie apart, and for every operation that unites them.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 
 def united(parts: NDArray[Any]) -> Any:
     """
-    Return the union of polygons; those that lie apart already are only put side by side.
+    Return the union of polygons. If they already lie apart, it is a multipolygon of them.
 
     :param parts: valid polygons, shape (n,).
     """
-    whole = parts[0] if len(parts) == 1 else shapely.multipolygons(parts)
-    return whole if shapely.is_valid(whole) else shapely.disjoint_subset_union_all(parts)
+    union = parts[0] if len(parts) == 1 else shapely.multipolygons(parts)
+    return union if shapely.is_valid(union) else shapely.disjoint_subset_union_all(parts)
 
 
 def repaired(geometries: NDArray[Any]) -> NDArray[Any]:
     """
-    Repair polygons and multi-polygons, each part by itself first.
+    Repair polygons and multipolygons, each part by itself first.
 
-    :param geometries: of shapely, shape (n,).
-    :return: the same, valid; empty if they have no area.
+    :param geometries: shapely geometries, shape (n,).
+    :return: valid geometries, shape (n,); empty if they have no area.
     """
     parts, owners = shapely.get_parts(geometries, return_index=True)
     invalid = ~shapely.is_valid(parts)
     parts[invalid] = shapely.make_valid(parts[invalid], method="structure", keep_collapsed=False)
-    parts, places = shapely.get_parts(parts, return_index=True)
-    full = ~shapely.is_empty(parts)
-    parts, owners = parts[full], owners[places[full]]
+    parts, repaired_parts = shapely.get_parts(parts, return_index=True)
+    not_empty = ~shapely.is_empty(parts)
+    parts, owners = parts[not_empty], owners[repaired_parts[not_empty]]
     result = np.full(len(geometries), shapely.MultiPolygon(), dtype=object)
     shapely.multipolygons(parts, indices=owners, out=result)
     starts = np.searchsorted(owners, np.arange(len(geometries) + 1))
-    for place in np.flatnonzero(~shapely.is_valid(result)):
-        result[place] = shapely.disjoint_subset_union_all(parts[starts[place] : starts[place + 1]])
-    alone = (np.diff(starts) == 1) & (shapely.get_type_id(geometries) == shapely.GeometryType.POLYGON)
-    result[alone] = parts[starts[:-1][alone]]
+    for index in np.flatnonzero(~shapely.is_valid(result)):
+        result[index] = shapely.disjoint_subset_union_all(parts[starts[index] : starts[index + 1]])
+    single = (np.diff(starts) == 1) & (shapely.get_type_id(geometries) == shapely.GeometryType.POLYGON)
+    result[single] = parts[starts[:-1][single]]
     return result
 
 
@@ -52,12 +52,12 @@ def on_grid(geometries: NDArray[Any], grid: float) -> NDArray[Any]:
     """
     Round polygons so that they stay valid.
 
-    Most do if each coordinate is rounded by itself. Only for the others GEOS rounds all edges together, which takes as
-    long as parts squared.
+    Most stay valid if each coordinate is rounded by itself. For the others GEOS rounds all edges together, which takes
+    quadratic time.
 
-    :param geometries: valid ones, shape (n,).
-    :param grid: the unit of the last decimal.
-    :return: the same, rounded; empty, and so counted as collapsed, if GEOS cannot.
+    :param geometries: valid polygons of shapely, shape (n,).
+    :param grid: the unit of the last decimal, in degrees.
+    :return: rounded polygons, shape (n,); an empty one if GEOS fails, which counts as collapsed.
     """
     rounded = np.asarray(shapely.set_precision(geometries, grid, mode="pointwise"))
     broken = ~shapely.is_valid(rounded)
@@ -71,6 +71,6 @@ def _snapped(geometries: NDArray[Any], grid: float) -> NDArray[Any]:
     except shapely.GEOSException:
         if len(geometries) == 1:
             return np.array([shapely.Polygon()], dtype=object)
-    # One that fails must not take the others with it.
+    # Do not lose the others because one fails.
     half = len(geometries) // 2
     return np.concatenate((_snapped(geometries[:half], grid), _snapped(geometries[half:], grid)))

@@ -1,4 +1,4 @@
-"""A column of geometries, in any encoding that sources have, as arrays of coordinates."""
+"""Read a column of geometries, in any encoding of the sources, into arrays of coordinates."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from airflow_mapbox.export.geometry.shapes import KINDS, Kind, Shapes, from_shap
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# WKB as binary, the nested lists of GeoArrow, or an array of shapely geometries.
+# WKB, the nested lists of GeoArrow, or an array of shapely geometries.
 GeometryColumn: TypeAlias = "pa.Array | NDArray[Any]"
 
 _POINT, _COLLECTION, _LAST_CURVE = 1, 7, 14
-_HEAD = 5  # bytes of WKB: the order of bytes, and the type
-_LEAST = _HEAD + 4  # bytes of a geometry
-_HAS_SRID, _HAS_Z_OR_M = 0x20000000, 0xC0000000  # of a type, as PostGIS writes it
+_HEAD_BYTES = 5  # of WKB: the byte order and the type
+_MIN_BYTES = _HEAD_BYTES + 4
+_HAS_SRID, _HAS_Z_OR_M = 0x20000000, 0xC0000000  # flags of the type in PostGIS's EWKB
 _LINEARISE = (
-    "which GeoJSON has not: linearise it first (ST_CurveToLine in PostGIS, ogr2ogr -nlt CONVERT_TO_LINEAR elsewhere)"
+    "which GeoJSON does not have: linearise it first (ST_CurveToLine in PostGIS, ogr2ogr -nlt CONVERT_TO_LINEAR "
+    "elsewhere)"
 )
-_OF_TRIANGLES = "(SELECT ST_Collect(ST_MakePolygon(ST_ExteriorRing(geom))) FROM ST_Dump(…))"
-# Surfaces that are faces, by type of WKB: their name, and what makes a multipolygon of one in PostGIS.
+_MULTIPOLYGON_OF_TRIANGLES = "(SELECT ST_Collect(ST_MakePolygon(ST_ExteriorRing(geom))) FROM ST_Dump(…))"
+# Surfaces that consist of faces, by WKB type: their name, and SQL of PostGIS that makes a multipolygon of one.
 _FACETED = {
     15: ("polyhedral surface", "(SELECT ST_Collect(geom) FROM ST_Dump(…))"),
-    16: ("TIN", _OF_TRIANGLES),
-    17: ("triangle", _OF_TRIANGLES),
+    16: ("TIN", _MULTIPOLYGON_OF_TRIANGLES),
+    17: ("triangle", _MULTIPOLYGON_OF_TRIANGLES),
 }
-_UNKNOWN = re.compile(r"Unknown WKB type (\d+)")  # as GEOS says of a member of a collection
+_UNKNOWN_TYPE = re.compile(r"Unknown WKB type (\d+)")  # GEOS's message for a member of a collection
 _WKB_TYPES = {
     1: geoarrow.point(),
     2: geoarrow.linestring(),
@@ -55,7 +56,8 @@ class GeometryError(ValueError):
     """
     A geometry cannot be read.
 
-    :param row: its place in the column.
+    :param message: the rest of a message that names the feature.
+    :param row: its row in the column.
     """
 
     def __init__(self, message: str, row: int) -> None:
@@ -66,15 +68,15 @@ class GeometryError(ValueError):
 @dataclass(frozen=True)
 class ReadGeometries:
     """
-    What is in a column.
+    The geometries of a column.
 
-    :param shapes: simple geometries and the members of collections, by kind; their rows count members.
-    :param owners: the row of the column that each member belongs to, or None where there is no collection, and each
-        row is its own member.
+    :param shapes: geometries and members of collections, by kind. Their ``rows`` are numbers of members.
+    :param owners: the row of the column that each member belongs to. None if there is no collection: each row is then
+        its own member.
     :param missing: rows that are null.
-    :param empty: rows that have no coordinates.
+    :param empty: rows without coordinates.
     :param collections: rows that are collections.
-    :param measured: whether some have an M, which GeoJSON has no place for.
+    :param measured: whether any geometry has M, for which GeoJSON has no place.
     """
 
     shapes: tuple[Shapes, ...]
@@ -85,26 +87,26 @@ class ReadGeometries:
     measured: bool
 
 
-def stored(column: pa.Array, kind: Kind | None = None) -> pa.Array:
+def to_storage(column: pa.Array, kind: Kind | None = None) -> pa.Array:
     """
-    Give a column of Arrow as it is read here: lists, or WKB one after the other, where Arrow has more types for bytes.
+    Convert a column to the types that :func:`read_geometries` reads: Arrow has more types for bytes.
 
-    :param column: of a file.
-    :param kind: of all of them, for nested lists.
-    :raises pyarrow.ArrowException: for what is no bytes.
+    :param column: a column of a file.
+    :param kind: the kind of all geometries, if they are nested lists.
+    :raises pyarrow.ArrowException: if the column has neither lists nor bytes.
     """
     column = column.storage if isinstance(column, pa.ExtensionArray) else column
-    read = kind is not None or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
-    return column if read else column.cast(pa.large_binary())
+    is_readable = kind is not None or pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
+    return column if is_readable else column.cast(pa.large_binary())
 
 
 def read_geometries(column: GeometryColumn, kind: Kind | None = None) -> ReadGeometries:
     """
-    Read a column.
+    Read the geometries of a column.
 
-    :param column: of any encoding.
-    :param kind: of all of them, for nested lists.
-    :raises GeometryError: for bytes that are no geometry.
+    :param column: a column in any encoding.
+    :param kind: the kind of all geometries, if they are nested lists.
+    :raises GeometryError: for the first geometry that cannot be read.
     """
     if isinstance(column, np.ndarray):
         return _from_shapely(column)
@@ -115,26 +117,26 @@ def read_geometries(column: GeometryColumn, kind: Kind | None = None) -> ReadGeo
 
 def has_curves(column: pa.Array) -> bool:
     """
-    Say whether some of a column are curves. Those in a collection are not looked for: GDAL leaves them as they are.
+    Return whether a column has curves. Curves in collections do not count, because GDAL does not linearise them.
 
-    :param column: of WKB.
+    :param column: a column of WKB.
     """
     starts = _starts(column)
-    starts = starts[:-1][np.diff(starts) >= _HEAD]  # null is as short as nothing
+    starts = starts[:-1][np.diff(starts) >= _HEAD_BYTES]  # null has no bytes
     if not len(starts):
         return False
-    head = _octets(column)[starts[:, None] + np.arange(_HEAD)].astype(np.int64)
+    head = _octets(column)[starts[:, None] + np.arange(_HEAD_BYTES)].astype(np.int64)
     low, high = np.where(head[:, :1] == 1, head[:, 1:3], head[:, 4:2:-1]).T
-    # Of both ISO's numbers, in thousands, and PostGIS's, whose flags are in the upper half.
+    # ISO WKB adds thousands to the type; PostGIS sets flags in the upper half, which is not read here.
     numbers = (low | high << 8) % 1000
     return bool(((numbers > _COLLECTION) & (numbers <= _LAST_CURVE)).any())
 
 
 def geometry_bytes(column: GeometryColumn) -> NDArray[np.int64]:
     """
-    Say how many bytes each geometry takes, about.
+    Return about how many bytes each geometry takes, shape (n,).
 
-    :param column: of any encoding.
+    :param column: a column in any encoding.
     """
     if isinstance(column, np.ndarray):
         return np.asarray(shapely.get_num_coordinates(column), dtype=np.int64) * 16
@@ -150,35 +152,35 @@ def geometry_bytes(column: GeometryColumn) -> NDArray[np.int64]:
 def _from_shapely(column: NDArray[Any]) -> ReadGeometries:
     missing, empty = shapely.is_missing(column), shapely.is_empty(column)
     rows = np.flatnonzero(~(missing | empty))
-    collected = shapely.get_type_id(column[rows]) == shapely.GeometryType.GEOMETRYCOLLECTION
-    members, owners = _members(column[rows], rows) if collected.any() else (column[rows], None)
+    is_collection = shapely.get_type_id(column[rows]) == shapely.GeometryType.GEOMETRYCOLLECTION
+    members, owners = _members(column[rows], rows) if is_collection.any() else (column[rows], None)
     return ReadGeometries(
         tuple(from_shapely(members, rows if owners is None else np.arange(len(members)))),
         owners,
         np.flatnonzero(missing),
         np.flatnonzero(empty),
-        rows[collected],
+        rows[is_collection],
         bool(shapely.has_m(members).any()) if hasattr(shapely, "has_m") else False,
     )
 
 
 def _members(geometries: NDArray[Any], owners: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Take collections apart, however deep they are nested (RFC 7946, section 3.1.8, advises against nesting)."""
-    while (collected := shapely.get_type_id(geometries) == shapely.GeometryType.GEOMETRYCOLLECTION).any():
-        # Parts of multi-part geometries stay together: only collections are taken apart.
-        counts = np.where(collected, shapely.get_num_geometries(geometries), 1)
-        parts = _parts(geometries[collected], owners[collected])
-        apart = np.empty(counts.sum(), dtype=object)
+    """Split collections into members, at any depth (RFC 7946, section 3.1.8, advises against nesting)."""
+    while (is_collection := shapely.get_type_id(geometries) == shapely.GeometryType.GEOMETRYCOLLECTION).any():
+        # Only collections are split: the parts of a multi-part geometry stay together.
+        counts = np.where(is_collection, shapely.get_num_geometries(geometries), 1)
+        parts = _parts(geometries[is_collection], owners[is_collection])
+        members = np.empty(counts.sum(), dtype=object)
         sources = np.repeat(np.arange(len(geometries)), counts)
-        apart[collected[sources]] = parts
-        apart[~collected[sources]] = geometries[~collected]
-        geometries, owners = apart, owners[sources]
-    full = ~shapely.is_empty(geometries)
-    return geometries[full], owners[full]
+        members[is_collection[sources]] = parts
+        members[~is_collection[sources]] = geometries[~is_collection]
+        geometries, owners = members, owners[sources]
+    not_empty = ~shapely.is_empty(geometries)
+    return geometries[not_empty], owners[not_empty]
 
 
 def _parts(collections: NDArray[Any], owners: NDArray[np.int64]) -> NDArray[Any]:
-    """Give the parts of collections; shapely holds curves in them, and refuses to give them out."""
+    """Return the parts of collections. shapely reads curves in them, but fails to return them."""
     try:
         return np.asarray(shapely.get_parts(collections))
     except NotImplementedError:
@@ -191,12 +193,12 @@ def _from_lists(column: pa.Array, kind: Kind) -> ReadGeometries:
     missing = np.flatnonzero(np.asarray(column.is_null()))
     rows = np.flatnonzero(np.asarray(column.is_valid()))
     shapes = _walk(column.drop_null() if len(missing) else column, kind, rows)
-    full = shapes.without_empty()
-    return ReadGeometries((full,), None, missing, _gone(shapes, full), np.empty(0, np.int64), False)
+    kept = shapes.drop_empty()
+    return ReadGeometries((kept,), None, missing, _dropped(shapes, kept), np.empty(0, np.int64), False)
 
 
 def _walk(column: pa.Array, kind: Kind, rows: NDArray[np.int64]) -> Shapes:
-    """Walk the nested lists of GeoArrow, none of them null, down to the coordinates."""
+    """Read the nested lists of GeoArrow, which must not be null, down to the coordinates."""
     offsets = []
     for _ in range(kind.depth):
         level = np.asarray(column.offsets, dtype=np.int64)
@@ -208,13 +210,13 @@ def _walk(column: pa.Array, kind: Kind, rows: NDArray[np.int64]) -> Shapes:
     else:
         size = column.type.list_size
         flat = np.asarray(column.flatten(), np.float64).reshape(-1, size)
-        high = "z" in column.type.value_field.name or (size == 3 and column.type.value_field.name != "xym")
-        x, y, z = flat[:, 0].copy(), flat[:, 1].copy(), flat[:, 2].copy() if high else None
+        has_z = "z" in column.type.value_field.name or (size == 3 and column.type.value_field.name != "xym")
+        x, y, z = flat[:, 0].copy(), flat[:, 1].copy(), flat[:, 2].copy() if has_z else None
     return Shapes(kind, rows, tuple(offsets), x, y, z)  # type: ignore[arg-type]
 
 
-def _gone(before: Shapes, after: Shapes) -> NDArray[np.int64]:
-    """Give the rows that are not there any more."""
+def _dropped(before: Shapes, after: Shapes) -> NDArray[np.int64]:
+    """Return the rows that were dropped."""
     return np.empty(0, np.int64) if len(before) == len(after) else np.setdiff1d(before.rows, after.rows)
 
 
@@ -230,18 +232,18 @@ def _from_wkb(column: pa.Array) -> ReadGeometries:
         parsed = np.full(len(missing) + len(rows), None)
         parsed[rows] = _parsed(column, rows)
         return _from_shapely(parsed)
-    found, empty = [], [np.empty(0, np.int64)]
+    groups, empty = [], [np.empty(0, np.int64)]
     for code in kinds:
         shapes = None if uniform is None else _points(uniform, int(code), rows)
         if shapes is None:
             chosen = codes == code
-            alike = column if len(kinds) == 1 else column.filter(pa.array(chosen))
-            shapes = _native(alike, int(code), rows[chosen])
-        full = shapes.without_empty()
-        found.append(full)
-        empty.append(_gone(shapes, full))
+            of_kind = column if len(kinds) == 1 else column.filter(pa.array(chosen))
+            shapes = _from_geoarrow(of_kind, int(code), rows[chosen])
+        kept = shapes.drop_empty()
+        groups.append(kept)
+        empty.append(_dropped(shapes, kept))
     return ReadGeometries(
-        tuple(shapes for shapes in found if len(shapes)),
+        tuple(shapes for shapes in groups if len(shapes)),
         None,
         missing,
         np.sort(np.concatenate(empty)),
@@ -251,9 +253,9 @@ def _from_wkb(column: pa.Array) -> ReadGeometries:
 
 
 def _starts(column: pa.Array) -> NDArray[np.int64]:
-    """Give where each text of bytes begins in its memory, and where the last one ends."""
-    wide = np.int64 if pa.types.is_large_binary(column.type) else np.int32
-    offsets = np.frombuffer(column.buffers()[1], wide)
+    """Return where each value begins in the column's memory, and where the last one ends."""
+    offset_type = np.int64 if pa.types.is_large_binary(column.type) else np.int32
+    offsets = np.frombuffer(column.buffers()[1], offset_type)
     return offsets[column.offset : column.offset + len(column) + 1].astype(np.int64)
 
 
@@ -262,12 +264,12 @@ def _octets(column: pa.Array) -> NDArray[np.uint8]:
 
 
 def _uniform(column: pa.Array) -> NDArray[np.uint8] | None:
-    """Give WKB as an array of bytes, shape (n, length), where all of it has the same length, byte order and type."""
+    """Return WKB as bytes of shape (n, length), or None if lengths, byte orders or types differ."""
     if not len(column):
         return None
     starts = _starts(column)
     length = int(starts[1] - starts[0])
-    if length < _LEAST or (np.diff(starts) != length).any():
+    if length < _MIN_BYTES or (np.diff(starts) != length).any():
         return None
     records = _octets(column)[starts[0] : starts[-1]].reshape(-1, length)
     types = np.ndarray(len(records), np.uint32, records, offset=1, strides=(length,))
@@ -275,17 +277,23 @@ def _uniform(column: pa.Array) -> NDArray[np.uint8] | None:
 
 
 def _codes(column: pa.Array, uniform: NDArray[np.uint8] | None, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give ten times the dimensions (XY, XYZ, XYM, XYZM) plus the type of each, of ISO WKB as well as PostGIS's."""
+    """
+    Return a code of each geometry: ten times the number of its dimensions in ``_DIMENSIONS``, plus its type.
+
+    :param column: ISO WKB or PostGIS's EWKB.
+    :param uniform: the same as uniform bytes, if it is uniform.
+    :param rows: the row of each geometry, for messages.
+    """
     if not len(column):
         return np.empty(0, np.int64)
-    if uniform is not None:  # one is read for all
-        head = uniform[:1, :_HEAD]
+    if uniform is not None:  # the first one has the code of all
+        head = uniform[:1, :_HEAD_BYTES]
     else:
         starts = _starts(column)
-        short = np.flatnonzero(np.diff(starts) < _LEAST)
+        short = np.flatnonzero(np.diff(starts) < _MIN_BYTES)
         if len(short):
             raise GeometryError("its geometry has too few bytes for WKB", int(rows[short[0]]))
-        head = _octets(column)[starts[:-1, None] + np.arange(_HEAD)]
+        head = _octets(column)[starts[:-1, None] + np.arange(_HEAD_BYTES)]
         if (head == head[0]).all():
             head = head[:1]
     head = head.astype(np.int64)
@@ -295,64 +303,66 @@ def _codes(column: pa.Array, uniform: NDArray[np.uint8] | None, rows: NDArray[np
     iso, flags = (code & 0x1FFFFFFF), code >> 29
     dimensions = np.where(iso >= 1000, iso // 1000, (flags >> 2 & 1) + (flags >> 1 & 1) * 2)
     numbers = iso % 1000
-    odd = np.flatnonzero((head[:, 0] > 1) | (numbers < 1) | (numbers > _COLLECTION) | (dimensions > 3))
-    if len(odd):
-        raise GeometryError(_unlike_geojson(int(numbers[odd[0]])) or "its geometry is no WKB", int(rows[odd[0]]))
+    unsupported = np.flatnonzero((head[:, 0] > 1) | (numbers < 1) | (numbers > _COLLECTION) | (dimensions > 3))
+    if len(unsupported):
+        first = unsupported[0]
+        raise GeometryError(_unsupported_type(int(numbers[first])) or "its geometry is not WKB", int(rows[first]))
     return np.broadcast_to(dimensions * 10 + numbers, len(column))
 
 
 def _points(records: NDArray[np.uint8], code: int, rows: NDArray[np.int64]) -> Shapes | None:
     """
-    Take the coordinates out of WKB of points, in a tenth of the time that reading one by one takes.
+    Read the coordinates of points from uniform WKB, ten times as fast as one by one.
 
-    :param records: uniform ones.
-    :param code: of their type and dimensions.
-    :return: None for other kinds, and for what is not just as points are, which others judge.
+    :param records: the bytes of all geometries, shape (n, length).
+    :param code: their code.
+    :param rows: the row of each geometry.
+    :return: None if this is not plain WKB points; the caller falls back to the general reader.
     """
     if code % 10 != _POINT:
         return None
     names = _DIMENSIONS[code // 10].name.lower()
     little = records[0, 0] == 1
-    kind = int.from_bytes(records[0, 1:_HEAD].tobytes(), "little" if little else "big")
-    head = _HEAD + 4 * bool(kind & _HAS_SRID)
-    both = kind & _HAS_Z_OR_M and kind & 0xFFFF >= 1000  # ways to say which dimensions there are
-    if both or records.shape[1] != head + 8 * len(names):
+    kind = int.from_bytes(records[0, 1:_HEAD_BYTES].tobytes(), "little" if little else "big")
+    head = _HEAD_BYTES + 4 * bool(kind & _HAS_SRID)
+    names_dimensions_twice = kind & _HAS_Z_OR_M and kind & 0xFFFF >= 1000  # by a flag and by the number
+    if names_dimensions_twice or records.shape[1] != head + 8 * len(names):
         return None
     ordinates = {
         name: np.ndarray(
-            len(records), "<f8" if little else ">f8", records, offset=head + 8 * place, strides=records.strides[:1]
+            len(records), "<f8" if little else ">f8", records, offset=head + 8 * index, strides=records.strides[:1]
         ).astype(np.float64)
-        for place, name in enumerate(names)
+        for index, name in enumerate(names)
     }
     return Shapes(KINDS[_POINT], rows, (), ordinates["x"], ordinates["y"], ordinates.get("z"))
 
 
-def _unlike_geojson(number: int) -> str | None:
-    """Say what a type of WKB is that GeoJSON has not, and how to make of it what it has."""
+def _unsupported_type(number: int) -> str | None:
+    """Name a WKB type that GeoJSON does not have, and say how to convert it; None for other types."""
     if 8 <= number <= 14:
         return f"its geometry is a curve (WKB type {number}), {_LINEARISE}"
     if number not in _FACETED:
         return None
     name, multipolygon = _FACETED[number]
     return (
-        f"its geometry is a {name} (WKB type {number}), which GeoJSON has not: make a multipolygon of its faces first "
-        f"({multipolygon} in PostGIS, ogr2ogr -nlt MULTIPOLYGON elsewhere)"
+        f"its geometry is a {name} (WKB type {number}), which GeoJSON does not have: make a multipolygon of its "
+        f"faces first ({multipolygon} in PostGIS, ogr2ogr -nlt MULTIPOLYGON elsewhere)"
     )
 
 
 def _distinct(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sort and deduplicate; most columns have one kind."""
+    """Return the sorted distinct codes. Most columns have one code, which needs no sorting."""
     return codes[:1] if len(codes) and (codes == codes[0]).all() else np.unique(codes)
 
 
-def _native(column: pa.Array, code: int, rows: NDArray[np.int64]) -> Shapes:
+def _from_geoarrow(column: pa.Array, code: int, rows: NDArray[np.int64]) -> Shapes:
     target = _WKB_TYPES[code % 10].with_dimensions(_DIMENSIONS[code // 10])
     try:
         lists = geoarrow.as_geoarrow(geoarrow.wkb().wrap_array(column.cast(pa.binary())), target).storage
-    except Exception:  # geoarrow-c raises what it likes
+    except Exception:  # geoarrow-c raises errors of many kinds
         lists = None
     if lists is None:
-        _parsed(column, rows)  # which says where
+        _parsed(column, rows)  # raises an error that names the row
         raise GeometryError("its geometry cannot be read", int(rows[0]))
     return _walk(lists, KINDS[code % 10], rows)
 
@@ -368,12 +378,12 @@ def _parsed(column: pa.Array, rows: NDArray[np.int64]) -> NDArray[Any]:
 
 
 def _problem(data: bytes) -> str:
-    """Say why GEOS cannot read a geometry."""
+    """Describe why GEOS cannot read a geometry."""
     try:
         shapely.from_wkb(data)
     except shapely.GEOSException as error:
-        found = _UNKNOWN.search(str(error))
-        known = _unlike_geojson(int(found[1]) % 1000) if found else None
-        if known is not None:
-            return known.replace("is a", "has a", 1)
-    return "its geometry is no WKB that can be read"
+        unknown = _UNKNOWN_TYPE.search(str(error))
+        problem = _unsupported_type(int(unknown[1]) % 1000) if unknown else None
+        if problem is not None:
+            return problem.replace("is a", "has a", 1)
+    return "its geometry is not readable WKB"

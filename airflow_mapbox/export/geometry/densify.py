@@ -1,4 +1,4 @@
-"""Straight edges of a projected reference system, which are curves in longitude, latitude."""
+"""Add vertices to straight edges of a projected system, which are curves in longitude, latitude."""
 
 from __future__ import annotations
 
@@ -14,53 +14,52 @@ from airflow_mapbox.export.geometry.shapes import Shapes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# In a slice; with what comes of them they take about half a gigabyte.
-_MOST_VERTICES = 1 << 23
+_MAX_VERTICES = 1 << 23  # of a batch; they take about half a gigabyte with everything made from them
 
 _GEOD = Geod(ellps="WGS84")
 
 
 def densify(shapes: Shapes, longest: float) -> Shapes:
     """
-    Put vertices on edges that are too long, at equal distances.
+    Add vertices to long edges, at equal distances.
 
-    :param shapes: in a projected system.
-    :param longest: in that system's units.
-    :raises ExportError: where there would be more than memory should have to hold.
+    :param shapes: geometries in a projected system.
+    :param longest: maximum length of an edge, in units of that system.
+    :raises ExportError: if there would be more vertices than memory should hold.
     """
     lengths = np.sqrt(_squares(shapes))
-    pieces = np.ones(len(shapes.x), dtype=np.int64)
+    segments = np.ones(len(shapes.x), dtype=np.int64)
     long = lengths > longest
-    pieces[:-1][long] = np.ceil(lengths[long] / longest).astype(np.int64)
-    if (pieces == 1).all():
+    segments[:-1][long] = np.ceil(lengths[long] / longest).astype(np.int64)
+    if (segments == 1).all():
         return shapes
-    ends = np.concatenate(([0], np.cumsum(pieces)))
-    if ends[-1] > _MOST_VERTICES:
+    ends = np.concatenate(([0], np.cumsum(segments)))
+    if ends[-1] > _MAX_VERTICES:
         raise ExportError(
-            f"max_segment= would make {ends[-1]:,} vertices of one slice of features, where {_MOST_VERTICES:,} are the "
-            "most.\nGive longer segments, or have fewer features in a slice with batch_rows=."
+            f"max_segment= would make {ends[-1]:,} vertices of one batch of features; at most {_MAX_VERTICES:,} are "
+            "allowed.\nUse longer segments, or fewer features in a batch with batch_rows=."
         )
-    source = np.repeat(np.arange(len(shapes.x)), pieces)
-    share = (np.arange(ends[-1]) - ends[source]) / pieces[source]
+    source = np.repeat(np.arange(len(shapes.x)), segments)
+    share = (np.arange(ends[-1]) - ends[source]) / segments[source]
 
     def between(ordinate: NDArray[np.float64]) -> NDArray[np.float64]:
         following = np.append(ordinate[1:], ordinate[-1:])
         return np.where(share == 0, ordinate[source], ordinate[source] + share * (following - ordinate)[source])
 
     z = None if shapes.z is None else between(shapes.z)
-    return shapes.at(ends[shapes.paths], between(shapes.x), between(shapes.y), z)
+    return shapes.with_paths(ends[shapes.paths], between(shapes.x), between(shapes.y), z)
 
 
 def edge_error(shapes: Shapes, lonlat: Shapes, transformation: Transformation) -> float:
     """
-    Say how far the longest edge is from where it would be as a straight line in longitude, latitude.
+    Return how far the longest edge is from the same edge as a straight line in longitude, latitude.
 
-    The error grows with the square of the length, so the longest edge tells.
+    The error grows with the square of the length, so the longest edge has the largest.
 
-    :param shapes: in a projected system.
-    :param lonlat: the same, transformed.
+    :param shapes: geometries in a projected system.
+    :param lonlat: the same geometries, transformed.
     :param transformation: the transformation from one to the other.
-    :return: metres between the two middles of the edge.
+    :return: metres between the middles of the two lines.
     """
     squares = _squares(shapes)
     if not len(squares):
@@ -77,11 +76,11 @@ def edge_error(shapes: Shapes, lonlat: Shapes, transformation: Transformation) -
 
 
 def _squares(shapes: Shapes) -> NDArray[np.float64]:
-    """Give the squared lengths of edges; 0 between two paths."""
+    """Return the squared lengths of edges, shape (m - 1,); 0 between two paths."""
     with np.errstate(invalid="ignore", over="ignore"):
-        across, up = np.diff(shapes.x), np.diff(shapes.y)
-        across *= across
-        up *= up
-        across += up
-    across[shapes.paths[1:-1] - 1] = 0.0
-    return across
+        dx, dy = np.diff(shapes.x), np.diff(shapes.y)
+        dx *= dx
+        dy *= dy
+        dx += dy
+    dx[shapes.paths[1:-1] - 1] = 0.0
+    return dx

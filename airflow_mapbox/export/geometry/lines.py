@@ -1,7 +1,7 @@
 """
-Lines parted at a meridian or a parallel, edge by edge.
+Split lines at meridians or parallels, edge by edge.
 
-The overlay of GEOS would part them where they cross themselves, and make one of two legs that lie on one another.
+GEOS's overlay would also split lines where they cross themselves, and merge two legs that lie on each other.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 _LINE, _LINES = KINDS[2], KINDS[5]
 
 
-def with_vertices(lines: Shapes, axis: Literal["x", "y"], marks: NDArray[np.float64]) -> Shapes:
+def add_vertices(lines: Shapes, axis: Literal["x", "y"], marks: NDArray[np.float64]) -> Shapes:
     """
-    Put a vertex wherever an edge passes a mark; one that only reaches it has its own there.
+    Add a vertex wherever an edge passes a mark. An edge that only reaches a mark has a vertex there already.
 
-    :param lines: all of them.
-    :param axis: along which the marks are.
-    :param marks: ascending.
-    :return: the same lines, with heights interpolated.
+    :param lines: the lines.
+    :param axis: the axis of the marks.
+    :param marks: coordinates on that axis, ascending.
+    :return: the same lines with more vertices, their heights interpolated.
     """
     along = lines.x if axis == "x" else lines.y
     first, last = along[:-1], along[1:]
@@ -46,45 +46,45 @@ def with_vertices(lines: Shapes, axis: Literal["x", "y"], marks: NDArray[np.floa
 
     before = np.concatenate(([0], ends, ends[-1:]))
     z = None if lines.z is None else between(lines.z)
-    return lines.at(lines.paths + before[lines.paths], between(lines.x), between(lines.y), z)
+    return lines.with_paths(lines.paths + before[lines.paths], between(lines.x), between(lines.y), z)
 
 
-def parted(lines: Shapes, sides: NDArray[np.float64 | np.bool_], along: NDArray[np.bool_] | None = None) -> Shapes:
+def split_lines(lines: Shapes, sides: NDArray[np.float64 | np.bool_], along: NDArray[np.bool_] | None = None) -> Shapes:
     """
-    Part lines where they change sides.
+    Split lines where they change sides.
 
-    :param lines: all of them.
-    :param sides: on which each edge is, shape (m - 1,).
-    :param along: edges that are on no side, and stay with those before them.
-    :return: the parts of each, in order, as a line of several parts.
+    :param lines: the lines.
+    :param sides: the side of each edge, shape (m - 1,).
+    :param along: whether each edge lies between the sides. It then stays with the edge before it.
+    :return: multi-part lines, whose parts are in order.
     """
     moving = lines.edges_inside() & ((lines.x[1:] != lines.x[:-1]) | (lines.y[1:] != lines.y[:-1]))
     edges = np.flatnonzero(moving if along is None else moving & ~along)
     paths = np.searchsorted(lines.paths, edges, side="right")
-    # The first vertex of an edge ends one part, and begins the next.
+    # The first vertex of an edge ends one part and begins the next.
     breaks = edges[1:][(sides[edges[1:]] != sides[edges[:-1]]) & (paths[1:] == paths[:-1])]
     starts = np.sort(np.concatenate((lines.paths, breaks)))
-    places = np.sort(np.concatenate((np.arange(len(lines.x)), breaks)))
+    vertices = np.sort(np.concatenate((np.arange(len(lines.x)), breaks)))
     return Shapes(
         _LINES,
         lines.rows,
         (np.searchsorted(starts, lines.starts), starts + np.searchsorted(breaks, starts, side="right")),
-        lines.x[places],
-        lines.y[places],
-        None if lines.z is None else lines.z[places],
+        lines.x[vertices],
+        lines.y[vertices],
+        None if lines.z is None else lines.z[vertices],
     )
 
 
 def middles(lines: Shapes, ordinate: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the middle between the least and the greatest of each path."""
+    """Return the middle between the smallest and the largest ordinate of each path."""
     first = lines.paths[:-1]
     middle: NDArray[np.float64] = (np.minimum.reduceat(ordinate, first) + np.maximum.reduceat(ordinate, first)) / 2
     return middle
 
 
 def single_parts_as_lines(lines: Shapes) -> Iterator[Shapes]:
-    """Give lines of one part as simple ones, and the others as they are."""
-    alone = np.diff(lines.offsets[0]) == 1
-    single = lines.select(alone)
+    """Yield multi-part lines with one part as lines, and the others unchanged."""
+    has_one_part = np.diff(lines.offsets[0]) == 1
+    single = lines.select(has_one_part)
     yield replace(single, kind=_LINE, offsets=single.offsets[1:])
-    yield lines.select(~alone)
+    yield lines.select(~has_one_part)

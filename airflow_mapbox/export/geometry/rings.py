@@ -1,4 +1,4 @@
-"""Paths of coordinates as RFC 7946 (section 3.1.6) and Mapbox want them: closed, no position twice, wound."""
+"""Close and wind rings, and drop repeated positions, for RFC 7946 (section 3.1.6) and Mapbox."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ from airflow_mapbox.export.geometry.shapes import Shapes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_EXACT = 2.0**26  # the products of two smaller whole numbers, and their differences, are exact in 64-bit floats
+# Products of two smaller integers, and differences of such products, are exact in 64-bit floats.
+_MAX_EXACT_FACTOR = 2.0**26
 
 
 def close_rings(shapes: Shapes) -> Shapes:
-    """Repeat the first coordinate of rings that do not end where they begin; one that does ends at the same height."""
+    """Close rings: they end where they begin, at the same height."""
     if not shapes.kind.has_rings:
         return shapes
-    shapes = _level_ends(shapes)
+    shapes = _equal_end_heights(shapes)
     first, last = shapes.paths[:-1], shapes.paths[1:] - 1
     open_ = (shapes.x[first] != shapes.x[last]) | (shapes.y[first] != shapes.y[last])
     open_ &= last > first
     if not open_.any():
         return shapes
-    at, again = shapes.paths[1:][open_], first[open_]
+    at, starts = shapes.paths[1:][open_], first[open_]
     paths = shapes.paths + np.concatenate(([0], np.cumsum(open_)))
-    z = None if shapes.z is None else np.insert(shapes.z, at, shapes.z[again])
-    return shapes.at(paths, np.insert(shapes.x, at, shapes.x[again]), np.insert(shapes.y, at, shapes.y[again]), z)
+    z = None if shapes.z is None else np.insert(shapes.z, at, shapes.z[starts])
+    return shapes.with_paths(
+        paths, np.insert(shapes.x, at, shapes.x[starts]), np.insert(shapes.y, at, shapes.y[starts]), z
+    )
 
 
-def _level_ends(shapes: Shapes) -> Shapes:
-    """Give each closed ring the same height at its end as at its beginning (RFC 7946, section 3.1.6: identical)."""
+def _equal_end_heights(shapes: Shapes) -> Shapes:
+    """Set the height at the end of closed rings to that at their start (RFC 7946, section 3.1.6: "identical")."""
     if shapes.z is None or not shapes.kind.has_rings:
         return shapes
     first, last = shapes.paths[:-1], shapes.paths[1:] - 1
@@ -47,22 +50,21 @@ def _level_ends(shapes: Shapes) -> Shapes:
 
 def drop_repeated_positions(shapes: Shapes) -> Shapes:
     """
-    Leave out positions that rounding put on the position before them, and paths that have too few left.
+    Drop positions that are equal to the one before them, and then paths with too few positions.
 
-    Of two that differ in height alone both stay: the leg of a borehole, or of a track, is vertical.
+    Positions that differ only in height stay: the leg of a borehole is vertical.
     """
-    least = shapes.kind.min_positions
-    if not least:
+    if not shapes.kind.min_positions:
         return shapes
     repeated = ~_moved(shapes)
     repeated[shapes.paths[1:-1] - 1] = False
     if repeated.any():
-        shapes = shapes.keep_coordinates(np.concatenate(([True], ~repeated)))
+        shapes = shapes.keep_positions(np.concatenate(([True], ~repeated)))
     return drop_short_paths(shapes)
 
 
 def _moved(shapes: Shapes) -> NDArray[np.bool_]:
-    """Tell which positions differ from the one before them; shape (m - 1,)."""
+    """Return whether each position differs from the one before it, shape (m - 1,)."""
     moved = (shapes.x[1:] != shapes.x[:-1]) | (shapes.y[1:] != shapes.y[:-1])
     if shapes.z is not None:
         moved |= shapes.z[1:] != shapes.z[:-1]
@@ -71,7 +73,7 @@ def _moved(shapes: Shapes) -> NDArray[np.bool_]:
 
 
 def has_enough_positions(shapes: Shapes) -> NDArray[np.bool_]:
-    """Tell which paths have enough positions without those on the position before them."""
+    """Return whether each path has enough positions without repeated ones."""
     moved = np.zeros(len(shapes.x), dtype=bool)
     moved[1:] = _moved(shapes)
     moved[shapes.paths[:-1]] = True
@@ -80,19 +82,19 @@ def has_enough_positions(shapes: Shapes) -> NDArray[np.bool_]:
 
 
 def drop_short_paths(shapes: Shapes) -> Shapes:
-    """Leave out lines of less than two vertices and rings of less than four, and what has none left."""
-    return shapes.keep_longer(shapes.kind.min_positions) if shapes.kind.min_positions else shapes
+    """Drop lines of less than two positions and rings of less than four, and geometries without any left."""
+    return shapes.drop_short_paths(shapes.kind.min_positions) if shapes.kind.min_positions else shapes
 
 
 def wind_rings(shapes: Shapes) -> tuple[Shapes, NDArray[np.bool_]]:
     """
     Wind outer rings counter-clockwise and holes clockwise (RFC 7946, section 3.1.6, the right-hand rule).
 
-    :param shapes: with coordinates in whole numbers, of which small products are exact.
-    :return: the same geometries, and which of them are valid for certain; of others it is not known.
+    :param shapes: geometries whose coordinates are integers, so that small products are exact.
+    :return: the same geometries, and whether each is certainly valid, shape (n,). The others may be valid too.
     """
     certain = np.full(len(shapes), not shapes.kind.has_rings)
-    shapes = _level_ends(shapes)  # repair and cuts interpolate heights
+    shapes = _equal_end_heights(shapes)  # repair and cuts interpolate heights
     if not shapes.kind.has_rings or not len(shapes):
         return shapes, certain
     rings = shapes.offsets[-2]
@@ -105,18 +107,18 @@ def wind_rings(shapes: Shapes) -> tuple[Shapes, NDArray[np.bool_]]:
     if not wrong.any():
         return shapes, certain
     lengths = np.diff(shapes.paths)
-    places = np.arange(len(shapes.x))
-    mirrored = np.repeat(shapes.paths[:-1] + shapes.paths[1:] - 1, lengths) - places
-    places = np.where(np.repeat(wrong, lengths), mirrored, places)
-    z = None if shapes.z is None else shapes.z[places]
-    return shapes.at(shapes.paths, shapes.x[places], shapes.y[places], z), certain
+    order = np.arange(len(shapes.x))
+    reversed_order = np.repeat(shapes.paths[:-1] + shapes.paths[1:] - 1, lengths) - order
+    order = np.where(np.repeat(wrong, lengths), reversed_order, order)
+    z = None if shapes.z is None else shapes.z[order]
+    return shapes.with_paths(shapes.paths, shapes.x[order], shapes.y[order], z), certain
 
 
 def _areas(shapes: Shapes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """
-    Give twice the area of each ring, positive where it is counter-clockwise; and which rings are simple for certain.
+    Return twice the area of each ring, positive if it is counter-clockwise, and whether it is certainly simple.
 
-    A ring whose every edge turns the same way around its middle, and that goes around it once, does not cross itself.
+    A ring does not cross itself if all its edges turn in the same direction around its middle, once in total.
     """
     first, lengths = shapes.paths[:-1], np.diff(shapes.paths)
     x = shapes.x - np.repeat(np.rint(np.add.reduceat(shapes.x, first) / lengths), lengths)
@@ -124,17 +126,17 @@ def _areas(shapes: Shapes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     turned = np.empty(len(x))
     np.multiply(x[:-1], y[1:], out=turned[:-1])
     turned[:-1] -= x[1:] * y[:-1]
-    # No edge leads from one ring to the next: its place is taken by the first edge, which is there twice then.
+    # There is no edge from one ring to the next: put the ring's first edge there a second time.
     last = shapes.paths[1:] - 1
     turned[last] = turned[first]
-    one_way = (np.minimum.reduceat(turned, first) > 0) | (np.maximum.reduceat(turned, first) < 0)
+    one_direction = (np.minimum.reduceat(turned, first) > 0) | (np.maximum.reduceat(turned, first) < 0)
     turned[last] = 0.0
     below = y < 0
     upwards = np.zeros(len(x), dtype=np.int64)
     upwards[:-1] = below[:-1] & ~below[1:]
     upwards[last] = 0
     once = np.add.reduceat(upwards, first) == 1
-    exact = np.maximum(np.abs(x), np.abs(y)) < _EXACT
-    simple = one_way & once & (np.logical_and.reduceat(exact, first) if not exact.all() else True)
+    exact = np.maximum(np.abs(x), np.abs(y)) < _MAX_EXACT_FACTOR
+    simple = one_direction & once & (np.logical_and.reduceat(exact, first) if not exact.all() else True)
     areas: NDArray[np.float64] = np.add.reduceat(turned, first)
     return areas, simple

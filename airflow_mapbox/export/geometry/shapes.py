@@ -1,4 +1,4 @@
-"""Geometries of one kind as arrays of coordinates and offsets, the layout of GeoArrow."""
+"""Geometries of one kind as arrays of coordinates and offsets, in the layout of GeoArrow."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Kind:
     """
     A type of geometry.
 
-    :param name: as GeoJSON writes it (RFC 7946, section 1.4).
-    :param depth: levels of nesting between a geometry and its coordinates.
+    :param name: its name in GeoJSON (RFC 7946, section 1.4).
+    :param depth: levels of nesting between a geometry and its positions.
     :param min_positions: smallest number of positions in a path; 0 for kinds without paths.
     """
 
@@ -29,11 +29,11 @@ class Kind:
 
     @property
     def has_rings(self) -> bool:
-        """Whether its paths are closed."""
+        """Whether its paths are rings, which are closed."""
         return self.min_positions == 4
 
 
-# By number in WKB and in shapely's ragged arrays, which differ.
+# By the type's number in WKB. The numbers of shapely differ.
 KINDS = {
     1: Kind("Point", 0, 0),
     2: Kind("LineString", 1, 2),
@@ -58,13 +58,13 @@ class Shapes:
     """
     Geometries of one kind.
 
-    :param kind: of all of them.
-    :param rows: which geometry of the batch each is, shape (n,).
-    :param offsets: one array a level of nesting, from the geometries inwards; entry i to i + 1 of a level are the
-        members of its item i. Those of the last level point into the coordinates.
-    :param x: shape (m,).
-    :param y: shape (m,).
-    :param z: shape (m,), or None for geometries in two dimensions.
+    :param kind: the kind of all geometries.
+    :param rows: the row of each geometry in its batch, shape (n,).
+    :param offsets: one array for each level of nesting, from the geometries inwards. Item i of a level has the members
+        from entry i up to entry i + 1 of its array. The entries of the last level are indices of positions.
+    :param x: eastings or longitudes, shape (m,).
+    :param y: northings or latitudes, shape (m,).
+    :param z: heights, shape (m,), or None for geometries in two dimensions.
     """
 
     kind: Kind
@@ -79,12 +79,12 @@ class Shapes:
 
     @property
     def paths(self) -> NDArray[np.int64]:
-        """Where each line or ring begins in the coordinates, and where the last one ends."""
+        """The first position of each line or ring, and the end of the last one."""
         return self.offsets[-1]
 
     @property
     def starts(self) -> NDArray[np.int64]:
-        """Where each geometry begins in the coordinates, and where the last one ends."""
+        """The first position of each geometry, and the end of the last one."""
         if not self.offsets:
             return np.arange(len(self.rows) + 1)
         starts = self.offsets[0]
@@ -93,74 +93,71 @@ class Shapes:
         return starts
 
     def edges_inside(self) -> NDArray[np.bool_]:
-        """Tell for each pair of neighbouring coordinates, shape (m - 1,), whether they are joined by an edge."""
+        """Return whether an edge joins each position to the next one, shape (m - 1,)."""
         inside = np.full(max(len(self.x) - 1, 0), True)
         inside[self.paths[1:-1] - 1] = False
         return inside
 
-    def owners(self, coordinates: NDArray[Any]) -> NDArray[np.int64]:
+    def owners(self, positions: NDArray[Any]) -> NDArray[np.int64]:
         """
-        Say to which geometry, by its place here, coordinates belong.
+        Return the index of the geometry that each position belongs to.
 
-        :param coordinates: indices.
+        :param positions: indices of positions.
         """
-        return np.searchsorted(self.starts, coordinates, side="right") - 1
+        return np.searchsorted(self.starts, positions, side="right") - 1
 
-    def at(self, rings: NDArray[np.int64], x: Any, y: Any, z: Any) -> Shapes:
-        """Give the same geometries with other coordinates, whose paths begin where it is said."""
-        return replace(self, offsets=(*self.offsets[:-1], rings), x=x, y=y, z=z)
+    def with_paths(self, paths: NDArray[np.int64], x: Any, y: Any, z: Any) -> Shapes:
+        """Return the same geometries with other positions and starts of paths."""
+        return replace(self, offsets=(*self.offsets[:-1], paths), x=x, y=y, z=z)
 
     def select(self, chosen: NDArray[np.bool_]) -> Shapes:
         """
-        Give some of the geometries.
+        Return some of the geometries.
 
-        :param chosen: shape (n,).
+        :param chosen: whether to keep each geometry, shape (n,).
         """
         if chosen.all():
             return self
-        return self._keep(np.repeat(chosen, np.diff(self.starts)), drop=~chosen)
+        return self.keep_positions(np.repeat(chosen, np.diff(self.starts)))
 
     def keep_paths(self, kept: NDArray[np.bool_]) -> Shapes:
         """
-        Leave lines or rings out, and with them what has none any more; a hole does not outlive its shell.
+        Drop lines or rings, then parts and geometries without any left. Holes are dropped with their shell.
 
-        :param kept: one value a path.
+        :param kept: whether to keep each path.
         """
         if self.kind.has_rings:
             polygons = self.offsets[-2]
             sizes = np.diff(polygons)
             kept = kept & np.repeat(kept[polygons[:-1][sizes > 0]], sizes[sizes > 0])
-        return self._keep(np.repeat(kept, np.diff(self.paths)))
+        return self.keep_positions(np.repeat(kept, np.diff(self.paths)))
 
-    def keep_longer(self, least: int) -> Shapes:
+    def drop_short_paths(self, min_positions: int) -> Shapes:
         """
-        Leave out paths that are too short, parts without any, and what has none any more.
+        Drop paths that are too short, then parts and geometries without any left.
 
-        :param least: coordinates in a path.
+        :param min_positions: smallest number of positions in a path.
         """
-        short = np.diff(self.paths) < least
+        short = np.diff(self.paths) < min_positions
         if not short.any() and all((np.diff(level) > 0).all() for level in self.offsets[:-1]):
             return self
         return self.keep_paths(~short)
 
-    def without_empty(self) -> Shapes:
-        """Leave out geometries, parts, rings and points of multi-points that have no coordinates: RFC 7946 has none."""
+    def drop_empty(self) -> Shapes:
+        """Drop geometries, parts, rings and points of multi-points without positions: RFC 7946 has no empty ones."""
         if self.kind.min_positions:
-            return self.keep_longer(1)
-        # An empty point is one of NaN, in WKB as well as in GeoArrow.
-        there = ~(np.isnan(self.x) & np.isnan(self.y))
-        full = all((np.diff(level) > 0).all() for level in self.offsets)
-        return self if full and there.all() else self.keep_coordinates(there)
+            return self.drop_short_paths(1)
+        # In WKB and in GeoArrow, the coordinates of an empty point are NaN.
+        not_empty = ~(np.isnan(self.x) & np.isnan(self.y))
+        all_have_points = all((np.diff(level) > 0).all() for level in self.offsets)
+        return self if all_have_points and not_empty.all() else self.keep_positions(not_empty)
 
-    def keep_coordinates(self, kept: NDArray[np.bool_]) -> Shapes:
+    def keep_positions(self, kept: NDArray[np.bool_]) -> Shapes:
         """
-        Leave coordinates out, and with them what has none any more.
+        Drop positions, then paths, parts and geometries without any left.
 
-        :param kept: shape (m,).
+        :param kept: whether to keep each position, shape (m,).
         """
-        return self._keep(kept)
-
-    def _keep(self, kept: NDArray[np.bool_], drop: NDArray[np.bool_] | None = None) -> Shapes:
         x, y, z = self.x[kept], self.y[kept], None if self.z is None else self.z[kept]
         levels: list[NDArray[np.int64]] = []
         for level in reversed(self.offsets):
@@ -170,11 +167,11 @@ class Shapes:
         return Shapes(self.kind, self.rows[kept], tuple(reversed(levels)), x, y, z)
 
     def coordinates(self) -> NDArray[np.float64]:
-        """Give the coordinates as an array of shape (m, 2) or (m, 3)."""
+        """Return the coordinates as an array of shape (m, 2) or (m, 3)."""
         return np.stack([self.x, self.y] if self.z is None else [self.x, self.y, self.z], axis=1)
 
     def to_shapely(self) -> NDArray[Any]:
-        """Give an array of shapely geometries, shape (n,)."""
+        """Return an array of shapely geometries, shape (n,)."""
         geometries: NDArray[Any] = shapely.from_ragged_array(
             _TO_SHAPELY[self.kind.name], self.coordinates(), tuple(reversed(self.offsets)) or None
         )
@@ -183,23 +180,23 @@ class Shapes:
 
 def from_shapely(geometries: NDArray[Any], rows: NDArray[np.int64]) -> Iterator[Shapes]:
     """
-    Sort geometries by kind.
+    Group geometries by kind.
 
-    :param geometries: an array of shapely geometries, none of them null, empty, or a collection of several kinds.
-    :param rows: the row of each.
+    :param geometries: shapely geometries, shape (n,). They must not be null, empty, or a collection of several kinds.
+    :param rows: the row of each geometry, shape (n,).
     """
-    geometries = _rings_as_lines(geometries)
+    geometries = _rings_to_lines(geometries)
     numbers, has_z = shapely.get_type_id(geometries), shapely.has_z(geometries)
     for number in np.unique(numbers):
         kind = _FROM_SHAPELY[shapely.GeometryType(number)]
-        for high in (False, True):
-            chosen = (numbers == number) & (has_z == high)
+        for with_z in (False, True):
+            chosen = (numbers == number) & (has_z == with_z)
             if not chosen.any():
                 continue
-            # Alone, simple geometries would come back as simple, and beside others as multi-part ones.
-            _, coordinates, offsets = shapely.to_ragged_array(geometries[chosen], include_z=high)
+            # One kind at a time: together with multi-part geometries, shapely returns single ones as multi-part.
+            _, coordinates, offsets = shapely.to_ragged_array(geometries[chosen], include_z=with_z)
             if number == shapely.GeometryType.MULTIPOINT:
-                # It counts empty points there, and gives no coordinates for them.
+                # shapely's offsets count empty points of multi-points, but it returns no coordinates for them.
                 offsets = (np.append(0, np.cumsum(shapely.get_num_coordinates(geometries[chosen]))),)
             shapes = Shapes(
                 kind,
@@ -207,17 +204,17 @@ def from_shapely(geometries: NDArray[Any], rows: NDArray[np.int64]) -> Iterator[
                 tuple(np.asarray(level, dtype=np.int64) for level in reversed(offsets or ())),
                 np.ascontiguousarray(coordinates[:, 0]),
                 np.ascontiguousarray(coordinates[:, 1]),
-                np.ascontiguousarray(coordinates[:, 2]) if high else None,
+                np.ascontiguousarray(coordinates[:, 2]) if with_z else None,
             )
-            yield shapes.keep_longer(1) if kind.min_positions else shapes
+            yield shapes.drop_short_paths(1) if kind.min_positions else shapes
 
 
-def _rings_as_lines(geometries: NDArray[Any]) -> NDArray[Any]:
-    """Make lines of rings that stand alone: only shapely has those, as the boundary of a polygon (``exterior``)."""
+def _rings_to_lines(geometries: NDArray[Any]) -> NDArray[Any]:
+    """Convert linear rings to lines. Only shapely has them as geometries, as the ``exterior`` of a polygon."""
     rings = shapely.get_type_id(geometries) == shapely.GeometryType.LINEARRING
     if not rings.any():
         return geometries
     geometries = geometries.copy()
-    # WKB has no rings of their own either.
+    # WKB has no type for a ring either, so this converts them.
     geometries[rings] = shapely.from_wkb(shapely.to_wkb(geometries[rings], output_dimension=4))
     return geometries

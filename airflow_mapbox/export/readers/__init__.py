@@ -1,4 +1,4 @@
-"""Every source as a stream of batches."""
+"""Read every kind of source as a stream of batches."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from airflow_mapbox.export.readers.postgis import PostGISQuery, read_postgis
 from airflow_mapbox.sources.files import SourceFile, find_file
 from airflow_mapbox.sources.source import OpenablePath
 
-# A frame, frames, the file of any geodata, or a query.
+# A frame, an iterable of frames, a file of geodata, or a query.
 ExportSource: TypeAlias = (
     "geopandas.GeoDataFrame | Iterable[geopandas.GeoDataFrame] | str | PathLike[str] | OpenablePath | PostGISQuery"
 )
 
-_SOURCES = "give a GeoDataFrame, an iterable of them, the path of geodata, or a PostGISQuery"
-# What may be meant as a source, and how to make one of it.
-_NEARLY: dict[type, str] = {
+_SOURCES = "use a GeoDataFrame, an iterable of them, the path of geodata, or a PostGISQuery"
+# Types that are similar to a source, and how to make a source of them.
+_SIMILAR: dict[type, str] = {
     geopandas.GeoSeries: "make a frame of it with series.to_frame()",
     pd.DataFrame: (
         "make a GeoDataFrame of it, with coordinates in columns geopandas.GeoDataFrame(frame, "
@@ -40,11 +40,12 @@ def read_source(source: ExportSource, selection: Selection) -> Iterator[Iterator
     """
     Read a source.
 
-    :param source: what to read.
-    :param selection: of what is in it.
-    :return: streams of batches; each is at its end before the next is begun, so that sources which make their data on
-        demand hold no more of it than one piece.
-    :raises UnreadableSourceError: where it is missing, or of a kind that cannot be read.
+    :param source: the source.
+    :param selection: the part of the source to read.
+    :return: streams of batches. Each ends before the next one begins, so an iterable that makes frames on demand holds
+        one frame at a time.
+    :raises UnreadableSourceError: if the source is missing, or cannot be read.
+    :raises ValueError: if the source does not support the selection.
     """
     if isinstance(source, geopandas.GeoDataFrame):
         selection.allow_only("columns", source="a GeoDataFrame")
@@ -53,11 +54,11 @@ def read_source(source: ExportSource, selection: Selection) -> Iterator[Iterator
         yield read_postgis(source, selection)
     elif isinstance(source, str | PathLike | OpenablePath):
         yield _read_file(find_file(source), selection)
-    elif isinstance(source, Iterable) and not isinstance(source, tuple(_NEARLY)):
+    elif isinstance(source, Iterable) and not isinstance(source, tuple(_SIMILAR)):
         selection.allow_only("columns", source="GeoDataFrames")
         yield from read_frames(source, selection)
     else:
-        advice = next((advice for kind, advice in _NEARLY.items() if isinstance(source, kind)), _SOURCES)
+        advice = next((advice for kind, advice in _SIMILAR.items() if isinstance(source, kind)), _SOURCES)
         raise UnreadableSourceError(f"A {type(source).__name__} cannot be exported.\n{advice[0].upper()}{advice[1:]}.")
 
 

@@ -1,4 +1,4 @@
-"""GeoDataFrames as batches."""
+"""Read GeoDataFrames as batches."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from airflow_mapbox.export.readers.batch import Batch
 from airflow_mapbox.export.text.attributes import (
     Column,
     columns_by_name,
+    has_large_integers,
     index_attributes,
-    large_integers,
     named_column,
 )
 
 
 def read_frames(frames: Iterable[geopandas.GeoDataFrame], selection: Selection) -> Iterator[Iterator[Batch]]:
     """
-    Give each frame as a batch; none is held when the next one is asked for.
+    Yield each frame as a batch. Memory holds no frame when the next one is requested.
 
-    :param frames: which may be made on demand.
-    :param selection: of their columns.
+    :param frames: the frames, which may be made on demand.
+    :param selection: the columns to read.
     :raises UnreadableSourceError: for an item that is not a GeoDataFrame, or has no geometry.
     """
     first = 0
     as_text: set[str] = set()
-    numbers: set[str] = set()
-    places = count()
-    for frame in frames:  # enumerate would hold the last one
-        batch = _batch(frame, next(places), first, selection)
-        # A column that was text in one frame is text in all that follow; one that was not cannot become it.
+    as_numbers: set[str] = set()
+    indices = count()
+    for frame in frames:  # enumerate would keep a reference to the frame
+        batch = _batch(frame, next(indices), first, selection)
+        # A column is written in the same way in all frames, as the first frame that has it decides.
         names = batch.columns.keys()
-        as_text.update({name for name, column in batch.columns.items() if _is_large(name, column)} - numbers)
-        numbers.update(names - as_text)
+        as_text.update({name for name, column in batch.columns.items() if _is_large(name, column)} - as_numbers)
+        as_numbers.update(names - as_text)
         rows = len(batch)
         del frame
         yield iter((replace(batch, as_text=frozenset(names & as_text)),))
@@ -51,24 +51,24 @@ def read_frames(frames: Iterable[geopandas.GeoDataFrame], selection: Selection) 
 
 def _is_large(name: str, column: Column) -> bool:
     with named_column(name):
-        return large_integers(column)
+        return has_large_integers(column)
 
 
 def _batch(frame: object, index: int, first: int, selection: Selection) -> Batch:
     if not isinstance(frame, geopandas.GeoDataFrame):
-        raise UnreadableSourceError(_not_a_frame(frame, index))
+        raise UnreadableSourceError(_describe_wrong_item(frame, index))
     if frame.active_geometry_name is None:
         raise UnreadableSourceError(
             f"Item {index} of the source is a GeoDataFrame without an active geometry column.\n"
             "Name one with frame.set_geometry(column)."
         )
-    # By place, since two columns may have one name, which is told then.
+    # By position: two columns may have the same name, which columns_by_name refuses.
     columns = columns_by_name(
         (
             *_index_columns(frame),
             *(
-                (name, _column(frame.iloc[:, place]))
-                for place, (name, kind) in enumerate(zip(frame.columns, frame.dtypes, strict=True))
+                (name, _column(frame.iloc[:, index]))
+                for index, (name, kind) in enumerate(zip(frame.columns, frame.dtypes, strict=True))
                 if not isinstance(kind, geopandas.array.GeometryDtype)
             ),
         )
@@ -78,11 +78,11 @@ def _batch(frame: object, index: int, first: int, selection: Selection) -> Batch
     return Batch(np.asarray(frame.geometry, dtype=object), columns, crs, "The GeoDataFrame", first)
 
 
-def _not_a_frame(item: object, index: int) -> str:
+def _describe_wrong_item(item: object, index: int) -> str:
     if item is None:
         return (
             f"Item {index} of the source is None, not a GeoDataFrame.\n"
-            "Leave out what has no data, or give an empty GeoDataFrame for it."
+            "Leave the item out, or use an empty GeoDataFrame."
         )
     return (
         f"Item {index} of the source is a {type(item).__name__}, not a GeoDataFrame.\n"
@@ -97,8 +97,8 @@ def _index_columns(frame: geopandas.GeoDataFrame) -> Iterator[tuple[str, Column]
 
 
 def _column(series: pd.Series) -> Column:
-    """Take Arrow's array out of a series: pandas knows fewer of its types than Arrow itself."""
+    """Return the Arrow array of a series, if it has one: pandas supports fewer of its types than Arrow itself."""
     if not isinstance(series.dtype, pd.ArrowDtype):
         return series
-    found = pa.chunked_array(series.array.__arrow_array__())
-    return found.combine_chunks() if found.num_chunks != 1 else found.chunk(0)
+    chunks = pa.chunked_array(series.array.__arrow_array__())
+    return chunks.combine_chunks() if chunks.num_chunks != 1 else chunks.chunk(0)

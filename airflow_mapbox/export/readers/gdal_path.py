@@ -1,4 +1,4 @@
-"""Where GDAL finds a file: on this machine as it is, or in an archive through GDAL's virtual file systems."""
+"""Find the path of a file for GDAL: a local path, or a path in an archive for GDAL's virtual file systems."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from pyogrio.util import vsi_path
 from airflow_mapbox.export.errors import UnreadableSourceError
 from airflow_mapbox.sources.files import SourceFile
 
-# What an archive may hold, by its ending. The latter also accompany data as metadata or tables, so they come second.
+# Extensions of geodata in an archive. Those of tables are also used for metadata next to geodata, so they come second.
 _GEODATA = (
     ".shp", ".geojson", ".geojsonl", ".geojsons", ".ndjson", ".topojson", ".gpkg", ".fgb", ".kml", ".kmz", ".gml",
     ".gpx", ".tab", ".mif", ".sqlite", ".db", ".dxf", ".gdb", ".osm", ".pbf", ".parquet", ".geoparquet",
 )  # fmt: skip
 _TABLES = (".json", ".csv", ".tsv")
 _PARQUET = (".parquet", ".geoparquet", ".pq")
-# Formats that are archives themselves, which GDAL's drivers open.
+# Formats that are zip archives, which GDAL's drivers open themselves.
 _ZIPPED_FORMATS = (".xlsx", ".xlsm", ".ods", ".kmz")
 _ZIP, _EMPTY_ZIP, _GZIP = b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b"
-_ENCRYPTED = 1  # of a file's flags
-_EXAMPLES = 10  # files of an archive that a message lists
+_ENCRYPTED = 1  # a flag of a file in a zip archive
+_MAX_FILES_LISTED = 10  # in a message
 
 
 @dataclass(frozen=True)
 class GdalPath:
     """
-    Where GDAL finds a file.
+    The path of a file for GDAL.
 
-    :param path: for GDAL.
-    :param suffix: of the file itself, without its compression: lower case, with the dot.
-    :param size: bytes of the file itself, or None if unknown.
-    :param open: opens its bytes, or None if it is a folder.
-    :param from_archive: whether ``layer=`` has chosen the file, and so no layer in it.
+    :param path: the path.
+    :param suffix: the extension of the uncompressed file: lower case, with the dot.
+    :param size: bytes of the uncompressed file, or None if unknown.
+    :param open: opens the uncompressed bytes; None for a folder.
+    :param from_archive: whether ``layer=`` has chosen the file in an archive, and so not a layer in the file.
     """
 
     path: str
@@ -52,11 +52,11 @@ class GdalPath:
 @contextmanager
 def gdal_path(file: SourceFile, layer: str | int | None) -> Iterator[GdalPath]:
     """
-    Find a file for GDAL.
+    Return the path of a file for GDAL.
 
-    :param file: local; what is in object storage is copied to temporary space first, since GDAL seeks.
-    :param layer: chooses a file of an archive that has several, by its name with or without the ending, or its number.
-    :raises UnreadableSourceError: if an archive has no geodata, or several files of which none is chosen.
+    :param file: the file. A remote one is copied to temporary space first, because GDAL seeks in it.
+    :param layer: a file of an archive with several files: its name with or without extension, or its number from 0.
+    :raises UnreadableSourceError: if an archive has no geodata, or has several files and ``layer`` names none of them.
     """
     with file.local() as local, _plain_name(local.absolute()) as path:
         yield _find(file.name, path, local.name, layer)
@@ -64,47 +64,47 @@ def gdal_path(file: SourceFile, layer: str | int | None) -> Iterator[GdalPath]:
 
 @contextmanager
 def _plain_name(path: Path) -> Iterator[Path]:
-    """Link a file under a name that GDAL's binding takes as it is: it reads ``!`` and ``;`` as parts of a URL."""
+    """Link a file under another name if pyogrio would misread it: it takes ``!`` and ``;`` for parts of a URL."""
     if not path.is_absolute() or vsi_path(f"{path}.x") == f"{path}.x":
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="export-") as folder:
         for sibling in [path, *_siblings(path)]:
-            (Path(folder) / _tame(sibling.name)).symlink_to(sibling)
-        yield Path(folder) / _tame(path.name)
+            (Path(folder) / _safe_name(sibling.name)).symlink_to(sibling)
+        yield Path(folder) / _safe_name(path.name)
 
 
 def _siblings(path: Path) -> list[Path]:
-    """Give the files that GDAL reads along with one: of the same name with another ending."""
+    """Return the files that GDAL reads with a file: the same name with another extension."""
     return [other for other in path.parent.iterdir() if other.stem == path.stem and other != path]
 
 
-def _tame(name: str) -> str:
+def _safe_name(name: str) -> str:
     return "".join(letter if letter.isprintable() and letter not in "!;" else "_" for letter in name)
 
 
-def _find(name: str, path: Path, called: str, layer: str | int | None) -> GdalPath:
+def _find(name: str, path: Path, file_name: str, layer: str | int | None) -> GdalPath:
     if not path.is_file():
         return GdalPath(str(path), path.suffix.lower(), None, None)
     with path.open("rb") as stream:
         head = stream.read(4)
-    lower = called.lower()
+    lower = file_name.lower()
     if head in (_ZIP, _EMPTY_ZIP) and not lower.endswith(_ZIPPED_FORMATS):
         return _in_zip(name, path, layer)
     if lower.endswith((".tar", ".tar.gz", ".tgz")):
-        # GDAL's file system for them lost features of a FlatGeobuf.
+        # GDAL's file system for tar archives lost features of a FlatGeobuf.
         raise UnreadableSourceError(
             f"{name} is a tar archive, which cannot be read in place.\nUnpack it, or make a zip of it."
         )
     if head[:2] == _GZIP:
-        suffix = _inner_suffix(name, called)
+        suffix = _inner_suffix(name, file_name)
         return GdalPath(f"/vsigzip/{path}", suffix, None, lambda: cast("IO[bytes]", gzip.open(path)))
     return GdalPath(str(path), path.suffix.lower(), path.stat().st_size, lambda: path.open("rb"))
 
 
-def _inner_suffix(name: str, called: str) -> str:
-    plain = called[:-3] if called.lower().endswith(".gz") else called
-    suffix = PurePosixPath(plain).suffix.lower()
+def _inner_suffix(name: str, file_name: str) -> str:
+    uncompressed = file_name[:-3] if file_name.lower().endswith(".gz") else file_name
+    suffix = PurePosixPath(uncompressed).suffix.lower()
     if suffix in _PARQUET:
         raise UnreadableSourceError(_packed_parquet(name))
     return suffix
@@ -121,7 +121,7 @@ def _in_zip(name: str, path: Path, layer: str | int | None) -> GdalPath:
         problem = "it has a password"
     if problem is not None:
         raise UnreadableSourceError(
-            f"{name} cannot be read as a zip archive: {problem}.\nLook at the task that wrote it."
+            f"{name} cannot be read as a zip archive: {problem}.\nCheck the task that wrote it."
         )
     sizes = {info.filename: info.file_size for info in files}
     member, chosen = _choose(name, sizes, layer)
@@ -138,30 +138,30 @@ def _member(archive: str, member: str, size: int | None, opener: Callable[[], IO
 
 
 def _choose(name: str, sizes: Iterable[str], layer: str | int | None) -> tuple[str, bool]:
-    """Choose a file of an archive, or a folder of shapefiles, which are layers; say whether ``layer=`` chose it."""
+    """Return a file of an archive, or a folder of shapefiles, and whether ``layer=`` has chosen it."""
     files = _geodata(sizes)
     if not files and any(file.lower().endswith(".gdbtable") for file in sizes):
-        return "", False  # a file geodatabase without its folder
+        return "", False  # the files of a file geodatabase without its folder
     if not files:
-        held = sorted(sizes)[:_EXAMPLES]
+        contents = sorted(sizes)[:_MAX_FILES_LISTED]
         raise UnreadableSourceError(
-            f"{name} has no file of geodata that GDAL reads in it: {', '.join(held) or 'it is empty'}.\n"
-            "Look at the task that wrote it."
+            f"{name} has no file of geodata that GDAL reads: {', '.join(contents) or 'it is empty'}.\n"
+            "Check the task that wrote it."
         )
     folders = {str(PurePosixPath(file).parent) for file in files}
     if len(files) > 1 and len(folders) == 1 and all(file.lower().endswith(".shp") for file in files):
         return folders.pop().removeprefix("."), False
-    found = files
+    chosen = files
     if len(files) > 1:
-        found = [file for place, file in enumerate(files) if layer in (place, file, *_names(file))]
-    if len(found) != 1:
+        chosen = [file for index, file in enumerate(files) if layer in (index, file, *_names(file))]
+    if len(chosen) != 1:
         raise UnreadableSourceError(
-            f"{name} has several files of geodata: {', '.join(files[:_EXAMPLES])}.\n"
+            f"{name} has several files of geodata: {', '.join(files[:_MAX_FILES_LISTED])}.\n"
             f"Name the one to export with layer=…, such as layer={PurePosixPath(files[0]).name!r}."
         )
-    if found[0].lower().endswith(_PARQUET):
+    if chosen[0].lower().endswith(_PARQUET):
         raise UnreadableSourceError(_packed_parquet(name))
-    return found[0], len(files) > 1
+    return chosen[0], len(files) > 1
 
 
 def _names(file: str) -> tuple[str, str]:
@@ -170,18 +170,18 @@ def _names(file: str) -> tuple[str, str]:
 
 
 def _geodata(names: Iterable[str]) -> list[str]:
-    shown = [name for name in names if "__MACOSX" not in name and not PurePosixPath(name).name.startswith(".")]
+    visible = [name for name in names if "__MACOSX" not in name and not PurePosixPath(name).name.startswith(".")]
     # A file geodatabase is a folder.
-    whole = dict.fromkeys(_geodatabase(name) or name for name in shown)
-    for endings in (_GEODATA, _TABLES):
-        if found := sorted(name for name in whole if name.lower().endswith(endings)):
-            return found
+    candidates = dict.fromkeys(_geodatabase(name) or name for name in visible)
+    for suffixes in (_GEODATA, _TABLES):
+        if files := sorted(name for name in candidates if name.lower().endswith(suffixes)):
+            return files
     return []
 
 
 def _geodatabase(name: str) -> str | None:
     parts = PurePosixPath(name).parts
-    end = next((place for place, part in enumerate(parts) if part.lower().endswith(".gdb")), None)
+    end = next((index for index, part in enumerate(parts) if part.lower().endswith(".gdb")), None)
     return None if end is None else "/".join(parts[: end + 1])
 
 

@@ -1,7 +1,7 @@
 """
-What GDAL does not tell of a GeoJSON document: which reference system it names, and the ids of its features.
+Read parts of a GeoJSON document that GDAL does not return: its reference system, and the ids of its features.
 
-The text is read once, in blocks, for its strings and braces alone; coordinates are passed over.
+The document is read in blocks, only for its strings and braces. Coordinates are skipped.
 """
 
 from __future__ import annotations
@@ -17,42 +17,51 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from airflow_mapbox.export.errors import UnreadableSourceError
-from airflow_mapbox.export.text.attributes import EXACT
+from airflow_mapbox.export.text.attributes import MAX_EXACT_INTEGER
 
-_BLOCK = 1 << 20
-_VALUE = 1 << 16  # bytes that a `crs` or an id takes, at most
-# A string with the colon that makes it a key; one that the block cuts; a brace.
+_BLOCK_BYTES = 1 << 20
+_MAX_VALUE_BYTES = 1 << 16  # of a `crs` or an id
+# A string, and the colon if it is a key; a string that the end of the block cuts; a brace.
 _TOKEN = re.compile(rb'"(?P<text>(?:[^"\\]++|\\.)*+)"\s*+(?P<key>:?)|(?P<cut>")|(?P<brace>[{}])', re.DOTALL)
-_SHOWN = 60  # bytes of a geometry that a message shows
+_SHOWN_BYTES = 60  # of a geometry in a message
 _DECODER = json.JSONDecoder()
-_RECORD = b"\x1e"  # before each text of a sequence
+_RECORD_SEPARATOR = b"\x1e"  # of RFC 8142
 _ROOT: tuple[bytes, ...] = ()
 _FEATURES = (b"features",)
 
 
 class _Key(NamedTuple):
-    """A key with the keys around it, the root's first, and the first bytes of its value."""
+    """
+    A key.
+
+    :param path: the keys around it, outermost first, and the key itself.
+    :param value: the first bytes of its value.
+    """
 
     path: tuple[bytes, ...]
     value: bytes
 
 
 class _End(NamedTuple):
-    """The end of an object, by the keys around it."""
+    """
+    The end of an object.
+
+    :param path: the keys around the object, outermost first.
+    """
 
     path: tuple[bytes, ...]
 
 
 def named_crs(opener: Callable[[], IO[bytes]]) -> tuple[bool, CRS | None]:
     """
-    Read the reference system that a document names (GeoJSON 2008, section 3), which RFC 7946 has no more.
+    Read the reference system that a document names (GeoJSON 2008, section 3; RFC 7946 removed the member).
 
-    GDAL takes one that it does not understand for WGS 84, without a word.
+    GDAL silently reads a system that it does not know as WGS 84.
 
-    :param opener: of the document's bytes.
-    :return: whether it names one; and which, None for one that nobody knows.
+    :param opener: opens the document's bytes.
+    :return: whether it names a system, and the system; None if PROJ does not know it.
     """
-    if not _has(opener, b'"crs"'):
+    if not _contains(opener, b'"crs"'):
         return False, None
     with opener() as stream:
         for token in _walk(stream, b"crs"):
@@ -63,42 +72,42 @@ def named_crs(opener: Callable[[], IO[bytes]]) -> tuple[bool, CRS | None]:
 
 def has_member_ids(opener: Callable[[], IO[bytes]]) -> bool:
     """
-    Say whether the attribute ``id`` that GDAL gives is the member of features, instead of a property of that name.
+    Return whether GDAL's attribute ``id`` is the features' member, and not a property of that name.
 
-    GDAL makes an attribute of the first id that is not a positive whole number, if no property is called so before.
+    GDAL makes an attribute of the first id that is not a positive integer, unless a property of that name came before.
 
-    :param opener: of the document's bytes.
+    :param opener: opens the document's bytes.
     """
-    member = False
+    is_member = False
     with opener() as stream:
         for token in _walk(stream, b"id", b"features"):
             if isinstance(token, _End):
-                if member and token.path in (_ROOT, _FEATURES):
+                if is_member and token.path in (_ROOT, _FEATURES):
                     return True
             elif token.path == _FEATURES:
-                member = False
+                is_member = False
             elif token.path[-2:] == (b"properties", b"id"):
                 return False
             elif token.path[:-1] in (_ROOT, _FEATURES):
-                found = _value(token.value)
-                member = isinstance(found, str | float) or (isinstance(found, int) and found < 0)
+                value = _value(token.value)
+                is_member = isinstance(value, str | float) or (isinstance(value, int) and value < 0)
     return False
 
 
 def write_collection(opener: Callable[[], IO[bytes]], target: IO[bytes]) -> None:
     """
-    Write features that stand line by line, or in a sequence (RFC 8142), as one collection.
+    Write a file of one feature a line, or a sequence (RFC 8142), as a FeatureCollection.
 
-    :param opener: of the features' bytes.
-    :param target: of the collection's.
+    :param opener: opens the features' bytes.
+    :param target: the file to write.
     """
     with opener() as stream:
         target.write(b'{"type":"FeatureCollection","features":[')
         first = stream.readline()
-        if first.startswith(_RECORD):
-            target.write(first[len(_RECORD) :].replace(_RECORD, b","))
-            while block := stream.read(_BLOCK):
-                target.write(block.replace(_RECORD, b","))
+        if first.startswith(_RECORD_SEPARATOR):
+            target.write(first[len(_RECORD_SEPARATOR) :].replace(_RECORD_SEPARATOR, b","))
+            while block := stream.read(_BLOCK_BYTES):
+                target.write(block.replace(_RECORD_SEPARATOR, b","))
         else:
             target.write(first)
             for line in stream:
@@ -109,69 +118,76 @@ def write_collection(opener: Callable[[], IO[bytes]], target: IO[bytes]) -> None
 
 class Ids:
     """
-    The ids of features (RFC 7946, section 3.2), batch after batch.
+    The ids of features (RFC 7946, section 3.2), batch by batch.
 
-    :param name: of the source, for messages.
-    :param opener: of the document's bytes.
+    :param name: the source's name in messages.
+    :param opener: opens the document's bytes.
     """
 
     def __init__(self, name: str, opener: Callable[[], IO[bytes]]) -> None:
         self._name = name
-        # Of one type in all the file, which has to be read for that.
-        numbers = all(found is None or _is_exact(found) for found in _ids(opener))
-        self._kind = pa.int64() if numbers else pa.string()
+        # The type is the same in the whole file, which must be read to know it.
+        are_numbers = all(value is None or _is_exact(value) for value in _ids(opener))
+        self._kind = pa.int64() if are_numbers else pa.string()
         self._ids = _ids(opener)
 
     def take(self, count: int) -> pa.Array:
-        """Give the next ones, None for a feature without one: numbers if all of the file are, else strings."""
+        """
+        Return the next ids: integers if all ids of the file are integers up to 2^53, else strings.
+
+        :param count: number of features.
+        :return: null for a feature without an id.
+        :raises UnreadableSourceError: if there are fewer features.
+        """
         ids = list(islice(self._ids, count))
         if len(ids) < count:
             raise UnreadableSourceError(
-                f"{self._name} has features whose ids cannot be told apart.\nExport it without id_attribute=."
+                f"{self._name} has features whose ids cannot be assigned.\nExport it without id_attribute=."
             )
         if self._kind == pa.string():
-            ids = [found if found is None or isinstance(found, str) else json.dumps(found) for found in ids]
+            ids = [value if value is None or isinstance(value, str) else json.dumps(value) for value in ids]
         return pa.array(ids, self._kind)
 
 
-def geometry_texts(opener: Callable[[], IO[bytes]]) -> Iterator[str | None]:
+def geometry_excerpts(opener: Callable[[], IO[bytes]]) -> Iterator[str | None]:
     """
-    Give the beginning of each feature's geometry as it is written, or None for a feature without one.
+    Yield the beginning of each feature's geometry as it is written, or None for a feature without a geometry.
 
-    :param opener: of the document's bytes.
+    :param opener: opens the document's bytes.
     """
-    for found in _members(opener, b"geometry"):
-        text = "" if found is None else found[:_SHOWN].decode("utf-8", "replace").strip()
-        yield None if text in ("", "null") or text.startswith(("null,", "null}")) else f"geometry={text} …"
+    for value in _members(opener, b"geometry"):
+        excerpt = "" if value is None else value[:_SHOWN_BYTES].decode("utf-8", "replace").strip()
+        is_null = excerpt in ("", "null") or excerpt.startswith(("null,", "null}"))
+        yield None if is_null else f"geometry={excerpt} …"
 
 
 def _ids(opener: Callable[[], IO[bytes]]) -> Iterator[Any]:
-    return (None if found is None else _value(found) for found in _members(opener, b"id"))
+    return (None if value is None else _value(value) for value in _members(opener, b"id"))
 
 
 def _members(opener: Callable[[], IO[bytes]], key: bytes) -> Iterator[bytes | None]:
-    """Give the first bytes of a member of each feature, or None for a feature without it."""
-    found, collection = None, False
+    """Yield the first bytes of a member of each feature, or None for a feature without it."""
+    value, in_collection = None, False
     with opener() as stream:
         for token in _walk(stream, key, b"features"):
             if isinstance(token, _End):
-                if token.path == _FEATURES or (token.path == _ROOT and not collection):
-                    yield found
-                    found = None
+                if token.path == _FEATURES or (token.path == _ROOT and not in_collection):
+                    yield value
+                    value = None
             elif token.path == _FEATURES:
-                found, collection = None, True
+                value, in_collection = None, True
             elif token.path[:-1] in (_ROOT, _FEATURES):
-                found = token.value
+                value = token.value
 
 
-def _is_exact(found: Any) -> bool:
-    return isinstance(found, int) and not isinstance(found, bool) and abs(found) <= EXACT
+def _is_exact(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_EXACT_INTEGER
 
 
-def _has(opener: Callable[[], IO[bytes]], text: bytes) -> bool:
+def _contains(opener: Callable[[], IO[bytes]], text: bytes) -> bool:
     with opener() as stream:
         before = b""
-        while block := stream.read(_BLOCK):
+        while block := stream.read(_BLOCK_BYTES):
             if text in before + block:
                 return True
             before = block[-len(text) :]
@@ -179,31 +195,31 @@ def _has(opener: Callable[[], IO[bytes]], text: bytes) -> bool:
 
 
 def _walk(stream: IO[bytes], *wanted: bytes) -> Iterator[_Key | _End]:
-    """Give the wanted keys, and the ends of objects, of each document in a stream."""
+    """Yield the wanted keys and the ends of objects, of each document in a stream."""
     path: list[bytes] = []
     key = b""
     buffer = b""
     more = True
     while more:
-        block = stream.read(_BLOCK)
+        block = stream.read(_BLOCK_BYTES)
         more = bool(block)
         buffer += block
         done = 0
         for token in _TOKEN.finditer(buffer):
-            if more and (token["cut"] or token.end() + _VALUE > len(buffer)):
-                break  # until the next block has the rest of it, and of its value
+            if more and (token["cut"] or token.end() + _MAX_VALUE_BYTES > len(buffer)):
+                break  # the next block has the rest of it, and of its value
             done = token.end()
             if token["brace"] == b"{":
                 path.append(key)
                 key = b""
             elif token["brace"]:
-                around = tuple(path[1:])
-                key = path.pop() if path else b""  # of the next object of the same array
-                yield _End(around)
+                outer = tuple(path[1:])
+                key = path.pop() if path else b""  # also the key of the next object in the same array
+                yield _End(outer)
             elif token["key"]:
                 key = token["text"]
                 if key in wanted:
-                    yield _Key((*path[1:], key), buffer[done : done + _VALUE])
+                    yield _Key((*path[1:], key), buffer[done : done + _MAX_VALUE_BYTES])
         buffer = buffer[done:]
 
 
@@ -215,7 +231,7 @@ def _value(text: bytes) -> Any:
 
 
 def _parse_crs(member: Any) -> CRS | None:
-    """Read the member `crs`; a link is not followed, and what is no name is not guessed."""
+    """Read the member ``crs``. A link is not followed, and an unknown type is not guessed."""
     kind = member.get("type") if isinstance(member, dict) else None
     properties = member.get("properties") if isinstance(member, dict) else None
     if not isinstance(kind, str) or not isinstance(properties, dict):

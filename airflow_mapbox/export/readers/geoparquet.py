@@ -1,4 +1,4 @@
-"""GeoParquet, read by pages of its row groups: https://geoparquet.org/releases/v1.1.0/."""
+"""Read GeoParquet (https://geoparquet.org/releases/v1.1.0/) by pages of its row groups."""
 
 from __future__ import annotations
 
@@ -16,28 +16,36 @@ from pyproj.exceptions import CRSError
 
 from airflow_mapbox.errors import ExportError
 from airflow_mapbox.export.errors import UnreadableSourceError
-from airflow_mapbox.export.geometry.decode import stored
+from airflow_mapbox.export.geometry.decode import to_storage
 from airflow_mapbox.export.geometry.shapes import KINDS, Kind
 from airflow_mapbox.export.options import Selection
 from airflow_mapbox.export.readers.batch import Batch, row_bytes
-from airflow_mapbox.export.text.attributes import EXACT, columns_by_name, index_attributes, large_integers, may_be_large
+from airflow_mapbox.export.text.attributes import (
+    MAX_EXACT_INTEGER,
+    can_hold_large_integers,
+    columns_by_name,
+    has_large_integers,
+    index_attributes,
+)
 from airflow_mapbox.sources.files import SourceFile
 
-READ_BYTES = 4 << 20  # uncompressed, of a file that is read from start to end; until the first, all wait
-_FIRST_ROWS = 256  # to see how large they are
-_MOST_ROWS = 32_768  # since the next ones may be larger
-_LOCAL_BUFFER, _REMOTE_BUFFER = 1 << 20, 8 << 20  # bytes a read: a request to object storage costs tens of milliseconds
+# Uncompressed bytes of a batch. All threads wait for the first batch, so it must not be too large.
+READ_BYTES = 4 << 20
+_FIRST_ROWS = 256  # a first batch, to measure the size of rows
+_MAX_ROWS = 32_768  # because later rows may be larger
+# A request to object storage takes tens of milliseconds.
+_LOCAL_BUFFER_BYTES, _REMOTE_BUFFER_BYTES = 1 << 20, 8 << 20
 
 _SUFFIXES = (".parquet", ".geoparquet", ".pq")
-_LONGITUDE_LATITUDE = "OGC:CRS84"
-_NATIVE = {kind.name.lower(): kind for kind in KINDS.values()}
+_DEFAULT_CRS = "OGC:CRS84"
+_KINDS_BY_ENCODING = {kind.name.lower(): kind for kind in KINDS.values()}
 
 
 def is_parquet(file: SourceFile) -> bool:
     """
-    Say whether a file is Parquet by its name, else by its first bytes.
+    Return whether a file is Parquet, by its extension or else by its first bytes.
 
-    :param file: local or remote.
+    :param file: a local or remote file.
     """
     if file.suffix in _SUFFIXES:
         return True
@@ -49,20 +57,20 @@ def is_parquet(file: SourceFile) -> bool:
 
 def read_geoparquet(file: SourceFile, selection: Selection) -> Iterator[Batch]:
     """
-    Read GeoParquet.
+    Read a GeoParquet file.
 
-    :param file: local or remote.
-    :param selection: of its columns.
+    :param file: a local or remote file.
+    :param selection: the columns to read.
     :return: batches of about four megabytes.
-    :raises UnreadableSourceError: where it is no GeoParquet.
+    :raises UnreadableSourceError: if it is not GeoParquet, or cannot be read.
     """
     selection.allow_only("columns", source="GeoParquet")
     if file.path is not None and not file.path.is_file():
         raise UnreadableSourceError(f"{file.name} is a folder: name one GeoParquet file in it.")
     with file.open() as stream:
         with _named(file):
-            buffer = _LOCAL_BUFFER if file.path is not None else _REMOTE_BUFFER
-            # Buffered: row groups of any size are read by pieces. From a local path, since Arrow then reads it itself.
+            buffer = _LOCAL_BUFFER_BYTES if file.path is not None else _REMOTE_BUFFER_BYTES
+            # With a buffer, row groups of any size are read in parts. From a path, Arrow reads the file without Python.
             parquet = pq.ParquetFile(
                 file.path if file.path is not None else stream, pre_buffer=False, buffer_size=buffer
             )
@@ -74,49 +82,54 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) ->
     metadata = _metadata(parquet)
     geometry = _geometry_column(file, parquet.schema_arrow.names, metadata)
     attributes = _attributes(parquet.schema_arrow.names, geometry, metadata)
-    columns_by_name((name, pa.nulls(0)) for name, _ in attributes)  # before Arrow cannot tell two columns apart
+    columns_by_name((name, pa.nulls(0)) for name, _ in attributes)  # Arrow cannot read two columns with the same name
     chosen = set(selection.choose_columns(name for name, _ in attributes))
-    attributes = [(name, place) for name, place in attributes if name in chosen]
-    fields = [place for _, place in attributes if isinstance(place, str)]
+    attributes = [(name, origin) for name, origin in attributes if name in chosen]
+    fields = [origin for _, origin in attributes if isinstance(origin, str)]
     with _named(file):
-        as_text = frozenset(_large(parquet, fields))
-        read = _plain(parquet.schema_arrow, geometry.name, _record_batches(parquet, [*fields, geometry.name]))
+        as_text = frozenset(_columns_with_large_integers(parquet, fields))
+        record_batches = _record_batches(parquet, [*fields, geometry.name])
+        record_batches = _without_extension_type(parquet.schema_arrow, geometry.name, record_batches)
     first = 0
     while True:
-        # Not around the yield as well: what is raised there is not of this file.
+        # Not around the yield: an error that is raised there is not an error of this file.
         with _named(file):
-            found = _next(read)
-            if found is None:
+            record_batch = _next(record_batches)
+            if record_batch is None:
                 return
-            column = stored(found.column(geometry.name), geometry.kind)
+            column = to_storage(record_batch.column(geometry.name), geometry.kind)
         columns = {
-            name: found.column(place) if isinstance(place, str) else _counted(place, first, len(found))
-            for name, place in attributes
+            name: record_batch.column(origin)
+            if isinstance(origin, str)
+            else _range_values(origin, first, len(record_batch))
+            for name, origin in attributes
         }
         yield Batch(column, columns, geometry.crs, file.name, first, geometry.kind, as_text)
-        first += len(found)
+        first += len(record_batch)
 
 
 def _metadata(parquet: pq.ParquetFile) -> dict[bytes, bytes]:
-    """Read what the file says of itself. Its own key wins over that of the Arrow schema in it, which may lack some."""
+    """Return the metadata of the file. The file's own keys replace those of its Arrow schema, which may lack some."""
     return {**(parquet.schema_arrow.metadata or {}), **(parquet.metadata.metadata or {})}
 
 
 def _attributes(
     names: list[str], geometry: _GeometryColumn, metadata: dict[bytes, bytes]
 ) -> list[tuple[str, str | range]]:
-    """Name the attributes of the file, and for each its column, or what pandas counts in place of one."""
+    """Return the attributes of the file with the origin of each: a column, or the range of a pandas index."""
     index = _pandas_index(metadata)
-    left_out = geometry.not_attributes.union(str(of) for _, of in index)
-    others = [name for name in names if name not in left_out]
-    levels = zip(index_attributes([name for name, _ in index], others), (of for _, of in index), strict=True)
-    there = [(name, of) for name, of in levels if name is not None and (isinstance(of, range) or of in names)]
-    return [*there, *((name, name) for name in others)]
+    excluded = geometry.not_attributes.union(str(origin) for _, origin in index)
+    columns = [name for name in names if name not in excluded]
+    levels = zip(index_attributes([name for name, _ in index], columns), (origin for _, origin in index), strict=True)
+    index_columns = [
+        (name, origin) for name, origin in levels if name is not None and (isinstance(origin, range) or origin in names)
+    ]
+    return [*index_columns, *((name, name) for name in columns)]
 
 
 def _pandas_index(metadata: dict[bytes, bytes]) -> list[tuple[object, str | range]]:
     """
-    Read what pandas says of its index: the name of each level, and its column or range.
+    Return the levels of the pandas index: the name of each, and its column or range.
 
     https://arrow.apache.org/docs/python/pandas.html, and pandas' developer documentation, "Storing pandas DataFrame
     objects in Apache Parquet format".
@@ -131,127 +144,137 @@ def _pandas_index(metadata: dict[bytes, bytes]) -> list[tuple[object, str | rang
             for level in pandas.get("index_columns", ())
         ]
     except (ValueError, LookupError, TypeError, AttributeError):
-        return []  # written by another program: every column is an attribute
+        return []  # not written by pandas: every column is an attribute
 
 
-def _counted(numbers: range, first: int, count: int) -> pa.Array:
+def _range_values(numbers: range, first: int, count: int) -> pa.Array:
     start = numbers.start + numbers.step * first
     return pa.array(range(start, start + numbers.step * count, numbers.step), pa.int64())
 
 
-def _next(read: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
-    return next(read, None)
+def _next(record_batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+    """Read the next batch. The benchmarks measure this function."""
+    return next(record_batches, None)
 
 
-def _plain(schema: pa.Schema, geometry: str, read: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Have Arrow take geometries out of GeoArrow's types: in Python each batch would parse their CRS several times."""
+def _without_extension_type(
+    schema: pa.Schema, geometry: str, record_batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """Cast the geometry from GeoArrow's types in Arrow. In Python, each batch would parse their CRS several times."""
     field = schema.field(geometry)
     if not isinstance(field.type, pa.BaseExtensionType):
-        return read
-    first = next(read, None)
+        return record_batches
+    first = next(record_batches, None)
     if first is None:
         return iter(())
-    given = first.schema
-    storage = given.set(given.get_field_index(geometry), pa.field(geometry, field.type.storage_type))
-    return iter(pa.RecordBatchReader.from_batches(given, itertools.chain((first,), read)).cast(storage))
+    schema = first.schema
+    storage = schema.set(schema.get_field_index(geometry), pa.field(geometry, field.type.storage_type))
+    return iter(pa.RecordBatchReader.from_batches(schema, itertools.chain((first,), record_batches)).cast(storage))
 
 
 def _record_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """
-    Read pages, as many rows at a time as fit into :data:`READ_BYTES`.
+    Read batches of as many rows as fit into :data:`READ_BYTES`.
 
-    How many those are only what was read tells: a text of a dictionary is in the file once, and in memory in each row.
-    A reader keeps its number of rows, so another one goes on where it turns out to be wrong: once for more of them, and
-    each time for at most half.
+    The size of rows is only known after reading some: a string of a dictionary is in the file once, but in memory in
+    each row. A reader of Arrow cannot change its number of rows. So a new reader continues if the number is wrong: once
+    if it can be larger, and each time that it must be at most half.
     """
-    most = _rows(parquet)
+    max_rows = _rows_by_file_size(parquet)
     encoded = [name for name in columns if pa.types.is_dictionary(parquet.schema_arrow.field(name).type)]
-    done, rows = 0, min(most, _FIRST_ROWS)
-    again = True
-    while again:
-        again = False
-        for found in _from(parquet, columns, done, rows):
-            yield found
-            fitting = max(1, min(most, READ_BYTES * len(found) // max(_size(found, encoded), 1)))
-            again = fitting <= rows // 2 or (done == 0 and fitting > rows)
-            done += len(found)
-            if again:
+    done, rows = 0, min(max_rows, _FIRST_ROWS)
+    new_reader = True
+    while new_reader:
+        new_reader = False
+        for record_batch in _read_from(parquet, columns, done, rows):
+            yield record_batch
+            fitting = max(1, min(max_rows, READ_BYTES * len(record_batch) // max(_bytes(record_batch, encoded), 1)))
+            new_reader = fitting <= rows // 2 or (done == 0 and fitting > rows)
+            done += len(record_batch)
+            if new_reader:
                 rows = fitting
                 break
 
 
-def _size(found: pa.RecordBatch, encoded: list[str]) -> int:
+def _bytes(record_batch: pa.RecordBatch, encoded: list[str]) -> int:
     """
-    Say how many bytes a batch takes, of dictionaries only the values that it has: each comes with all of the file's.
+    Return the size of a batch. Of a dictionary, only the values of its rows count: it always has those of the file.
 
     :param encoded: columns that have a dictionary.
     """
-    size = int(found.nbytes)
+    size = int(record_batch.nbytes)
     for name in encoded:
-        column = found.column(name)
+        column = record_batch.column(name)
         size += int(row_bytes(column).sum()) - int(column.dictionary.nbytes)
     return size
 
 
-def _from(parquet: pq.ParquetFile, columns: list[str], first: int, rows: int) -> Iterator[pa.RecordBatch]:
-    """Read from a row on."""
+def _read_from(parquet: pq.ParquetFile, columns: list[str], first: int, rows: int) -> Iterator[pa.RecordBatch]:
+    """Read all rows from the row ``first``, in batches of so many rows."""
     group = 0
     while group < parquet.num_row_groups and first >= parquet.metadata.row_group(group).num_rows:
         first -= parquet.metadata.row_group(group).num_rows
         group += 1
     groups = list(range(group, parquet.num_row_groups))
-    for found in parquet.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False):
-        if first < len(found):
-            yield found.slice(first) if first else found
-        first = max(first - len(found), 0)
+    for record_batch in parquet.iter_batches(rows, row_groups=groups, columns=columns, use_threads=False):
+        if first < len(record_batch):
+            yield record_batch.slice(first) if first else record_batch
+        first = max(first - len(record_batch), 0)
 
 
-def _rows(parquet: pq.ParquetFile) -> int:
-    """Give the rows of a batch as the file has them: encoded, without what each page and dictionary repeats."""
+def _rows_by_file_size(parquet: pq.ParquetFile) -> int:
+    """Return the rows of a batch by their size in the file, which is encoded and so smaller than in memory."""
     metadata = parquet.metadata
     size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-    return max(1, min(_MOST_ROWS, READ_BYTES * max(int(metadata.num_rows), 1) // max(int(size), 1)))
+    return max(1, min(_MAX_ROWS, READ_BYTES * max(int(metadata.num_rows), 1) // max(int(size), 1)))
 
 
-def _large(parquet: pq.ParquetFile, names: list[str]) -> Iterator[str]:
-    """Choose columns that have integers past 2^53, by their statistics or else by reading them."""
+def _columns_with_large_integers(parquet: pq.ParquetFile, names: list[str]) -> Iterator[str]:
+    """Yield columns that have integers beyond 2^53, by their statistics or else by reading them."""
     schema, metadata = parquet.schema_arrow, parquet.metadata
-    places = {metadata.schema.column(place).path: place for place in range(metadata.num_columns)}
+    indices = {metadata.schema.column(index).path: index for index in range(metadata.num_columns)}
     for name in names:
-        if may_be_large(schema.field(name).type) and _is_large(parquet, name, places[name]):
+        if can_hold_large_integers(schema.field(name).type) and _is_large(parquet, name, indices[name]):
             yield name
 
 
-def _is_large(parquet: pq.ParquetFile, name: str, place: int) -> bool:
+def _is_large(parquet: pq.ParquetFile, name: str, index: int) -> bool:
     for group in range(parquet.metadata.num_row_groups):
-        statistics = parquet.metadata.row_group(group).column(place).statistics
+        statistics = parquet.metadata.row_group(group).column(index).statistics
         if statistics is None or not statistics.has_min_max:
             read = parquet.iter_batches(1 << 20, columns=[name], use_threads=False)
-            return any(large_integers(batch.column(0)) for batch in read)
-        if statistics.max > EXACT or statistics.min < -EXACT:
+            return any(has_large_integers(batch.column(0)) for batch in read)
+        if statistics.max > MAX_EXACT_INTEGER or statistics.min < -MAX_EXACT_INTEGER:
             return True
     return False
 
 
 @contextmanager
 def _named(file: SourceFile) -> Iterator[None]:
-    """Say of which file it is that reading it failed."""
+    """Name the file in errors of Arrow and of the file system."""
     problem = None
     try:
         yield
     except ExportError:
-        raise  # of the stream
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         problem = (str(error).splitlines() or [type(error).__name__])[0]
     if problem is not None:
         raise UnreadableSourceError(
-            f"{file.name} cannot be read as GeoParquet: {problem.rstrip('.')}.\nLook at the task that wrote it."
+            f"{file.name} cannot be read as GeoParquet: {problem.rstrip('.')}.\nCheck the task that wrote it."
         )
 
 
 @dataclass(frozen=True)
 class _GeometryColumn:
-    """What GeoParquet says of its primary geometry: a CRS, or None for an unknown one."""
+    """
+    The primary geometry of a GeoParquet file.
+
+    :param name: the column.
+    :param kind: the kind of all geometries, for native encodings; None for WKB.
+    :param crs: the reference system, or None if it is unknown.
+    :param not_attributes: all geometry columns, and columns with boxes of geometries.
+    """
 
     name: str
     kind: Kind | None
@@ -260,10 +283,10 @@ class _GeometryColumn:
 
 
 def _geometry_column(file: SourceFile, names: list[str], metadata: dict[bytes, bytes]) -> _GeometryColumn:
-    """Read what GeoParquet says of the geometry column (GeoParquet 1.1, "File metadata")."""
+    """Read the metadata of the geometry column (GeoParquet 1.1, "File metadata")."""
     if b"geo" not in metadata:
         raise UnreadableSourceError(
-            f"{file.name} is Parquet but not GeoParquet: it does not say which column is the geometry.\nWrite it with "
+            f"{file.name} is Parquet but not GeoParquet: it does not name a geometry column.\nWrite it with "
             "GeoDataFrame.to_parquet."
         )
     try:
@@ -272,50 +295,50 @@ def _geometry_column(file: SourceFile, names: list[str], metadata: dict[bytes, b
         columns = geo["columns"]
         column = columns[name]
         encoding = column["encoding"]
-        # Absent means longitude, latitude; null means that nobody knows.
-        crs = column.get("crs", _LONGITUDE_LATITUDE)
-        # Further geometries, and the boxes that the file keeps for itself.
+        # If the key is absent, the default is longitude, latitude; null means unknown.
+        crs = column.get("crs", _DEFAULT_CRS)
+        # Columns of boxes that speed up filters.
         boxes = {
             corner[0] for other in columns.values() for corner in other.get("covering", {}).get("bbox", {}).values()
         }
-        found = _GeometryColumn(
+        geometry = _GeometryColumn(
             name,
-            None if encoding == "WKB" else _NATIVE[encoding],
+            None if encoding == "WKB" else _KINDS_BY_ENCODING[encoding],
             None if crs is None else _crs(crs),
             frozenset(columns) | boxes,
         )
     except (ValueError, LookupError, TypeError, AttributeError, CRSError):
-        found = None
-    if found is None or found.name not in names:
+        geometry = None
+    if geometry is None or geometry.name not in names:
         raise UnreadableSourceError(
-            f"{file.name} has GeoParquet metadata that make no sense.\nRewrite it with GeoDataFrame.to_parquet."
+            f"{file.name} has invalid GeoParquet metadata.\nRewrite it with GeoDataFrame.to_parquet."
         )
     if column.get("edges", "planar") != "planar":
         raise UnreadableSourceError(
             f"{file.name} has {column['edges']} edges: GeoJSON's edges are straight in longitude and latitude.\n"
             "Densify them first."
         )
-    return found
+    return geometry
 
 
 def _crs(definition: Any) -> CRS:
     """
-    Read a reference system as GeoParquet has it: PROJJSON (GeoParquet 1.1, "crs").
+    Read a reference system in PROJJSON (GeoParquet 1.1, "crs").
 
-    geopandas leaves the identifiers of an ensemble's members out, and PROJ then searches for the members by name: in
-    WGS 84 for tens of milliseconds, in each thread anew. What differs in nothing else from the system that its own
-    identifier stands for is that one.
+    geopandas omits the identifiers of a datum ensemble's members. PROJ then searches for the members by name, which
+    takes tens of milliseconds for WGS 84 in each thread. If a definition differs only in those from the system of its
+    own identifier, that system is used.
     """
     try:
-        known = CRS.from_authority(definition["id"]["authority"], definition["id"]["code"])
+        registered = CRS.from_authority(definition["id"]["authority"], definition["id"]["code"])
     except (LookupError, TypeError, CRSError):
         return CRS.from_user_input(definition)
-    alike = _without_member_ids(known.to_json_dict()) == _without_member_ids(definition)
-    return known if alike else CRS.from_user_input(definition)
+    is_same = _without_member_ids(registered.to_json_dict()) == _without_member_ids(definition)
+    return registered if is_same else CRS.from_user_input(definition)
 
 
 def _without_member_ids(definition: Any) -> Any:
-    """Leave out what :func:`_crs` says, and which version of PROJJSON it is."""
+    """Return a definition without identifiers of ensemble members, and without its PROJJSON version."""
     if not isinstance(definition, dict):
         return definition
     kept = {name: _without_member_ids(value) for name, value in definition.items() if name != "$schema"}

@@ -1,4 +1,4 @@
-"""A query of PostGIS, read through a cursor that the server holds."""
+"""Read the rows of a PostGIS query through a server-side cursor."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pyproj.exceptions import CRSError
 from airflow_mapbox.export.errors import SourceUnavailableError, UnreadableSourceError
 from airflow_mapbox.export.options import Selection
 from airflow_mapbox.export.readers.batch import Batch, row_bytes
-from airflow_mapbox.export.text.attributes import EXACT, Column, columns_by_name
+from airflow_mapbox.export.text.attributes import MAX_EXACT_INTEGER, Column, columns_by_name
 
 if TYPE_CHECKING:
     import psycopg
 
 _BATCH_BYTES = 8 << 20
-_FIRST_ROWS, _MOST_ROWS = 1_000, 50_000
-_CURSOR = "airflow_mapbox_export"
+_FIRST_ROWS, _MAX_ROWS = 1_000, 50_000
+_CURSOR_NAME = "airflow_mapbox_export"
 
-# Types of PostgreSQL by number (pg_type.dat) that Arrow has as well; of others the text, also of times of day: 24:00 is
-# one there.
-_TYPES = {
+# Types of PostgreSQL by number (pg_type.dat) with an equal type of Arrow. Values of other types are read as strings,
+# also times of day, because PostgreSQL has 24:00.
+_ARROW_TYPES = {
     16: pa.bool_(),
     20: pa.int64(),
     21: pa.int16(),
@@ -42,24 +42,24 @@ _TYPES = {
     1114: pa.timestamp("us"),
     1184: pa.timestamp("us", "UTC"),
 }
-# Those that count from 2000 on: the type of the count, and what Arrow's is then. They are taken as counts, since Python
-# has no date before the year 1, after 9999, or at infinity.
-_COUNTS = {
+# Dates and times that PostgreSQL counts from 2000: the type of the count, and Arrow's count at 2000. They are read as
+# counts, because Python has no date before the year 1, after 9999, or at infinity.
+_COUNTED_TYPES = {
     1082: (pa.int32(), 10_957),
     1114: (pa.int64(), 946_684_800_000_000),
     1184: (pa.int64(), 946_684_800_000_000),
 }
 _INT8, _NUMERIC, _BYTEA, _INTERVAL, _RECORD = 20, 1700, 17, 1186, 2249
-_GEOMETRIES = ("geometry", "geography")
-# What may have an arc in it. Where each part is straight ST_HasArc says no, and the type is one of curves nevertheless.
-_CURVED = ("CircularString", "CompoundCurve", "CurvePolygon", "MultiCurve", "MultiSurface", "GeometryCollection")
-_NESTED = ("A", "C")  # arrays and records (pg_type.typcategory)
-_MOST_DIGITS = 76  # of Arrow's widest decimal
+_GEOMETRY_TYPES = ("geometry", "geography")
+# Types that may contain an arc. ST_HasArc is not enough: it is false if all parts of such a type are straight.
+_CURVE_TYPES = ("CircularString", "CompoundCurve", "CurvePolygon", "MultiCurve", "MultiSurface", "GeometryCollection")
+_NESTED_CATEGORIES = ("A", "C")  # arrays and records (pg_type.typcategory)
+_MAX_DECIMAL_DIGITS = 76  # of Arrow's widest decimal
 _NO_SRID = 0
 
-# What a query is made up of (PostgreSQL's manual, "Lexical Structure"): comments, the ends of statements, and the rest,
-# in whose quotation marks either may stand.
-_SQL = re.compile(
+# The tokens of a query (PostgreSQL's manual, "Lexical Structure"): white space, comments and semicolons; and the rest,
+# such as quoted strings, which may contain comment marks and semicolons.
+_SQL_TOKEN = re.compile(
     r"""(?P<void>\s+|;|--[^\n]*|/\*.*?\*/)"""
     r"""|[eE]'(?:[^'\\]|\\.|'')*'|'[^']*'|"[^"]*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|\w+|.""",
     re.DOTALL,
@@ -69,12 +69,17 @@ _SQL = re.compile(
 @dataclass(frozen=True)
 class PostGISQuery:
     """
-    A query whose rows are features.
+    A query of PostGIS as the source of an export. Its rows are features; all geometries must have one SRID.
 
-    :param sql: a SELECT with one column of type geometry or geography, or more of which ``geometry`` names one.
-    :param connect: opens a connection of psycopg 3; it is closed at the end.
-    :param geometry: the column of geometries, where there are several; the others are left out.
-    :param parameters: for the query's placeholders.
+    :param sql: a SELECT with a column of type geometry or geography.
+    :param connect: opens a connection of psycopg 3 when the export starts. The export closes it.
+    :param geometry: the geometry column, if there are several. The others are not written.
+    :param parameters: values for the query's placeholders.
+
+    Example::
+
+        query = PostGISQuery("SELECT id, geom FROM parcels", lambda: psycopg.connect("dbname=city"))
+        write_geojson(query, "parcels.geojson")
     """
 
     sql: str
@@ -85,13 +90,13 @@ class PostGISQuery:
 
 def read_postgis(query: PostGISQuery, selection: Selection) -> Iterator[Batch]:
     """
-    Read a query's rows, in one transaction that changes nothing and sees one state of the database.
+    Read the rows of a query, in one read-only transaction that sees one state of the database.
 
-    :param query: what to read.
-    :param selection: of its columns.
+    :param query: the query.
+    :param selection: the columns to read.
     :return: batches of about eight megabytes.
-    :raises UnreadableSourceError: where the database refuses, there is no geometry, or more than one reference system.
-    :raises SourceUnavailableError: where it cannot be reached, or broke off.
+    :raises UnreadableSourceError: if the database refuses the query, or it has no geometry or several SRIDs.
+    :raises SourceUnavailableError: if the database cannot be reached, or the connection breaks.
     """
     selection.allow_only("columns", source="a query (put it into the SQL)")
     with _named(), query.connect() as connection:
@@ -100,44 +105,52 @@ def read_postgis(query: PostGISQuery, selection: Selection) -> Iterator[Batch]:
 
 
 class _Reader:
+    """
+    Reads a query.
+
+    :param connection: an open connection.
+    :param query: the query.
+    :param selection: the columns to read.
+    """
+
     def __init__(self, connection: Any, query: PostGISQuery, selection: Selection) -> None:
         self._connection = connection
         self._query = query
         self._systems: dict[int, CRS | None] = {}
-        # On lines of its own, since the last one may end in a comment.
+        # On separate lines, because the query may end with a comment.
         self._from = f"FROM (\n{_statement(query.sql)}\n) AS q"
         columns = self._describe()
         columns_by_name((column.name, pa.nulls(0)) for column in columns)
         kinds = {column.type_code for column in columns}
-        shapes = self._types("typname = ANY(%s)", kinds, _GEOMETRIES)
-        geometries = [column.name for column in columns if column.type_code in shapes]
-        self._geometry = self._chosen_geometry(geometries)
+        geometry_types = self._types("typname = ANY(%s)", kinds, _GEOMETRY_TYPES)
+        geometries = [column.name for column in columns if column.type_code in geometry_types]
+        self._geometry = self._choose_geometry(geometries)
         attributes = {column.name: column for column in columns if column.name not in geometries}
         self._columns = {name: attributes[name] for name in selection.choose_columns(attributes)}
-        self._nested = self._types("typcategory = ANY(%s)", kinds, _NESTED) | {_RECORD}
+        self._nested = self._types("typcategory = ANY(%s)", kinds, _NESTED_CATEGORIES) | {_RECORD}
 
     def batches(self) -> Iterator[Batch]:
-        as_text = frozenset(self._large())
-        selected = [self._value(name) for name in self._columns]
-        sql = f"SELECT {', '.join([*selected, f'ST_AsEWKB({self._linear()})'])} {self._from}"
-        with self._connection.cursor(name=_CURSOR, binary=True) as cursor:
+        as_text = frozenset(self._columns_with_large_integers())
+        selected = [self._expression(name) for name in self._columns]
+        sql = f"SELECT {', '.join([*selected, f'ST_AsEWKB({self._linear_geometry()})'])} {self._from}"
+        with self._connection.cursor(name=_CURSOR_NAME, binary=True) as cursor:
             cursor.execute(sql, self._query.parameters)
             first, rows, srids = 0, _FIRST_ROWS, set[int]()
-            while found := cursor.fetchmany(rows):
-                *values, shapes = zip(*found, strict=True)
-                geometry = pa.array(shapes, pa.binary())
-                srids |= _srids(shapes)
+            while records := cursor.fetchmany(rows):
+                *values, ewkb = zip(*records, strict=True)
+                geometry = pa.array(ewkb, pa.binary())
+                srids |= _srids(ewkb)
                 if len(srids) > 1:
-                    raise self._mixed(srids)
+                    raise self._several_srids(srids)
                 columns = {
                     name: _column(column, value)
                     for (name, column), value in zip(self._columns.items(), values, strict=True)
                 }
                 crs = self._crs(min(srids, default=_NO_SRID))
                 yield Batch(geometry, columns, crs, "The query", first, as_text=as_text)
-                first += len(found)
-                size = geometry.nbytes + len(found) * sum(map(row_bytes, columns.values()))
-                rows = max(1, min(_MOST_ROWS, _BATCH_BYTES * len(found) // max(size, 1)))
+                first += len(records)
+                size = geometry.nbytes + len(records) * sum(map(row_bytes, columns.values()))
+                rows = max(1, min(_MAX_ROWS, _BATCH_BYTES * len(records) // max(size, 1)))
 
     def _describe(self) -> list[psycopg.Column]:
         with self._connection.cursor() as cursor:
@@ -145,7 +158,13 @@ class _Reader:
             return list(cursor.description)
 
     def _types(self, condition: str, kinds: set[int], values: Sequence[str]) -> set[int]:
-        """Choose those of some types, by number, to which a condition applies."""
+        """
+        Return the types to which a condition applies.
+
+        :param condition: in SQL, on a row of pg_type.
+        :param kinds: numbers of types.
+        :param values: the values of the condition.
+        """
         with self._connection.cursor() as cursor:
             cursor.execute(
                 f"SELECT oid FROM pg_type WHERE oid = ANY(%s) AND {condition}",  # noqa: S608
@@ -153,34 +172,36 @@ class _Reader:
             )
             return {number for (number,) in cursor.fetchall()}
 
-    def _chosen_geometry(self, geometries: list[str]) -> str:
+    def _choose_geometry(self, geometries: list[str]) -> str:
         wanted = self._query.geometry
         if wanted is None and len(geometries) == 1:
             return geometries[0]
         if wanted in geometries:
             return str(wanted)
-        found = ", ".join(geometries) or "none"
+        names = ", ".join(geometries) or "none"
         raise UnreadableSourceError(
-            f"The query has to give one column of type geometry or geography; it gives {found}.\n"
+            f"The query must return one column of type geometry or geography; it returns {names}.\n"
             "Name the one to export with geometry=…"
         )
 
     def _quoted(self, name: str) -> str:
-        """Name a column; psycopg looks for placeholders in quotation marks too, where there are parameters."""
-        value = f"q.{_name(name)}"
-        return value if self._query.parameters is None else value.replace("%", "%%")
+        """Quote a column's name. If there are parameters, psycopg looks for placeholders in quotation marks too."""
+        quoted = f"q.{_identifier(name)}"
+        return quoted if self._query.parameters is None else quoted.replace("%", "%%")
 
-    def _value(self, name: str) -> str:
+    def _expression(self, name: str) -> str:
+        """Return the SQL that selects a column in a form that :func:`_column` reads."""
         kind, value = self._columns[name].type_code, self._quoted(name)
-        if kind in _TYPES or kind in (_NUMERIC, _BYTEA):
+        if kind in _ARROW_TYPES or kind in (_NUMERIC, _BYTEA):
             return value
         if kind == _INTERVAL:
             return f"extract(epoch FROM {value})::float8"
         return f"to_json({value})::text" if kind in self._nested else f"{value}::text"
 
-    def _linear(self) -> str:
+    def _linear_geometry(self) -> str:
+        """Return the SQL that selects the geometry without curves."""
         value = f"{self._quoted(self._geometry)}::geometry"
-        curved = ", ".join(f"'ST_{kind}'" for kind in _CURVED)
+        curved = ", ".join(f"'ST_{kind}'" for kind in _CURVE_TYPES)
         # ST_CurveToLine fails for an empty polygon.
         return (
             f"CASE WHEN ST_GeometryType({value}) NOT IN ({curved}) THEN {value} "
@@ -188,8 +209,8 @@ class _Reader:
             f"ELSE ST_CurveToLine({value}) END"
         )
 
-    def _large(self) -> set[str]:
-        """Have the database find columns with whole numbers past 2^53: it need not send them for that."""
+    def _columns_with_large_integers(self) -> set[str]:
+        """Find columns with integers beyond 2^53 in the database, which need not send their values for that."""
         wide = [name for name, column in self._columns.items() if column.type_code in (_INT8, _NUMERIC)]
         if not wide:
             return set()
@@ -198,55 +219,56 @@ class _Reader:
             cursor.execute(f"SELECT {tests} {self._from}", self._query.parameters)
             return {name for name, large in zip(wide, cursor.fetchone(), strict=True) if large}
 
-    def _mixed(self, srids: set[int]) -> UnreadableSourceError:
-        found = ", ".join(str(srid) if srid else "none" for srid in sorted(srids))
-        geometry = _name(self._geometry)
+    def _several_srids(self, srids: set[int]) -> UnreadableSourceError:
+        listed = ", ".join(str(srid) if srid else "none" for srid in sorted(srids))
+        geometry = _identifier(self._geometry)
         return UnreadableSourceError(
-            f"Column {self._geometry!r} of the query has geometries of more than one reference system (SRID {found}).\n"
-            f"Bring them into one: ST_Transform({geometry}, 4326), after ST_SetSRID({geometry}, …) for what has none."
+            f"Column {self._geometry!r} of the query has geometries in several reference systems (SRID {listed}).\n"
+            f"Transform them to one: ST_Transform({geometry}, 4326), after ST_SetSRID({geometry}, …) for those without."
         )
 
     def _crs(self, srid: int) -> CRS | None:
         if srid == _NO_SRID:
             return None
         if srid not in self._systems:
-            self._systems[srid] = self._known(srid)
+            self._systems[srid] = self._look_up(srid)
         return self._systems[srid]
 
-    def _known(self, srid: int) -> CRS | None:
+    def _look_up(self, srid: int) -> CRS | None:
+        """Return the reference system of an SRID, or None if the database or PROJ does not know it."""
         with self._connection.cursor() as cursor:
             cursor.execute("SELECT auth_name, auth_srid, srtext FROM spatial_ref_sys WHERE srid = %s", [srid])
             row = cursor.fetchone()
-        for text in () if row is None else (f"{row[0]}:{row[1]}", row[2]):
+        for definition in () if row is None else (f"{row[0]}:{row[1]}", row[2]):
             try:
-                return CRS.from_user_input(text)
+                return CRS.from_user_input(definition)
             except CRSError:
                 continue
         return None
 
 
 def _statement(sql: str) -> str:
-    """Leave out what follows the last word of a query: comments, and the semicolon, which no subquery may have."""
+    """Return a query without semicolons and comments at its end: a subquery must not have a semicolon."""
     end = 0
-    for token in _SQL.finditer(sql):
+    for token in _SQL_TOKEN.finditer(sql):
         if token["void"] is None:
             end = token.end()
     return sql[:end]
 
 
 def _is_large(value: str) -> str:
-    # NaN and infinities are the largest numbers there.
-    return f"abs({value}) > {EXACT} AND {value}::text NOT IN ('NaN', 'Infinity', '-Infinity')"
+    # To PostgreSQL, NaN and infinity are larger than all numbers.
+    return f"abs({value}) > {MAX_EXACT_INTEGER} AND {value}::text NOT IN ('NaN', 'Infinity', '-Infinity')"
 
 
-def _srids(shapes: Sequence[bytes | None]) -> set[int]:
-    """Say which reference systems geometries are in, by the SRID of their EWKB."""
-    found = set()
-    for head in {shape[:9] for shape in shapes if shape is not None}:
+def _srids(ewkb: Sequence[bytes | None]) -> set[int]:
+    """Return the SRIDs of geometries in EWKB."""
+    srids = set()
+    for head in {geometry[:9] for geometry in ewkb if geometry is not None}:
         order: Any = "little" if head[:1] == b"\x01" else "big"
-        known = int.from_bytes(head[1:5], order) & 0x20000000
-        found.add(int.from_bytes(head[5:9], order) if known else _NO_SRID)
-    return found
+        has_srid = int.from_bytes(head[1:5], order) & 0x20000000
+        srids.add(int.from_bytes(head[5:9], order) if has_srid else _NO_SRID)
+    return srids
 
 
 def _column(column: psycopg.Column, values: Sequence[Any]) -> Column:
@@ -255,39 +277,39 @@ def _column(column: psycopg.Column, values: Sequence[Any]) -> Column:
         return _decimals(column.precision, column.scale, values)
     if kind == _INTERVAL:
         return pa.array(values, pa.float64())
-    if kind in _COUNTS:
-        return _moments(kind, values)
-    return pa.array(values, _TYPES.get(kind, pa.binary() if kind == _BYTEA else pa.string()))
+    if kind in _COUNTED_TYPES:
+        return _dates(kind, values)
+    return pa.array(values, _ARROW_TYPES.get(kind, pa.binary() if kind == _BYTEA else pa.string()))
 
 
-def _moments(kind: int, values: Sequence[int | None]) -> pa.Array:
-    """Give dates and times of what PostgreSQL counts, whose least and greatest number are the infinities."""
-    count, start = _COUNTS[kind]
-    least = -(1 << (count.bit_width - 1))
-    found = pa.array(values, count)
-    found = pc.if_else(pc.is_in(found, pa.array([least, -least - 1], count)), None, found)
-    return pc.add(found, pa.scalar(start, count)).cast(_TYPES[kind])
+def _dates(kind: int, values: Sequence[int | None]) -> pa.Array:
+    """Convert PostgreSQL's counts to dates and times. The smallest and the largest count are the infinities."""
+    count_type, start = _COUNTED_TYPES[kind]
+    smallest = -(1 << (count_type.bit_width - 1))
+    counts = pa.array(values, count_type)
+    counts = pc.if_else(pc.is_in(counts, pa.array([smallest, -smallest - 1], count_type)), None, counts)
+    return pc.add(counts, pa.scalar(start, count_type)).cast(_ARROW_TYPES[kind])
 
 
 def _decimals(precision: int | None, scale: int | None, values: Sequence[Any]) -> Column:
     """
-    Give numbers of any length exactly.
+    Convert decimals of any length, exactly.
 
-    Where the query does not say how many digits there are, each stays as it is: of a type made for the numbers of one
-    batch, the same number would be 1.5 in one and 1.50 in the next.
+    If the query does not declare the number of digits, the values stay Python decimals. With a type for the values of
+    one batch, the same number would be 1.5 in one batch and 1.50 in the next.
     """
-    present = [value if value is not None and value.is_finite() else None for value in values]
-    if precision is None or scale is None or not 0 <= scale <= precision <= _MOST_DIGITS:
-        return pd.Series(present, dtype=object)
-    return pa.array(present, (pa.decimal128 if precision <= 38 else pa.decimal256)(precision, scale))
+    finite = [value if value is not None and value.is_finite() else None for value in values]
+    if precision is None or scale is None or not 0 <= scale <= precision <= _MAX_DECIMAL_DIGITS:
+        return pd.Series(finite, dtype=object)
+    return pa.array(finite, (pa.decimal128 if precision <= 38 else pa.decimal256)(precision, scale))
 
 
-def _name(name: str) -> str:
+def _identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
 def _prepare(connection: psycopg.Connection[Any]) -> None:
-    """Have one transaction, that only reads, give rows as tuples, however the connection was made."""
+    """Set up one read-only transaction that returns rows as tuples, whatever the settings of the connection."""
     from psycopg import IsolationLevel
     from psycopg.rows import tuple_row
     from psycopg.types.numeric import Int4BinaryLoader, Int8BinaryLoader
@@ -296,21 +318,21 @@ def _prepare(connection: psycopg.Connection[Any]) -> None:
     connection.read_only = True
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.row_factory = tuple_row
-    for kind, (count, _) in _COUNTS.items():
-        connection.adapters.register_loader(kind, Int4BinaryLoader if count == pa.int32() else Int8BinaryLoader)
+    for kind, (count_type, _) in _COUNTED_TYPES.items():
+        connection.adapters.register_loader(kind, Int4BinaryLoader if count_type == pa.int32() else Int8BinaryLoader)
 
 
 @contextmanager
 def _named() -> Iterator[None]:
-    """Say that it was the database that failed, and whether it may answer later."""
+    """Convert errors of psycopg, and tell whether a retry may help."""
     import psycopg
 
     try:
         yield
     except psycopg.OperationalError as error:
         raise SourceUnavailableError(
-            f"PostgreSQL did not answer the query: {_problem(error)}.\nCheck the connection and the server, or try "
-            "again later."
+            f"PostgreSQL did not answer the query: {_problem(error)}.\nCheck the connection and the server, or retry "
+            "later."
         ) from None
     except psycopg.Error as error:
         raise UnreadableSourceError(f"PostgreSQL refused the query: {_problem(error)}.\nTry it in psql.") from None

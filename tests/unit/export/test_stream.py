@@ -176,10 +176,9 @@ def test_more_than_mapbox_takes_stops_at_once_and_names_the_way(tmp_path: Path) 
             asked.append(1)
             yield many(10_000)
 
-    with pytest.raises(
-        TooLargeError,
-        match=r"(?s)over 3,000,000 bytes, the limit of limit_bytes=, after \d+,000 features of .*write_mbtiles",
-    ):
+    message = r"(?s)over 3,000,000 bytes, the limit of limit_bytes=, after \d+,000 features of .*write_mbtiles"
+
+    with pytest.raises(TooLargeError, match=message):
         write_geojson(frames(), tmp_path / "x.geojson", limit_bytes=3_000_000)
 
     assert len(asked) < 6

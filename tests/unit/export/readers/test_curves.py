@@ -14,7 +14,7 @@ import shapely
 from shapely.geometry import Point, box
 
 from airflow_mapbox.export.errors import UnreadableSourceError
-from airflow_mapbox.export.geometry.decode import has_curves, stored
+from airflow_mapbox.export.geometry.decode import has_curves, to_storage
 from tests.unit.export.support import features, frame, geometries, streamed
 
 DISC = struct.pack("<BII10d", 1, 8, 5, 0, 0, 1, 1, 2, 0, 1, -1, 0, 0)
@@ -104,7 +104,7 @@ def test_layers_without_curves_are_read_straight() -> None:
     import pyarrow as pa
 
     def column(*values: Any) -> pa.Array:
-        return stored(pa.array(values, pa.binary()))
+        return to_storage(pa.array(values, pa.binary()))
 
     straight = [shapely.to_wkb(geometry) for geometry in (Point(1, 2), box(0, 0, 1, 1), Point(1, 2, 3), Point())]
     straight += [shapely.to_wkb(Point(1, 2, 3), flavor="iso"), shapely.to_wkb(Point(1, 2), byte_order=0), None, b""]

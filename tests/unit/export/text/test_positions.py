@@ -107,7 +107,9 @@ class TestGeometries:
         assert b'"coordinates":[[1.0,2.0,3.0],[4.0,5.0,6.0]]' in text
 
     def test_a_height_that_cannot_be_one_is_refused(self) -> None:
-        with pytest.raises(CoordinatesError, match=r'(?s)Feature 1 has a height that is not finite.*z="drop"'):
+        with pytest.raises(
+            CoordinatesError, match=r'(?s)Feature 1 has a height in the source that is not finite.*z="drop"'
+        ):
             streamed(frame([Point(0, 0, 1), Point(0, 0, 1e300)]))
 
     def test_a_line_may_have_more_vertices_than_a_block(self) -> None:
