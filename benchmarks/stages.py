@@ -17,21 +17,21 @@ import orjson
 _OPENING = ',\n{"type":"Feature",'
 # The functions of each stage. If one calls another, the time counts for the inner one only.
 STAGES = {
-    "read": [("sources.geoparquet", "_next")],
-    "parse WKB": [("encoder", "read_geometries")],
-    "transform": [("crs84", "Transformation.apply")],
+    "read": [("readers.geoparquet", "_next")],
+    "parse WKB": [("encode", "read_geometries")],
+    "transform": [("geometry.crs", "Transformation.apply")],
     "edges, ranges": [
-        ("locate", "edge_error"),
-        ("bounds", "not_finite"),
-        ("bounds", "off_globe"),
-        ("bounds", "off_map"),
-        ("antimeridian", "crossings"),
+        ("geometry.stages", "edge_error"),
+        ("geometry.clip", "not_finite"),
+        ("geometry.clip", "off_globe"),
+        ("geometry.clip", "off_map"),
+        ("geometry.antimeridian", "crossings"),
     ],
-    "round": [("bounds", "scaled")],
-    "repeats, winding": [("locate", "without_repeats"), ("locate", "wind_rings")],
-    "validity": [("locate", "_invalid"), ("bounds", "unscaled")],
-    "coordinates": [("encoder", "position_texts")],
-    "attributes": [("encoder", "encode_properties")],
+    "round": [("geometry.clip", "to_units")],
+    "repeats, winding": [("geometry.stages", "drop_repeated_positions"), ("geometry.stages", "wind_rings")],
+    "validity": [("geometry.stages", "_invalid"), ("geometry.clip", "from_units")],
+    "coordinates": [("encode", "position_strings")],
+    "attributes": [("encode", "encode_properties")],
 }
 
 
@@ -62,10 +62,9 @@ def stages(source: Path, target: Path) -> dict[str, float]:
     :param target: the file to write.
     """
     from airflow_mapbox.export.encode import encode
-    from airflow_mapbox.export.geojson import text_bytes
-    from airflow_mapbox.export.options import Options
+    from airflow_mapbox.export.geojson import string_bytes
+    from airflow_mapbox.export.options import Options, Selection
     from airflow_mapbox.export.readers import read_source
-    from airflow_mapbox.export.selection import Selection
 
     clock, replaced = _Clock(), []
     for stage, functions in STAGES.items():
@@ -90,9 +89,9 @@ def stages(source: Path, target: Path) -> dict[str, float]:
         with target.open("wb", buffering=0) as file:
             for batches in read_source(source, Selection()):
                 for batch in batches:
-                    for part in batch.slices():
+                    for part in batch.split():
                         texts, _ = encoded(part, None, options, _OPENING)
-                        written(text_bytes(texts))
+                        written(string_bytes(texts))
             sync(file.fileno())
     finally:
         for holder, name, original in replaced:
@@ -104,14 +103,14 @@ def stages(source: Path, target: Path) -> dict[str, float]:
 def formatter_speeds() -> dict[str, float]:
     """Return the speed of each coordinate formatter on one core, in bytes per second, for arrays of a megabyte."""
     from airflow_mapbox.export.text.memory import keep_freed_memory
-    from airflow_mapbox.export.text.positions import position_texts
+    from airflow_mapbox.export.text.positions import position_strings
 
     keep_freed_memory()
     whole = np.rint(np.random.default_rng(4).uniform(-80e7, 80e7, (2, 1 << 16)))
     positions = np.ascontiguousarray(whole.T / 1e7)
     paths = np.arange(0, whole.shape[1] + 1, 1 << 10)
     return {
-        "ours": _fastest(lambda: position_texts(list(whole), 7, paths).buffers()[2].size),
+        "ours": _fastest(lambda: position_strings(list(whole), 7, paths).buffers()[2].size),
         "orjson": _fastest(lambda: len(orjson.dumps(positions, option=orjson.OPT_SERIALIZE_NUMPY))),
     }
 
@@ -132,12 +131,11 @@ def coordinate_bytes(source: Path) -> int:
     :param source: the GeoParquet file.
     """
     from airflow_mapbox.export import encode as encoder
-    from airflow_mapbox.export.options import Options
+    from airflow_mapbox.export.options import Options, Selection
     from airflow_mapbox.export.readers import read_source
-    from airflow_mapbox.export.selection import Selection
     from airflow_mapbox.export.text import positions
 
-    count, original = 0, positions.position_texts
+    count, original = 0, positions.position_strings
 
     def counted(*args: Any) -> Any:
         nonlocal count
@@ -145,12 +143,12 @@ def coordinate_bytes(source: Path) -> int:
         count += texts.buffers()[2].size
         return texts
 
-    encoder.position_texts = counted
+    encoder.position_strings = counted
     try:
         for batches in read_source(source, Selection()):
             for batch in batches:
-                for part in batch.slices():
+                for part in batch.split():
                     encoder.encode(part, None, Options(), _OPENING)
     finally:
-        encoder.position_texts = original
+        encoder.position_strings = original
     return count

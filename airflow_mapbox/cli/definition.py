@@ -6,7 +6,7 @@ from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_c
 
 from airflow_mapbox.cli.options import export_arguments
 from airflow_mapbox.defaults import CONN_ID, IF_ACTIVE, IF_ACTIVE_CHOICES, PARTS_IN_FLIGHT, WAIT_TIMEOUT_SECONDS
-from airflow_mapbox.export.formats import FORMATS
+from airflow_mapbox.export.options import FORMATS
 
 _CONNECTION = Arg(
     ("-c", "--mapbox-conn-id", "--conn-id"),

@@ -1,15 +1,15 @@
-"""Make the export's options into options of a command, from the types that the export declares."""
+"""Make the export's options into options of a command, from their definition in airflow_mapbox.export.options."""
 
 from __future__ import annotations
 
 import csv
 import types
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from airflow.cli.cli_config import Arg
 
-from airflow_mapbox.export.formats import GeoJSONKeywords, TileKeywords
+from airflow_mapbox.export.options import OPTIONS, ExportOption
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -24,8 +24,7 @@ def export_arguments(taken: Collection[str]) -> tuple[Arg, ...]:
 
     :param taken: options that the command already has. If ``--name`` is one, the export's is ``--export-name``.
     """
-    hints = _hints()
-    return tuple(_argument(name, hint, taken) for name, hint in hints.items())
+    return tuple(_argument(option, taken) for option in OPTIONS.values())
 
 
 def chosen_export(args: Namespace) -> dict[str, Any] | None:
@@ -34,22 +33,17 @@ def chosen_export(args: Namespace) -> dict[str, Any] | None:
 
     :param args: the parsed command line.
     """
-    options = {name: getattr(args, EXPORT_PREFIX + name) for name in _hints()}
+    options = {name: getattr(args, EXPORT_PREFIX + name) for name in OPTIONS}
     return {name: value for name, value in options.items() if value is not None} or None
 
 
-def _hints() -> dict[str, Any]:
-    return get_type_hints(GeoJSONKeywords, include_extras=True) | get_type_hints(TileKeywords, include_extras=True)
-
-
-def _argument(name: str, hint: Any, taken: Collection[str]) -> Arg:
-    flag = "--" + name.replace("_", "-")
+def _argument(option: ExportOption, taken: Collection[str]) -> Arg:
+    flag = "--" + option.name.replace("_", "-")
     if flag in taken:
-        flag = "--" + (EXPORT_PREFIX + name).replace("_", "-")
-    help = ""
-    if get_origin(hint) is Annotated:
-        hint, help = get_args(hint)
-    return Arg((flag,), help=f"Export: {help}".rstrip(": "), dest=EXPORT_PREFIX + name, default=None, **_parsing(hint))
+        flag = "--" + (EXPORT_PREFIX + option.name).replace("_", "-")
+    has_default = option.default is not None and option.default is not False and option.default != ()
+    help = f"Export: {option.help}" + (f" (default: {option.default})" if has_default else "")
+    return Arg((flag,), help=help, dest=EXPORT_PREFIX + option.name, default=None, **_parsing(option.type))
 
 
 def _parsing(hint: Any) -> dict[str, Any]:

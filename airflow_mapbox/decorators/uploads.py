@@ -20,7 +20,7 @@ from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mapbox.export.formats import ExportFormat
+    from airflow_mapbox.export.options import ExportFormat
 
 
 class _MapboxUploadOperator(DecoratedOperator, StageAndCreateUploadOperator):

@@ -28,7 +28,7 @@ __all__ = [
 _MODULES = {
     "ExportReport": "report",
     "GeoJSONStream": "geojson",
-    "PostGISQuery": "sources.postgis",
+    "PostGISQuery": "readers.postgis",
     "TilesetReport": "mbtiles",
     "stream_geojson": "geojson",
     "write_auto": "auto",

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Unpack
 
 from airflow_mapbox.export.atomic_file import AtomicFile, atomic_file
-from airflow_mapbox.export.formats import GeoJSONKeywords, Tier
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.mbtiles import Features, chosen_zooms, temporary_folder, tile_features
+from airflow_mapbox.export.options import GeoJSONKeywords, Tier
 from airflow_mapbox.export.readers import ExportSource
 from airflow_mapbox.export.report import ExportReport
 from airflow_mapbox.limits import GEOJSON_BYTES

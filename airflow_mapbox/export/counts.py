@@ -1,4 +1,4 @@
-"""What happened to the features of one slice, added up to what happened to all."""
+"""Counts of what happened to the features of one batch, which add up to the counts of the whole export."""
 
 from __future__ import annotations
 
@@ -7,35 +7,30 @@ from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 
-from airflow_mapbox.export.geometry.accuracy import EXACT, Uncertainty
+from airflow_mapbox.export.geometry.accuracy import EXACT, Accuracy
 
 Bounds = tuple[float, float, float, float]
 
 NO_BOUNDS: Bounds = (float("inf"), float("inf"), float("-inf"), float("-inf"))
-# Reasons for which features are left out, and changes to them, that the report explains.
-UNREADABLE = "coordinates that cannot be read"
-BEYOND = "beyond ±85.0511 degrees"
-CLIPPED = "clipped at ±85.0511 degrees"
-
 NO_HEIGHTS = (float("inf"), float("-inf"))
 
 
 @dataclass
-class Tally:
+class Counts:
     """
     Counts and extremes.
 
     :ivar read: features in the source.
     :ivar written: features in the output.
-    :ivar geometries: in the output; a collection counts as many as it has.
-    :ivar dropped: features left out, by reason.
-    :ivar changed: features changed, by what was done to them.
-    :ivar crs_from: reference systems of the source by name, and how far off the transformation from each may be.
-    :ivar edge_error: metres between the longest edges and the same edges straight in longitude, latitude.
-    :ivar bounds: west, south, east, north.
-    :ivar heights: lowest and highest, where features have any and boxes are written.
-    :ivar unreadable: the first row whose coordinates cannot be read, counted from 0, and those coordinates.
-    :ivar notes: what the reader should know, each said once.
+    :ivar geometries: geometries in the output; each member of a collection counts.
+    :ivar dropped: features that were dropped, by reason.
+    :ivar changed: geometries that were changed, by the change.
+    :ivar crs_from: reference systems of the source by name, and the accuracy of the transformation from each.
+    :ivar edge_error: metres between the longest edges of projected systems and the same edges in longitude, latitude.
+    :ivar bounds: west, south, east, north in degrees.
+    :ivar heights: lowest and highest, if any feature has heights and boxes are written.
+    :ivar unreadable: the first row with unreadable coordinates, from 0, and those coordinates.
+    :ivar notes: notes for the report, each once, in order.
     """
 
     read: int = 0
@@ -43,7 +38,7 @@ class Tally:
     geometries: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     changed: Counter[str] = field(default_factory=Counter)
-    crs_from: dict[str, Uncertainty] = field(default_factory=dict)
+    crs_from: dict[str, Accuracy] = field(default_factory=dict)
     edge_error: float = 0.0
     bounds: Bounds = NO_BOUNDS
     heights: tuple[float, float] = NO_HEIGHTS
@@ -52,36 +47,26 @@ class Tally:
 
     @property
     def accuracy(self) -> float | None:
-        """Metres by which the worst transformation may be off, or None where PROJ does not know."""
-        return reduce(or_, self.crs_from.values(), EXACT).accuracy
+        """The accuracy of the worst transformation in metres, or None if PROJ does not know it."""
+        return reduce(or_, self.crs_from.values(), EXACT).metres
 
     def drop(self, reason: str, count: int) -> None:
-        """Count features that were left out."""
+        """Count features that were dropped."""
         if count:
             self.dropped[reason] += count
 
-    def change(self, what: str, count: int) -> None:
-        """Count features that were changed."""
-        if count:
-            self.changed[what] += count
-
-    def add(self, other: Tally) -> None:
-        """Add what happened to further features."""
+    def add(self, other: Counts) -> None:
+        """Add the counts of further features."""
         self.read += other.read
         self.written += other.written
         self.geometries += other.geometries
         self.dropped.update(other.dropped)
         self.changed.update(other.changed)
         self.heights = min(self.heights[0], other.heights[0]), max(self.heights[1], other.heights[1])
-        for name, uncertainty in other.crs_from.items():
-            self.crs_from[name] = self.crs_from.get(name, EXACT) | uncertainty
+        for name, accuracy in other.crs_from.items():
+            self.crs_from[name] = self.crs_from.get(name, EXACT) | accuracy
         self.edge_error = max(self.edge_error, other.edge_error)
-        mine, theirs = self.bounds, other.bounds
-        self.bounds = (
-            min(mine[0], theirs[0]),
-            min(mine[1], theirs[1]),
-            max(mine[2], theirs[2]),
-            max(mine[3], theirs[3]),
-        )
+        west, south, east, north = zip(self.bounds, other.bounds, strict=True)
+        self.bounds = min(west), min(south), max(east), max(north)
         self.unreadable = min(filter(None, (self.unreadable, other.unreadable)), default=None)
         self.notes |= other.notes

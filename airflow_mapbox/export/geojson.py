@@ -1,4 +1,4 @@
-"""A FeatureCollection in CRS84, as a stream of bytes or as a file."""
+"""Export geodata as a GeoJSON FeatureCollection in longitude, latitude (CRS84): a stream of bytes, or a file."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, Unpack
+from typing import Literal, NamedTuple, TypeAlias, Unpack
 
 import pyarrow as pa
 
-from airflow_mapbox.errors import OptionError
 from airflow_mapbox.export.atomic_file import atomic_file
-from airflow_mapbox.export.counts import Tally
+from airflow_mapbox.export.counts import Counts
 from airflow_mapbox.export.errors import EmptyExportError, ExportClosedError, TooLargeError
-from airflow_mapbox.export.formats import GeoJSONKeywords
 from airflow_mapbox.export.geometry.crs import CRS84, parse_crs
-from airflow_mapbox.export.options import DEFAULT_DECIMALS, Options, is_whole
+from airflow_mapbox.export.geometry.options import GeometryOptions
+from airflow_mapbox.export.options import GeoJSONKeywords, Options, Selection, check_counts
 from airflow_mapbox.export.pipeline import Encoded, encoded_features
 from airflow_mapbox.export.readers import ExportSource
-from airflow_mapbox.export.report import ExportReport, data_notes, report_of, transformation_warnings
-from airflow_mapbox.export.selection import Selection
+from airflow_mapbox.export.report import ExportReport, data_notes, export_report, transformation_warnings
 from airflow_mapbox.limits import GEOJSON_BYTES, SNIFFED_CHARACTERS
 
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
-_UNDIGESTED = 4  # pieces that wait for their digest
+_MAX_PENDING_DIGESTS = 4
 
-# Mapbox sniffs the format from about the first 400 characters, and an attribute called "objects" or "tilejson" would
-# mislead it: the spaces keep every attribute out of them (docs/reference/mapbox-uploads-api.md).
+# An attribute called "objects" or "tilejson" in the first 400 characters would make Mapbox recognise another format.
+# The spaces keep all attributes out of them (docs/reference/limits.md, "How the format is recognised").
 _HEAD = b'{"type":"FeatureCollection","features":[' + b" " * (SNIFFED_CHARACTERS + 112)
+
+# The chunks of an export, and its report at the end.
+_Chunks: TypeAlias = Iterator["memoryview | ExportReport"]
 
 
 class _Frame(NamedTuple):
-    """What stands around features: before the first, before each, and after the last."""
+    """The strings around features: before the first one, before each one, and after the last one."""
 
     head: bytes
     opening: str
@@ -52,16 +54,19 @@ _COLLECTION = _Frame(_HEAD, ',\n{"type":"Feature",', b"\n]")
 
 class GeoJSONStream:
     """
-    The bytes of a FeatureCollection, made as they are taken: an iterator of pieces of at most a megabyte.
+    The bytes of a FeatureCollection: an iterator of chunks of at most a megabyte, which makes them on demand.
 
-    The source is read in the thread that takes the pieces; others write. Nothing is read before the first piece is
-    asked for. An error of the export is raised where it happens, after pieces that are sound, and then each time that
-    another one is asked for: who sends them on has to take back what was sent.
+    The source is read in the thread that takes the chunks; other threads encode features. Nothing is read before the
+    first chunk is requested. An error of the export is raised when it happens, after valid chunks, and again at each
+    further request. The consumer must then discard what it already forwarded.
+
+    :param begin: starts the export and returns its chunks. Its argument is None for a FeatureCollection; for lines, it
+        is the members that each feature gets in addition.
     """
 
-    def __init__(self, pieces: Callable[[bytes | None], Iterator[memoryview | ExportReport]]) -> None:
-        self._begin = pieces
-        self._pieces: Iterator[memoryview | ExportReport] | None = None
+    def __init__(self, begin: Callable[[bytes | None], _Chunks]) -> None:
+        self._begin = begin
+        self._chunks: _Chunks | None = None
         self._report: ExportReport | None = None
         self._closed = self._failed = False
 
@@ -69,48 +74,51 @@ class GeoJSONStream:
         return self
 
     def __next__(self) -> bytes:
-        piece = self._next()
-        if piece is None:
+        chunk = self._next()
+        if chunk is None:
             raise StopIteration
-        return bytes(piece)
+        return bytes(chunk)
 
     def views(self) -> Iterator[memoryview]:
-        """Give the pieces as they stand in memory, to be written on without a copy; each keeps its slice there."""
-        while (piece := self._next()) is not None:
-            yield piece
+        """Yield the chunks without a copy. Each view keeps the memory of its whole batch."""
+        while (chunk := self._next()) is not None:
+            yield chunk
 
     def _next(self) -> memoryview | None:
-        """Give the next piece, or None at the end."""
-        if self._pieces is None and not self._closed:
-            self._pieces = self._begin(None)
+        """Return the next chunk, or None at the end."""
+        if self._chunks is None and not self._closed:
+            self._chunks = self._begin(None)
         try:
-            for piece in self._pieces or ():
-                if isinstance(piece, memoryview):
-                    return piece
-                self._report = piece
+            for chunk in self._chunks or ():
+                if isinstance(chunk, memoryview):
+                    return chunk
+                self._report = chunk
         except BaseException:
             self._failed = True
             raise
         if self._report is None:
-            # An iterator at its end would look as if all had been given.
-            raise ExportClosedError(self._why_not())
+            # An iterator that merely ended would look complete.
+            raise ExportClosedError(self._why_incomplete())
         return None
 
-    def _why_not(self) -> str:
+    def _why_incomplete(self) -> str:
         if self._failed:
-            return "The export failed before its end: take back what was sent of it, mend the error, and export again."
+            return "The export failed: discard the chunks that were sent, correct the error, and export again."
         if self._closed:
-            return "The export was closed before its end, so there is no more of it."
-        return "The export is not at its end: its report is there when every piece was taken."
+            return "The export was closed before its end."
+        return "The export has not ended: its report is available after the last chunk."
 
     def lines(self, extra: bytes = b"") -> Iterator[bytes]:
         """
-        Give the features one a line instead (RFC 8142 without its separators), for programs that read such.
+        Write one feature a line instead of a FeatureCollection, for programs that read those.
 
-        :param extra: members for each feature, with a comma after each.
+        This is RFC 8142 without its record separators.
+
+        :param extra: members for each feature, each followed by a comma.
+        :return: chunks of lines.
         """
-        if self._pieces is None and not self._closed:
-            self._pieces = self._begin(extra)
+        if self._chunks is None and not self._closed:
+            self._chunks = self._begin(extra)
         return self
 
     def __enter__(self) -> GeoJSONStream:
@@ -122,20 +130,20 @@ class GeoJSONStream:
         self.close()
 
     def close(self) -> None:
-        """Stop the threads and let go of the source; harmless at the end, and twice."""
+        """Stop the threads and close the source. It may be called at any time, also twice."""
         self._closed = True
-        if self._pieces is not None:
-            self._pieces.close()  # type: ignore[attr-defined]
+        if self._chunks is not None:
+            self._chunks.close()  # type: ignore[attr-defined]
 
     @property
     def report(self) -> ExportReport:
         """
-        What was done.
+        The report of the export.
 
-        :raises ExportClosedError: before the last piece was taken, and where the export failed.
+        :raises ExportClosedError: before the last chunk was taken, and if the export failed.
         """
         if self._report is None:
-            raise ExportClosedError(self._why_not())
+            raise ExportClosedError(self._why_incomplete())
         return self._report
 
 
@@ -143,7 +151,7 @@ def stream_geojson(
     source: ExportSource,
     *,
     crs: object = None,
-    decimals: int = DEFAULT_DECIMALS,
+    decimals: int = 7,
     z: Literal["keep", "drop"] = "keep",
     on_invalid: Literal["fix", "drop", "error"] = "fix",
     beyond_mercator: Literal["clip", "error"] = "clip",
@@ -164,109 +172,101 @@ def stream_geojson(
     limit_bytes: int | None = GEOJSON_BYTES,
 ) -> GeoJSONStream:
     """
-    Give geodata as the bytes of a GeoJSON FeatureCollection in longitude, latitude on WGS 84 (RFC 7946, section 4).
+    Export geodata as the bytes of a GeoJSON FeatureCollection in longitude, latitude on WGS 84 (RFC 7946, section 4).
 
-    Memory is bounded by a few slices of two megabytes a thread, whatever the size of the source; of frames, one is held
-    at a time.
+    Memory is bounded by a few batches of two megabytes for each thread, whatever the size of the source. Of an iterable
+    of frames, memory holds one at a time.
 
-    :param source: a GeoDataFrame, an iterable of them, or the path or URL of geodata.
-    :param crs: the reference system of data that does not name its own, as pyproj takes it.
-    :param decimals: kept of each coordinate; seven of a degree are about a centimetre (RFC 7946, section 11.2).
-    :param z: whether heights are kept, as they are in the source, or dropped. M is always dropped.
-    :param on_invalid: whether invalid polygons are repaired, left out and counted, or an error.
-    :param beyond_mercator: whether what lies beyond ±85.0511 degrees of latitude, where Mapbox's map ends, is cut off,
-        counted and noted, or an error. Beyond ±90 it is an error in any case.
-    :param antimeridian: whether what crosses ±180 degrees of longitude is cut there (RFC 7946, section 3.1.9).
-    :param max_segment: metres; longer edges in a projected system get vertices between.
-    :param accuracy_warning: metres; a transformation that may be further off is warned of.
-    :param write_bbox: whether features and the collection get a ``bbox`` (RFC 7946, section 5), which has heights too
-        where a feature has any, and in the collection's where any feature has.
-    :param as_text: columns of numbers to write as text, such as ids longer than 2^53; of an iterable of frames, each in
-        one of them at least.
-    :param layer: of a file that has several, by name or number.
-    :param where: a condition on attributes, in OGR's SQL.
-    :param columns: attributes to write, by name.
-    :param bbox: west, south, east, north in the source's own system, to read features from.
+    :param source: a GeoDataFrame, an iterable of them, the path or URL of geodata, or a
+        :class:`~airflow_mapbox.export.PostGISQuery`.
+    :param crs: the reference system of data that declares none: an EPSG code, a string, WKT or a pyproj CRS.
+    :param decimals: decimals of each coordinate, 0 to 15. Seven are about a centimetre (RFC 7946, section 11.2).
+    :param z: ``"keep"`` heights as in the source, or ``"drop"`` them. M is always dropped.
+    :param on_invalid: ``"fix"`` invalid polygons, ``"drop"`` them, or raise an ``"error"``.
+    :param beyond_mercator: ``"clip"`` geometries at ±85.0511 degrees of latitude, where Mapbox's map ends, or raise an
+        ``"error"``. A latitude beyond ±90 degrees is always an error.
+    :param antimeridian: ``"cut"`` geometries that cross ±180 degrees of longitude (RFC 7946, section 3.1.9), or
+        ``"keep"`` edges of over 180 degrees as they are.
+    :param max_segment: metres; longer edges of a projected system get more vertices. None adds no vertices.
+    :param accuracy_warning: metres; a transformation that may be less accurate is a warning in the log.
+    :param write_bbox: write a ``bbox`` member for the collection and each feature (RFC 7946, section 5), with heights
+        if it has any.
+    :param as_text: columns of numbers to write as strings, such as ids beyond 2^53. Of an iterable of frames, at least
+        one must have each column.
+    :param layer: the layer of a file with several layers, by name or by number from 0.
+    :param where: a condition on attributes in OGR's SQL, for formats that GDAL reads.
+    :param columns: names of the attributes to write; None for all.
+    :param bbox: west, south, east, north in the source's own reference system, for formats that GDAL reads. Only
+        features there are read.
     :param x: the column of longitudes or eastings, for CSV.
     :param y: the column of latitudes or northings, for CSV.
-    :param id_attribute: the attribute to write the ids of GeoJSON's features to, which are not written otherwise.
-    :param batch_rows: features in a slice, at most, where a megabyte of them is too many.
-    :param threads: that write features, beside the one that reads; None for as many as the process may use cores, by
-        its affinity and its container's quota, up to 16. The bytes are the same for any number.
-    :param limit_bytes: the most that Mapbox takes as GeoJSON (docs/reference/mapbox-uploads-api.md); None for no limit.
-    :return: an iterator of pieces, with the report at its end.
-    :raises ValueError: for a choice that there is not.
-    :raises UnknownCrsError: where PROJ does not know ``crs``.
+    :param id_attribute: the attribute that receives the ids of features, for GeoJSON. Without it, ids are not written.
+    :param batch_rows: maximum features in a batch, if a batch of two megabytes is too much.
+    :param threads: number of threads that encode features, beside the one that reads. None means one for each core that
+        the process may use (by its affinity and its container's quota), at most 16. The bytes are the same for any
+        number.
+    :param limit_bytes: maximum bytes; None for no limit. The default is Mapbox's limit for GeoJSON, 1 GiB (Uploads API,
+        "Restrictions and limits").
+    :return: an iterator of chunks, which has the report at its end.
+    :raises ValueError: if an option has an invalid value, or the source does not support it.
+    :raises UnknownCrsError: if PROJ does not know ``crs``.
 
-    While pieces are taken:
+    The iterator raises further errors:
 
-    :raises MissingCrsError: where nobody says which reference system the data is in.
-    :raises CoordinatesError: for coordinates that are not finite or that no map shows.
-    :raises InvalidGeometryError: with ``on_invalid="error"``.
-    :raises TooLargeError: when there is more than ``limit_bytes``.
-    :raises EmptyExportError: where there is no feature to write.
-    :raises ExportError: for a source, column or value that cannot be written; the message names it.
+    :raises MissingCrsError: if neither the data nor ``crs`` names the reference system.
+    :raises CoordinatesError: for coordinates that are not finite or not on the map.
+    :raises InvalidGeometryError: for an invalid polygon, with ``on_invalid="error"``.
+    :raises TooLargeError: when there are more than ``limit_bytes``.
+    :raises EmptyExportError: if there is no feature to write.
+    :raises ExportError: if a source, a column or a value cannot be written. The message names it.
+
+    Example::
+
+        with stream_geojson("parcels.parquet", columns=["owner"], decimals=6) as stream:
+            for chunk in stream:
+                send(chunk)
+        print(stream.report.features)
     """
-    if batch_rows is not None and not (is_whole(batch_rows) and batch_rows >= 1):
-        raise OptionError(f"batch_rows={batch_rows!r}: a slice has at least one row.")
-    if threads is not None and not (is_whole(threads) and threads >= 1):
-        raise OptionError(f"threads={threads!r}: it is a number of threads from 1 on, or None for one for each core.")
-    if limit_bytes is not None and not (is_whole(limit_bytes) and limit_bytes >= 1):
-        raise OptionError(f"limit_bytes={limit_bytes!r}: it is a number of bytes, or None for no limit.")
-    options = Options(
-        decimals=decimals,
-        z=z,
-        on_invalid=on_invalid,
-        beyond_mercator=beyond_mercator,
-        antimeridian=antimeridian,
-        max_segment=max_segment,
-        accuracy_warning=accuracy_warning,
-        write_bbox=write_bbox,
-        as_text=as_text,
-    )
-    given = None if crs is None else parse_crs(crs)
-    selection = Selection(layer, where, columns, bbox, x, y, id_attribute)
-
-    def pieces(extra: bytes | None) -> Iterator[memoryview | ExportReport]:
-        frame = _COLLECTION if extra is None else _Frame(b"", "\n" + '{"type":"Feature",' + extra.decode(), b"\n")
-        features = encoded_features(
-            source,
-            crs=given,
-            options=options,
-            selection=selection,
-            batch_rows=batch_rows,
-            threads=threads,
-            opening=frame.opening,
-        )
-        return _pieces(features, frame, options, selection, limit_bytes)
-
-    return GeoJSONStream(pieces)
+    check_counts(batch_rows=batch_rows, threads=threads, limit_bytes=limit_bytes)
+    geometry = GeometryOptions(decimals, z, on_invalid, beyond_mercator, antimeridian, max_segment)
+    options = Options(geometry, accuracy_warning, write_bbox, as_text)
+    fallback_crs = None if crs is None else parse_crs(crs)
+    selection = Selection(layer=layer, where=where, columns=columns, bbox=bbox, x=x, y=y, id_attribute=id_attribute)
+    encode = partial(encoded_features, source, fallback_crs, options, selection, batch_rows, threads)
+    return GeoJSONStream(partial(_chunks, encode, options, selection, limit_bytes))
 
 
 def write_geojson(source: ExportSource, path: str | PathLike[str], **keywords: Unpack[GeoJSONKeywords]) -> ExportReport:
     """
-    Write geodata as a GeoJSON file in longitude, latitude on WGS 84 (RFC 7946, section 4).
+    Export geodata to a GeoJSON file in longitude, latitude on WGS 84 (RFC 7946, section 4).
 
-    The file appears under its name when it is whole, or not at all.
+    The file is complete or absent: it gets its name when it is written completely.
 
     :param source: as :func:`stream_geojson` takes it.
-    :param path: the file to write; folders above it are made, and a file of that name is replaced.
-    :param keywords: those of :func:`stream_geojson`.
-    :return: what was done, also logged in one line.
-    :raises ExportError: as :func:`stream_geojson` does.
+    :param path: the file. Missing folders above it are made, and an existing file is replaced.
+    :param keywords: the options of :func:`stream_geojson`.
+    :return: the report, which is also logged in one line.
+    :raises ValueError: if an option has an invalid value, or the source does not support it.
+    :raises ExportError: the errors of :func:`stream_geojson`. No file is left behind.
+    :raises OSError: if the file cannot be written.
+
+    Example::
+
+        report = write_geojson("parcels.parquet", "parcels.geojson", crs="EPSG:25832")
+        print(report.features, report.bounds, report.dropped)
     """
     target = Path(path)
     with stream_geojson(source, **keywords) as stream:
         with atomic_file(target) as file:
-            for piece in stream.views():
-                file.write(piece)
+            for chunk in stream.views():
+                file.write(chunk)
         report = replace(stream.report, path=target)
     log.info("Exported %s", report)
     return report
 
 
 class _Digest:
-    """SHA-256 in a thread of its own: computed by the thread that reads, it would take half of that one's time."""
+    """SHA-256, computed in its own thread. In the thread that reads, it would take half of that thread's time."""
 
     def __init__(self) -> None:
         self._sha256 = hashlib.sha256()
@@ -279,11 +279,11 @@ class _Digest:
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown(cancel_futures=True)
 
-    def update(self, piece: memoryview) -> None:
+    def update(self, chunk: memoryview) -> None:
         """Add bytes that do not change any more."""
-        if len(self._pending) >= _UNDIGESTED:
+        if len(self._pending) >= _MAX_PENDING_DIGESTS:
             self._pending.popleft().result()
-        self._pending.append(self._thread.submit(self._sha256.update, piece))
+        self._pending.append(self._thread.submit(self._sha256.update, chunk))
 
     def hexdigest(self) -> str:
         while self._pending:
@@ -291,69 +291,84 @@ class _Digest:
         return self._sha256.hexdigest()
 
 
-def _pieces(
-    features: Iterator[Encoded], frame: _Frame, options: Options, selection: Selection, limit: int | None
-) -> Iterator[memoryview | ExportReport]:
-    tally, size = Tally(), 0
+def _chunks(
+    encode: Callable[[str], Iterator[Encoded]],
+    options: Options,
+    selection: Selection,
+    limit_bytes: int | None,
+    extra: bytes | None,
+) -> _Chunks:
+    """
+    Yield the chunks of an export, and then its report.
 
-    def counted(piece: bytes | memoryview) -> memoryview:
+    :param encode: encodes the source's features; its argument is the string at the start of each feature.
+    :param extra: None for a FeatureCollection; for lines, members for each feature.
+    """
+    frame = _COLLECTION if extra is None else _Frame(b"", "\n" + '{"type":"Feature",' + extra.decode(), b"\n")
+    counts, size = Counts(), 0
+
+    def counted(chunk: bytes | memoryview) -> memoryview:
         nonlocal size
-        size += len(piece)
-        if limit is not None and size > limit:
-            whose = "the most that Mapbox takes" if limit == GEOJSON_BYTES else "the limit given"
-            raise TooLargeError(
-                f"The GeoJSON is over {limit:,} bytes, {whose}, after {tally.written:,} features of {tally.read:,} "
-                'read.\nMake vector tiles of the data (airflow_mapbox.export.write_mbtiles, or format="mbtiles" of an '
-                "upload), or write fewer features, attributes or decimals."
-            )
-        view = memoryview(piece)
+        size += len(chunk)
+        if limit_bytes is not None and size > limit_bytes:
+            raise TooLargeError(_too_large(counts, limit_bytes))
+        view = memoryview(chunk)
         digest.update(view)
         return view
 
-    with closing(features), _Digest() as digest:  # type: ignore[type-var]
+    with closing(encode(frame.opening)) as features, _Digest() as digest:  # type: ignore[type-var]
         if frame.head:
             yield counted(frame.head)
-        for texts, added in features:
-            text = text_bytes(texts)[0 if tally.written or not added.written else 1 :]
-            tally.add(added)
-            for start in range(0, len(text), CHUNK_BYTES):
-                yield counted(text[start : start + CHUNK_BYTES])
-        if not tally.written:
-            raise EmptyExportError(_nothing_left(tally, selection))
-        yield counted(frame.tail + (_closing(tally, options) if frame.head else b""))
-        for warning in transformation_warnings(tally, options):
+        for strings, batch_counts in features:
+            # Before the first feature there is no comma, or no line break.
+            data = string_bytes(strings)[0 if counts.written or not batch_counts.written else 1 :]
+            counts.add(batch_counts)
+            for start in range(0, len(data), CHUNK_BYTES):
+                yield counted(data[start : start + CHUNK_BYTES])
+        if not counts.written:
+            raise EmptyExportError(_nothing_to_write(counts, selection))
+        yield counted(frame.tail + (_end_of_collection(counts, options) if frame.head else b""))
+        for warning in transformation_warnings(counts, options):
             log.warning("%s", warning)
-        yield report_of(tally, options, size=size, sha256=digest.hexdigest(), crs_to=CRS84)
+        yield export_report(counts, options, size=size, sha256=digest.hexdigest(), crs_to=CRS84)
 
 
-def _nothing_left(tally: Tally, selection: Selection) -> str:
-    dropped = ", ".join(f"{count} ({reason})" for reason, count in tally.dropped.items())
+def _too_large(counts: Counts, limit_bytes: int) -> str:
+    whose = "Mapbox's limit" if limit_bytes == GEOJSON_BYTES else "the limit of limit_bytes="
+    return (
+        f"The GeoJSON is over {limit_bytes:,} bytes, {whose}, after {counts.written:,} features of {counts.read:,} "
+        'read.\nMake vector tiles of the data (airflow_mapbox.export.write_mbtiles, or format="mbtiles" of an '
+        "upload), or write fewer features, attributes or decimals."
+    )
+
+
+def _nothing_to_write(counts: Counts, selection: Selection) -> str:
+    dropped = ", ".join(f"{count} ({reason})" for reason, count in counts.dropped.items())
     lines = [
-        f"There is no feature to write: {tally.read} were read"
-        f"{f', of which were dropped: {dropped}' if dropped else ''}.",
-        *data_notes(tally),
-        f"Mapbox refuses an empty file: check {selection.condition() or 'the query or filter that chose the data'}.",
+        f"There is no feature to write: {counts.read} were read{f'. Dropped: {dropped}' if dropped else ''}.",
+        *data_notes(counts),
+        f"Mapbox refuses an empty file: check {selection.filter_text() or 'the query or filter of the data'}.",
     ]
     return "\n".join(lines)
 
 
-def text_bytes(texts: pa.Array) -> memoryview:
+def string_bytes(strings: pa.Array) -> memoryview:
     """
-    Give the bytes of texts, which stand one after another in memory.
+    Return the bytes of strings, which are contiguous in Arrow's memory, without a copy.
 
-    :param texts: an array of strings.
+    :param strings: an array of strings.
     """
-    _, offsets, data = texts.buffers()
+    _, offsets, data = strings.buffers()
     if data is None:
         return memoryview(b"")
-    places = memoryview(offsets).cast("i")
-    return memoryview(data).cast("B")[places[texts.offset] : places[texts.offset + len(texts)]]
+    starts = memoryview(offsets).cast("i")
+    return memoryview(data).cast("B")[starts[strings.offset] : starts[strings.offset + len(strings)]]
 
 
-def _closing(tally: Tally, options: Options) -> bytes:
+def _end_of_collection(counts: Counts, options: Options) -> bytes:
     if not options.write_bbox:
         return b"}\n"
-    west, south, east, north = tally.bounds
-    lowest, highest = tally.heights
+    west, south, east, north = counts.bounds
+    lowest, highest = counts.heights
     box = (west, south, east, north) if lowest > highest else (west, south, lowest, east, north, highest)
     return b',"bbox":[%s]}\n' % ",".join(map(repr, box)).encode()

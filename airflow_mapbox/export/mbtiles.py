@@ -20,8 +20,8 @@ from typing import Any, TypeAlias, Unpack
 from airflow_mapbox.errors import ExportError, OptionError
 from airflow_mapbox.export.atomic_file import link_target, publish, temporary_name
 from airflow_mapbox.export.errors import EmptyExportError, NoSpaceError, TilerError, TooLargeError
-from airflow_mapbox.export.formats import GeoJSONKeywords, Tier
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
+from airflow_mapbox.export.options import MBTILES_LIMIT_BYTES, GeoJSONKeywords, Tier
 from airflow_mapbox.export.readers import ExportSource
 from airflow_mapbox.export.report import ExportReport
 from airflow_mapbox.export.tiles.tippecanoe import tile
@@ -120,7 +120,7 @@ def write_mbtiles(
     """
     target = Path(path)
     given = dict(source) if isinstance(source, Mapping) else {name or target.stem: source}
-    keywords.setdefault("limit_bytes", None)
+    keywords.setdefault("limit_bytes", MBTILES_LIMIT_BYTES)
     layers = {layer: _with_keywords(one, keywords) for layer, one in given.items()}
     features = Features({layer: stream_geojson(one, **chosen) for layer, (one, chosen) in layers.items()})
     with features:

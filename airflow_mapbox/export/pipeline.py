@@ -1,41 +1,43 @@
-"""The features of a source as text, written by threads and given in order."""
+"""Read a source in one thread, encode its features in others, and yield them in order."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from os import PathLike
+from typing import TypeAlias
 
 import geopandas
 import pyarrow as pa
 from pyproj import CRS
 
 from airflow_mapbox.export.cores import usable_cores
-from airflow_mapbox.export.counts import Tally
+from airflow_mapbox.export.counts import Counts
 from airflow_mapbox.export.encode import encode
 from airflow_mapbox.export.errors import AttributeNameError
-from airflow_mapbox.export.options import Options
+from airflow_mapbox.export.options import Options, Selection
 from airflow_mapbox.export.readers import ExportSource, read_source
 from airflow_mapbox.export.readers.batch import Batch
 from airflow_mapbox.export.readers.postgis import PostGISQuery
-from airflow_mapbox.export.selection import Selection
 from airflow_mapbox.export.text.memory import keep_freed_memory
 from airflow_mapbox.sources.source import OpenablePath
 
-# Most of the work is done outside of Python's lock; processes would have to send what they made to each other, and
-# a task's process may be one that is not allowed to have any.
-_MOST_THREADS = 16  # by themselves: the thread that reads keeps no more of them busy (docs/perform.md)
-_WAITING = 2  # slices that wait for a thread, so that none waits for a slice
-# What frames that come one by one are not: all of it has the same columns.
+# Threads, because most of the work releases the GIL. Processes would have to copy their results, and a task's process
+# may not be allowed to have children.
+# The thread that reads cannot keep more of them busy (docs/perform.md).
+_MAX_DEFAULT_THREADS = 16
+_BATCHES_IN_QUEUE = 2  # so that no thread waits for the one that reads
+
+# Sources whose batches all have the same columns. Frames that come one by one may differ.
 _ONE_TABLE = (geopandas.GeoDataFrame, PostGISQuery, str, PathLike, OpenablePath)
 
-Encoded = tuple[pa.Array, Tally]
+Encoded: TypeAlias = tuple[pa.Array, Counts]
 
 
 def encoded_features(
     source: ExportSource,
-    *,
     crs: CRS | None,
     options: Options,
     selection: Selection,
@@ -44,84 +46,84 @@ def encoded_features(
     opening: str,
 ) -> Iterator[Encoded]:
     """
-    Write the features of a source.
+    Encode the features of a source.
 
-    :param source: read in the caller's thread, as the result is asked for.
-    :param crs: for data that does not name its own.
-    :param options: what to do where there is a choice.
-    :param selection: of what is in the source.
-    :param batch_rows: features a slice, at most.
-    :param threads: that write, or None for as many as there are cores.
-    :param opening: how each feature begins.
-    :return: slices of features, as :func:`encode` gives them, in the source's order.
-    :raises AttributeNameError: where ``as_text`` names a column that there is not.
-    :raises ExportError: for what cannot be exported.
+    :param source: the source. It is read in the caller's thread, when the next result is requested.
+    :param crs: the reference system of data that declares none.
+    :param options: how to write features.
+    :param selection: the part of the source to read.
+    :param batch_rows: maximum features in a batch; None for batches of two megabytes.
+    :param threads: number of threads that encode; None for one for each usable core, at most 16.
+    :param opening: the string at the start of each feature.
+    :return: the features of one batch after the other, as :func:`encode` returns them, in the source's order.
+    :raises AttributeNameError: if ``as_text`` names a column that does not exist.
+    :raises ExportError: if the source or a feature cannot be exported.
     """
     keep_freed_memory()
-    columns = _Columns(options.as_text, one_table=isinstance(source, _ONE_TABLE))
-    count = threads or min(usable_cores(), _MOST_THREADS)
-    pool = ThreadPoolExecutor(count, thread_name_prefix="export")
-    ahead = count + _WAITING
+    columns = _ColumnCheck(options.as_text, one_table=isinstance(source, _ONE_TABLE))
+    thread_count = threads or min(usable_cores(), _MAX_DEFAULT_THREADS)
+    pool = ThreadPoolExecutor(thread_count, thread_name_prefix="export")
+    encode_batch = partial(encode, crs=crs, options=options, opening=opening)
     try:
         for batches in read_source(source, selection):
-            yield from _in_order(pool, ahead, columns.noted(batches), crs, options, batch_rows, opening)
-            del batches
+            parts = _small_batches(columns.watched(batches), batch_rows)
+            yield from _in_order(pool, thread_count + _BATCHES_IN_QUEUE, encode_batch, parts)
+            del batches, parts
         columns.check()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Columns:
+class _ColumnCheck:
     """
-    The columns that a source turns out to have, among which those of ``as_text`` have to be.
+    Checks that the columns of ``as_text`` exist, as the columns of the source become known.
 
     :param as_text: their names.
-    :param one_table: whether every batch has the same columns, so that the first one tells.
+    :param one_table: whether every batch has the same columns, so that the first one is enough.
     """
 
     def __init__(self, as_text: Collection[str], *, one_table: bool) -> None:
         self._as_text = as_text
         self._one_table = one_table
-        self._known: dict[str, None] | None = None
+        self._columns: dict[str, None] | None = None
 
-    def noted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         for batch in batches:
-            self._known = self._known or {}
-            self._known.update(dict.fromkeys(batch.columns))
+            self._columns = self._columns or {}
+            self._columns.update(dict.fromkeys(batch.columns))
             if self._one_table:
                 self.check()
             yield batch
             del batch
 
     def check(self) -> None:
-        if self._known is None:
+        if self._columns is None:
             return
-        missing = sorted(set(self._as_text) - self._known.keys())
+        missing = sorted(set(self._as_text) - self._columns.keys())
         if missing:
             raise AttributeNameError(
-                f"as_text= names {', '.join(missing)}, which is no column: those to write are "
-                f"{', '.join(self._known) or 'none'}."
+                f"as_text= names {', '.join(missing)}, but there is no such column. The columns to write are "
+                f"{', '.join(self._columns) or 'none'}."
             )
 
 
+def _small_batches(batches: Iterator[Batch], rows: int | None) -> Iterator[Batch]:
+    for batch in batches:
+        yield from batch.split(rows)
+        del batch
+
+
 def _in_order(
-    pool: ThreadPoolExecutor,
-    ahead: int,
-    batches: Iterator[Batch],
-    crs: CRS | None,
-    options: Options,
-    rows: int | None,
-    opening: str,
+    pool: ThreadPoolExecutor, max_pending: int, encode_batch: Callable[[Batch], Encoded], batches: Iterator[Batch]
 ) -> Iterator[Encoded]:
+    """Encode batches in threads and yield the results in order."""
     pending: deque[Future[Encoded]] = deque()
     try:
         for batch in batches:
-            for part in batch.slices(rows):
-                pending.append(pool.submit(encode, part, crs, options, opening))
-                del part
-                if len(pending) >= ahead:
-                    yield pending.popleft().result()
-            del batch
+            pending.append(pool.submit(encode_batch, batch))
+            del batch  # memory must not hold it longer than its thread does
+            if len(pending) >= max_pending:
+                yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:

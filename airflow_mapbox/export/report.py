@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_mapbox.export.counts import BEYOND, CLIPPED, Tally
+from airflow_mapbox.export.counts import Counts
 from airflow_mapbox.export.geometry.accuracy import MissingGrids
+from airflow_mapbox.export.geometry.stages import BEYOND, CLIPPED
 from airflow_mapbox.export.options import Options
 
 _EDGE_ERROR = 1.0  # metres, from which on it is worth a note
@@ -86,11 +87,11 @@ class ExportReport:
         }
 
 
-def report_of(tally: Tally, options: Options, *, size: int, sha256: str, crs_to: str) -> ExportReport:
+def export_report(counts: Counts, options: Options, *, size: int, sha256: str, crs_to: str) -> ExportReport:
     """
     Sum up.
 
-    :param tally: of all features.
+    :param counts: of all features.
     :param options: which gave the thresholds.
     :param size: bytes that were written.
     :param sha256: their digest.
@@ -100,53 +101,53 @@ def report_of(tally: Tally, options: Options, *, size: int, sha256: str, crs_to:
         path=None,
         bytes=size,
         sha256=sha256,
-        features_read=tally.read,
-        features=tally.written,
-        geometries=tally.geometries,
-        dropped=dict(tally.dropped),
-        changed=dict(tally.changed),
-        crs_from=tuple(tally.crs_from),
+        features_read=counts.read,
+        features=counts.written,
+        geometries=counts.geometries,
+        dropped=dict(counts.dropped),
+        changed=dict(counts.changed),
+        crs_from=tuple(counts.crs_from),
         crs_to=crs_to,
-        accuracy=tally.accuracy,
-        edge_error=tally.edge_error,
-        bounds=tally.bounds,
-        notes=(*tally.notes, *_notes(tally, options)),
+        accuracy=counts.accuracy,
+        edge_error=counts.edge_error,
+        bounds=counts.bounds,
+        notes=(*counts.notes, *_notes(counts, options)),
     )
 
 
-def data_notes(tally: Tally) -> Iterator[str]:
+def data_notes(counts: Counts) -> Iterator[str]:
     """
     Say what the reader of the data should look at.
 
-    :param tally: of all features.
+    :param counts: of all features.
     """
-    if tally.unreadable is not None:
-        row, coordinates = tally.unreadable
+    if counts.unreadable is not None:
+        row, coordinates = counts.unreadable
         place = f"Row {row + 1} (from 1 on, without a header)"
         yield f"{place} is the first whose coordinates cannot be read: {coordinates}."
-    clipped, beyond = tally.changed[CLIPPED], tally.dropped[BEYOND]
+    clipped, beyond = counts.changed[CLIPPED], counts.dropped[BEYOND]
     if clipped or beyond:
-        counts = [f"{clipped:,} clipped there"] * bool(clipped) + [f"{beyond:,} left out"] * bool(beyond)
+        numbers = [f"{clipped:,} clipped there"] * bool(clipped) + [f"{beyond:,} left out"] * bool(beyond)
         yield (
-            f"Mapbox's map ends at ±85.0511 degrees of latitude, and some features reach beyond: {', '.join(counts)}. "
+            f"Mapbox's map ends at ±85.0511 degrees of latitude, and some features reach beyond: {', '.join(numbers)}. "
             'To have an error instead: beyond_mercator="error".'
         )
 
 
-def transformation_warnings(tally: Tally, options: Options) -> Iterator[str]:
+def transformation_warnings(counts: Counts, options: Options) -> Iterator[str]:
     """
     Say what may be wrong with positions after the transformation.
 
-    :param tally: of all features.
+    :param counts: of all features.
     :param options: which gave the threshold.
     """
-    for name, uncertainty in tally.crs_from.items():
-        if uncertainty.missing is not None:
-            yield _missing_grids(name, uncertainty.missing)
-    if tally.accuracy is None:
+    for name, accuracy in counts.crs_from.items():
+        if accuracy.missing is not None:
+            yield _missing_grids(name, accuracy.missing)
+    if counts.accuracy is None:
         yield "PROJ does not know how accurate the transformation to WGS 84 is."
-    elif tally.accuracy > options.accuracy_warning:
-        yield f"The transformation to WGS 84 may be off by {tally.accuracy:g} m."
+    elif counts.accuracy > options.accuracy_warning:
+        yield f"The transformation to WGS 84 may be off by {counts.accuracy:g} m."
 
 
 def _missing_grids(crs: str, missing: MissingGrids) -> str:
@@ -160,11 +161,11 @@ def _missing_grids(crs: str, missing: MissingGrids) -> str:
     )
 
 
-def _notes(tally: Tally, options: Options) -> Iterator[str]:
-    yield from data_notes(tally)
-    yield from transformation_warnings(tally, options)
-    if tally.edge_error > _EDGE_ERROR:
+def _notes(counts: Counts, options: Options) -> Iterator[str]:
+    yield from data_notes(counts)
+    yield from transformation_warnings(counts, options)
+    if counts.edge_error > _EDGE_ERROR:
         yield (
-            f"Straight edges of the source's system are curves in longitude, latitude: up to {tally.edge_error:,.0f} m "
-            "off. Put vertices on long edges with max_segment=."
+            "Straight edges of the source's system are curves in longitude, latitude: up to "
+            f"{counts.edge_error:,.0f} m off. Add vertices to long edges with max_segment=."
         )

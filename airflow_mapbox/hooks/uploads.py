@@ -13,7 +13,7 @@ from airflow.sdk.log import mask_secret
 
 from airflow_mapbox import defaults
 from airflow_mapbox.errors import MapboxError, OptionError, SourceError, without_frames
-from airflow_mapbox.export.formats import ExportFormat, check_format
+from airflow_mapbox.export.options import ExportFormat, check_format
 from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.limits import STAGING_REGION
 from airflow_mapbox.preflight import check_source

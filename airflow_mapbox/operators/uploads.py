@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_mapbox import defaults
 from airflow_mapbox.compat import is_rescheduled, label_map_index
 from airflow_mapbox.exceptions import MapboxFailError, airflow_errors
-from airflow_mapbox.export.formats import check_format
+from airflow_mapbox.export.options import check_format
 from airflow_mapbox.security.endpoints import refuse_secrets
 from airflow_mapbox.tasks.assets import add_event, last_published, remember, tileset_alias
 from airflow_mapbox.tasks.parameters import constant, is_template, or_default_deferrable, to_seconds
@@ -28,7 +28,7 @@ from airflow_mapbox.uploads.waiting.policy import WaitPolicy
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_mapbox.export.formats import ExportFormat
+    from airflow_mapbox.export.options import ExportFormat
     from airflow_mapbox.export.readers import ExportSource
     from airflow_mapbox.hooks.uploads import MapboxUploadsHook
     from airflow_mapbox.sources.resolve import SourceLike

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_mapbox.errors import UnreadableSourceError
-from airflow_mapbox.export.formats import ExportFormat, check_format
+from airflow_mapbox.export.options import ExportFormat, check_format
 from airflow_mapbox.sources.identity import describe
 from airflow_mapbox.sources.resolve import open_source
 from airflow_mapbox.sources.source import Fingerprint, ReadablePath, Source

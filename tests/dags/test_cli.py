@@ -298,7 +298,7 @@ def test_the_export_gets_its_options_from_the_command(airflow_here: Run, two_lay
         (("{gpkg}", "t", "--format", "geojson"), "--layer"),
         (("{gpkg}", "t"), "--format auto"),
         (("{csv}", "t", "--format", "auto"), "--crs EPSG:4326"),
-        (("{gpkg}", "t", "--layer", "roads"), "--layer roads has no meaning without --format"),
+        (("{gpkg}", "t", "--layer", "roads"), "--layer roads has no effect without --format"),
         (("{gpkg}", "t", "--format", "geojson", "--tier", "1m"), "choose mbtiles or auto"),
         (("{gpkg}", "t", "--format", "auto", "--layer", "roads", "--decimals", "99"), "--decimals 99"),
         (("{gpkg}", "t", "--format", "auto", "--layer", "roads", "--columns", "height"), "height"),

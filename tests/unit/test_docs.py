@@ -136,3 +136,26 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
             broken.append(link)
 
     assert broken == []
+
+
+def string_literals(folder: Path) -> str:
+    """Every string of the package's code, with … for what an f-string fills in."""
+    strings = []
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values]
+                strings.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                strings.append(node.value)
+    return "\n".join(strings).lower()
+
+
+def test_each_message_in_the_troubleshooting_table_exists() -> None:
+    table = (ROOT / "docs/operate.md").read_text().partition("## When something is wrong")[2]
+    messages = re.findall(r"^\| `([^`]+)` \|", table, re.M)
+    code = string_literals(ROOT / "airflow_mapbox")
+
+    assert len(messages) >= 6
+    missing = [part for message in messages for part in message.lower().split("…") if part.strip() not in code]
+    assert missing == []

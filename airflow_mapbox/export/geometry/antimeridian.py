@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _NOISE = 1e-9  # degrees by which a transformation misses ±180
 
 
-def crossings(source: Shapes, lonlat: Shapes, way: Transformation) -> NDArray[np.int64]:
+def crossings(source: Shapes, lonlat: Shapes, transformation: Transformation) -> NDArray[np.int64]:
     """
     Find edges that cross the antimeridian.
 
@@ -36,22 +36,24 @@ def crossings(source: Shapes, lonlat: Shapes, way: Transformation) -> NDArray[np
 
     :param source: before the transformation.
     :param lonlat: after it.
-    :param way: how it was transformed.
+    :param transformation: the transformation from one to the other.
     :return: for each coordinate the turn, -1, 0 or 1, from it to the next one; shape (m,).
     """
     turns = np.zeros(len(lonlat.x), dtype=np.int64)
-    if lonlat.kind.least == 0 or not len(lonlat) or np.ptp(lonlat.x) <= 180:
+    if lonlat.kind.min_positions == 0 or not len(lonlat) or np.ptp(lonlat.x) <= 180:
         return turns
     spans = np.diff(lonlat.x)
     wide = np.flatnonzero((np.abs(spans) > 180) & lonlat.edges_inside())
-    if way.projected and len(wide):
-        x, _, _ = way.points((source.x[wide] + source.x[wide + 1]) / 2, (source.y[wide] + source.y[wide + 1]) / 2)
+    if transformation.projected and len(wide):
+        x, _, _ = transformation.points(
+            (source.x[wide] + source.x[wide + 1]) / 2, (source.y[wide] + source.y[wide + 1]) / 2
+        )
         straight = lonlat.x[wide] + spans[wide] / 2
         off = np.abs((x - straight + 180) % 360 - 180)
         wide = wide[~(off < 90)]
     turns[wide] = -np.sign(spans[wide]).astype(np.int64)
     around = wide[np.abs(spans[wide]) > 360 - _NOISE]
-    if len(around) and not way.projected:
+    if len(around) and not transformation.projected:
         seam = turns.copy()
         turns[around] = 0
         for path in np.unique(np.searchsorted(lonlat.paths, around, side="right") - 1):

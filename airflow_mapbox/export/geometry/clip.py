@@ -139,7 +139,7 @@ def innermost(decimals: int) -> float:
     return float(np.floor(WEB_MERCATOR_LATITUDE * 10.0**decimals) / 10.0**decimals)
 
 
-def scaled(shapes: Shapes, decimals: int) -> Shapes:
+def to_units(shapes: Shapes, decimals: int) -> Shapes:
     """
     Round to whole numbers of the last decimal kept.
 
@@ -155,13 +155,13 @@ def scaled(shapes: Shapes, decimals: int) -> Shapes:
     return replace(shapes, x=x, y=y, z=z)
 
 
-def unscaled(shapes: Shapes, decimals: int) -> Shapes:
+def from_units(shapes: Shapes, decimals: int) -> Shapes:
     """Give geometries in whole numbers of the last decimal in degrees again."""
-    z = None if shapes.z is None else degrees(shapes.z, decimals)
-    return replace(shapes, x=degrees(shapes.x, decimals), y=degrees(shapes.y, decimals), z=z)
+    z = None if shapes.z is None else to_degrees(shapes.z, decimals)
+    return replace(shapes, x=to_degrees(shapes.x, decimals), y=to_degrees(shapes.y, decimals), z=z)
 
 
-def degrees(ordinate: Ordinate, decimals: int) -> Ordinate:
+def to_degrees(ordinate: Ordinate, decimals: int) -> Ordinate:
     """Give whole numbers of the last decimal as degrees, or heights, without negative zeros."""
     return ordinate / 10.0**decimals + 0.0
 

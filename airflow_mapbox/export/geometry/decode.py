@@ -64,7 +64,7 @@ class GeometryError(ValueError):
 
 
 @dataclass(frozen=True)
-class Geometries:
+class ReadGeometries:
     """
     What is in a column.
 
@@ -98,7 +98,7 @@ def stored(column: pa.Array, kind: Kind | None = None) -> pa.Array:
     return column if read else column.cast(pa.large_binary())
 
 
-def read_geometries(column: GeometryColumn, kind: Kind | None = None) -> Geometries:
+def read_geometries(column: GeometryColumn, kind: Kind | None = None) -> ReadGeometries:
     """
     Read a column.
 
@@ -130,7 +130,7 @@ def has_curves(column: pa.Array) -> bool:
     return bool(((numbers > _COLLECTION) & (numbers <= _LAST_CURVE)).any())
 
 
-def sizes(column: GeometryColumn) -> NDArray[np.int64]:
+def geometry_bytes(column: GeometryColumn) -> NDArray[np.int64]:
     """
     Say how many bytes each geometry takes, about.
 
@@ -147,12 +147,12 @@ def sizes(column: GeometryColumn) -> NDArray[np.int64]:
     return np.diff(starts) * 16
 
 
-def _from_shapely(column: NDArray[Any]) -> Geometries:
+def _from_shapely(column: NDArray[Any]) -> ReadGeometries:
     missing, empty = shapely.is_missing(column), shapely.is_empty(column)
     rows = np.flatnonzero(~(missing | empty))
     collected = shapely.get_type_id(column[rows]) == shapely.GeometryType.GEOMETRYCOLLECTION
     members, owners = _members(column[rows], rows) if collected.any() else (column[rows], None)
-    return Geometries(
+    return ReadGeometries(
         tuple(from_shapely(members, rows if owners is None else np.arange(len(members)))),
         owners,
         np.flatnonzero(missing),
@@ -187,12 +187,12 @@ def _parts(collections: NDArray[Any], owners: NDArray[np.int64]) -> NDArray[Any]
     return np.concatenate([_parts(collections[i : i + 1], owners[i : i + 1]) for i in range(len(collections))])
 
 
-def _from_lists(column: pa.Array, kind: Kind) -> Geometries:
+def _from_lists(column: pa.Array, kind: Kind) -> ReadGeometries:
     missing = np.flatnonzero(np.asarray(column.is_null()))
     rows = np.flatnonzero(np.asarray(column.is_valid()))
     shapes = _walk(column.drop_null() if len(missing) else column, kind, rows)
     full = shapes.without_empty()
-    return Geometries((full,), None, missing, _gone(shapes, full), np.empty(0, np.int64), False)
+    return ReadGeometries((full,), None, missing, _gone(shapes, full), np.empty(0, np.int64), False)
 
 
 def _walk(column: pa.Array, kind: Kind, rows: NDArray[np.int64]) -> Shapes:
@@ -218,7 +218,7 @@ def _gone(before: Shapes, after: Shapes) -> NDArray[np.int64]:
     return np.empty(0, np.int64) if len(before) == len(after) else np.setdiff1d(before.rows, after.rows)
 
 
-def _from_wkb(column: pa.Array) -> Geometries:
+def _from_wkb(column: pa.Array) -> ReadGeometries:
     missing = np.flatnonzero(np.asarray(column.is_null()))
     rows = np.flatnonzero(np.asarray(column.is_valid()))
     if len(missing):
@@ -240,7 +240,7 @@ def _from_wkb(column: pa.Array) -> Geometries:
         full = shapes.without_empty()
         found.append(full)
         empty.append(_gone(shapes, full))
-    return Geometries(
+    return ReadGeometries(
         tuple(shapes for shapes in found if len(shapes)),
         None,
         missing,

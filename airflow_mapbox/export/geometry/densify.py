@@ -51,7 +51,7 @@ def densify(shapes: Shapes, longest: float) -> Shapes:
     return shapes.at(ends[shapes.paths], between(shapes.x), between(shapes.y), z)
 
 
-def edge_error(shapes: Shapes, lonlat: Shapes, way: Transformation) -> float:
+def edge_error(shapes: Shapes, lonlat: Shapes, transformation: Transformation) -> float:
     """
     Say how far the longest edge is from where it would be as a straight line in longitude, latitude.
 
@@ -59,7 +59,7 @@ def edge_error(shapes: Shapes, lonlat: Shapes, way: Transformation) -> float:
 
     :param shapes: in a projected system.
     :param lonlat: the same, transformed.
-    :param way: how they were transformed.
+    :param transformation: the transformation from one to the other.
     :return: metres between the two middles of the edge.
     """
     squares = _squares(shapes)
@@ -67,7 +67,7 @@ def edge_error(shapes: Shapes, lonlat: Shapes, way: Transformation) -> float:
         return 0.0
     edge = int(np.argmax(squares))
     ends = slice(edge, edge + 2)
-    x, y, _ = way.points(np.mean(shapes.x[ends], keepdims=True), np.mean(shapes.y[ends], keepdims=True))
+    x, y, _ = transformation.points(np.mean(shapes.x[ends], keepdims=True), np.mean(shapes.y[ends], keepdims=True))
     turn = lonlat.x[edge + 1] - lonlat.x[edge]
     middle = lonlat.x[edge] + (turn - 360 * np.round(turn / 360)) / 2, np.mean(lonlat.y[ends])
     if not np.isfinite([x[0], y[0], *middle]).all():

@@ -82,7 +82,7 @@ def middles(lines: Shapes, ordinate: NDArray[np.float64]) -> NDArray[np.float64]
     return middle
 
 
-def simplest(lines: Shapes) -> Iterator[Shapes]:
+def single_parts_as_lines(lines: Shapes) -> Iterator[Shapes]:
     """Give lines of one part as simple ones, and the others as they are."""
     alone = np.diff(lines.offsets[0]) == 1
     single = lines.select(alone)

@@ -45,20 +45,20 @@ def _level_ends(shapes: Shapes) -> Shapes:
     return replace(shapes, z=z)
 
 
-def without_repeats(shapes: Shapes) -> Shapes:
+def drop_repeated_positions(shapes: Shapes) -> Shapes:
     """
     Leave out positions that rounding put on the position before them, and paths that have too few left.
 
     Of two that differ in height alone both stay: the leg of a borehole, or of a track, is vertical.
     """
-    least = shapes.kind.least
+    least = shapes.kind.min_positions
     if not least:
         return shapes
     repeated = ~_moved(shapes)
     repeated[shapes.paths[1:-1] - 1] = False
     if repeated.any():
         shapes = shapes.keep_coordinates(np.concatenate(([True], ~repeated)))
-    return without_short(shapes)
+    return drop_short_paths(shapes)
 
 
 def _moved(shapes: Shapes) -> NDArray[np.bool_]:
@@ -70,18 +70,18 @@ def _moved(shapes: Shapes) -> NDArray[np.bool_]:
     return result
 
 
-def lasting(shapes: Shapes) -> NDArray[np.bool_]:
+def has_enough_positions(shapes: Shapes) -> NDArray[np.bool_]:
     """Tell which paths have enough positions without those on the position before them."""
     moved = np.zeros(len(shapes.x), dtype=bool)
     moved[1:] = _moved(shapes)
     moved[shapes.paths[:-1]] = True
-    enough: NDArray[np.bool_] = np.add.reduceat(moved, shapes.paths[:-1], dtype=np.int64) >= shapes.kind.least
+    enough: NDArray[np.bool_] = np.add.reduceat(moved, shapes.paths[:-1], dtype=np.int64) >= shapes.kind.min_positions
     return enough
 
 
-def without_short(shapes: Shapes) -> Shapes:
+def drop_short_paths(shapes: Shapes) -> Shapes:
     """Leave out lines of less than two vertices and rings of less than four, and what has none left."""
-    return shapes.keep_longer(shapes.kind.least) if shapes.kind.least else shapes
+    return shapes.keep_longer(shapes.kind.min_positions) if shapes.kind.min_positions else shapes
 
 
 def wind_rings(shapes: Shapes) -> tuple[Shapes, NDArray[np.bool_]]:

@@ -20,17 +20,17 @@ class Kind:
 
     :param name: as GeoJSON writes it (RFC 7946, section 1.4).
     :param depth: levels of nesting between a geometry and its coordinates.
-    :param least: coordinates in a path, at least; 0 where there are no paths.
+    :param min_positions: smallest number of positions in a path; 0 for kinds without paths.
     """
 
     name: str
     depth: int
-    least: int
+    min_positions: int
 
     @property
     def has_rings(self) -> bool:
         """Whether its paths are closed."""
-        return self.least == 4
+        return self.min_positions == 4
 
 
 # By number in WKB and in shapely's ragged arrays, which differ.
@@ -145,7 +145,7 @@ class Shapes:
 
     def without_empty(self) -> Shapes:
         """Leave out geometries, parts, rings and points of multi-points that have no coordinates: RFC 7946 has none."""
-        if self.kind.least:
+        if self.kind.min_positions:
             return self.keep_longer(1)
         # An empty point is one of NaN, in WKB as well as in GeoArrow.
         there = ~(np.isnan(self.x) & np.isnan(self.y))
@@ -209,7 +209,7 @@ def from_shapely(geometries: NDArray[Any], rows: NDArray[np.int64]) -> Iterator[
                 np.ascontiguousarray(coordinates[:, 1]),
                 np.ascontiguousarray(coordinates[:, 2]) if high else None,
             )
-            yield shapes.keep_longer(1) if kind.least else shapes
+            yield shapes.keep_longer(1) if kind.min_positions else shapes
 
 
 def _rings_as_lines(geometries: NDArray[Any]) -> NDArray[Any]:

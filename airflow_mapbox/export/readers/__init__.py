@@ -10,12 +10,12 @@ import geopandas
 import pandas as pd
 
 from airflow_mapbox.export.errors import UnreadableSourceError
+from airflow_mapbox.export.options import Selection
 from airflow_mapbox.export.readers.batch import Batch
 from airflow_mapbox.export.readers.frames import read_frames
 from airflow_mapbox.export.readers.geoparquet import is_parquet, read_geoparquet
 from airflow_mapbox.export.readers.ogr import read_ogr
 from airflow_mapbox.export.readers.postgis import PostGISQuery, read_postgis
-from airflow_mapbox.export.selection import Selection
 from airflow_mapbox.sources.files import SourceFile, find_file
 from airflow_mapbox.sources.source import OpenablePath
 
@@ -47,14 +47,14 @@ def read_source(source: ExportSource, selection: Selection) -> Iterator[Iterator
     :raises UnreadableSourceError: where it is missing, or of a kind that cannot be read.
     """
     if isinstance(source, geopandas.GeoDataFrame):
-        selection.only("columns", of="a GeoDataFrame")
+        selection.allow_only("columns", source="a GeoDataFrame")
         yield from read_frames((source,), selection)
     elif isinstance(source, PostGISQuery):
         yield read_postgis(source, selection)
     elif isinstance(source, str | PathLike | OpenablePath):
         yield _read_file(find_file(source), selection)
     elif isinstance(source, Iterable) and not isinstance(source, tuple(_NEARLY)):
-        selection.only("columns", of="GeoDataFrames")
+        selection.allow_only("columns", source="GeoDataFrames")
         yield from read_frames(source, selection)
     else:
         advice = next((advice for kind, advice in _NEARLY.items() if isinstance(source, kind)), _SOURCES)

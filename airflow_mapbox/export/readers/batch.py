@@ -1,4 +1,4 @@
-"""A piece of a source: geometries and attributes of some features."""
+"""A batch: the geometries and attributes of some features of a source."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ import pandas as pd
 import pyarrow as pa
 from pyproj import CRS
 
-from airflow_mapbox.export.geometry.decode import GeometryColumn, sizes
+from airflow_mapbox.export.geometry.decode import GeometryColumn, geometry_bytes
 from airflow_mapbox.export.geometry.shapes import Kind
 from airflow_mapbox.export.text.attributes import Column, named_column
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Coordinates and attributes of a slice: of less, calls take longer than what they do; of more, what one makes falls out
-# of the processor's cache before the next one reads it.
-SLICE_BYTES = 2 << 20
-# Of many columns a slice has at least so many rows of numbers: each column is a few calls a slice, whatever its rows.
-_LEAST_ROWS, _NUMBER_BYTES = 256, 8
-_SAMPLES = 100  # objects of a column that are looked at
+# Coordinates and attributes of a batch that is encoded. Smaller batches are dominated by call overhead; larger ones
+# fall out of the CPU cache.
+BATCH_BYTES = 2 << 20
+# Each column costs a few calls a batch. With many columns, a batch has room for at least so many rows of numbers.
+_MIN_ROWS, _BYTES_PER_NUMBER = 256, 8
+# Measure so many objects of a column. Measuring all would take longer than writing them.
+_SAMPLES = 100
 
 
 @dataclass(frozen=True)
 class Batch:
     """
-    A piece of a source.
+    Some features of a source.
 
-    :param geometry: one a feature.
+    :param geometry: one geometry for each feature.
     :param columns: attributes by name, each as long as the geometry.
-    :param crs: what the source says of its reference system.
-    :param origin: what the source is called in messages.
-    :param first: the index of the first feature in the source.
-    :param kind: of all geometries, where they are nested lists.
-    :param as_text: columns of numbers to write as text, because some cannot be written exactly otherwise.
-    :param unreadable: what the source has for coordinates in a row whose geometry cannot be read from them; null for
-        other rows. None if the source tells them apart by an error.
+    :param crs: the reference system that the source declares, or None.
+    :param origin: the source's name in messages.
+    :param first: the index of the first feature in the source, from 0.
+    :param kind: the kind of all geometries, if they are nested lists.
+    :param as_text: columns of numbers to write as strings, because some cannot be written exactly as numbers.
+    :param unreadable: the source's coordinates in each row whose geometry cannot be read from them, and null in other
+        rows; None if the source raises an error instead.
     """
 
     geometry: GeometryColumn
@@ -54,26 +55,26 @@ class Batch:
     def __len__(self) -> int:
         return len(self.geometry)
 
-    def slices(self, rows: int | None = None) -> Iterator[Batch]:
+    def split(self, max_rows: int | None = None) -> Iterator[Batch]:
         """
-        Cut into pieces of about two megabytes, however uneven the features are.
+        Split into batches of about two megabytes. The sizes of features may differ.
 
-        :param rows: features a piece, at most.
+        :param max_rows: maximum features in a batch.
         """
-        widths, same = sizes(self.geometry), 0
+        sizes, constant = geometry_bytes(self.geometry), 0
         for name, column in self.columns.items():
             with named_column(name):
-                width = row_bytes(column)
-            if isinstance(width, int):
-                same += width
+                size = row_bytes(column)
+            if isinstance(size, int):
+                constant += size
             else:
-                widths = widths + width
-        ends = np.cumsum(widths + same)
-        room = max(SLICE_BYTES, _LEAST_ROWS * _NUMBER_BYTES * len(self.columns))
+                sizes = sizes + size
+        ends = np.cumsum(sizes + constant)
+        room = max(BATCH_BYTES, _MIN_ROWS * _BYTES_PER_NUMBER * len(self.columns))
         start, before = 0, 0
         while start < len(self):
             stop = max(int(np.searchsorted(ends, before + room, side="right")), start + 1)
-            stop = stop if rows is None else min(stop, start + rows)
+            stop = stop if max_rows is None else min(stop, start + max_rows)
             before = int(ends[stop - 1])
             yield self._slice(start, min(stop, len(self)))
             start = stop
@@ -94,28 +95,28 @@ class Batch:
 
 def row_bytes(column: Column) -> Any:
     """
-    Say how much memory each row of a column takes, codes of repeated values by what they stand for.
+    Return about how many bytes each row of a column takes. A code of a repeated value counts as that value.
 
-    :param column: of Arrow or pandas.
-    :return: bytes a row, as an array or one number for all.
+    :param column: an array of Arrow or a series of pandas.
+    :return: bytes of each row, shape (n,), or one number for all rows.
     """
     if isinstance(column, pd.Series):
         if isinstance(column.dtype, pd.CategoricalDtype):
-            return _of_codes(column.cat.codes.to_numpy(), column.cat.categories)
+            return _value_bytes(column.cat.codes.to_numpy(), column.cat.categories)
         if column.dtype == object or isinstance(column.array, pd.arrays.StringArray):
-            # To look at each would take longer than to write it.
-            some = column.iloc[:: max(1, len(column) // _SAMPLES)]
-            return sum(len(str(value)) for value in some) // max(len(some), 1)
+            sample = column.iloc[:: max(1, len(column) // _SAMPLES)]
+            return sum(len(str(value)) for value in sample) // max(len(sample), 1)
         return int(column.memory_usage(index=False)) // max(len(column), 1)
     if pa.types.is_dictionary(column.type):
-        return _of_codes(column.indices.fill_null(-1).to_numpy(zero_copy_only=False), column.dictionary)
+        return _value_bytes(column.indices.fill_null(-1).to_numpy(zero_copy_only=False), column.dictionary)
     return int(column.nbytes) // max(len(column), 1)
 
 
-def _of_codes(codes: NDArray[Any], values: pd.Index | pa.Array) -> NDArray[np.int64]:
-    # Frames that are parts of one table may each have all of its values.
+def _value_bytes(codes: NDArray[Any], values: pd.Index | pa.Array) -> NDArray[np.int64]:
+    """Return the length of the value of each code; -1 stands for a missing value."""
+    # Each frame of a table may have all values of the table, and use few.
     used = np.unique(codes[codes >= 0]) if len(values) > len(codes) else np.arange(len(values))
-    lengths = np.zeros(len(values) + 1, np.int64)  # the last one for -1, which is no value
+    lengths = np.zeros(len(values) + 1, np.int64)  # the last one is for the code -1
     lengths[used] = [len(str(value)) for value in values.take(used).tolist()]
-    found: NDArray[np.int64] = lengths[codes.astype(np.int64)]
-    return found
+    sizes: NDArray[np.int64] = lengths[codes.astype(np.int64)]
+    return sizes

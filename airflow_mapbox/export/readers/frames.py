@@ -13,8 +13,8 @@ import pyarrow as pa
 from pyproj import CRS
 
 from airflow_mapbox.export.errors import UnreadableSourceError
+from airflow_mapbox.export.options import Selection
 from airflow_mapbox.export.readers.batch import Batch
-from airflow_mapbox.export.selection import Selection
 from airflow_mapbox.export.text.attributes import (
     Column,
     columns_by_name,
@@ -73,7 +73,7 @@ def _batch(frame: object, index: int, first: int, selection: Selection) -> Batch
             ),
         )
     )
-    columns = {name: columns[name] for name in selection.chosen(columns)}
+    columns = {name: columns[name] for name in selection.choose_columns(columns)}
     crs = None if frame.crs is None else CRS.from_user_input(frame.crs)
     return Batch(np.asarray(frame.geometry, dtype=object), columns, crs, "The GeoDataFrame", first)
 

@@ -18,12 +18,12 @@ from airflow_mapbox.errors import ExportError
 from airflow_mapbox.export.errors import UnreadableSourceError
 from airflow_mapbox.export.geometry.decode import stored
 from airflow_mapbox.export.geometry.shapes import KINDS, Kind
+from airflow_mapbox.export.options import Selection
 from airflow_mapbox.export.readers.batch import Batch, row_bytes
-from airflow_mapbox.export.selection import Selection
 from airflow_mapbox.export.text.attributes import EXACT, columns_by_name, index_attributes, large_integers, may_be_large
 from airflow_mapbox.sources.files import SourceFile
 
-BATCH_BYTES = 4 << 20  # uncompressed, of a file that is read from start to end; until the first, all wait
+READ_BYTES = 4 << 20  # uncompressed, of a file that is read from start to end; until the first, all wait
 _FIRST_ROWS = 256  # to see how large they are
 _MOST_ROWS = 32_768  # since the next ones may be larger
 _LOCAL_BUFFER, _REMOTE_BUFFER = 1 << 20, 8 << 20  # bytes a read: a request to object storage costs tens of milliseconds
@@ -56,7 +56,7 @@ def read_geoparquet(file: SourceFile, selection: Selection) -> Iterator[Batch]:
     :return: batches of about four megabytes.
     :raises UnreadableSourceError: where it is no GeoParquet.
     """
-    selection.only("columns", of="GeoParquet")
+    selection.allow_only("columns", source="GeoParquet")
     if file.path is not None and not file.path.is_file():
         raise UnreadableSourceError(f"{file.name} is a folder: name one GeoParquet file in it.")
     with file.open() as stream:
@@ -75,7 +75,7 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) ->
     geometry = _geometry_column(file, parquet.schema_arrow.names, metadata)
     attributes = _attributes(parquet.schema_arrow.names, geometry, metadata)
     columns_by_name((name, pa.nulls(0)) for name, _ in attributes)  # before Arrow cannot tell two columns apart
-    chosen = set(selection.chosen(name for name, _ in attributes))
+    chosen = set(selection.choose_columns(name for name, _ in attributes))
     attributes = [(name, place) for name, place in attributes if name in chosen]
     fields = [place for _, place in attributes if isinstance(place, str)]
     with _named(file):
@@ -158,7 +158,7 @@ def _plain(schema: pa.Schema, geometry: str, read: Iterator[pa.RecordBatch]) -> 
 
 def _record_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """
-    Read pages, as many rows at a time as fit into :data:`BATCH_BYTES`.
+    Read pages, as many rows at a time as fit into :data:`READ_BYTES`.
 
     How many those are only what was read tells: a text of a dictionary is in the file once, and in memory in each row.
     A reader keeps its number of rows, so another one goes on where it turns out to be wrong: once for more of them, and
@@ -172,7 +172,7 @@ def _record_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.
         again = False
         for found in _from(parquet, columns, done, rows):
             yield found
-            fitting = max(1, min(most, BATCH_BYTES * len(found) // max(_size(found, encoded), 1)))
+            fitting = max(1, min(most, READ_BYTES * len(found) // max(_size(found, encoded), 1)))
             again = fitting <= rows // 2 or (done == 0 and fitting > rows)
             done += len(found)
             if again:
@@ -210,7 +210,7 @@ def _rows(parquet: pq.ParquetFile) -> int:
     """Give the rows of a batch as the file has them: encoded, without what each page and dictionary repeats."""
     metadata = parquet.metadata
     size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-    return max(1, min(_MOST_ROWS, BATCH_BYTES * max(int(metadata.num_rows), 1) // max(int(size), 1)))
+    return max(1, min(_MOST_ROWS, READ_BYTES * max(int(metadata.num_rows), 1) // max(int(size), 1)))
 
 
 def _large(parquet: pq.ParquetFile, names: list[str]) -> Iterator[str]:

@@ -23,10 +23,10 @@ from pyproj import CRS
 from airflow_mapbox.errors import ExportError, OptionError
 from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError, UnreadableSourceError
 from airflow_mapbox.export.geometry.decode import has_curves, stored
+from airflow_mapbox.export.options import Selection
 from airflow_mapbox.export.readers.batch import Batch
 from airflow_mapbox.export.readers.gdal_path import GdalPath, gdal_path
 from airflow_mapbox.export.readers.geojson_text import Ids, geometry_texts, has_member_ids, named_crs, write_collection
-from airflow_mapbox.export.selection import Selection
 from airflow_mapbox.export.text.attributes import columns_by_name, large_integers
 from airflow_mapbox.sources.files import SourceFile
 
@@ -90,7 +90,7 @@ def read_ogr(file: SourceFile, selection: Selection) -> Iterator[Batch]:
             layer = layer.as_written(info, stack)
             info = layer.info()
         available = _without_ids(map(str, info["fields"]), info["driver"], place)
-        names = selection.chosen(available)
+        names = selection.choose_columns(available)
         columns_by_name((name, pa.nulls(0)) for name in names)  # before Arrow cannot tell two columns apart
         if info["geometry_type"] is None:
             columns = ", ".join(map(str, info["fields"])) or "none"
@@ -476,9 +476,11 @@ def _spelled(column: pa.Array) -> pa.Array:
 def _csv_options(file: SourceFile, place: GdalPath, selection: Selection) -> dict[str, str]:
     """Tell GDAL's driver for CSV which columns are coordinates, and to look at all of them before it names types."""
     if place.suffix not in (".csv", ".tsv"):
-        selection.only("layer", "where", "columns", "bbox", "id_attribute", of=f"{place.suffix or 'such'} files")
+        selection.allow_only(
+            "layer", "where", "columns", "bbox", "id_attribute", source=f"{place.suffix or 'such'} files"
+        )
         return {}
-    selection.only("layer", "where", "columns", "bbox", "x", "y", of=f"{place.suffix} files")
+    selection.allow_only("layer", "where", "columns", "bbox", "x", "y", source=f"{place.suffix} files")
     with _named(_Layer(file.name, place, selection)):
         header = list(map(str, pyogrio.read_info(place.path)["fields"]))
     candidates = {

@@ -15,8 +15,8 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from airflow_mapbox.export.errors import SourceUnavailableError, UnreadableSourceError
+from airflow_mapbox.export.options import Selection
 from airflow_mapbox.export.readers.batch import Batch, row_bytes
-from airflow_mapbox.export.selection import Selection
 from airflow_mapbox.export.text.attributes import EXACT, Column, columns_by_name
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def read_postgis(query: PostGISQuery, selection: Selection) -> Iterator[Batch]:
     :raises UnreadableSourceError: where the database refuses, there is no geometry, or more than one reference system.
     :raises SourceUnavailableError: where it cannot be reached, or broke off.
     """
-    selection.only("columns", of="a query: put it into the SQL")
+    selection.allow_only("columns", source="a query (put it into the SQL)")
     with _named(), query.connect() as connection:
         _prepare(connection)
         yield from _Reader(connection, query, selection).batches()
@@ -113,7 +113,7 @@ class _Reader:
         geometries = [column.name for column in columns if column.type_code in shapes]
         self._geometry = self._chosen_geometry(geometries)
         attributes = {column.name: column for column in columns if column.name not in geometries}
-        self._columns = {name: attributes[name] for name in selection.chosen(attributes)}
+        self._columns = {name: attributes[name] for name in selection.choose_columns(attributes)}
         self._nested = self._types("typcategory = ANY(%s)", kinds, _NESTED) | {_RECORD}
 
     def batches(self) -> Iterator[Batch]:

@@ -19,8 +19,8 @@ from pyarrow import types
 
 from airflow_mapbox.errors import ExportError
 from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError
-from airflow_mapbox.export.text.join import Pieces, joined
-from airflow_mapbox.export.text.numbers import number_texts
+from airflow_mapbox.export.text.join import RowParts, join_rows
+from airflow_mapbox.export.text.numbers import number_strings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,7 +89,7 @@ def named_column(name: str) -> Iterator[None]:
         )
 
 
-def encode_properties(columns: Mapping[str, Column], as_text: frozenset[str]) -> Pieces:
+def encode_properties(columns: Mapping[str, Column], as_text: frozenset[str]) -> RowParts:
     """
     Write the properties of features, as the pieces of text that make them up.
 
@@ -98,7 +98,7 @@ def encode_properties(columns: Mapping[str, Column], as_text: frozenset[str]) ->
     :return: of a JSON object a row.
     :raises AttributeValueError: for a value that has no form in JSON; the message names its column.
     """
-    pieces: Pieces = []
+    pieces: RowParts = []
     for name, column in columns.items():
         key = orjson.dumps(name).decode()
         with named_column(name):
@@ -159,11 +159,11 @@ class _Texts(NamedTuple):
     values: pa.Array
     quotes: bool = False
 
-    def pieces(self) -> Pieces:
+    def pieces(self) -> RowParts:
         """Give what makes up a JSON value a row."""
         if self.quotes and not self.values.null_count:
             return ['"', self.values, '"']  # put there with all the rest, instead of by a copy of the column
-        values = joined(['"', self.values, '"']) if self.quotes else self.values
+        values = join_rows(['"', self.values, '"']) if self.quotes else self.values
         return [pc.fill_null(values, "null")]
 
     def take(self, indices: pa.Array) -> _Texts:
@@ -183,7 +183,7 @@ class _Encoder:
         self._name = name
         self._as_text = as_text
 
-    def encode(self, column: Column) -> Pieces:
+    def encode(self, column: Column) -> RowParts:
         """Give what makes up a JSON value a row."""
         return (self._pandas(column) if isinstance(column, pd.Series) else self._arrow(column)).pieces()
 
@@ -274,7 +274,7 @@ class _Encoder:
         if not len(values):
             return _Texts(pa.array([], pa.string()))
         # orjson keeps the shortest form of 32 bits as well, and has null for NaN and infinities.
-        texts = number_texts(np.ascontiguousarray(values))
+        texts = number_strings(np.ascontiguousarray(values))
         if not self._as_text:
             return _Texts(texts)
         return _Texts(pc.if_else(pa.array(np.isfinite(values)), pc.utf8_trim(texts, " "), None), quotes=True)

@@ -1,4 +1,4 @@
-"""Text of many rows, as the pieces that it is made up of."""
+"""Join the parts of many strings, one string a row."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import pyarrow.compute as pc
 
 from airflow_mapbox.export.text.memory import KEPT_MEMORY
 
-# A text that stands in every row, or an array of one text a row.
-Pieces: TypeAlias = "list[pa.Array | str]"
+# The parts of each row's string, in order: a string that is the same in every row, or an array of one string a row.
+RowParts: TypeAlias = "list[pa.Array | str]"
 
 
-def joined(pieces: Pieces) -> pa.Array:
+def join_rows(parts: RowParts) -> pa.Array:
     """
-    Put the pieces of each row together, in one copy: the fewer there are, the less time it takes.
+    Join the parts of each row in one copy. Fewer parts take less time, so neighbouring constants are merged first.
 
-    :param pieces: in order, arrays of the same length; at least one array.
-    :return: one text a row; null where a piece is null.
+    :param parts: in order; arrays of the same length, and at least one array.
+    :return: one string a row; null if a part is null.
     """
-    merged: Pieces = []
-    for piece in pieces:
-        if merged and isinstance(piece, str) and isinstance(merged[-1], str):
-            merged[-1] += piece
+    merged: RowParts = []
+    for part in parts:
+        if merged and isinstance(part, str) and isinstance(merged[-1], str):
+            merged[-1] += part
         else:
-            merged.append(piece)
+            merged.append(part)
     return pc.binary_join_element_wise(*merged, "", memory_pool=KEPT_MEMORY)
 
 
-def taken(pieces: Pieces, rows: pa.Array) -> Pieces:
+def take_rows(parts: RowParts, rows: pa.Array) -> RowParts:
     """
     Choose rows.
 
-    :param pieces: of a text a row.
-    :param rows: indices.
+    :param parts: of one string a row.
+    :param rows: indices of the rows.
     """
-    return [piece if isinstance(piece, str) else piece.take(rows) for piece in pieces]
+    return [part if isinstance(part, str) else part.take(rows) for part in parts]

@@ -1,23 +1,24 @@
-"""Memory that one slice leaves to the next: pages that the system gives anew take as long as what is done with them."""
+"""Reuse the memory of one batch for the next. New pages from the system take as long as the work on them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
 
-_LARGEST_MAPPED = (32 << 20) - (64 << 10)  # with its header just below glibc's DEFAULT_MMAP_THRESHOLD_MAX
+# With its header, just below glibc's DEFAULT_MMAP_THRESHOLD_MAX.
+_LARGEST_MAPPED_BYTES = (32 << 20) - (64 << 10)
 
-# The C library's, for texts of a slice: Arrow's own pool gives much of what is freed back to the system.
+# The C library's pool, for the strings of a batch. Arrow's own pool returns much of the freed memory to the system.
 KEPT_MEMORY = pa.system_memory_pool()
 
 
 def keep_freed_memory() -> None:
     """
-    Have the C library keep what is freed for the next slice.
+    Make the C library keep freed memory for the next batch.
 
-    glibc gives the memory of a slice's arrays back to the system when the slice is done, and each page of the next
-    one's is then new: of long lines that took a third of the time. Once a mapped block of up to 32 MiB has been freed,
-    it keeps twice as much (mallopt(3), "dynamic mmap threshold"); untouched, this one costs nothing. Other C libraries
-    take no notice.
+    By default glibc returns the memory of a batch's arrays to the system, so each page of the next batch is new. With
+    long lines that took a third of the time. Once a mapped block of up to 32 MiB has been freed, glibc keeps twice as
+    much (mallopt(3), "dynamic mmap threshold"). This block is never touched, so it costs nothing. Other C libraries
+    ignore it.
     """
-    np.empty(_LARGEST_MAPPED, np.uint8)
+    np.empty(_LARGEST_MAPPED_BYTES, np.uint8)

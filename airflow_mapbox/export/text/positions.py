@@ -28,7 +28,7 @@ _DEGREES, _HEIGHTS = 1000, 100_000
 _BLOCK = 1 << 16  # positions; the cells of more fall out of the processor's cache
 
 
-def position_texts(
+def position_strings(
     ordinates: Sequence[NDArray[np.float64]], decimals: int, paths: NDArray[np.int64] | None
 ) -> pa.Array:
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import time
 from typing import Any
 
@@ -12,8 +11,6 @@ import pytest
 from airflow_mapbox.cli.definition import arguments_of
 from airflow_mapbox.cli.options import chosen_export
 from airflow_mapbox.cli.spelling import Spelling
-from airflow_mapbox.export import stream_geojson, write_auto, write_mbtiles
-from airflow_mapbox.export.formats import TILE_KEYWORDS, GeoJSONKeywords
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -26,14 +23,6 @@ def parse(*arguments: str) -> argparse.Namespace:
 @pytest.fixture(scope="module")
 def spell() -> Spelling:
     return Spelling(arguments_of("upload"), "airflow mapbox uploads upload")
-
-
-def test_each_option_of_the_export_is_an_option_of_the_command_line() -> None:
-    options = {argument.kwargs.get("dest", "").removeprefix("export_") for argument in arguments_of("upload")}
-
-    assert {*GeoJSONKeywords.__annotations__, *TILE_KEYWORDS} <= options
-    for function in (stream_geojson, write_mbtiles, write_auto):
-        assert set(inspect.signature(function).parameters) - {"source", "path", "stem", "keywords"} <= options
 
 
 def test_each_option_has_help() -> None:

@@ -21,8 +21,8 @@ import pytest
 import shapely
 
 from airflow_mapbox.export import stream_geojson
+from airflow_mapbox.export.options import Selection
 from airflow_mapbox.export.readers import geoparquet, read_source
-from airflow_mapbox.export.selection import Selection
 from airflow_mapbox.export.text import attributes
 from tests.unit.export.support import features, frame, geometry, streamed
 
@@ -83,7 +83,7 @@ def test_frames_that_share_categories_write_their_own_alone(searched: list[int])
 def test_a_file_of_categories_is_read_by_as_many_rows_as_one_of_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(geoparquet, "BATCH_BYTES", sum(map(len, TEXTS)) // 4)
+    monkeypatch.setattr(geoparquet, "READ_BYTES", sum(map(len, TEXTS)) // 4)
     _frame(pd.Categorical(TEXTS)).to_parquet(tmp_path / "x.parquet")
 
     ((*batches,),) = read_source(tmp_path / "x.parquet", Selection())

@@ -14,7 +14,7 @@ import shapely
 from airflow_mapbox.export import pipeline as features
 from airflow_mapbox.export import stream_geojson
 from airflow_mapbox.export.cores import usable_cores
-from airflow_mapbox.export.readers.batch import SLICE_BYTES
+from airflow_mapbox.export.readers.batch import BATCH_BYTES
 from airflow_mapbox.tasks.export_source import export_source
 from tests.unit.export.support import frame
 
@@ -101,9 +101,9 @@ def test_as_many_threads_write_as_there_are_cores_or_as_are_asked_for(
     monkeypatch.setattr(features, "usable_cores", lambda: 3)
     encode, all_at_once = features.encode, threading.Barrier(count, timeout=30)
 
-    def together(*args: Any) -> Any:
+    def together(*args: Any, **options: Any) -> Any:
         all_at_once.wait()  # which only so many threads pass
-        return encode(*args)
+        return encode(*args, **options)
 
     monkeypatch.setattr(features, "encode", together)
     source = frame(list(shapely.points(np.zeros((count * 2, 2)))))
@@ -112,29 +112,29 @@ def test_as_many_threads_write_as_there_are_cores_or_as_are_asked_for(
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_no_more_slices_are_held_than_a_few_for_each_thread(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+def test_memory_holds_few_batches_for_each_thread(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
     held, most, lock = 0, 0, threading.Lock()
-    encode, slices = features.encode, features.Batch.slices
+    encode, split = features.encode, features.Batch.split
 
     def counted(self: Any, rows: int | None = None) -> Any:
         nonlocal held, most
-        for part in slices(self, rows):
+        for part in split(self, rows):
             with lock:
                 held += 1
                 most = max(most, held)
             yield part
 
-    def released(*args: Any) -> Any:
+    def released(*args: Any, **options: Any) -> Any:
         nonlocal held
         try:
-            return encode(*args)
+            return encode(*args, **options)
         finally:
             with lock:
                 held -= 1
 
-    monkeypatch.setattr(features.Batch, "slices", counted)
+    monkeypatch.setattr(features.Batch, "split", counted)
     monkeypatch.setattr(features, "encode", released)
-    source = frame(list(shapely.points(np.zeros((500, 2)))), text=["x" * (SLICE_BYTES // 10)] * 500)
+    source = frame(list(shapely.points(np.zeros((500, 2)))), text=["x" * (BATCH_BYTES // 10)] * 500)
 
     for _ in stream_geojson(source, threads=threads):
         pass

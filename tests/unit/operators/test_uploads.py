@@ -131,7 +131,7 @@ def test_the_parameters_that_it_names_are_templated() -> None:
 @pytest.mark.parametrize(
     ("name", "wrong", "message"),
     [
-        ("format", "shapefile", "format is one of"),
+        ("format", "shapefile", "format must be one of"),
         ("if_active", "explode", "if_active must be one of"),
         ("export", {"colums": ["a"]}, "did you mean 'columns'"),
         ("tileset", "not a name", "cannot be a tileset's name"),

@@ -14,7 +14,7 @@ from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import ProjError
 from shapely.geometry import LineString, Point, Polygon, box
 
-from airflow_mapbox.export.geometry.crs import transformation
+from airflow_mapbox.export.geometry.crs import find_transformation
 from airflow_mapbox.export.geometry.shapes import from_shapely
 from tests.unit.export.support import PRECISION, frame, geometry, streamed
 
@@ -103,19 +103,19 @@ def test_the_accuracy_is_that_of_the_operation_that_proj_takes(crs: str) -> None
     print("seed", seed)
     rng = np.random.default_rng(seed)
     source = CRS(crs)
-    area, way = source.area_of_use, transformation(source)
+    area, transformation = source.area_of_use, find_transformation(source)
     west = area.west if area.west < area.east else -170
     for _ in range(200):
         (place,) = in_system(crs, Point(rng.uniform(west, area.east), rng.uniform(area.south, area.north)))
-        lonlat = way.apply(next(from_shapely(np.array([place]), np.arange(1))))
+        lonlat = transformation.apply(next(from_shapely(np.array([place]), np.arange(1))))
         try:
-            expected = way.transformer.get_last_used_operation().accuracy
+            expected = transformation.transformer.get_last_used_operation().accuracy
         except ProjError:  # there is but one
-            expected = way.transformer.accuracy
+            expected = transformation.transformer.accuracy
 
-        found = way.uncertainty(lonlat)
+        found = transformation.accuracy(lonlat)
 
-        assert found.accuracy == (None if expected < 0 else expected), place
+        assert found.metres == (None if expected < 0 else expected), place
 
 
 def test_an_inaccurate_transformation_is_a_warning_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -238,7 +238,7 @@ def test_a_system_that_comes_as_a_new_object_with_each_frame_is_looked_up_once()
         CRS.from_wkt(CRS.from_epsg(5070).to_wkt()) for _ in range(50)
     ]
 
-    found = {id(transformation(crs)) for crs in systems}
+    found = {id(find_transformation(crs)) for crs in systems}
 
     assert len(found) == 2
 
@@ -247,7 +247,7 @@ def test_threads_share_costly_transformations() -> None:
     crs = CRS.from_epsg(31467)
 
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: transformation(crs), range(8)))
+        found = list(pool.map(lambda _: find_transformation(crs), range(8)))
 
     assert all(one is found[0] for one in found)
 
@@ -259,11 +259,11 @@ import os, signal
 from pyproj import CRS
 from airflow_mapbox.export.geometry import crs as crs84
 
-with crs84._known.finding:
+with crs84._cache.lock:
     child = os.fork()
     if not child:
         signal.alarm(20)
-        crs84.transformation(CRS.from_epsg(25832))
+        crs84.find_transformation(CRS.from_epsg(25832))
         os._exit(7)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """

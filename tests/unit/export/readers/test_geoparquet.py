@@ -14,9 +14,9 @@ from shapely.geometry import LineString, Point
 
 from airflow_mapbox.export import ExportError
 from airflow_mapbox.export.errors import UnreadableSourceError
+from airflow_mapbox.export.options import Selection
 from airflow_mapbox.export.readers import read_source
-from airflow_mapbox.export.readers.geoparquet import BATCH_BYTES
-from airflow_mapbox.export.selection import Selection
+from airflow_mapbox.export.readers.geoparquet import READ_BYTES
 from tests.unit.export.support import features, frame, streamed
 
 
@@ -44,8 +44,8 @@ def test_a_batch_is_of_so_many_bytes_however_the_file_encodes_them(tmp_path: Pat
     assert (np.concatenate(found) == source["n"]).all()
     # Where short rows end, one batch has as many as were right for them: 32,768.
     largest = sorted(sizes, reverse=True)
-    assert largest[0] <= (1.1 if first < 2 else 13) * BATCH_BYTES
-    assert largest[1] <= 2 * BATCH_BYTES
+    assert largest[0] <= (1.1 if first < 2 else 13) * READ_BYTES
+    assert largest[1] <= 2 * READ_BYTES
 
 
 def retyped(path: Path, **kinds: pa.DataType) -> None:

@@ -275,7 +275,7 @@ class TestIntegersPast53Bits:
             {"id": "5", "n": 2},
             {"id": None, "n": 3},
         ]
-        assert [note for note in report.notes if "'id'" in note and "written as text" in note]
+        assert [note for note in report.notes if "'id'" in note and "written as strings" in note]
 
     @pytest.mark.parametrize("as_text", [(), ("id",)])
     def test_integers_past_64_bits_are_as_in_the_csv_if_a_condition_chooses(

@@ -187,10 +187,9 @@ class TestCoordinatesThatCannotBeRead:
         with pytest.raises(EmptyExportError) as failed:
             features(tmp_path / "x.csv", crs=4326)
         assert str(failed.value).splitlines() == [
-            "There is no feature to write: 2 were read, of which were dropped: 1 (coordinates that cannot be read), "
-            "1 (no geometry).",
+            "There is no feature to write: 2 were read. Dropped: 1 (coordinates that cannot be read), 1 (no geometry).",
             "Row 1 (from 1 on, without a header) is the first whose coordinates cannot be read: lon='N/A', lat='N/A'.",
-            "Mapbox refuses an empty file: check the query or filter that chose the data.",
+            "Mapbox refuses an empty file: check the query or filter of the data.",
         ]
 
     @pytest.mark.parametrize("write", [write_geojson, write_auto])

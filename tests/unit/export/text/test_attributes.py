@@ -203,7 +203,7 @@ class TestIntegersPast53Bits:
 
         assert {type(feature["properties"]["id"]) for feature in document["features"]} == {str}
         assert document["features"][-1]["properties"] == {"id": str(self.BIG), "n": 2**53}
-        assert report.notes == ("Column 'id' has whole numbers beyond 2^53 and is written as text.",)
+        assert report.notes == ("Column 'id' has integers beyond 2^53 and is written as strings.",)
 
     def test_a_file_without_statistics_is_read_for_it(self, tmp_path: Path) -> None:
         path = geoparquet(tmp_path / "in.parquet", id=[1, -self.BIG])
@@ -230,7 +230,7 @@ class TestIntegersPast53Bits:
             {"id": "1", "n": 2},
             {"id": str(self.BIG), "n": None},
         ]
-        assert report.notes == ("Column 'id' has whole numbers beyond 2^53 and is written as text.",)
+        assert report.notes == ("Column 'id' has integers beyond 2^53 and is written as strings.",)
 
     def test_a_frame_that_comes_too_late_is_an_error_that_names_the_parameter(self) -> None:
         def frames() -> Iterator[geopandas.GeoDataFrame]:

@@ -12,13 +12,13 @@ from shapely.geometry import LineString, MultiPoint, Point
 
 from airflow_mapbox.export import stream_geojson
 from airflow_mapbox.export.errors import CoordinatesError
-from airflow_mapbox.export.text.positions import position_texts
+from airflow_mapbox.export.text.positions import position_strings
 from tests.unit.export.support import features, frame, streamed
 
 
 def written(*ordinates: list[float], decimals: int = 7) -> list[str]:
     """Give one text a position, of ordinates in whole numbers."""
-    texts = position_texts([np.array(ordinate, np.float64) for ordinate in ordinates], decimals, None)
+    texts = position_strings([np.array(ordinate, np.float64) for ordinate in ordinates], decimals, None)
     texts.validate(full=True)
     return list(texts.to_pylist())
 
@@ -82,7 +82,7 @@ class TestNumbers:
             ]
             paths = np.unique(np.concatenate(([0, count], rng.integers(0, count, 5))))
 
-            texts = position_texts(ordinates, decimals, paths)
+            texts = position_strings(ordinates, decimals, paths)
 
             texts.validate(full=True)
             read = [json.loads(f"[[{text}]]", parse_float=Decimal) for text in texts.to_pylist()]
