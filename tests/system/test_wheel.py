@@ -123,9 +123,7 @@ def test_everything_but_the_emulator_works_without_its_extra(home: Path, empty_e
     assert run(empty_environment, "-c", code, home=home).splitlines()[-1] == "1"
 
 
-def test_the_example_of_the_page_on_testing_passes_where_only_the_wheel_is(
-    home: Path, testing_environment: Path
-) -> None:
+def test_the_example_of_the_page_on_testing_passes_with_the_wheel_alone(home: Path, testing_environment: Path) -> None:
     page = (ROOT / "docs/emulator.md").read_text()
     project = home / "project"
     # Each file of the example stands behind the line that names it.

@@ -23,7 +23,7 @@ class TestUpload:
             (False, "", True, True, False),
         ],
     )
-    def test_the_error_decides_whatever_complete_says(
+    def test_the_error_decides_and_not_complete(
         self, complete: bool, error: str | None, terminal: bool, failed: bool, successful: bool
     ) -> None:
         upload = Upload.from_json(upload_json(complete=complete, error=error))
@@ -114,7 +114,7 @@ class TestTilesetId:
         assert "tileset" in str(caught.value)
         assert str(caught.value).count("\n") == 1, "the remedy has a line of its own, and the value is shown escaped"
 
-    def test_a_name_that_is_too_long_is_told_its_length(self) -> None:
+    def test_the_error_of_a_long_name_has_its_length(self) -> None:
         with pytest.raises(InvalidTilesetError, match="40 characters"):
             TilesetId.parse("x" * 40, ACCOUNT)
 
@@ -156,5 +156,5 @@ def test_only_a_whole_dataset_url_is_one(source: object, expected: bool) -> None
 
 
 @pytest.mark.parametrize("account", ["o", "orion", "a-b_c", "x" * 32, "abcd", "abcde", "abcdef"])
-def test_the_account_is_read_from_a_token_whatever_its_padding(account: str) -> None:
+def test_the_account_is_read_from_tokens_with_every_padding(account: str) -> None:
     assert account_of_token(make_token(account)) == account
