@@ -25,7 +25,8 @@ from airflow_mapbox.tasks.connection import CONN_TYPE, Access, access_by
 from airflow_mapbox.tasks.export_source import export_source
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import NotFoundError, TokenRejectedError, UploadActiveError
-from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name
+from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload
+from airflow_mapbox.uploads.names import check_display_name
 from airflow_mapbox.uploads.once.ledger import Ledger, MemoryLedger, Published
 from airflow_mapbox.uploads.once.one_upload import OneUpload
 from airflow_mapbox.uploads.staging.stager import StagedFile, Stager, StagingOptions
