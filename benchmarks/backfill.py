@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument(
         "--window", type=float, default=60, help="length of the window for 30 requests in seconds (Mapbox: 60)"
     )
-    parser.add_argument("--max-active-runs", type=int, default=16, help="number of runs at a time")
+    parser.add_argument("--at-once", type=int, default=16, help="number of runs at a time")
     parser.add_argument("--slots", type=int, default=4, help="number of tasks at a time (Airflow's default: 32)")
     parser.add_argument("--waits", nargs="+", choices=("reschedule", "deferred"), default=("reschedule", "deferred"))
     parser.add_argument(
@@ -72,7 +72,7 @@ def main() -> int:
                 with stack_for(
                     folder / f"{name}-{kind}", window=window, deferred=deferred, slots=options.slots
                 ) as stack:
-                    outcome = outcomes[kind] = backfill(stack, options.days, max_active_runs=options.max_active_runs)
+                    outcome = outcomes[kind] = backfill(stack, options.days, max_active_runs=options.at_once)
                 outcome.check(options.days)
                 print(f"{name}, {kind}: {outcome.seconds:.0f} s; requests {dict(outcome.request_counts)}", flush=True)
         limit = limit_alone.result()

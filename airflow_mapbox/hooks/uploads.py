@@ -25,7 +25,8 @@ from airflow_mapbox.tasks.connection import CONN_TYPE, Access, access_by
 from airflow_mapbox.tasks.export_source import export_source
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import NotFoundError, TokenRejectedError, UploadActiveError
-from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload, check_display_name
+from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload
+from airflow_mapbox.uploads.names import check_display_name
 from airflow_mapbox.uploads.once.ledger import Ledger, MemoryLedger, Published
 from airflow_mapbox.uploads.once.one_upload import OneUpload
 from airflow_mapbox.uploads.staging.stager import StagedFile, Stager, StagingOptions
@@ -230,12 +231,7 @@ class MapboxUploadsHook(BaseHook):
         client = self.get_conn()
         tileset_id = client.tileset_id(tileset)
         check_display_name(name)
-        facts: dict[str, Any] = {}
-        if isinstance(source, Mapping):
-            source, facts = read_report(source)
-            if format is not None:
-                raise SourceError(f"The source is the report of an export: leave out the format ({format}).")
-        prepared = _prepare(source, format, export, layer=tileset_id.name)
+        prepared, facts = _prepare(source, format, export, layer=tileset_id.name)
         once = OneUpload(client, ledger or MemoryLedger(), self._checked_and_staged, published=published, facts=facts)
         while True:
             try:
@@ -312,16 +308,22 @@ def _mask(credentials: StagingCredentials) -> None:
         mask_secret(secret)
 
 
-def _prepare(source: Any, format: ExportFormat | None, export: Mapping[str, Any] | None, *, layer: str) -> Any:
-    """Return what :class:`OneUpload` takes: a dataset's URL, an export, or the source itself."""
+def _prepare(
+    source: Any, format: ExportFormat | None, export: Mapping[str, Any] | None, *, layer: str
+) -> tuple[Any, dict[str, Any]]:
+    """Return a dataset's URL, an export, or the source itself; and the facts that are known about its content."""
+    facts: dict[str, Any] = {}
+    if isinstance(source, Mapping):
+        source, facts = read_report(source)
+        if format is not None:
+            raise SourceError(f"The source is the report of an export: leave out the format ({format}).")
     refuse_secrets(source)
     if is_dataset_url(source):
         if format is not None:
             raise SourceError(f"Mapbox itself makes the tileset of {source}: leave out the format ({format}).")
-        return source
-    if format is not None:
-        return export_source(_object_storage(source), format, export, name=layer)
-    return _object_storage(source)
+        return source, facts
+    prepared = _object_storage(source)
+    return prepared if format is None else export_source(prepared, format, export, name=layer), facts
 
 
 def _object_storage(source: Any) -> Any:

@@ -20,7 +20,7 @@ from airflow_mapbox.tasks.parameters import constant, is_template, or_default_de
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay, reschedule_in
 from airflow_mapbox.tasks.state import stored_value, task_ledger
 from airflow_mapbox.tasks.wait import WAIT_KEY, TaskWait, upload_named_in_timeouts
-from airflow_mapbox.uploads.models import check_display_name, check_tileset_part
+from airflow_mapbox.uploads.names import check_display_name, check_tileset_part
 from airflow_mapbox.uploads.once.ledger import Published
 from airflow_mapbox.uploads.waiting.interval import fit_to_deadline, interval_while_active
 from airflow_mapbox.uploads.waiting.policy import WaitPolicy

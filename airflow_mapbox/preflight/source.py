@@ -62,7 +62,8 @@ def check_source(source: SourceLike | Source) -> SourceReport:
     Check a source for what Mapbox would refuse.
 
     Files of at most 64 KiB, and local GeoJSON files of at most 16 MiB, are read completely. Of other files, the first
-    64 KiB are read. Of local files, so are the last 64 KiB, the schema of a database, and the checksums in a zip.
+    64 KiB are read. Of local files, the last 64 KiB are read, too. In local files, the schema of a database and the
+    checksums in a zip are checked.
 
     :param source: a local path, an ``https://`` URL, an ``ObjectStoragePath``, or an open source.
     :raises SourceError: if the source does not exist or cannot be read.

@@ -50,15 +50,8 @@ from airflow_mapbox.uploads.errors import (
     UploadActiveError,
     UploadIncompleteError,
 )
-from airflow_mapbox.uploads.models import (
-    StagingCredentials,
-    TilesetId,
-    TokenState,
-    Upload,
-    account_of_token,
-    check_account,
-    check_display_name,
-)
+from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload
+from airflow_mapbox.uploads.names import TilesetId, account_of_token, check_account, check_display_name
 
 log = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ def geojson(least: int) -> str:
     return json.dumps({"type": "FeatureCollection", "features": features})
 
 
-def test_uploads_stages_in_parts_creates_lists_looks_and_deletes(
+def test_the_python_client_stages_in_parts_creates_lists_reads_and_deletes(
     secure: Emulator, python: Path, tmp_path: Path
 ) -> None:
     small, large = tmp_path / "small.geojson", tmp_path / "large.geojson"

@@ -36,7 +36,7 @@ def emulator(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Emulato
         yield running
 
 
-def test_asks_for_credentials_creates_looks_pages_and_deletes(emulator: Emulator, driver: Path) -> None:
+def test_the_node_client_gets_credentials_creates_reads_pages_and_deletes(emulator: Emulator, driver: Path) -> None:
     acme = Account(emulator)
     trust = {}
     if emulator.ca_file:

@@ -58,9 +58,7 @@ def test_the_operator_ends_when_the_tileset_is_there(
     assert emulator.token not in outcome.written
 
 
-def test_a_deferred_sensor_hears_of_its_upload(
-    run_dag: Callable[..., Outcome], geojson: Path, emulator: Emulator
-) -> None:
+def test_a_deferred_sensor_gets_its_upload(run_dag: Callable[..., Outcome], geojson: Path, emulator: Emulator) -> None:
     def make_tasks() -> None:
         made = StageAndCreateUploadOperator(task_id="upload", source=str(geojson), tileset="deferred")
         UploadCompleteSensor(task_id="wait", upload_id=made.output["id"], deferrable=True, poke_interval=0.2)

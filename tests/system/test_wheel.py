@@ -89,6 +89,28 @@ def test_airflow_lists_the_provider_and_its_connection_type(home: Path, empty_en
     assert "airflow_mapbox.hooks.uploads.MapboxUploadsHook" in line
 
 
+# The names that users import. They stay where they are, whatever moves behind them.
+PUBLIC_NAMES = """
+from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.hooks.postgis import postgis_query
+from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
+from airflow_mapbox.sensors.uploads import UploadCompleteSensor
+from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
+from airflow_mapbox.uploads.client import UploadsClient
+from airflow_mapbox.uploads.errors import ApiError, MapboxError, SourceError, ThrottledError, UploadFailedError
+from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, MapboxUploadFailedError
+from airflow_mapbox.exceptions import MapboxUploadGoneError, MapboxUploadStalledError, MapboxUploadTimeoutError
+from airflow_mapbox.export import ExportError, stream_geojson, write_auto, write_geojson, write_mbtiles
+from airflow_mapbox.preflight import check_source
+from airflow_mapbox.emulator import Emulator, EmulatorSettings
+"""
+
+
+@pytest.mark.parametrize("line", PUBLIC_NAMES.split("\n")[1:-1])
+def test_a_public_name_is_where_users_import_it(home: Path, testing_environment: Path, line: str) -> None:
+    run(testing_environment, "-c", line, home=home)
+
+
 def test_everything_but_the_emulator_works_without_its_extra(home: Path, empty_environment: Path) -> None:
     code = (
         "import airflow_mapbox.hooks.uploads, airflow_mapbox.hooks.staging, airflow_mapbox.operators.uploads\n"
@@ -101,9 +123,7 @@ def test_everything_but_the_emulator_works_without_its_extra(home: Path, empty_e
     assert run(empty_environment, "-c", code, home=home).splitlines()[-1] == "1"
 
 
-def test_the_example_of_the_page_on_testing_passes_where_only_the_wheel_is(
-    home: Path, testing_environment: Path
-) -> None:
+def test_the_example_of_the_page_on_testing_passes_with_the_wheel_alone(home: Path, testing_environment: Path) -> None:
     page = (ROOT / "docs/emulator.md").read_text()
     project = home / "project"
     # Each file of the example stands behind the line that names it.

@@ -35,8 +35,7 @@ def contract(part: str) -> Iterator[None]:
         yield
     except Exception as error:
         pytest.fail(
-            f"{part} has changed ({type(error).__name__}: {error}). Adapt airflow_mapbox/compat.py, or the sensor.",
-            pytrace=True,
+            f"{part} has changed ({type(error).__name__}: {error}). Adapt airflow_mapbox/compat.py, or the sensor."
         )
 
 

@@ -49,7 +49,7 @@ def test_json_in_the_documentation_is_json(block: str) -> None:
     json.loads(block)
 
 
-def test_every_mapbox_connection_that_is_written_down_has_a_port() -> None:
+def test_every_documented_mapbox_connection_has_a_port() -> None:
     """Airflow 3.3.1 and 3.3.2 cannot test one without (apache/airflow#73298)."""
     # JSON, a Python dictionary, or a shell command that may go on over several lines.
     connection = re.compile(r"""["']conn_type["']: ["']mapbox["'][^}]*|--conn-type mapbox(?:[^\n]*\\\n)*[^\n]*""")

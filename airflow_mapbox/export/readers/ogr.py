@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import mmap
 import re
@@ -25,6 +24,13 @@ from airflow_mapbox.export.errors import AttributeNameError, AttributeValueError
 from airflow_mapbox.export.geometry.decode import has_curves, to_storage
 from airflow_mapbox.export.options import Selection
 from airflow_mapbox.export.readers.batch import Batch
+from airflow_mapbox.export.readers.csv_columns import (
+    SUFFIXES,
+    null_if_empty,
+    numbers_as_strings,
+    open_options,
+    unreadable_coordinates,
+)
 from airflow_mapbox.export.readers.gdal_path import GdalPath, gdal_path
 from airflow_mapbox.export.readers.geojson_text import (
     Ids,
@@ -39,9 +45,6 @@ from airflow_mapbox.sources.files import SourceFile
 _BATCH_BYTES = 8 << 20
 _DEFAULT_ROWS = 8_000  # if the size of a feature is unknown
 _MAX_ROWS = 65_536
-
-# Columns of CSV that Mapbox recognises (docs/reference/limits.md, "How the format is recognised").
-_CSV_X, _CSV_Y, _CSV_GEOMETRY = "x,lon,lng,long,*longitude*", "y,lat,*latitude*", "wkt,geojson,*geom*"
 
 _GEOJSON = ("GeoJSON", "GeoJSONSeq")
 _GEOJSON_DEFAULT_EPSG = 4326  # GDAL uses it if it does not know the system of GeoJSON
@@ -99,7 +102,7 @@ def read_ogr(file: SourceFile, selection: Selection) -> Iterator[Batch]:
         path = stack.enter_context(gdal_path(file, selection.layer))
         if path.from_archive:
             selection = replace(selection, layer=None)
-        layer = _Layer(file.name, path, selection, _csv_options(file, path, selection))
+        layer = _Layer(file.name, path, selection, _open_options(file, path, selection))
         with _named(layer):
             info = layer.info()
             if (chosen := layer.choose(info["driver"])) is not layer:
@@ -304,7 +307,7 @@ class _Reader:
             unreadable = self._unreadable_geojson(column, first)
             if self._with_coordinates:
                 coordinates = {name: record_batch.column(fields[name]) for name in self._coordinates}
-                unreadable = _unreadable_csv(column, coordinates)
+                unreadable = unreadable_coordinates(column, coordinates)
             yield Batch(
                 column,
                 attributes,
@@ -351,10 +354,9 @@ class _Reader:
 
     def _attribute(self, name: str, column: pa.Array) -> pa.Array:
         if name in self._numbers.lossy:
-            return _trimmed(column)
+            return numbers_as_strings(column)
         if name in self._layer.strings:
-            # An empty field of CSV is a missing value.
-            return pc.if_else(pc.equal(pc.utf8_trim_whitespace(column), ""), None, column)
+            return null_if_empty(column)
         return _without_nul(self._layer.name, name, column)
 
 
@@ -416,17 +418,6 @@ def _coordinates(layer: _Layer, info: dict[str, Any]) -> list[str]:
     with_coordinates = replace(layer, options=layer.options | {"KEEP_GEOM_COLUMNS": "YES"})
     attributes = set(map(str, info["fields"]))
     return [name for name in map(str, with_coordinates.info()["fields"]) if name not in attributes]
-
-
-def _unreadable_csv(geometry: pa.Array, coordinates: dict[str, pa.Array]) -> pa.Array:
-    """Return the coordinates of rows that have coordinates but no geometry, as strings; null for other rows."""
-    fields = [pc.fill_null(pc.utf8_trim_whitespace(column), "") for column in coordinates.values()]
-    has_coordinates = pc.not_equal(pc.binary_join_element_wise(*fields, ""), "")
-    values = [
-        pc.binary_join_element_wise(f"{name}='", field, "'", "")
-        for name, field in zip(coordinates, fields, strict=True)
-    ]
-    return pc.if_else(pc.and_(geometry.is_null(), has_coordinates), pc.binary_join_element_wise(*values, ", "), None)
 
 
 def _defined_crs(definition: str | None) -> CRS | None:
@@ -491,41 +482,16 @@ def _reals_with_long_integers(path: GdalPath, names: list[str]) -> list[str]:
     return [name for name in names if name in keys]
 
 
-def _trimmed(column: pa.Array) -> pa.Array:
-    """Return the numbers of a CSV as strings. Empty fields are missing values."""
-    trimmed = pc.utf8_trim_whitespace(column)
-    return pc.if_else(pc.equal(trimmed, ""), None, trimmed)
-
-
-def _csv_options(file: SourceFile, path: GdalPath, selection: Selection) -> dict[str, str]:
-    """Return options of GDAL's CSV driver: the coordinate columns, and to detect types from all rows."""
-    if path.suffix not in (".csv", ".tsv"):
-        selection.allow_only(
-            "layer", "where", "columns", "bbox", "id_attribute", source=f"{path.suffix or 'such'} files"
-        )
+def _open_options(file: SourceFile, path: GdalPath, selection: Selection) -> dict[str, str]:
+    """Return the options with which GDAL opens a file, after a check of what its format can select."""
+    if path.suffix not in SUFFIXES:
+        kind = f"{path.suffix or 'such'} files"
+        selection.allow_only("layer", "where", "columns", "bbox", "id_attribute", source=kind)
         return {}
     selection.allow_only("layer", "where", "columns", "bbox", "x", "y", source=f"{path.suffix} files")
     with _named(_Layer(file.name, path, selection)):
         header = list(map(str, pyogrio.read_info(path.path)["fields"]))
-    candidates = {
-        name: [chosen] if chosen else _matching(header, usual)
-        for name, chosen, usual in (("x", selection.x, _CSV_X), ("y", selection.y, _CSV_Y))
-    }
-    if any(len(names) > 1 for names in candidates.values()):
-        choices = " and ".join(f"{option}= is one of {', '.join(names)}" for option, names in candidates.items())
-        raise UnreadableSourceError(f"{file.name} has several columns that may be coordinates.\nSet {choices}.")
-    return {
-        "X_POSSIBLE_NAMES": selection.x or _CSV_X,
-        "Y_POSSIBLE_NAMES": selection.y or _CSV_Y,
-        "GEOM_POSSIBLE_NAMES": _CSV_GEOMETRY,
-        "KEEP_GEOM_COLUMNS": "NO",
-        "AUTODETECT_TYPE": "YES",
-        "AUTODETECT_SIZE_LIMIT": "0",
-    }
-
-
-def _matching(names: list[str], patterns: str) -> list[str]:
-    return [name for name in names if any(fnmatch.fnmatch(name.lower(), usual) for usual in patterns.split(","))]
+    return open_options(file.name, header, selection)
 
 
 def _batch_rows(path: GdalPath, info: dict[str, Any]) -> int:

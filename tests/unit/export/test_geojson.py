@@ -379,7 +379,7 @@ class TestReferenceSystems:
             ("EPSG:32633", (500_000, 0), (15.0, 0.0)),
         ],
     )
-    def test_x_is_longitude_whatever_the_order_of_the_axes(
+    def test_x_is_longitude_for_every_axis_order(
         self, tmp_path: Path, crs: str, coordinates: tuple[float, ...], expected: tuple[float, ...]
     ) -> None:
         (feature,) = exported(frame([Point(coordinates)], crs), tmp_path)

@@ -76,7 +76,7 @@ class TestAntimeridian:
         )
         assert report.changed == {"cut at the antimeridian": 1}
 
-    def test_lines_are_cut_where_they_cross_and_keep_their_heights(self) -> None:
+    def test_lines_are_cut_at_the_antimeridian_and_keep_their_heights(self) -> None:
         written = geometry(frame([LineString([(170, 0, 0), (-170, 20, 100), (170, 40, 200)])]))
 
         parts = sorted(shapely.get_coordinates(part, include_z=True).tolist() for part in written.geoms)
@@ -267,7 +267,7 @@ class TestAntimeridian:
 
     @pytest.mark.parametrize("choice", ["fix", "drop", "error"])
     @pytest.mark.parametrize("last", [0, 1e-9])
-    def test_rings_without_area_are_dropped_where_they_cross_as_anywhere(self, choice: str, last: float) -> None:
+    def test_rings_without_area_are_dropped_also_at_the_antimeridian(self, choice: str, last: float) -> None:
         def around(middle: float) -> list[Any]:
             def ring(*corners: tuple[float, float]) -> list[tuple[float, float]]:
                 return [((middle + x + 180) % 360 - 180, y) for x, y in corners]

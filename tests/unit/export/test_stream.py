@@ -81,7 +81,7 @@ def test_a_report_is_there_at_the_end_and_not_before() -> None:
     assert list(stream) == []
 
 
-def test_frames_are_made_one_at_a_time_and_let_go_before_the_next() -> None:
+def test_only_one_frame_is_in_memory_at_a_time() -> None:
     alive: list[weakref.ref[geopandas.GeoDataFrame]] = []
     held = []
 
@@ -140,7 +140,7 @@ def test_an_error_in_the_middle_is_raised_there_and_stops_the_threads() -> None:
 
 
 @pytest.mark.parametrize("closed", [False, True])
-def test_a_stream_that_failed_never_looks_whole(closed: bool) -> None:
+def test_a_failed_stream_is_never_complete(closed: bool) -> None:
     def frames() -> Iterator[geopandas.GeoDataFrame]:
         yield many(10)
         raise RuntimeError("the warehouse is closed")
@@ -298,7 +298,7 @@ def test_an_error_that_the_disk_tells_only_once_leaves_no_file(
 
 
 @pytest.mark.parametrize("kind", ["category", "dictionary", "objects"])
-def test_slices_are_small_whatever_repeated_values_stand_for(kind: str) -> None:
+def test_slices_of_dictionary_encoded_columns_are_small(kind: str) -> None:
     text, rows = "x" * 20_000, 2_000
     columns: dict[str, Any] = {
         "category": pd.Series(pd.Categorical([None, text] * (rows // 2))),

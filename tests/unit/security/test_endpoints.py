@@ -77,7 +77,7 @@ def test_an_origin_has_the_schemes_default_port() -> None:
     assert origin("https://h") != origin("http://h")
 
 
-def test_the_scheme_is_compared_in_small_letters_whatever_the_user_wrote() -> None:
+def test_the_scheme_is_compared_in_lower_case() -> None:
     assert check_endpoint("HTTP://localhost:8787/", "x") == "http://localhost:8787"
     with pytest.raises(ConfigurationError, match="plain http"):
         check_endpoint("HTTP://api.example", "x")

@@ -244,7 +244,7 @@ class TestNothingToWaitFor:
             )
 
     @pytest.mark.parametrize("upload_id", [[upload_json()], [ID, ID], (upload_json(), upload_json())])
-    def test_a_sensor_that_is_not_mapped_after_a_mapped_upload_is_told_how_to_map_it(self, upload_id: Any) -> None:
+    def test_an_unmapped_sensor_after_a_mapped_upload_fails_with_advice_to_map_it(self, upload_id: Any) -> None:
         with pytest.raises(MapboxFailError, match=r"\.partial\(task_id=…\)\.expand\(upload_id=upload\.output\)"):
             self.sensor(upload_id).execute(
                 {"ti": SimpleNamespace(max_tries=1, get_first_reschedule_date=lambda _: None)}

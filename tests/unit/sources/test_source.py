@@ -144,7 +144,7 @@ class TestObjectPaths:
 
 
 class TestStreams:
-    def test_streams_that_can_seek_are_read_from_where_they_stand_and_again(self) -> None:
+    def test_seekable_streams_are_read_from_their_position_more_than_once(self) -> None:
         stream = io.BytesIO(b"skipped" + DATA)
         stream.seek(7)
 
@@ -275,7 +275,7 @@ class TestWebSources:
             assert stream.read() == DATA
         assert [request.query for request in server.requests] == [{"version": "2"}]
 
-    def test_web_sources_are_fetched_once_for_a_look_at_the_head_and_all_the_rest(self, server: ScriptedServer) -> None:
+    def test_a_web_source_is_requested_once_for_its_head_and_the_rest(self, server: ScriptedServer) -> None:
         server.script(Reply(body=DATA))
 
         with open_source(f"{server.url}/x.geojson") as source:
@@ -317,7 +317,7 @@ class TestWebSources:
             assert source.size is None
             assert source.open().read() == DATA
 
-    def test_web_sources_of_which_a_cut_off_answer_would_look_whole_are_refused(self, server: ScriptedServer) -> None:
+    def test_web_sources_whose_incomplete_reply_would_look_complete_are_refused(self, server: ScriptedServer) -> None:
         server.script(Reply(body=DATA, headers={"Content-Length": ""}))
 
         with pytest.raises(SourceError, match="without its length"):

@@ -120,7 +120,7 @@ def test_an_export_can_be_read_again_if_its_data_can(parquet: Path) -> None:
     assert not export_source(iter([frame()]), "geojson", name="points").rereadable
 
 
-def test_the_fingerprint_is_of_the_file_and_of_what_is_made_of_it(parquet: Path) -> None:
+def test_the_fingerprint_covers_the_file_and_the_export_options(parquet: Path) -> None:
     one = export_source(parquet, "geojson", {"decimals": 5}, name="points").fingerprint
 
     assert one == export_source(str(parquet), "geojson", {"decimals": 5}, name="points").fingerprint

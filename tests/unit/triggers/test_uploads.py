@@ -324,9 +324,7 @@ def test_a_crashed_poller_is_started_again(
     assert token not in caplog.text
 
 
-def test_a_deadline_ends_the_wait_whatever_becomes_of_the_poller(
-    account: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deadline_ends_the_wait_even_if_the_poller_hangs(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     (upload,) = account.create()
 
     async def hanging(self: Poller) -> None:

@@ -128,7 +128,7 @@ class TestEndpoints:
 
     @pytest.mark.parametrize("status", [200, 401])
     @pytest.mark.parametrize("code", ["TokenMalformed", "TokenInvalid", "TokenExpired", "TokenRevoked"])
-    def test_an_invalid_token_is_a_state_whatever_the_status(
+    def test_an_invalid_token_is_a_state_with_every_status(
         self, server: ScriptedServer, client: UploadsClient, code: str, status: int
     ) -> None:
         server.script(Reply(status, {"code": code}))
@@ -587,7 +587,7 @@ class TestRateLimit:
         assert caught.value.retryable
         assert fake_time.slept == []
 
-    def test_the_rate_limit_is_raised_when_the_waits_of_one_call_exceed_what_is_wanted(
+    def test_the_rate_limit_is_raised_after_the_longest_allowed_wait(
         self, server: ScriptedServer, make_client: MakeClient, fake_time: FakeTime
     ) -> None:
         start = fake_time.now
@@ -660,7 +660,7 @@ class TestFaults:
         assert any("answered 200" in line for line in said)
         assert all(token not in line for line in said)
 
-    def test_a_server_that_is_down_is_named_with_what_was_asked(
+    def test_the_error_of_a_server_that_is_down_names_the_request(
         self, make_client: MakeClient, fake_time: FakeTime
     ) -> None:
         with closed_port() as url, pytest.raises(NoAnswerError) as caught:

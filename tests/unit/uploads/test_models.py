@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from airflow_mapbox.sources.identity import is_dataset_url
-from airflow_mapbox.uploads.errors import InvalidAnswerError, InvalidTilesetError
-from airflow_mapbox.uploads.models import TilesetId, Upload, account_of_token, check_display_name
-from tests.unit.support import ACCOUNT, make_token, upload_json
+from airflow_mapbox.uploads.errors import InvalidAnswerError
+from airflow_mapbox.uploads.models import Upload
+from tests.unit.support import make_token, upload_json
 
 
 class TestUpload:
@@ -23,7 +22,7 @@ class TestUpload:
             (False, "", True, True, False),
         ],
     )
-    def test_the_error_decides_whatever_complete_says(
+    def test_the_error_decides_and_not_complete(
         self, complete: bool, error: str | None, terminal: bool, failed: bool, successful: bool
     ) -> None:
         upload = Upload.from_json(upload_json(complete=complete, error=error))
@@ -88,73 +87,3 @@ class TestUpload:
 
         assert token.split(".")[2] not in repr(upload)
         assert "Could not read" in str(upload.error)
-
-
-class TestTilesetId:
-    @pytest.mark.parametrize("name", ["a", "A-z_0", "x" * 32, "-", "0"])
-    def test_a_bare_name_is_completed_by_the_account(self, name: str) -> None:
-        assert str(TilesetId.parse(name, ACCOUNT)) == f"{ACCOUNT}.{name}"
-
-    @pytest.mark.parametrize("name", ["a", "x" * 32])
-    def test_a_full_id_stays_unchanged(self, name: str) -> None:
-        assert TilesetId.parse(f"{ACCOUNT}.{name}", ACCOUNT) == TilesetId(ACCOUNT, name)
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "", ".", "x" * 33, "a\n", f"{ACCOUNT}.a\n", "\na", "a b", "a/b", "a.b.c", f"{ACCOUNT}.", ".a", "ä", "٣",
-            "a%20", f"{'o' * 33}.a", "a\x00",
-        ],
-    )  # fmt: skip
-    def test_an_invalid_tileset_id_is_refused_with_the_rule_and_the_parameter(self, text: str) -> None:
-        with pytest.raises(InvalidTilesetError) as caught:
-            TilesetId.parse(text, ACCOUNT)
-
-        assert "1 to 32 of A-Z, a-z, 0-9, - and _" in str(caught.value)
-        assert "tileset" in str(caught.value)
-        assert str(caught.value).count("\n") == 1, "the remedy has a line of its own, and the value is shown escaped"
-
-    def test_a_name_that_is_too_long_is_told_its_length(self) -> None:
-        with pytest.raises(InvalidTilesetError, match="40 characters"):
-            TilesetId.parse("x" * 40, ACCOUNT)
-
-    def test_another_accounts_tileset_is_refused_naming_both(self) -> None:
-        with pytest.raises(InvalidTilesetError, match=r"(?s)'lyra'.*'orion'"):
-            TilesetId.parse("lyra.harbours", ACCOUNT)
-
-    def test_an_invalid_tileset_id_is_a_value_error_too(self) -> None:
-        with pytest.raises(ValueError, match="tileset"):
-            TilesetId.parse("a b", ACCOUNT)
-
-
-@pytest.mark.parametrize("name", [None, "x", "Häfen und Türme", "x" * 64])
-def test_display_names_of_up_to_64_characters_pass(name: str | None) -> None:
-    check_display_name(name)
-
-
-@pytest.mark.parametrize("name", ["", "x" * 65])
-def test_display_names_that_are_empty_or_longer_are_refused_naming_the_parameter(name: str) -> None:
-    with pytest.raises(InvalidTilesetError, match="`name`"):
-        check_display_name(name)
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        ("mapbox://datasets/orion/cjz0", True),
-        ("mapbox://datasets/orion/cjz0\n", False),
-        ("mapbox://datasets/orion", False),
-        ("mapbox://datasets/orion/cjz0/features", False),
-        ("mapbox://tilesets/orion.cjz0", False),
-        ("https://example.com/x.geojson", False),
-        (None, False),
-        (3, False),
-    ],
-)
-def test_only_a_whole_dataset_url_is_one(source: object, expected: bool) -> None:
-    assert is_dataset_url(source) is expected
-
-
-@pytest.mark.parametrize("account", ["o", "orion", "a-b_c", "x" * 32, "abcd", "abcde", "abcdef"])
-def test_the_account_is_read_from_a_token_whatever_its_padding(account: str) -> None:
-    assert account_of_token(make_token(account)) == account

@@ -47,7 +47,7 @@ def in_system(crs: str, *places: Point) -> list[Point]:
 
 @pytest.mark.parametrize("rows", [1, None])
 @pytest.mark.parametrize("places", [(HAVANA, KANSAS), (KANSAS, HAVANA)])
-def test_the_worst_place_is_reported_whatever_the_order(places: tuple[Point, ...], rows: int | None) -> None:
+def test_the_worst_accuracy_is_reported_in_any_order_of_features(places: tuple[Point, ...], rows: int | None) -> None:
     _, report = streamed(frame(list(places), "EPSG:4267"), batch_rows=rows)
 
     assert report.accuracy == 7.0
@@ -186,7 +186,7 @@ def test_max_segment_is_in_metres_if_the_system_is_in_feet() -> None:
     assert len(geometry(frame([line], feet), max_segment=100).coords) == 11
 
 
-def test_heights_are_interpolated_where_vertices_are_put() -> None:
+def test_added_vertices_get_interpolated_heights() -> None:
     line = LineString([(500_000, 0, 0), (500_100, 0, 100)])
 
     written = geometry(frame([line], "EPSG:32633"), max_segment=25)
@@ -214,7 +214,7 @@ def test_longitudes_from_0_to_360_are_an_error_that_names_the_range() -> None:
         streamed(frame([Point(10, 10), Point(190, 10)]))
 
 
-def test_the_first_feature_at_fault_is_named_whatever_the_kinds() -> None:
+def test_the_first_faulty_feature_is_named_among_several_kinds() -> None:
     source = frame([Point(0, 0), box(0, 0, 1, 1), LineString([(0, 0), (200, 0)]), Point(0, 95), box(0, 0, 300, 1)])
 
     with pytest.raises(ValueError, match="Feature 2 has"):

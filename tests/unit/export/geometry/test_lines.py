@@ -89,7 +89,7 @@ class TestAntimeridian:
             [[1, 1], [2, 2]],
         ]
 
-    def test_each_line_of_many_keeps_what_is_its_own(self) -> None:
+    def test_each_of_many_lines_keeps_its_own_vertices(self) -> None:
         lines = [
             LineString([(179, 0), (-179, 0)]),
             LineString([(1, 1), (2, 2)]),
@@ -195,7 +195,7 @@ class TestEdgeOfTheMap:
             [[180, 84], [170, 84]],
         ]
 
-    def test_of_random_lines_what_is_on_the_map_stays_in_order_and_nothing_else(self) -> None:
+    def test_random_lines_keep_exactly_their_parts_on_the_map_in_order(self) -> None:
         seed = np.random.SeedSequence().entropy
         print("seed", seed)
         rng = np.random.default_rng(seed)

@@ -63,7 +63,7 @@ class TestArchives:
 
     @pytest.mark.parametrize("folder", ["", "data/of/today/"])
     @pytest.mark.parametrize("ending", [*ENDINGS, ".shp"])
-    def test_a_file_in_a_zip_is_read_whatever_its_folder(self, tmp_path: Path, ending: str, folder: str) -> None:
+    def test_a_file_in_any_folder_of_a_zip_is_read(self, tmp_path: Path, ending: str, folder: str) -> None:
         path = packed(
             tmp_path / f"archive{'.csv' if ending == '.csv' else ''}.zip", written(tmp_path, ending), folder=folder
         )

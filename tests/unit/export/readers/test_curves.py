@@ -52,7 +52,7 @@ def geopackage(path: Path, curve: bytes, declared: str, before: int = 0) -> Path
 
 @pytest.mark.parametrize("declared", ["Geometry", "LineString", "MultiPolygon", "GeometryCollection", "CurvePolygon"])
 @pytest.mark.parametrize("curve", CURVES)
-def test_curves_are_linearised_whatever_the_layer_says(tmp_path: Path, curve: str, declared: str) -> None:
+def test_curves_are_linearised_in_layers_of_every_declared_type(tmp_path: Path, curve: str, declared: str) -> None:
     wkb, kind, length = CURVES[curve]
     path = geopackage(tmp_path / "x.gpkg", wkb, declared)
 

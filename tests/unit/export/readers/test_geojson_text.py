@@ -96,7 +96,7 @@ class TestReferenceSystem:
     @pytest.mark.parametrize("block", [1 << 20, 100, 7])
     def test_a_reference_system_is_found_wherever_blocks_end(self, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
         monkeypatch.setattr(geojson_text, "_BLOCK_BYTES", block)
-        monkeypatch.setattr(geojson_text, "_VALUE", 200)
+        monkeypatch.setattr(geojson_text, "_MAX_VALUE_BYTES", 200)
         text = json.dumps(
             {"a": {"crs": "no", "b": 'x"}{\\'}, "features": [feature({"crs": None})] * 9, "crs": named("EPSG:3857")}
         )

@@ -180,7 +180,7 @@ class TestAFirstTry:
 
         assert len(_creates(server)) == 1, "the one that was refused"
 
-    def test_a_first_attempt_whose_upload_cannot_be_written_down_still_has_it(
+    def test_an_upload_that_cannot_be_recorded_is_still_returned(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, caplog: pytest.LogCaptureFixture
     ) -> None:
         diary.refuses = lambda entry: entry.upload is not None
@@ -191,7 +191,7 @@ class TestAFirstTry:
 
         assert "made was created, but" in caplog.text
 
-    def test_a_first_attempt_that_is_told_that_nothing_is_staged_fails(
+    def test_a_first_attempt_fails_if_the_staged_file_is_missing(
         self, server: ScriptedServer, once: OneUpload, path: Path, bucket: Bucket
     ) -> None:
         server.script(UNREADABLE)
@@ -227,7 +227,7 @@ class TestALostAnswer:
 
         assert once.upload_file(path, TILESET, None).id == "mine"
 
-    def test_every_time_is_an_error_that_leaves_the_doubt_written_down(
+    def test_a_reply_that_is_lost_every_time_leaves_the_entry_in_doubt(
         self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, path: Path, diary: Diary
     ) -> None:
         server.script(LOST, LOST)
@@ -273,7 +273,7 @@ class TestALostAnswer:
         assert diary.entries[-1].in_doubt
         assert len(_creates(server)) == 2
 
-    def test_a_lost_answer_and_then_a_rate_limit_leaves_the_doubt_written_down(
+    def test_a_lost_reply_and_then_a_rate_limit_leave_the_entry_in_doubt(
         self, server: ScriptedServer, make: MakeOnce, make_client: MakeClient, path: Path, diary: Diary
     ) -> None:
         server.script(LOST, Reply(429, {"message": "no"}))
@@ -285,7 +285,7 @@ class TestALostAnswer:
 
 
 class TestALaterTry:
-    def test_a_retry_adopts_the_upload_that_is_written_down_as_it_now_is(
+    def test_a_retry_adopts_the_recorded_upload_in_its_present_state(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="made", tileset=TILESET)))
@@ -304,7 +304,7 @@ class TestALaterTry:
         assert once.upload_file(path, TILESET, None).id == "made"
         assert _creates(server) == []
 
-    def test_a_retry_creates_from_what_is_staged(
+    def test_a_retry_creates_from_the_staged_file(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT))
@@ -313,7 +313,7 @@ class TestALaterTry:
         assert once.upload_file(path, TILESET, None).id == "made"
         assert (bucket.staged, _creates(server)) == ([], [URL])
 
-    def test_a_retry_finds_the_upload_that_was_created_and_not_written_down(
+    def test_a_retry_finds_an_upload_that_was_created_but_not_recorded(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT))
@@ -323,7 +323,7 @@ class TestALaterTry:
         assert bucket.staged == []
         assert diary.entries[-1].created_upload() is not None
 
-    def test_a_retry_stages_again_if_what_was_staged_is_gone(
+    def test_a_retry_stages_again_if_the_staged_file_is_missing(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, url=URL.replace("/1/", "/0/")))
@@ -333,7 +333,7 @@ class TestALaterTry:
         assert bucket.staged == [str(path)]
         assert _creates(server) == [URL.replace("/1/", "/0/"), URL]
 
-    def test_a_retry_of_a_missing_file_looks_for_an_upload_of_it_first(
+    def test_a_retry_without_its_source_searches_for_the_upload_first(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.IN_DOUBT))
@@ -384,7 +384,7 @@ class TestALaterTry:
         assert "has changed since an earlier try" in caplog.text
         assert "modified 1" in caplog.text
 
-    def test_a_retry_of_a_changed_source_adopts_what_was_created(
+    def test_a_retry_of_a_changed_source_adopts_the_created_upload(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         diary.write(_entry(path, state=State.CREATED, upload=upload_json(id="made", tileset=TILESET)))
@@ -469,7 +469,7 @@ class TestALaterTry:
 
         assert server.requests == []
 
-    def test_a_retry_passes_over_what_was_written_down_about_another_tileset(
+    def test_a_retry_ignores_the_entry_of_another_tileset(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket
     ) -> None:
         lights = f"{ACCOUNT}.lights"
@@ -610,7 +610,7 @@ class TestAnAnswerThatEachOfTwoProcessesHasLost:
 
 
 class TestATilesetThatIsBusy:
-    def test_a_tileset_that_is_busy_keeps_what_is_staged_and_since_when(
+    def test_an_active_tileset_keeps_the_staged_url_and_the_time(
         self, server: ScriptedServer, once: OneUpload, path: Path, diary: Diary, bucket: Bucket, fake_time: FakeTime
     ) -> None:
         server.script(ACTIVE, ACTIVE, MADE)
@@ -762,7 +762,7 @@ class TestTheList:
 
 
 class TestADataset:
-    def test_a_dataset_is_written_down_before_it_is_created(
+    def test_a_dataset_is_recorded_before_it_is_created(
         self, server: ScriptedServer, once: OneUpload, diary: Diary, bucket: Bucket
     ) -> None:
         server.script(Reply(json=[]), MADE)
@@ -851,7 +851,7 @@ class TestAnUnchangedSource:
 
         assert (bucket.staged, diary.entries) == ([], [])
 
-    def test_an_unchanged_source_that_was_written_anew_is_told_by_its_digest(
+    def test_an_unchanged_source_with_a_new_time_is_recognised_by_its_checksum(
         self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary, path: Path
     ) -> None:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -863,7 +863,7 @@ class TestAnUnchangedSource:
 
         assert bucket.staged == []
 
-    def test_an_unchanged_source_that_only_streams_by_is_told_once_it_is_staged(
+    def test_an_unchanged_stream_is_recognised_after_staging(
         self, server: ScriptedServer, make_client: MakeClient, bucket: Bucket, diary: Diary
     ) -> None:
         source = open_source(iter([b"{}"]))

@@ -190,7 +190,7 @@ def test_a_source_of_unknown_size_is_sent_to_its_end(stage: Stage) -> None:
     assert len(s3.parts) == 3
 
 
-def test_the_log_says_what_was_staged_and_how_fast(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_the_staged_size_and_the_rate(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     ticks: Iterator[float] = iter((10.0, 10.0, 10.0, 12.0))
 
     with caplog.at_level("INFO", logger="airflow_mapbox"):
@@ -305,7 +305,7 @@ def test_a_source_that_can_no_longer_be_opened_is_the_sources_error(stage: Stage
         stage(source, FakeS3())
 
 
-def test_the_stream_is_closed_whatever_happens(stage: Stage) -> None:
+def test_the_stream_is_closed_after_success_and_failure(stage: Stage) -> None:
     def fail(_name: str, _arguments: object) -> None:
         raise RuntimeError("no")
 
@@ -358,7 +358,7 @@ class TestParts:
         assert chosen == expected
         assert size is None or -(-size // chosen) <= MOST_PARTS
 
-    def test_parts_of_a_size_that_was_set_are_refused_where_they_are_too_many(self) -> None:
+    def test_a_part_size_that_makes_too_many_parts_is_refused(self) -> None:
         with pytest.raises(ValueError, match="larger `part_size`"):
             StagingOptions(SMALLEST_PART).part_size_for(MOST_PARTS * SMALLEST_PART + 1)
 

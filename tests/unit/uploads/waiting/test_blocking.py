@@ -61,7 +61,7 @@ def test_a_wait_ends_at_its_timeout_with_a_last_poll(
     ],
     ids=["429", "429 for long", "503", "503 for long", "dropped", "404"],
 )
-def test_a_wait_ends_in_time_whatever_is_answered(
+def test_a_wait_ends_in_time_with_every_reply(
     server: ScriptedServer, client: UploadsClient, fake_time: FakeTime, reply: Reply
 ) -> None:
     server.script(*[reply] * 4)

@@ -60,7 +60,7 @@ def test_a_finished_upload_ends_the_wait() -> None:
 
 
 @pytest.mark.parametrize("complete", [True, False])
-def test_a_failed_upload_ends_it_whatever_complete_says(complete: bool) -> None:
+def test_a_failed_upload_ends_the_wait_with_either_value_of_complete(complete: bool) -> None:
     with pytest.raises(UploadFailedError, match="Tileset is empty"):
         after(seen(error="Tileset is empty.", complete=complete))
 
@@ -165,7 +165,7 @@ class TestExplainRefusal:
         assert "TokenRevoked" in str(explained)
         assert "clear this task" in str(explained)
 
-    def test_a_refusal_of_a_valid_token_stays_what_it_is(self) -> None:
+    def test_the_refusal_of_a_valid_token_stays_unchanged(self) -> None:
         assert explain_refusal(NOT_FOUND, lambda: TokenState("TokenValid")) is NOT_FOUND
 
     def test_the_wait_continues_while_mapbox_does_not_tell_the_state_of_the_token(self) -> None:
@@ -185,7 +185,7 @@ def test_a_server_that_asks_for_time_is_given_it() -> None:
 
 
 class TestStall:
-    def test_progress_that_stands_for_as_long_as_is_allowed_ends_the_wait_and_says_since_when(self) -> None:
+    def test_progress_that_stalls_too_long_ends_the_wait_with_the_time(self) -> None:
         first = after(seen(0.3), at=0, stall_timeout=900)
         again = after(seen(0.3), first.state, at=899, stall_timeout=900)
 

@@ -390,7 +390,7 @@ class TestDeadline:
         virtual_time.run(story())
 
     @pytest.mark.parametrize("deadline", [-600, 5, 300])
-    def test_one_that_is_not_is_told_with_what_the_last_poll_has_shown(self, deadline: float) -> None:
+    def test_a_timeout_reports_the_last_poll(self, deadline: float) -> None:
         async def story() -> None:
             client = FakeClient()
             client.create("c0")
