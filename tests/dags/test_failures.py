@@ -126,7 +126,7 @@ def test_a_rendered_tileset_that_mapbox_would_refuse_is_found_before_anything_is
             b'{"type": "FeatureCollection", "crs": {"type": "name", "properties": {"name": '
             b'"urn:ogc:def:crs:EPSG::5070"}}, "features": [{"type": "Feature", "properties": {}, '
             b'"geometry": {"type": "Point", "coordinates": [7, 50]}}]}',
-            "says that its coordinates are in urn:ogc:def:crs:EPSG::5070",
+            "declares the reference system urn:ogc:def:crs:EPSG::5070",
         ),
         (
             "unnamed.geojson",

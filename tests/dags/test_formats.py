@@ -106,7 +106,7 @@ def test_a_hook_takes_a_frame(emulator: Emulator) -> None:
 def test_an_impossible_choice_breaks_the_import_of_the_dag() -> None:
     with pytest.raises(ValueError, match="format must be one of"):
         StageAndCreateUploadOperator(task_id="upload", source="a.parquet", tileset="a", format="tiff")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="no meaning without format="):
+    with pytest.raises(ValueError, match="has no effect without format="):
         StageAndCreateUploadOperator(task_id="upload", source="a.parquet", tileset="a", export={"crs": 4326})
 
 
