@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -149,6 +150,16 @@ def s3_client(name: str, access_key_id: str, secret_access_key: str, extra: Mapp
     :param secret_access_key: the secret key.
     :param extra: the connection's extra, as the Amazon provider reads it.
     """
+    connection_class, hook_class = _s3_classes()
+    connection = connection_class.from_connection_metadata(
+        conn_id=name, login=access_key_id, password=secret_access_key, extra=dict(extra)
+    )
+    return hook_class(connection).get_conn()
+
+
+@cache
+def _s3_classes() -> tuple[Any, Any]:
+    """Return the classes of the connection and the hook. They are made once: the Amazon provider is slow to import."""
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from airflow.providers.amazon.aws.utils.connection_wrapper import AwsConnectionWrapper
 
@@ -157,11 +168,15 @@ def s3_client(name: str, access_key_id: str, secret_access_key: str, extra: Mapp
             return self.login, self.password, aws_session_token
 
     class TemporaryS3Hook(S3Hook):
-        conn_config = TemporaryConnection.from_connection_metadata(
-            conn_id=name, login=access_key_id, password=secret_access_key, extra=dict(extra)
-        )
+        def __init__(self, connection: AwsConnectionWrapper) -> None:
+            super().__init__(aws_conn_id=None)
+            self._connection = connection
 
-    return TemporaryS3Hook(aws_conn_id=None).get_conn()
+        @cached_property
+        def conn_config(self) -> AwsConnectionWrapper:
+            return self._connection
+
+    return TemporaryConnection, TemporaryS3Hook
 
 
 def set_route(client: Any, route: Route) -> None:

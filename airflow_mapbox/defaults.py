@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from airflow_mapbox.limits import PROCESSING_SECONDS_MBTILES
+from airflow_mapbox.limits import MAX_PROCESSING_SECONDS
 
 CONN_ID = "mapbox_default"
-# Mapbox stops the processing of MBTiles after two hours, of other formats after one. The rest is for its queue.
-WAIT_TIMEOUT_SECONDS = PROCESSING_SECONDS_MBTILES + 1800.0
+# Mapbox stops the processing of MBTiles after two hours, of other formats after one. The remaining 30 minutes allow for
+# queueing.
+WAIT_TIMEOUT_SECONDS = MAX_PROCESSING_SECONDS + 1800.0
 # What to do if Mapbox is processing another upload of the tileset.
 IF_ACTIVE_CHOICES = ("wait", "fail", "skip")
 IF_ACTIVE = "wait"

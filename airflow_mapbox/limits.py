@@ -33,7 +33,7 @@ METADATA_BYTES = 60 * 1024
 # --- What Mapbox reads of a file to recognise its format (mapbox/mapbox-file-sniff) ---
 
 SNIFFED_BYTES = 512
-# Mapbox tells GeoJSON from TopoJSON and TileJSON by so many characters.
+# Mapbox reads this many characters to distinguish GeoJSON, TopoJSON and TileJSON.
 SNIFFED_CHARACTERS = 400
 
 # --- The map ---
@@ -51,8 +51,8 @@ LIST_BYTES = 2**20  # "up to 1 MB"
 
 # --- Processing (Uploads API, "Restrictions and limits") ---
 
-PROCESSING_SECONDS = 3600.0
-PROCESSING_SECONDS_MBTILES = 2 * 3600.0
+# One hour; for MBTiles two.
+MAX_PROCESSING_SECONDS = 2 * 3600.0
 
 # --- Staging (Uploads API, "Retrieve S3 credentials") ---
 

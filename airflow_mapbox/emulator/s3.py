@@ -58,7 +58,7 @@ ALLOWED_OPERATIONS: dict[str, tuple[frozenset[str], ...]] = {
     "GET": (frozenset(), frozenset({"uploadId"})),
     "HEAD": (frozenset(),),
 }
-# Amazon's limit (docs/reference/limits.md, "Rates and times"), and more bytes than a list of so many parts needs.
+# Amazon's limit (docs/reference/limits.md, "Rates and times"), and more bytes than a list of this many parts needs.
 MAX_PARTS = 10_000
 PART_NUMBER = re.compile(r"[0-9]{1,5}")
 COMPLETION_BYTES = 4 << 20

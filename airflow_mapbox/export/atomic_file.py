@@ -14,7 +14,7 @@ from airflow_mapbox.sources.temporary import LOCK_SUFFIX, temporary_path
 
 _READ_BYTES = 1 << 20
 _MAX_PENDING_WRITES = 4
-# Start to sync after so many bytes, so that little is left to sync at the end.
+# Start to sync after this many bytes, so that little is left to sync at the end.
 _SYNC_BYTES = 16 << 20
 
 

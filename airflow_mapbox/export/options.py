@@ -54,10 +54,10 @@ class GeoJSONKeywords(TypedDict, total=False):
         Literal["cut", "keep"], _About("cut", "cut geometries that cross ±180 degrees of longitude, or keep them")
     ]
     max_segment: Annotated[
-        float | None, _About(None, "add vertices to edges of a projected system longer than so many metres")
+        float | None, _About(None, "add vertices to edges of a projected system longer than this many metres")
     ]
     accuracy_warning: Annotated[
-        float, _About(5.0, "warn of a transformation that is less accurate than so many metres")
+        float, _About(5.0, "warn of a transformation that is less accurate than this many metres")
     ]
     write_bbox: Annotated[bool, _About(False, "write a bbox member for the collection and each feature")]
     as_text: Annotated[Collection[str], _About((), "columns of numbers to write as strings")]

@@ -269,7 +269,7 @@ class MapboxUploadsHook(BaseHook):
         :param upload_id: the upload's id, or the upload itself.
         :param timeout: seconds to wait at most. Mapbox stops processing after one hour, for MBTiles after two.
         :param poll_interval: seconds between two polls.
-        :param stall_timeout: end the wait after so many seconds without progress; None for never.
+        :param stall_timeout: end the wait after this many seconds without progress; None for never.
         :param progress: called with the upload after each poll.
         :return: the successful upload.
         :raises UploadFailedError: if processing failed. The message has Mapbox's message and a hint.

@@ -39,7 +39,7 @@ class RetryPolicy:
 
     def backoff(self, attempt: int, rng: random.Random) -> float:
         """
-        Return the delay after a failed attempt. Half of it is random, so that clients that failed together separate.
+        Return the delay after a failed attempt. Half of it is random, so that clients do not retry at the same moment.
 
         :param attempt: the failed attempt, from 1.
         :param rng: the source of the jitter.

@@ -25,8 +25,8 @@ from airflow_mapbox.errors import ConfigurationError, NoAnswerError, NotSentErro
 from airflow_mapbox.http.environment import route_to, trust_in
 from airflow_mapbox.security.endpoints import origin
 
-# Close an idle connection after so many seconds. Load balancers drop one after a minute or more, some of them silently.
-# The next request would then wait for its reply in vain.
+# Close an idle connection after this many seconds. Load balancers drop one after a minute or more, some of them
+# silently. The next request would then wait for its reply in vain.
 _IDLE_SECONDS = 30.0
 _BLOCK_BYTES = 2**16
 # A link and its parameters (RFC 8288, section 3). The parser of requests loses some of them.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_mapbox.uploads.errors import UploadActiveError
     from airflow_mapbox.uploads.models import Upload
 
-# Wait out a rate limit of so many seconds in the worker slot. A longer one gives the slot back.
+# Wait out a rate limit of this many seconds in the worker slot. A longer one gives the slot back.
 MAX_RATE_LIMIT_WAIT_IN_SLOT = 60.0
 
 
@@ -74,7 +74,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         fingerprint (size, and ETag or modification time) or the same checksum. These are stored with the tileset's
         asset. Give the sensor the operator's whole result, so that they are stored from the first DAG run on.
     :param part_size: bytes of each part sent to the staging bucket, 5 MiB to 5 GiB; None to choose it by the size.
-    :param parts_in_flight: number of parts sent at the same time. So many parts are in memory at most.
+    :param parts_in_flight: number of parts sent at the same time. It is also the maximum number of parts in memory.
     :param wait_for_completion: also wait until Mapbox has made the tileset, as
         :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor` does in a task of its own. It holds no worker slot
         between two polls. The result is then the finished upload object.
@@ -82,7 +82,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         next two need ``wait_for_completion=True``.
     :param wait_timeout: longest time to wait for completion, in seconds, across all retries; 2.5 hours by default.
         Mapbox stops processing after one hour, for MBTiles after two.
-    :param stall_timeout: fail the wait after so many seconds without progress; None for never.
+    :param stall_timeout: fail the wait after this many seconds without progress; None for never.
     :raises ValueError: when the DAG is parsed, if a parameter is invalid or cannot be templated.
     :raises MapboxUploadFailedError: if processing failed. The wait also raises the sensor's other exceptions.
     :raises MapboxFailError: if a name, the source or the connection must be changed. It is not retried.
@@ -252,12 +252,14 @@ class StageAndCreateUploadOperator(BaseOperator):
         """Poll once. If the upload has not ended, reschedule the task or defer."""
         from airflow_mapbox.http.retry import ONE_TRY
         from airflow_mapbox.tasks.connection import client_for
+        from airflow_mapbox.triggers.uploads import deferral
 
         with airflow_errors(self.task_id):
             wait = TaskWait(upload_id, stored_value(context, WAIT_KEY), clock=self._clock)
             policy = self._wait_policy(wait)
             if self.deferrable:
-                self._defer(wait, policy)
+                method = self.execute_complete.__name__
+                self.defer(**deferral(wait, policy, self.mapbox_conn_id), method_name=method)
             decision = wait.poll(client_for(self.mapbox_conn_id, ONE_TRY), policy)
         if decision.upload is not None:
             return self._finish(context, decision.upload)
@@ -265,19 +267,6 @@ class StageAndCreateUploadOperator(BaseOperator):
         delay = fit_to_deadline(delay, decision.max_delay, min_interval=policy.min_interval)
         self.log.info("%s. Polling again in %.0f s; the worker slot is free until then.", decision, delay)
         raise reschedule_in(delay)
-
-    def _defer(self, wait: TaskWait, policy: WaitPolicy) -> None:
-        from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
-
-        wait.save(wait.state)
-        trigger = UploadCompleteTrigger.of(
-            wait.state,
-            policy,
-            mapbox_conn_id=self.mapbox_conn_id,
-            not_before=self._clock() + min_reschedule_delay(),
-        )
-        method = self.execute_complete.__name__
-        self.defer(trigger=trigger, method_name=method, timeout=wait.deferral_timeout(policy))
 
     def _wait_policy(self, wait: TaskWait) -> WaitPolicy:
         return WaitPolicy(

@@ -63,8 +63,8 @@ class UploadCompleteSensor(BaseSensorOperator):
     :param timeout: seconds until the wait fails. Each of the task's ``retries`` starts again. Mapbox stops processing
         after one hour, for MBTiles after two.
     :param total_timeout: seconds until the wait fails, from the first poll of the first try; None for no bound.
-    :param stall_timeout: fail after so many seconds without progress; None for never. A triggerer that restarts counts
-        from its first poll, unless the upload has made no progress at all.
+    :param stall_timeout: fail after this many seconds without progress; None for never. A triggerer that restarts
+        counts from its first poll, unless the upload has made no progress at all.
     :raises MapboxUploadFailedError: if processing failed; the message has Mapbox's message and a hint. It is not
         retried, because a retry would read the same failed upload.
     :raises MapboxUploadStalledError: if the progress has not changed for ``stall_timeout``.
@@ -187,19 +187,11 @@ class UploadCompleteSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=True, xcom_value=self._finish(context, self._decision.upload))
 
     def _defer(self, wait: TaskWait) -> None:
-        from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
+        from airflow_mapbox.triggers.uploads import deferral
 
-        policy = self._policy(wait, timeout=self.timeout)
-        wait.save(wait.state)
-        trigger = UploadCompleteTrigger.of(
-            wait.state,
-            policy,
-            mapbox_conn_id=self.mapbox_conn_id,
-            not_before=self._clock() + min_reschedule_delay(),
-        )
         self.log.info("The triggerer waits for upload %s", wait.state.upload_id)
-        method = self.execute_complete.__name__
-        self.defer(trigger=trigger, method_name=method, timeout=wait.deferral_timeout(policy))
+        policy = self._policy(wait, timeout=self.timeout)
+        self.defer(**deferral(wait, policy, self.mapbox_conn_id), method_name=self.execute_complete.__name__)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from airflow_mapbox.errors import SourceUnavailableError, UnreadableSourceError
+from airflow_mapbox.errors import MapboxError, SourceUnavailableError, UnreadableSourceError
 from airflow_mapbox.security.redaction import redact
 
 T = TypeVar("T")
@@ -18,7 +18,6 @@ _PERMANENT = (
     NotADirectoryError,
     ImportError,
     ValueError,
-    TypeError,
 )
 
 
@@ -28,6 +27,8 @@ def error_class(error: Exception) -> type[UnreadableSourceError]:
 
     :param error: the error.
     """
+    if isinstance(error, MapboxError):
+        return SourceUnavailableError if error.retryable else UnreadableSourceError
     return UnreadableSourceError if isinstance(error, _PERMANENT) else SourceUnavailableError
 
 

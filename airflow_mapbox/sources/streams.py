@@ -21,7 +21,7 @@ class ReadableStream(Protocol):
     """An open stream of bytes."""
 
     def read(self, size: int = ..., /) -> Octets:
-        """Return at most so many bytes; an empty result at the end."""
+        """Return at most ``size`` bytes; an empty result at the end."""
         ...
 
 
@@ -52,7 +52,7 @@ class WrappedStream(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> Octets:
-        """Return at most so many bytes; an empty result at the end."""
+        """Return at most ``size`` bytes; an empty result at the end."""
         return self._stream.read(size)
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class GuardedStream(WrappedStream):
 
     def read(self, size: int = -1, /) -> Octets:
         """
-        Return at most so many bytes; an empty result at the end.
+        Return at most ``size`` bytes; an empty result at the end.
 
         :raises SourceUnavailableError: if the stream fails.
         """
@@ -112,7 +112,7 @@ class ReadAhead(WrappedStream):
         return self._buffer[:size]
 
     def read(self, size: int = -1, /) -> Octets:
-        """Return at most so many bytes; an empty result at the end."""
+        """Return at most ``size`` bytes; an empty result at the end."""
         if not self._buffer:
             return self._stream.read(size)
         if size < 0:
@@ -150,7 +150,7 @@ class IteratorStream(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> Octets:
         """
-        Return at most so many bytes; an empty result at the end.
+        Return at most ``size`` bytes; an empty result at the end.
 
         :raises SourceError: if the iterator yields None.
         """

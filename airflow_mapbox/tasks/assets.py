@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 # The key of the source in an asset's state, and in the extra of its events.
 _SOURCE_KEY = "mapbox_source"
-# Search so many events of a DAG's tilesets, newest first.
+# Search this many events of a DAG's tilesets, newest first.
 _EVENTS = 100
 
 

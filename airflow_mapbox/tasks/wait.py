@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # The key of the wait's state in the task state store.
 WAIT_KEY = "mapbox_wait"
-# The event of a trigger reaches its task within so many seconds.
+# The event of a trigger reaches its task within this many seconds.
 _EVENT_SECONDS = 60.0
 
 
@@ -62,6 +62,10 @@ class TaskWait:
         if decision.upload is None:  # after the last poll, a store that fails does not matter
             self.save(decision.state)
         return decision
+
+    def now(self) -> float:
+        """Return the unix time."""
+        return self._clock()
 
     def deferral_timeout(self, policy: WaitPolicy) -> timedelta | None:
         """

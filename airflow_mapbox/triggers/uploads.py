@@ -23,11 +23,13 @@ from airflow_mapbox.http.retry import ONE_TRY
 from airflow_mapbox.security.redaction import redact
 from airflow_mapbox.tasks.connection import client_of, no_connection
 from airflow_mapbox.tasks.events import to_event
+from airflow_mapbox.tasks.rescheduling import min_reschedule_delay
 from airflow_mapbox.uploads.waiting.decide import timed_out
 from airflow_mapbox.uploads.waiting.policy import WaitPolicy, WaitState
 from airflow_mapbox.uploads.waiting.poller import Account, AccountChangedError, Poller
 
 if TYPE_CHECKING:
+    from airflow_mapbox.tasks.wait import TaskWait
     from airflow_mapbox.uploads.client import UploadsClient
     from airflow_mapbox.uploads.models import Upload
 
@@ -40,9 +42,9 @@ _TIMEOUT = (5.0, 15.0, 45.0)
 _FIELDS = ("conn_type", "schema", "host", "port", "login", "password")
 
 _SECONDS_AFTER_FAULT = 10.0
-# A connection may take so many seconds after the deadline.
+# A connection may take this many seconds after the deadline.
 _CONNECT_SECONDS = 5.0
-# Ask for a connection for so many seconds if the wait has no deadline.
+# Ask for a connection for this many seconds if the wait has no deadline.
 _MAX_CONNECT_SECONDS = 3600.0
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ class UploadCompleteTrigger(BaseTrigger):
     :param mapbox_conn_id: the connection.
     :param poll_interval: shortest time between two polls, in seconds.
     :param max_wait: longest time between two polls, in seconds. A rate limit may make it longer. None for no bound.
-    :param stall_timeout: end the wait after so many seconds without progress; None for never.
+    :param stall_timeout: end the wait after this many seconds without progress; None for never.
     :param deadline: unix time that ends the wait; None for never.
     :param not_before: unix time before which it does not fire; None for at once. A task that is queued before the
         scheduler has seen its exit is marked as failed.
@@ -86,29 +88,6 @@ class UploadCompleteTrigger(BaseTrigger):
         self.policy = WaitPolicy(poll_interval, max_wait, stall_timeout, deadline)
         self.not_before = not_before
         self.state = WaitState.from_json(state or {}, upload_id) or WaitState(upload_id, started=time.time())
-
-    @classmethod
-    def of(
-        cls, state: WaitState, policy: WaitPolicy, *, mapbox_conn_id: str, not_before: float | None = None
-    ) -> UploadCompleteTrigger:
-        """
-        Return the trigger that continues a task's wait.
-
-        :param state: the state of the wait.
-        :param policy: how often to poll, and what ends the wait.
-        :param mapbox_conn_id: the connection.
-        :param not_before: unix time before which it does not fire.
-        """
-        return cls(
-            state.upload_id,
-            mapbox_conn_id,
-            poll_interval=policy.min_interval,
-            max_wait=policy.max_interval,
-            stall_timeout=policy.stall_timeout,
-            deadline=policy.deadline,
-            not_before=not_before,
-            state=state.to_json(),
-        )
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class and the arguments that make the same trigger in another process."""
@@ -144,6 +123,28 @@ class UploadCompleteTrigger(BaseTrigger):
         if self.not_before is not None:
             await asyncio.sleep(max(0.0, self.not_before - time.time()))
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+
+def deferral(wait: TaskWait, policy: WaitPolicy, mapbox_conn_id: str) -> dict[str, Any]:
+    """
+    Save a task's wait, and return the arguments with which the task defers: the trigger, and Airflow's own timeout.
+
+    :param wait: the wait.
+    :param policy: how often to poll, and what ends the wait.
+    :param mapbox_conn_id: the connection.
+    """
+    wait.save(wait.state)
+    trigger = UploadCompleteTrigger(
+        wait.state.upload_id,
+        mapbox_conn_id,
+        poll_interval=policy.min_interval,
+        max_wait=policy.max_interval,
+        stall_timeout=policy.stall_timeout,
+        deadline=policy.deadline,
+        not_before=wait.now() + min_reschedule_delay(),
+        state=wait.state.to_json(),
+    )
+    return {"trigger": trigger, "timeout": wait.deferral_timeout(policy)}
 
 
 class _Shared:

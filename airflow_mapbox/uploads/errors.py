@@ -1,4 +1,4 @@
-"""The errors of uploads, from staging to the finished tileset. Those that other rooms raise too are imported here."""
+"""The errors of uploads, from staging to the finished tileset, and those shared with other packages."""
 
 from __future__ import annotations
 

@@ -37,7 +37,6 @@ def airflow() -> Run:
             capture_output=True,
             text=True,
             env=os.environ | changed,
-            timeout=60,
         )
 
     return run
@@ -164,7 +163,6 @@ def test_a_connection_in_airflows_database_is_found(
         [sys.executable, "-m", "airflow", "connections", "add", "mapbox_stored", *connection],
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert added.returncode == 0, added.stderr
     monkeypatch.delenv("AIRFLOW_CONN_MAPBOX_DEFAULT")

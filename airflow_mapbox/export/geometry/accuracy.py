@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _STEPS_PER_DEGREE = 100  # EPSG gives the sides of areas of use with two decimals
 _UNKNOWN_METRES = -1.0  # PROJ's value for an unknown accuracy
 _NO_OPERATION = -1
-# Look up so many coordinates of a path. Areas of use are larger than most features in them.
+# Look up this many coordinates of a path. Areas of use are larger than most features in them.
 _SAMPLES = 3
 
 

@@ -17,7 +17,7 @@ class GeometryOptions:
     :param beyond_mercator: clip geometries at ±85.0511 degrees of latitude, where Mapbox's map ends, or raise an error.
     :param antimeridian: cut geometries that cross ±180 degrees (RFC 7946, section 3.1.9), or keep edges of over 180
         degrees as they are.
-    :param max_segment: add vertices to edges of a projected system that are longer than so many metres; None for never.
+    :param max_segment: add vertices to edges of a projected system longer than this many metres; None for never.
     """
 
     decimals: int

@@ -86,37 +86,40 @@ def drop_short_paths(shapes: Shapes) -> Shapes:
     return shapes.drop_short_paths(shapes.kind.min_positions) if shapes.kind.min_positions else shapes
 
 
-def wind_rings(shapes: Shapes) -> tuple[Shapes, NDArray[np.bool_]]:
+def wind_rings(shapes: Shapes) -> tuple[Shapes, NDArray[np.bool_], NDArray[np.bool_]]:
     """
     Wind outer rings counter-clockwise and holes clockwise (RFC 7946, section 3.1.6, the right-hand rule).
 
     :param shapes: geometries whose coordinates are integers, so that small products are exact.
-    :return: the same geometries, and whether each is certainly valid, shape (n,). The others may be valid too.
+    :return: the same geometries; whether each is certainly valid, shape (n,), while the others may be valid too; and
+        whether each ring has no area, shape (number of rings,).
     """
     certain = np.full(len(shapes), not shapes.kind.has_rings)
+    flat = np.zeros(len(shapes.paths) - 1 if shapes.kind.has_rings else 0, dtype=bool)
     shapes = _equal_end_heights(shapes)  # repair and cuts interpolate heights
     if not shapes.kind.has_rings or not len(shapes):
-        return shapes, certain
+        return shapes, certain, flat
     rings = shapes.offsets[-2]
     outer = np.zeros(len(shapes.paths) - 1, dtype=bool)
     outer[rings[:-1]] = True
-    areas, simple = _areas(shapes)
+    areas, simple, flat = _areas(shapes)
     if shapes.kind.depth == 2:
         certain = simple[rings[:-1]] & (np.diff(rings) == 1)
     wrong = (areas > 0) != outer
     if not wrong.any():
-        return shapes, certain
+        return shapes, certain, flat
     lengths = np.diff(shapes.paths)
     order = np.arange(len(shapes.x))
     reversed_order = np.repeat(shapes.paths[:-1] + shapes.paths[1:] - 1, lengths) - order
     order = np.where(np.repeat(wrong, lengths), reversed_order, order)
     z = None if shapes.z is None else shapes.z[order]
-    return shapes.with_paths(shapes.paths, shapes.x[order], shapes.y[order], z), certain
+    return shapes.with_paths(shapes.paths, shapes.x[order], shapes.y[order], z), certain, flat
 
 
-def _areas(shapes: Shapes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _areas(shapes: Shapes) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
     """
-    Return twice the area of each ring, positive if it is counter-clockwise, and whether it is certainly simple.
+    Return twice the area of each ring, positive if it is counter-clockwise; whether the ring is certainly simple; and
+    whether it certainly has no area.
 
     A ring does not cross itself if all its edges turn in the same direction around its middle, once in total.
     """
@@ -137,6 +140,6 @@ def _areas(shapes: Shapes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     upwards[last] = 0
     once = np.add.reduceat(upwards, first) == 1
     exact = np.maximum(np.abs(x), np.abs(y)) < _MAX_EXACT_FACTOR
-    simple = one_direction & once & (np.logical_and.reduceat(exact, first) if not exact.all() else True)
+    exact_rings = np.logical_and.reduceat(exact, first) if not exact.all() else np.ones(len(first), dtype=bool)
     areas: NDArray[np.float64] = np.add.reduceat(turned, first)
-    return areas, simple
+    return areas, one_direction & once & exact_rings, (areas == 0) & exact_rings

@@ -239,13 +239,15 @@ class _Stages:
         rounded = drop_repeated_positions(clip.to_units(shapes, decimals))
         if len(rounded) < len(shapes):
             self._drop(COLLAPSED, np.setdiff1d(shapes.rows, rounded.rows))
-        wound, certain = wind_rings(rounded)
+        wound, certain, flat = wind_rings(rounded)
         invalid = ~certain
         invalid[invalid] = _invalid(clip.from_units(wound.select(invalid), decimals))
         if not invalid.any():
-            yield wound
+            yield self._drop_flat(wound, flat)
             return
-        yield wound.select(~invalid)
+        if wound.kind.has_rings:
+            flat = flat[~invalid[wound.owners(wound.paths[:-1])]]
+        yield self._drop_flat(wound.select(~invalid), flat)
         broken = clip.from_units(wound.select(invalid), decimals)
         geometries = broken.to_shapely()
         kept = self._refuse_invalid_source(source, broken, geometries, np.ones(len(broken), dtype=bool))
@@ -253,7 +255,20 @@ class _Stages:
         mended = on_grid(repaired(geometries), 10.0**-decimals)
         self._note_repaired(broken.rows, mended)
         for valid in self._drop_empty(mended, broken.rows, COLLAPSED):
-            yield wind_rings(drop_repeated_positions(clip.to_units(valid, decimals)))[0]
+            mended_wound, _, flat = wind_rings(drop_repeated_positions(clip.to_units(valid, decimals)))
+            yield self._drop_flat(mended_wound, flat)
+
+    def _drop_flat(self, shapes: Shapes, flat: NDArray[np.bool_]) -> Shapes:
+        """
+        Drop rings that have no area once they are rounded.
+
+        GEOS may call such a ring valid: in degrees, which are not exact in binary, it has a tiny area.
+        """
+        if not flat.any():
+            return shapes
+        kept = shapes.keep_paths(~flat)
+        self._drop(COLLAPSED, np.setdiff1d(shapes.rows, kept.rows))
+        return kept
 
     def _refuse_invalid_source(
         self, source: Shapes, shapes: Shapes, geometries: Any, invalid: NDArray[np.bool_]

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 # Coordinates and attributes of a batch that is encoded. Smaller batches are dominated by call overhead; larger ones
 # fall out of the CPU cache.
 BATCH_BYTES = 2 << 20
-# Each column costs a few calls a batch. With many columns, a batch has room for at least so many rows of numbers.
+# Each column costs a few calls a batch. With many columns, a batch has room for at least this many rows of numbers.
 _MIN_ROWS, _BYTES_PER_NUMBER = 256, 8
-# Measure so many objects of a column. Measuring all would take longer than writing them.
+# Measure this many objects of a column. Measuring all would take longer than writing them.
 _SAMPLES = 100
 
 

@@ -210,7 +210,7 @@ def _bytes(record_batch: pa.RecordBatch, encoded: list[str]) -> int:
 
 
 def _read_from(parquet: pq.ParquetFile, columns: list[str], first: int, rows: int) -> Iterator[pa.RecordBatch]:
-    """Read all rows from the row ``first``, in batches of so many rows."""
+    """Read all rows from the row ``first``, in batches of this many rows."""
     group = 0
     while group < parquet.num_row_groups and first >= parquet.metadata.row_group(group).num_rows:
         first -= parquet.metadata.row_group(group).num_rows

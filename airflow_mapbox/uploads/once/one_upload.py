@@ -312,8 +312,8 @@ class OneUpload:
         if remaining <= 0:
             return None
         return CreationUnknownError(
-            f"An earlier create call for {entry.source} got no reply, and the list does not show its upload. In "
-            f"{remaining:.0f} s it will be known whether the upload exists; run the task again then.",
+            f"An earlier create call for {entry.source} got no reply, and the list does not show its upload. Run the "
+            f"task again in {remaining:.0f} s: the list is then complete.",
             retry_after=remaining + 1,  # the server's clock has whole seconds
         )
 

@@ -42,7 +42,7 @@ def _identifies_content(fingerprint: Mapping[str, str | int]) -> bool:
 
 def is_last_finished(client: UploadsClient, tileset: str, upload_id: str) -> bool:
     """
-    Return whether the tileset shows an upload now: it is the last finished one, and no newer one is active.
+    Return whether an upload is the tileset's current content: the last finished one, and no newer one is active.
 
     :param client: client of the account.
     :param tileset: ``account.name``.

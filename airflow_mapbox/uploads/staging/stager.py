@@ -227,7 +227,7 @@ class Staging:
         return receipt
 
     def _collect(self, in_flight: set[Future[PartReceipt]], *, at_most: int) -> list[PartReceipt]:
-        """Wait until at most so many parts are in flight, and return the receipts of those that have arrived."""
+        """Wait until at most this many parts are in flight, and return the receipts of those that have arrived."""
         receipts: list[PartReceipt] = []
         while True:
             self._check_cancelled()

@@ -14,7 +14,7 @@ from airflow_mapbox.uploads.waiting.policy import WaitPolicy, WaitState
 
 log = logging.getLogger(__name__)
 
-# The last poll, at the deadline, may take so many seconds.
+# The last poll, at the deadline, may take this many seconds.
 _LAST_POLL_SECONDS = 5.0
 
 
@@ -36,7 +36,7 @@ def wait_for_upload(
     :param upload_id: the upload.
     :param timeout: seconds to wait at most.
     :param poll_interval: seconds between two polls. Each poll counts towards the account's rate limit.
-    :param stall_timeout: end the wait after so many seconds without progress; None for never.
+    :param stall_timeout: end the wait after this many seconds without progress; None for never.
     :param progress: called with the upload after each poll.
     :param sleep: called with the seconds until the next poll.
     :param clock: returns the unix time.

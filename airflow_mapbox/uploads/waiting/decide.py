@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from airflow_mapbox.uploads.models import TokenState
     from airflow_mapbox.uploads.waiting.policy import WaitPolicy, WaitState
 
-# Believe a refusal if it comes again after so many seconds. A lagging replica may not know a new upload yet, and a
+# A refusal is final only if it repeats after this many seconds. A lagging replica may not know a new upload yet, and a
 # gateway or a deployment can answer a single 401 or 404 for an upload that exists.
 REFUSAL_SECONDS = 60.0
-# Poll again after so many seconds when the server had a fault.
+# Poll again after this many seconds when the server had a fault.
 _SECONDS_AFTER_FAULT = 30.0
 
 

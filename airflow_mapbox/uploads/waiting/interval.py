@@ -66,7 +66,7 @@ def spread_after_rate_limit(throttled: int, rng: random.Random) -> float:
     Return the time that a throttled wait adds to the rate limit's reset.
 
     It is zero at the first time. When more tasks wait than the limit allows, most polls at the next reset are refused
-    again, and each of them is a task that was started in vain. So they spread more widely each time.
+    again, and each refused poll wastes a task start. So they spread more widely each time.
 
     :param throttled: number of earlier polls in a row that met the rate limit.
     :param rng: the source of the jitter.

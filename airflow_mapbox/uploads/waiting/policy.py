@@ -17,7 +17,7 @@ class WaitPolicy:
 
     :param min_interval: shortest time between two polls, in seconds.
     :param max_interval: longest time between two polls, in seconds. A rate limit may make it longer. None for no bound.
-    :param stall_timeout: end the wait after so many seconds without progress; None for never.
+    :param stall_timeout: end the wait after this many seconds without progress; None for never.
     :param deadline: unix time at which the wait ends; None for never.
     """
 

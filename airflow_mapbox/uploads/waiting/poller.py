@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 Connect = Callable[[], Awaitable["UploadsClient"]]
 
-# Request another page of the list only if so many uploads are still missing.
+# Request another page of the list only if this many uploads are still missing.
 _WORTH_A_PAGE = 10
 # Upper bound of single-upload requests a round, so that listed uploads are not delayed. One less than what is worth a
 # page, so that the cost of a page without a match stays bounded.
@@ -41,7 +41,7 @@ _SINGLE_REQUESTS = _WORTH_A_PAGE - 1
 # This rate leaves two thirds of Mapbox's 30 requests a minute to the tasks that create uploads.
 SECONDS_PER_REQUEST = 6.0
 # When the rate limit is reached, many tasks create uploads, and each poll takes a request from them. So the delay after
-# a throttled round doubles, up to the time of so many requests. It halves after so many seconds without a 429.
+# a throttled round doubles, up to the time of this many requests. It halves after that many seconds without a 429.
 _MAX_DELAY_REQUESTS = 5
 _CALM_SECONDS = RATE_LIMIT_INTERVAL_SECONDS
 # Waits that start within this time are polled together from the first round.
@@ -51,7 +51,7 @@ _SECONDS_AFTER_CRASH = 10.0
 # the delay after a round and one window of the rate limit.
 LAST_POLL_SECONDS = 120.0
 _CONNECT_SECONDS = 2.0
-# Yield to other triggers of the event loop after so many decisions.
+# Yield to other triggers of the event loop after this many decisions.
 _DECISIONS_AT_ONCE = 50
 
 

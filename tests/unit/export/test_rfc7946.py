@@ -649,8 +649,8 @@ class TestGeometry:
         assert report.changed == {"cut at the antimeridian": 1, "repaired": 1}
 
     @pytest.mark.parametrize("size", [1e-1, 1e-4, 5e-6, 5e-7])
-    # With the second GEOS fails to round one of the polygons.
-    @pytest.mark.parametrize("seed", [None, 303103583801762619150418030480116188086])
+    # With the second GEOS fails to round one of the polygons. With the third it calls a ring without area valid.
+    @pytest.mark.parametrize("seed", [None, 303103583801762619150418030480116188086, 6])
     def test_repaired_polygons_are_valid_after_rounding(self, size: float, seed: int | None) -> None:
         seed = seed or np.random.SeedSequence().entropy
         print("seed", seed)
