@@ -5,9 +5,10 @@ The rest of this package uses public interfaces only, with these exceptions, whi
 
 - ``UploadCompleteSensor`` overrides ``BaseSensorOperator._get_next_poke_interval``: there is no other way to choose the
   time of the next poke and to keep ``timeout``.
-- ``MapboxUploadsHook`` and ``cli`` use ``airflow.cli``, as every provider with commands does.
+- ``airflow_mapbox.cli`` uses ``airflow.cli`` and ``airflow.utils.cli``, as every provider with commands does.
 
-``tests/unit/test_compat.py`` has one test for each part. If a new version of Airflow changes one, that test names it.
+``tests/unit/test_compat.py`` has a test for each part in this module and for the sensor's method.
+If a new version of Airflow changes one, that test names it.
 """
 
 from __future__ import annotations

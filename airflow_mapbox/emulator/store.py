@@ -464,7 +464,7 @@ class Store:
         return [str(tileset) for (tileset,) in self._rows("SELECT tileset FROM tiling_service ORDER BY tileset")]
 
     def _remove_orphans(self) -> None:
-        """Delete data that is not needed any more: of finished uploads, and objects staged again under a used key."""
+        """Delete the data of finished uploads, and objects that were staged again under a used key."""
         waiting = {upload.id for upload in self.unfinished_uploads()}
         for file in (self.folder / "incoming").iterdir():
             if file.name not in waiting:

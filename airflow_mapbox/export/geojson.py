@@ -228,8 +228,15 @@ def stream_geojson(
         print(stream.report.features)
     """
     check_counts(batch_rows=batch_rows, threads=threads, limit_bytes=limit_bytes)
-    geometry = GeometryOptions(decimals, z, on_invalid, beyond_mercator, antimeridian, max_segment)
-    options = Options(geometry, accuracy_warning, write_bbox, as_text)
+    geometry = GeometryOptions(
+        decimals=decimals,
+        z=z,
+        on_invalid=on_invalid,
+        beyond_mercator=beyond_mercator,
+        antimeridian=antimeridian,
+        max_segment=max_segment,
+    )
+    options = Options(geometry, accuracy_warning=accuracy_warning, write_bbox=write_bbox, as_text=as_text)
     fallback_crs = None if crs is None else parse_crs(crs)
     selection = Selection(layer=layer, where=where, columns=columns, bbox=bbox, x=x, y=y, id_attribute=id_attribute)
     encode = partial(encoded_features, source, fallback_crs, options, selection, batch_rows, threads)

@@ -108,7 +108,7 @@ def _problems(source: Source, head: bytes, source_format: formats.Format | None)
     if format_of_name not in (None, source_format):
         yield Problem(
             f"{_should_be(format_of_name)}begins with {_start(head)}: Mapbox reads it as {source_format.name}.",
-            f"Rename the file if Mapbox is right. {WRITER}",
+            f"If its content really is {source_format.name}, rename the file. {WRITER}",
         )
     yield from _check_content(source, head, source_format, is_whole=is_whole)
     if source.size is not None and source.size > source_format.limit:

@@ -45,7 +45,7 @@ CUT = "cut at the antimeridian"
 CLIPPED = "clipped at ±85.0511 degrees"
 REPAIRED = "repaired"
 
-# A collection that loses members for several reasons counts for the first of them.
+# If a collection loses members for several reasons, it is counted once, under the reason that comes first here.
 _REASONS_BY_PRIORITY = (INVALID, BEYOND, COLLAPSED)
 
 

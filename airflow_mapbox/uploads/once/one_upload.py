@@ -33,9 +33,9 @@ from airflow_mapbox.uploads.staging.stager import StagedFile
 
 log = logging.getLogger(__name__)
 
-# The `Date` header has whole seconds, and the clocks of one service's servers differ by less than a second. An upload
-# of the tileset that is older than this cannot be ours: Mapbox accepts no second upload while one is active, and
-# processing takes longer.
+# The `Date` header has whole seconds, and the clocks of one service's servers differ by less than a second. An older
+# upload of the tileset cannot be ours. A younger one cannot be another's: it would still be active, and Mapbox would
+# have refused ours.
 _CLOCK_SKEW_SECONDS = 3.0
 # A new upload may be missing in the list for a moment.
 _LIST_ATTEMPTS = 3
@@ -84,7 +84,7 @@ class OneUpload:
     ========  ==========================================  =============================================================
 
     A dataset has no staged URL, so Mapbox makes a second upload of it. If a call is in doubt, its upload is searched in
-    the list by its display name, once every call has ended.
+    the list by display name. An empty result means that there is no upload only after every call has ended.
 
     :param client: client of the account.
     :param ledger: keeps the state; it outlives this process.
@@ -279,7 +279,7 @@ class OneUpload:
     def _after_error(self, call: _Call, error: MapboxError, name: str | None) -> Upload | None:
         """Note what the error says about the call. Return the upload if the list shows it."""
         call.end(reply_lost=error.in_doubt)
-        if not call.entry.in_doubt or not self._decides_list(call.entry, error):
+        if not call.entry.in_doubt or not self._list_decides(call.entry, error):
             return None
         try:
             upload = self._find_in_list(call.entry, name, attempts=_LIST_ATTEMPTS)
@@ -318,7 +318,7 @@ class OneUpload:
         )
 
     @staticmethod
-    def _decides_list(entry: Entry, error: MapboxError) -> bool:
+    def _list_decides(entry: Entry, error: MapboxError) -> bool:
         """
         Return whether the list decides if an earlier call took effect.
 
@@ -358,10 +358,11 @@ class OneUpload:
         Find the upload of a staged URL after a 409, which proves that it exists.
 
         Mapbox accepts no second upload of a tileset while one is active, so ours is the earliest since the call was
-        announced. Later ones may follow before the list is read. One just before the call comes from clock skew.
+        announced. Later ones may follow before the list is read. An upload just before the call is ours too: the clocks
+        differ.
 
         :param own_start: unix time by the server's clock of this process' first call, if an earlier process and this
-            one have each lost a reply. Then the upload may be before or after it.
+            one have both lost a reply. Our upload may then be older or newer than this time.
         :raises UnclaimedUploadError: if there are uploads both before and after it.
         """
         for attempts_left in reversed(range(_LIST_ATTEMPTS)):

@@ -153,7 +153,7 @@ def _bounds(policy: WaitPolicy) -> dict[str, float]:
 
 def is_refusal(reply: Upload | MapboxError) -> bool:
     """
-    Return whether Mapbox refused the poll and a person must act if it repeats: 401, 403, 404, a certificate.
+    Return whether the poll was refused: 401, 403, 404 or an invalid certificate. If this repeats, a person must act.
 
     :param reply: the upload, or the error of the poll.
     """

@@ -1,4 +1,4 @@
-"""The time between two polls: short when the upload is nearly done, long when most of the work is ahead."""
+"""The time between two polls: short near the end of processing. The triggerer's rounds are in ``poller.py``."""
 
 from __future__ import annotations
 
