@@ -49,7 +49,7 @@ UNKNOWN = [
 class TestReferenceSystem:
     @pytest.mark.parametrize("where", ["first", "last"])
     @pytest.mark.parametrize("crs", UNKNOWN, ids=str)
-    def test_a_reference_system_that_nobody_knows_is_not_guessed(self, tmp_path: Path, crs: Any, where: str) -> None:
+    def test_an_unknown_reference_system_is_not_guessed(self, tmp_path: Path, crs: Any, where: str) -> None:
         path = collection(tmp_path / "x.geojson", feature({"a": 1}), **{where: {"crs": crs}})
 
         with pytest.raises(MissingCrsError, match=r"(?s)x\.geojson .*crs="):
