@@ -8,6 +8,9 @@ CONN_ID = "mapbox_default"
 # Mapbox stops the processing of MBTiles after two hours, of other formats after one. The remaining 30 minutes allow for
 # queueing.
 WAIT_TIMEOUT_SECONDS = MAX_PROCESSING_SECONDS + 1800.0
+# Shortest and longest time between two polls, in seconds.
+MIN_POLL_INTERVAL = 10
+MAX_POLL_INTERVAL = 120
 # What to do if Mapbox is processing another upload of the tileset.
 IF_ACTIVE_CHOICES = ("wait", "fail", "skip")
 IF_ACTIVE = "wait"

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from airflow_mapbox.defaults import MAX_POLL_INTERVAL
+
 if TYPE_CHECKING:
     from airflow_mapbox.uploads.models import Upload
 
@@ -22,7 +24,7 @@ class WaitPolicy:
     """
 
     min_interval: float
-    max_interval: float | None = 120.0
+    max_interval: float | None = MAX_POLL_INTERVAL
     stall_timeout: float | None = None
     deadline: float | None = None
 
