@@ -91,7 +91,7 @@ def test_csv_passes_with_each_of_the_four_separators(write: Write, separator: st
         (BOM + CSV, "a.csv", "byte order mark"),
         (b"id, lon, lat\n1,2,3\n", "a.csv", "without spaces"),
         (b"id,the_geom\n", "a.csv", "exactly wkt"),
-        (b"PK,lon,lat\n1,2,3\n", "a.csv", "Rename"),
+        (b"PK,lon,lat\n1,2,3\n", "a.csv", "rename the file"),
         (KML.partition(b"?>")[2], "a.kml", "Begin the file with <?xml"),
         (b'{"name":"' + b"x" * 500 + b'",' + GEOJSON[1:], "a.geojson", "Write `type` first"),
         (b"\x1e" + json.dumps(POINT).encode() + b"\n", "a.geojson", 'format="auto"'),
