@@ -12,6 +12,10 @@ from urllib3.util.ssl_ import create_urllib3_context
 
 from airflow_mapbox.errors import ConfigurationError
 
+UNREADABLE_CERTIFICATES = (
+    "The certificates in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE cannot be read: check the path, and that they are PEM."
+)
+
 
 @dataclass(frozen=True)
 class Route:
@@ -60,7 +64,4 @@ def trust_in(route: Route) -> ssl.SSLContext:
         pass
     else:
         return context
-    raise ConfigurationError(
-        "The certificates in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE cannot be read: check the path, and that they are "
-        "PEM."
-    )
+    raise ConfigurationError(UNREADABLE_CERTIFICATES)

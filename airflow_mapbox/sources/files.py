@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +15,10 @@ from airflow_mapbox.errors import UnreadableSourceError
 from airflow_mapbox.security.endpoints import refuse_secrets
 from airflow_mapbox.security.redaction import redact
 from airflow_mapbox.sources.failures import error_class
-from airflow_mapbox.sources.identity import file_url_path
+from airflow_mapbox.sources.identity import file_url_path, has_scheme
 from airflow_mapbox.sources.source import OpenablePath
 from airflow_mapbox.sources.temporary import scratch_folder
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _COPY_BYTES = 1 << 23
 
 
@@ -70,7 +68,7 @@ def find_file(source: str | os.PathLike[str] | OpenablePath) -> SourceFile:
     if path is not None:
         return _local(Path(path))
     if isinstance(source, str):
-        return _url(source) if _SCHEME.match(source) else _local(Path(source))
+        return _url(source) if has_scheme(source) else _local(Path(source))
     if isinstance(source, Path):
         return _local(source)
     if isinstance(source, OpenablePath):

@@ -13,6 +13,7 @@ from airflow_mapbox.sources.streams import ReadableStream
 
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 _FILE = "file://"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DATASET_URL = re.compile(r"mapbox://datasets/(?P<owner>[A-Za-z0-9_-]+)/(?P<dataset>[A-Za-z0-9_-]+)")
 
 
@@ -23,6 +24,15 @@ def is_web_url(source: object) -> bool:
     :param source: the source.
     """
     return isinstance(source, str) and _WEB.match(source) is not None
+
+
+def has_scheme(source: str) -> bool:
+    """
+    Return whether a string is a URL and not a local path.
+
+    :param source: the source.
+    """
+    return _SCHEME.match(source) is not None
 
 
 def is_dataset_url(source: object) -> bool:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from airflow_mapbox.errors import SourceError
 from airflow_mapbox.security.endpoints import refuse_secrets
-from airflow_mapbox.sources.identity import describe, file_url_path, is_web_url
+from airflow_mapbox.sources.identity import describe, file_url_path, has_scheme, is_web_url
 from airflow_mapbox.sources.local import local_source
 from airflow_mapbox.sources.objects import object_source
 from airflow_mapbox.sources.source import ReadablePath, Source
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 SourceLike: TypeAlias = "str | os.PathLike[str] | ReadablePath | ReadableStream | Iterator[bytes] | Source"
 
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # What the report of an export says about the content, beside its path.
 _FACTS = ("features", "bounds")
 
@@ -45,7 +43,7 @@ def open_source(source: SourceLike) -> Source:
     path = file_url_path(source)
     if path is not None:
         return local_source(Path(path))
-    if isinstance(source, str) and _SCHEME.match(source):
+    if isinstance(source, str) and has_scheme(source):
         raise SourceError(
             f"{source!r} is neither a local path nor an https URL. Give object storage as an ObjectStoragePath."
         )

@@ -10,6 +10,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from airflow_mapbox.errors import SourceError, SourceUnavailableError, UnreadableSourceError, without_frames
+from airflow_mapbox.http.environment import UNREADABLE_CERTIFICATES
 from airflow_mapbox.http.retry import LOST_ON_THE_WAY
 from airflow_mapbox.security.endpoints import is_internal, is_loopback
 from airflow_mapbox.sources.identity import describe, path_fingerprint
@@ -75,10 +76,7 @@ def open_url(url: str, description: str) -> WebFile:
             "worker can reach that server."
         )
     except OSError:  # requests raises it for an unreadable certificate bundle
-        problem = SourceError(
-            "The certificates in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE cannot be read: check the path, and that they "
-            "are PEM."
-        )
+        problem = SourceError(UNREADABLE_CERTIFICATES)
     else:
         if response.status_code == 200:
             return _file(response, description)
