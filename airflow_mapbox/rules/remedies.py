@@ -1,0 +1,16 @@
+"""Advice that several rules share."""
+
+from __future__ import annotations
+
+# The same advice for every format that the export reads.
+EXPORT = (
+    'Upload it with format="auto", which exports it to a format that Mapbox accepts; export={…} takes the export\'s '
+    "options. Or write it with airflow_mapbox.export.write_geojson."
+)
+REPROJECT = (
+    'Upload it with format="auto", which reprojects to longitude, latitude; or '
+    "write it with airflow_mapbox.export.write_geojson."
+)
+WRITER = "Check the task that wrote it."
+FILTER = "Check the query or filter that chose the data."
+SMALLER = f"Send fewer features or attributes, or make vector tiles (MBTiles). {EXPORT}"

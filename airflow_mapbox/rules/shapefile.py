@@ -1,0 +1,127 @@
+"""Rules for zipped shapefiles."""
+
+from __future__ import annotations
+
+from airflow_mapbox.rules.remedies import EXPORT, WRITER
+from airflow_mapbox.rules.rule import Rule
+
+_FORMAT = "zipped shapefile"
+_ZIP_AGAIN = "Send one .zip with the .shp, .dbf, .shx and .prj of one shapefile."
+_WRITE_PRJ = f"Write the shapefile with its reference system, for example frame.set_crs(…).to_file(…). {EXPORT}"
+_OMNIVORE = "seen; source: mapnik-omnivore, lib/shape.js"
+
+BROKEN_ZIP = Rule(
+    name="zip-broken",
+    format=_FORMAT,
+    meaning="The file is not a complete zip archive, or a member has a wrong checksum.",
+    remedy=f"Zip it again. {WRITER}",
+    evidence="none: what Mapbox says is unknown",
+)
+UNSAFE_NAMES = Rule(
+    name="zip-names",
+    format=_FORMAT,
+    meaning="A member's name leads out of the folder that it is unpacked to, or occurs twice.",
+    remedy="Zip it again, with relative names that are unique.",
+    evidence="none: the check refuses it for safety",
+)
+UNSUPPORTED = Rule(
+    name="zip-method",
+    format=_FORMAT,
+    meaning="A member is encrypted, or compressed with another method than Deflate.",
+    remedy="Zip it without a password, with Deflate, the usual method.",
+    evidence="none: what Mapbox says is unknown",
+)
+TOO_MANY_MEMBERS = Rule(
+    name="zip-members",
+    format=_FORMAT,
+    meaning="The archive has too many members to be a zipped shapefile.",
+    remedy=_ZIP_AGAIN,
+    evidence="none: the check refuses it for safety",
+)
+MISSING = Rule(
+    name="shapefile-missing",
+    format=_FORMAT,
+    meaning="The archive contains no .shp.",
+    message="Failed to find a shapefile in your zip",
+    remedy=_ZIP_AGAIN,
+    evidence="seen",
+)
+PARTS = Rule(
+    name="shapefile-parts",
+    format=_FORMAT,
+    meaning="The .dbf or .shx of a shapefile is missing.",
+    message="Failed to find a shapefile in your zip",
+    remedy="Add all files of the shapefile: .shp, .dbf, .shx and .prj with the same name.",
+    evidence="documented",
+)
+NO_PROJECTION = Rule(
+    name="shapefile-prj-missing",
+    format=_FORMAT,
+    meaning="The .prj of a shapefile is missing.",
+    message="Invalid shapefile: missing projection file",
+    remedy=_WRITE_PRJ,
+    evidence=_OMNIVORE,
+)
+PROJECTION = Rule(
+    name="shapefile-prj",
+    format=_FORMAT,
+    meaning="The .prj is empty, or is not the WKT of a reference system.",
+    message="Invalid shapefile: invalid projection file",
+    remedy=_WRITE_PRJ,
+    evidence=_OMNIVORE,
+)
+TOO_LARGE = Rule(
+    name="shapefile-too-large",
+    format=_FORMAT,
+    meaning="The unzipped .shp and .dbf together exceed Mapbox's limit.",
+    message="File is larger than {limit}. Too big to process.",
+    remedy=f"Split it. {EXPORT}",
+    evidence="source: mapbox-upload-validate, lib/validators/omnivore.js; mapbox-upload-limits",
+)
+HEADER = Rule(
+    name="shapefile-header",
+    format=_FORMAT,
+    meaning="A .shp, .shx or .dbf is cut off, is another kind of file, or does not fit the others.",
+    remedy=f"{_ZIP_AGAIN} {WRITER}",
+    evidence="source: ESRI Shapefile Technical Description; mapnik-omnivore reads it with GDAL",
+)
+RANGE = Rule(
+    name="shapefile-range",
+    format=_FORMAT,
+    meaning="The .prj says degrees, but the box in the .shp lies outside ±180 or ±90 degrees.",
+    message="Coordinates beyond web mercator range. Please check projection and lat/lon values.",
+    remedy=f"The .prj belongs to other data. {_WRITE_PRJ}",
+    evidence="seen",
+)
+EMPTY = Rule(
+    name="shapefile-empty",
+    format=_FORMAT,
+    meaning="The shapefile has no records.",
+    message="Error calculating min/max zoom: Bounds invalid",
+    remedy="Check the query or filter that chose the data.",
+    evidence="source: mapnik-omnivore, lib/utils.js",
+)
+SEVERAL = Rule(
+    name="shapefile-several",
+    format=_FORMAT,
+    meaning="The archive contains several shapefiles.",
+    remedy="Send each shapefile in a .zip of its own: which one Mapbox takes is unknown.",
+    evidence="none: what Mapbox does is unknown",
+    refused=False,
+)
+
+RULES = (
+    BROKEN_ZIP,
+    UNSAFE_NAMES,
+    UNSUPPORTED,
+    TOO_MANY_MEMBERS,
+    MISSING,
+    PARTS,
+    NO_PROJECTION,
+    PROJECTION,
+    TOO_LARGE,
+    HEADER,
+    RANGE,
+    EMPTY,
+    SEVERAL,
+)
