@@ -7,6 +7,7 @@ from pathlib import Path
 from airflow_mapbox.errors import UnreadableSourceError
 from airflow_mapbox.sources.failures import error_class, open_or_fail
 from airflow_mapbox.sources.identity import path_fingerprint
+from airflow_mapbox.sources.ranges import FileRanges
 from airflow_mapbox.sources.source import Source
 
 
@@ -26,6 +27,7 @@ def local_source(path: Path) -> Source:
         path,
         fingerprint=fingerprint,
         read_fingerprint=lambda: _stat(path)[1],
+        ranges=lambda: FileRanges(path),
     )
 
 

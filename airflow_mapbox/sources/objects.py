@@ -8,6 +8,7 @@ from airflow_mapbox.errors import UnreadableSourceError
 from airflow_mapbox.security.redaction import redact
 from airflow_mapbox.sources.failures import error_class, open_or_fail
 from airflow_mapbox.sources.identity import path_fingerprint
+from airflow_mapbox.sources.ranges import object_ranges
 from airflow_mapbox.sources.source import ReadablePath, Source
 
 # What object stores call the value that changes with the content. The most reliable comes first.
@@ -29,6 +30,7 @@ def object_source(path: ReadablePath) -> Source:
         lambda: open_or_fail(str(path), lambda: path.open("rb")),
         fingerprint=fingerprint,
         read_fingerprint=lambda: _stat(path)[1],
+        ranges=lambda: object_ranges(path, size),
     )
 
 

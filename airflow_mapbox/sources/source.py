@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from airflow_mapbox.errors import SourceError
+from airflow_mapbox.sources.ranges import Ranges
 from airflow_mapbox.sources.streams import ByteStream, GuardedStream, IteratorStream, ReadAhead
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Source:
         computes it. Otherwise the bytes are hashed when they are sent.
     :param rereadable: whether ``opener`` can return the same bytes again.
     :param first: a stream that is open already. It is the first that is read.
+    :param ranges: opens the file for reading parts of it; None if that would read all of it.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Source:
         checksum: Callable[[], str] | None = None,
         rereadable: bool = True,
         first: ByteStream | None = None,
+        ranges: Callable[[], Ranges | None] | None = None,
     ) -> None:
         self.description = description
         self.size = size
@@ -77,6 +80,7 @@ class Source:
         self.checksum = checksum
         self.rereadable = rereadable
         self.facts: dict[str, Any] = {}
+        self._ranges = ranges
         self._opener = opener
         self._was_opened = first is not None
         self._ahead = None if first is None else ReadAhead(GuardedStream(first, description))
@@ -138,6 +142,14 @@ class Source:
             ahead, self._ahead = self._ahead, None
             return ahead
         return self._new_stream()
+
+    def ranges(self) -> Ranges | None:
+        """
+        Return the file for reading parts of it; None if that would read all of it. The caller closes it.
+
+        :raises SourceError: if the source cannot be read.
+        """
+        return None if self._ranges is None else self._ranges()
 
     def _new_stream(self) -> ByteStream:
         if self._was_opened and not self.rereadable:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import time
 from dataclasses import dataclass
-from typing import IO, Any, cast
+from typing import IO, Any, Self, cast
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -14,8 +15,11 @@ from airflow_mapbox.http.environment import UNREADABLE_CERTIFICATES
 from airflow_mapbox.http.retry import LOST_ON_THE_WAY
 from airflow_mapbox.security.endpoints import is_internal, is_loopback
 from airflow_mapbox.sources.identity import describe, path_fingerprint
-from airflow_mapbox.sources.source import Source
+from airflow_mapbox.sources.ranges import Ranges, within
+from airflow_mapbox.sources.source import Fingerprint, Source
 
+_FIRST_BYTES = 16 * 1024  # one block of the readers that read parts
+_PART_SECONDS = 60.0
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and between two chunks; the whole file may take longer
 _ENCODINGS = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "dcb", "dcz"})
 
@@ -37,6 +41,7 @@ def web_source(url: str) -> Source:
         lambda: open_url(url, description).stream,
         fingerprint=path_fingerprint(url) | first.fingerprint,
         first=first.stream,
+        ranges=lambda: web_ranges(url, first.size, first.fingerprint),
     )
 
 
@@ -68,8 +73,16 @@ def open_url(url: str, description: str) -> WebFile:
     check_url(url)
     session = _Session(url)
     session.headers["Accept-Encoding"] = "gzip"
+    response = _get(session, url, description)
+    if response.status_code == 200:
+        return _file(response, description)
+    response.close()
+    raise _refused(response, description)
+
+
+def _get(session: requests.Session, url: str, description: str, **headers: str) -> requests.Response:
     try:
-        response = session.get(url, stream=True, timeout=_TIMEOUT)
+        return session.get(url, stream=True, timeout=_TIMEOUT, headers=headers)
     except requests.RequestException as error:
         problem: SourceError = SourceUnavailableError(
             f"The source {description} could not be read ({type(error).__name__}).\nCheck the URL, and whether this "
@@ -77,16 +90,139 @@ def open_url(url: str, description: str) -> WebFile:
         )
     except OSError:  # requests raises it for an unreadable certificate bundle
         problem = SourceError(UNREADABLE_CERTIFICATES)
-    else:
-        if response.status_code == 200:
-            return _file(response, description)
-        response.close()
-        status = response.status_code
-        transient = status >= 500 or status == 429 or status in LOST_ON_THE_WAY
-        problem = (SourceUnavailableError if transient else UnreadableSourceError)(
-            f"The source {description} answered {status}.\nCheck the URL, and that it needs no login."
-        )
     raise problem
+
+
+def _refused(response: requests.Response, description: str) -> SourceError:
+    status = response.status_code
+    transient = status >= 500 or status == 429 or status in LOST_ON_THE_WAY
+    return (SourceUnavailableError if transient else UnreadableSourceError)(
+        f"The source {description} answered {status}.\nCheck the URL, and that it needs no login."
+    )
+
+
+class WebRanges:
+    """
+    Parts of a file on the web, each of them with a request of its own.
+
+    :param url: an ``https`` URL, or an ``http`` URL on the loopback.
+    :param size: the file's size in bytes.
+    :param fingerprint: values that change with the content, as the file's first response had them.
+    """
+
+    def __init__(self, url: str, size: int, fingerprint: Fingerprint) -> None:
+        self.size = size
+        self._url = url
+        self._description = describe(url)
+        self._fingerprint = dict(fingerprint)
+        self._session = _Session(url)
+        # A compressed part would not have the offsets of the file.
+        self._session.headers["Accept-Encoding"] = "identity"
+        self._head = b""
+
+    def has_ranges(self) -> bool:
+        """
+        Return whether the server sends parts of this file. The first part is kept.
+
+        :raises SourceError: if the server cannot be reached, or redirects to where data must not come from.
+        """
+        self._head = self._part(0, within(self.size, 0, _FIRST_BYTES)) or b""
+        return bool(self._head)
+
+    def read(self, start: int, length: int) -> bytes:
+        """
+        Return a part of the file; shorter only at the file's end.
+
+        :param start: offset of the first byte.
+        :param length: number of bytes.
+        :raises SourceError: if it cannot be read.
+        :raises SourceUnavailableError: if the server fails, or the file has changed.
+        """
+        length = within(self.size, start, length)
+        if start + length <= len(self._head):
+            return self._head[start : start + length]
+        if start < len(self._head):
+            return self._head[start:] + self.read(len(self._head), start + length - len(self._head))
+        part = self._part(start, length) if length else b""
+        if part is None:
+            raise SourceUnavailableError(
+                f"The source {self._description} changed while it was checked, or its server stopped sending parts of "
+                "it.\nRun the task again after its writer has finished."
+            )
+        return part
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @without_frames  # a redirect may lead to a signed URL
+    def _part(self, start: int, length: int) -> bytes | None:
+        """Return a part of the file; None if the server replies with anything else. Its body is not read then."""
+        response = _get(self._session, self._url, self._description, Range=f"bytes={start}-{start + length - 1}")
+        with response:
+            if response.status_code >= 500 or response.status_code == 429:
+                raise _refused(response, self._description)
+            if response.status_code != 206 or not self._is_part(response, start, length):
+                return None
+            return _read_part(response, length, self._description)
+
+    def _is_part(self, response: requests.Response, start: int, length: int) -> bool:
+        headers = response.headers
+        return (
+            headers.get("Content-Range", "").strip() == f"bytes {start}-{start + length - 1}/{self.size}"
+            and headers.get("Content-Encoding", "identity").lower() in ("", "identity")
+            and all(headers.get(name, value) == value for name, value in self._fingerprint.items() if name != "size")
+        )
+
+
+def web_ranges(url: str, size: int | None, fingerprint: Fingerprint) -> Ranges | None:
+    """
+    Return the parts of a file on the web; None if the server sends only the whole file, compresses it, or changed it.
+
+    :param url: an ``https`` URL, or an ``http`` URL on the loopback.
+    :param size: the file's size in bytes; None if it is unknown.
+    :param fingerprint: values that change with the content, as the file's first response had them.
+    :raises SourceError: if the server cannot be reached, or redirects to where data must not come from.
+    """
+    if not size:
+        return None
+    ranges = WebRanges(url, size, fingerprint)
+    has_ranges = False
+    try:
+        has_ranges = ranges.has_ranges()
+    finally:
+        if not has_ranges:
+            ranges.close()
+    return ranges if has_ranges else None
+
+
+def _read_part(response: requests.Response, length: int, description: str) -> bytes:
+    """Return the body of a response with one part. Its deadline holds even if bytes keep coming slowly."""
+    deadline = time.monotonic() + _PART_SECONDS
+    data = bytearray()
+    problem = "the response is incomplete"
+    try:
+        # Before 2.2, urllib3 has no read1, so a slow server can pass the deadline by one part.
+        read = getattr(response.raw, "read1", response.raw.read)
+        while len(data) < length and (block := read(length - len(data))):
+            data += block
+            if time.monotonic() > deadline:
+                problem = f"it took more than {_PART_SECONDS:g} s"
+                break
+    except Exception as error:
+        problem = type(error).__name__
+    if len(data) == length:
+        return bytes(data)
+    raise SourceUnavailableError(
+        f"A part of the source {description} could not be read ({problem}).\nCheck the URL, and whether this "
+        "worker can reach that server."
+    )
 
 
 def check_url(url: str) -> None:
