@@ -25,6 +25,10 @@ SHAPEFILE_BYTES = 272_629_760
 MBTILES_BYTES = 26_843_545_600
 TIFF_BYTES = 10_000_000_000
 
+# --- KML (mapbox-upload-limits) ---
+
+KML_LAYERS = 15
+
 # --- MBTiles (docs/reference/limits.md) ---
 
 TILE_BYTES = 512_000

@@ -8,7 +8,9 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from airflow_mapbox.preflight.problems import REPROJECT, Problem
+from airflow_mapbox.preflight.findings import Finding, finding
+from airflow_mapbox.rules import geojson as rules
+from airflow_mapbox.rules.remedies import REPROJECT
 
 if TYPE_CHECKING:
     from pyproj import CRS
@@ -35,9 +37,9 @@ class _System(Enum):
     UNKNOWN = "unknown to PROJ"
 
 
-def check_crs(crs: object) -> Problem | None:
+def check_crs(crs: object) -> Finding | None:
     """
-    Return the problem of a `crs` member, or None if it allows longitude, latitude on WGS 84.
+    Return the finding for a `crs` member, or None if it allows longitude, latitude on WGS 84.
 
     :param crs: the member: a name, a link, or the older form with a code.
     """
@@ -46,22 +48,17 @@ def check_crs(crs: object) -> Problem | None:
         return None
     system = _system(name)
     shown = name if len(name) <= 120 else f"{name[:117]}…"
+    declares = f"declares the reference system {shown}"
     if system is _System.OTHER:
-        return Problem(
-            f"declares the reference system {shown}; Mapbox ignores that and reads longitude, latitude.", REPROJECT
-        )
+        what = f"{declares}; Mapbox ignores that and reads longitude, latitude."
+        return finding(rules.CRS, what, where="crs")
     if system is _System.DEGREES:
-        return Problem(
-            f"declares the reference system {shown}; Mapbox reads WGS 84, and shows the data some metres away.",
-            REPROJECT,
-            refused=False,
-        )
+        what = f"{declares}; Mapbox reads WGS 84, and shows the data some metres away."
+        return finding(rules.OTHER_DATUM, what, where="crs")
     if system is _System.UNKNOWN:
-        return Problem(
-            f"declares the reference system {shown}, which PROJ does not know; Mapbox reads longitude, latitude.",
-            f"If the coordinates are in another system: {REPROJECT[0].lower()}{REPROJECT[1:]}",
-            refused=False,
-        )
+        what = f"{declares}, which PROJ does not know; Mapbox reads longitude, latitude."
+        remedy = f"If the coordinates are in another system: {REPROJECT[0].lower()}{REPROJECT[1:]}"
+        return finding(rules.OTHER_DATUM, what, where="crs", remedy=remedy)
     return None
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
-from airflow_mapbox.preflight.problems import REPROJECT, Problem
+from airflow_mapbox.preflight.findings import Finding, finding
+from airflow_mapbox.rules import geojson as rules
+from airflow_mapbox.rules.remedies import REPROJECT
+from airflow_mapbox.rules.rule import Rule
 
-_GEOMETRY_WRITER = "Write it with airflow_mapbox.export.write_geojson, or check the task that wrote it."
 _CLIP = (
     'Upload it with format="auto" and export={"beyond_mercator": "clip"}, which cuts off the polar areas '
     "(airflow_mapbox.export.write_geojson has the same option); or leave them out."
@@ -40,14 +43,43 @@ class Features:
 
     def __init__(self) -> None:
         self.count = 0
-        self._positions = 0
+        self.positions = 0
         self._feature = 0
+        self._box = [math.inf, math.inf, -math.inf, -math.inf]
         # For each cause, the first position beyond the map: the feature, x, y.
         self._beyond: dict[str, tuple[int, float, float]] = {}
         self._unclosed: int | None = None
         self._null_height: int | None = None
 
-    def add(self, feature: object) -> Problem | None:
+    @property
+    def bounds(self) -> tuple[float, float, float, float] | None:
+        """West, south, east, north of all positions; None without a position."""
+        west, south, east, north = self._box
+        return (west, south, east, north) if self.positions else None
+
+    @property
+    def is_beyond_map(self) -> bool:
+        """Whether a position lies outside the map."""
+        return bool(self._beyond)
+
+    def add_plain(self, features: int, positions: int, box: tuple[float, float, float, float] | None) -> None:
+        """
+        Count features that need no further check.
+
+        :param features: their number.
+        :param positions: the number of their positions, which lie inside the map.
+        :param box: their bounds; None if they lie inside the bounds of the features before.
+        """
+        self.count += features
+        self.positions += positions
+        if box is not None:
+            self._grow(*box)
+
+    def _grow(self, west: float, south: float, east: float, north: float) -> None:
+        box = self._box
+        self._box = [min(box[0], west), min(box[1], south), max(box[2], east), max(box[3], north)]
+
+    def add(self, feature: object) -> Finding | None:
         """
         Check a feature by itself, and record its positions.
 
@@ -59,37 +91,32 @@ class Features:
         try:
             self._add(feature)
         except _UnsoundError as error:
-            return Problem(f"has {error} in feature {self._feature}.", _GEOMETRY_WRITER)
+            where = f"feature {self._feature}"
+            return finding(rules.FEATURE, f"has {error} in {where}.", where=where)
         return None
 
-    def problems(self, *, is_whole: bool) -> Iterator[Problem]:
+    def findings(self, *, is_whole: bool) -> Iterator[Finding]:
         """
-        Return the problems of all features together.
+        Yield the findings of all features together.
 
         :param is_whole: whether :meth:`add` got all features of the file.
         """
         if is_whole and not self.count:
-            yield Problem("has no features.", "Check the query or filter that chose the data.")
-        elif is_whole and not self._positions:
-            yield Problem("has features, but no geometry in any of them.", "Check the data's geometry column.")
+            yield finding(rules.EMPTY, "has no features.")
+        elif is_whole and not self.positions:
+            remedy = "Check the data's geometry column."
+            yield finding(rules.EMPTY, "has features, but no geometry in any of them.", remedy=remedy)
         # The worst cause explains the others: coordinates in metres also look swapped or polar near the origin.
         for cause in ("elsewhere", "swapped", "longitude", "polar"):
             if cause in self._beyond:
-                yield beyond_problem(cause, self._beyond[cause])
+                yield beyond_map(rules.RANGE, cause, self._beyond[cause])
                 break
         if self._unclosed is not None:
-            # Mapnik, which reads GeoJSON at Mapbox, closes them (create_geometry.hpp, geometry::correct).
-            yield Problem(
-                f"has a ring that does not end where it begins in feature {self._unclosed}.",
-                f"GeoJSON requires closed rings (RFC 7946, 3.1.6). {_GEOMETRY_WRITER}",
-                refused=False,
-            )
+            where = f"feature {self._unclosed}"
+            yield finding(rules.UNCLOSED_RING, f"has a ring that does not end where it begins in {where}.", where=where)
         if self._null_height is not None:
-            yield Problem(
-                f"has a position whose height is null in feature {self._null_height}.",
-                f"In GeoJSON a height is a number, or it is left out (RFC 7946, 3.1.1). {_GEOMETRY_WRITER}",
-                refused=False,
-            )
+            where = f"feature {self._null_height}"
+            yield finding(rules.NULL_HEIGHT, f"has a position whose height is null in {where}.", where=where)
 
     def _add(self, feature: object) -> None:
         if not isinstance(feature, dict):
@@ -160,7 +187,8 @@ class Features:
             x, y = position[0], position[1]
             if not (-180 <= x <= 180 and -WEB_MERCATOR_LATITUDE <= y <= WEB_MERCATOR_LATITUDE):
                 self._beyond.setdefault(guess_cause(x, y), (self._feature, x, y))
-        self._positions += len(positions)
+            self._grow(x, y, x, y)
+        self.positions += len(positions)
 
 
 def guess_cause(x: float, y: float) -> str:
@@ -172,29 +200,33 @@ def guess_cause(x: float, y: float) -> str:
     return "longitude" if abs(x) <= 360 and abs(y) <= 90 else "elsewhere"
 
 
-def beyond_problem(cause: str, example: tuple[int, float, float], *, place: str = "feature") -> Problem:
+def beyond_map(
+    rule: Rule, cause: str, example: tuple[int, float, float], *, place: str = "feature", count: str = ""
+) -> Finding:
     """
-    Return the problem of positions beyond the map.
+    Return the finding for positions beyond the map.
 
+    :param rule: the rule of the format.
     :param cause: a result of :func:`guess_cause`.
     :param example: the number of a feature or row, x, y.
-    :param place: ``"feature"`` or ``"row"``.
+    :param place: what the number counts, such as ``"feature"`` or ``"row"``.
+    :param count: how many there are, in brackets and with a space before it; empty if that is not counted.
     """
     number, x, y = example
-    at = f"({_digits(x)}, {_digits(y)}) in {place} {number}"
+    where = f"{place} {number}"
+    at = f"({_digits(x)}, {_digits(y)}) in {where}"
     if cause == "polar":
-        return Problem(
-            f"has {at}: Mapbox refuses latitudes beyond ±85.0511 degrees, which are outside the Web Mercator map.",
-            _CLIP,
-        )
+        what = f"has {at}: Mapbox refuses latitudes beyond ±85.0511 degrees, which are outside the Web Mercator map"
+        return finding(rule, f"{what}{count}.", where=where, remedy=_CLIP)
     if cause == "longitude":
-        return Problem(f"has {at}: Mapbox refuses longitudes beyond ±180 degrees.", _CUT)
+        what = f"has {at}: Mapbox refuses longitudes beyond ±180 degrees"
+        return finding(rule, f"{what}{count}.", where=where, remedy=_CUT)
     why = (
         "latitude comes first, or the coordinates are in another reference system"
         if cause == "swapped"
         else "the coordinates are in another reference system"
     )
-    return Problem(f"has {at}, beyond ±180 and ±90 degrees: {why}.", REPROJECT)
+    return finding(rule, f"has {at}, beyond ±180 and ±90 degrees: {why}{count}.", where=where, remedy=REPROJECT)
 
 
 def _digits(number: float) -> str:

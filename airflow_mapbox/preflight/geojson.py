@@ -1,241 +1,444 @@
-"""Check GeoJSON for what Mapbox would refuse: small documents completely, others at the beginning and the end."""
+"""
+Check GeoJSON of any size while its bytes pass, in little memory.
+
+The document is read in three parts::
+
+    {"type": "FeatureCollection", "crs": …, "features": [ {…}, {…}, … ], "name": …}
+    └──────────────── head ─────────────────────────────┘└─ features ─┘└── tail ──┘
+
+Features are checked in chunks. Where the last complete feature of a chunk ends is guessed from the text between the
+first two features, and proved by the parser: if the chunk begins at a feature and parses as an array, it ends at a
+feature, too. If the guess is wrong, features are read one by one.
+"""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from enum import Enum, auto
 from typing import Any
 
 import orjson
 
-from airflow_mapbox.limits import SNIFFED_CHARACTERS
+from airflow_mapbox.limits import SNIFFED_BYTES, SNIFFED_CHARACTERS
 from airflow_mapbox.preflight.crs import check_crs
 from airflow_mapbox.preflight.features import Features
+from airflow_mapbox.preflight.findings import Content, Finding, finding
 from airflow_mapbox.preflight.jsonprefix import BrokenJSONError, EndOfPart, JSONPart
-from airflow_mapbox.preflight.problems import EXPORT, WRITER, Problem
+from airflow_mapbox.preflight.plainfeatures import PlainFeatures, PlainReader
 from airflow_mapbox.preflight.sniff import GEOJSON_TYPES, GEOMETRIES, mistaken_for, sniff
+from airflow_mapbox.preflight.text import not_utf8
+from airflow_mapbox.rules import geojson as rules
 
-_FEATURE = re.compile(r'\{\s*"type"\s*:\s*"Feature"')
+# Larger chunks fall out of the processor's cache.
+_CHUNK_BYTES = 256 * 1024
+# A parsed value takes about 13 times its text in memory.
+_MAX_VALUE_BYTES = 8 * 2**20
+# Explaining features takes twenty times as long as accepting plain ones. Of a file that is refused anyway, not more
+# chunks than this are explained.
+_MAX_EXPLAINED_CHUNKS = 16
+_BOM = b"\xef\xbb\xbf"
 # An escape in JSON: a surrogate pair, half of a pair, or anything else.
 _ESCAPES = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
-_BOM = b"\xef\xbb\xbf"
 
 
-def check_whole(data: bytes) -> Iterator[Problem]:
+class _Part(Enum):
+    HEAD = auto()
+    FEATURES = auto()
+    TAIL = auto()
+    DONE = auto()
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error: a finding or a note says why
+    """The rest of the document is not checked."""
+
+
+class GeoJSONCheck:
     """
-    Check a complete document.
+    The check of one document, whose bytes are fed to it.
 
-    :param data: all bytes of the file.
+    :param content: gets the number of features, the bounds, and notes on what was not checked.
     """
-    plain = data.removeprefix(_BOM)
-    try:
-        document, has_half_characters = _decoded(plain)
-    except orjson.JSONDecodeError as error:
-        yield _not_json(plain, f"{error.msg} at line {error.lineno}, column {error.colno}")
-        return
-    if has_half_characters:
-        yield _HALF_CHARACTER
-    kind = document.get("type") if isinstance(document, dict) else None
-    if kind not in GEOJSON_TYPES:
-        yield _not_geojson(kind)
-        return
-    yield from _check_recognised(data)
-    yield from _some(check_crs(document.get("crs")))
-    features = Features()
-    elements = document.get("features") if kind == "FeatureCollection" else [_as_feature(document)]
-    if not isinstance(elements, list):
-        yield _FEATURES_NOT_AN_ARRAY
-        return
-    problem = next(filter(None, map(features.add, elements)), None)
-    yield from _some(problem)
-    yield from features.problems(is_whole=problem is None)
+
+    def __init__(self, content: Content) -> None:
+        self.findings: list[Finding] = []
+        self._content = content
+        self._features = Features()
+        self._reader = PlainReader()
+        self._members: dict[str, Any] = {}
+        self._start = b""
+        self._part = _Part.HEAD
+        self._pending: list[bytes | memoryview] = []
+        self._pending_bytes = 0
+        self._buffer = b""
+        self._offset = 0  # of the buffer in the file
+        self._needed = _CHUNK_BYTES  # bytes in the buffer before the next step
+        self._is_whole = True
+        # The text between two features, from the last bracket of the first to the beginning of the second.
+        self._separator = b""
+        self._explained_chunks = 0
+        self._has_half_character = False
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """
+        Check the next bytes.
+
+        :param data: the bytes that follow those of the call before.
+        """
+        if self._part is not _Part.DONE:
+            self._pending.append(data)
+            self._pending_bytes += len(data)
+            if len(self._buffer) + self._pending_bytes >= self._needed:
+                self._run(is_end=False)
+
+    def close(self, *, is_whole: bool = True) -> list[Finding]:
+        """
+        Check the end of the document, and all features together.
+
+        :param is_whole: whether all bytes of the file were fed.
+        :return: the findings.
+        """
+        self._is_whole = self._is_whole and is_whole
+        self._needed = 0
+        self._run(is_end=is_whole)
+        kind = self._members.get("type", None if self._is_whole else GEOJSON_TYPES[0])
+        is_json = not any(found.rule is not rules.FEATURE for found in self.findings)
+        if is_json and kind not in GEOJSON_TYPES:
+            self.findings = [_not_geojson(kind, self._start)]
+            return self.findings
+        recognised = [] if not self._start else [_check_recognised(self._start)]
+        crs = check_crs(self._members.get("crs"))
+        before = [found for found in (*recognised, crs) if found is not None]
+        are_all_valid = self._is_whole and not self.findings
+        self.findings = [*before, *self.findings, *self._features.findings(is_whole=are_all_valid)]
+        if self._has_half_character:
+            what = "escapes half of a character (a lone surrogate such as \\ud83d), which is not valid Unicode."
+            self.findings.append(finding(rules.HALF_CHARACTER, what))
+        if self._is_whole:
+            self._content.features = self._features.count
+            self._content.bounds = self._features.bounds
+        return self.findings
+
+    def _run(self, *, is_end: bool) -> None:
+        self._buffer = b"".join((self._buffer, *self._pending))
+        self._pending.clear()
+        self._pending_bytes = 0
+        try:
+            if self._part is _Part.HEAD:
+                self._read_head(is_end=is_end)
+            while self._part is _Part.FEATURES and (is_end or len(self._buffer) >= self._needed):
+                self._read_features(is_end=is_end)
+            if self._part is _Part.TAIL:
+                self._read_tail(is_end=is_end)
+        except _Stopped:
+            self._part, self._is_whole = _Part.DONE, False
+            self._buffer = b""
+
+    def _stop(self, *findings: Finding) -> _Stopped:
+        self.findings += findings
+        return _Stopped()
+
+    def _wait_for_more(self, what: str) -> None:
+        """Wait for as many bytes again, or stop if one value is too large."""
+        if len(self._buffer) > _MAX_VALUE_BYTES:
+            size = f"{_MAX_VALUE_BYTES // 2**20} MiB"
+            self._content.notes.append(f"{what} has more than {size}. The file is not checked from there on.")
+            raise self._stop()
+        self._needed = 2 * len(self._buffer) + _CHUNK_BYTES
+
+    def _skip(self, length: int) -> None:
+        self._buffer = self._buffer[length:]
+        self._offset += length
+
+    def _text(self, *, is_end: bool) -> str:
+        """Return the buffer as a string, without a character that is cut at its end."""
+        try:
+            return self._buffer.decode()
+        except UnicodeDecodeError as error:
+            if is_end or error.start < len(self._buffer) - 3:
+                raise self._stop(not_utf8(self._buffer, error.start, self._offset)) from None
+            return self._buffer[: error.start].decode()
+
+    # --- The head ---
+
+    def _read_head(self, *, is_end: bool) -> None:
+        if not self._start:
+            self._start = self._buffer[:SNIFFED_BYTES]
+            if self._buffer.startswith(_BOM):
+                self._skip(len(_BOM))
+        text = self._text(is_end=is_end)
+        part = JSONPart(text)
+        self._members = {}
+        try:
+            has_features = self._read_members(part)
+        except EndOfPart:
+            if is_end:
+                raise self._stop(_cut_off(text)) from None
+            self._wait_for_more("The part before the features")
+            return
+        except BrokenJSONError as error:
+            raise self._stop(self._explain_break(error)) from None
+        if has_features:
+            self._skip(len(text[: part.at].encode()))
+            self._part, self._needed = _Part.FEATURES, min(self._needed, _CHUNK_BYTES)
+            return
+        if text[part.at :].strip(" \t\r\n\x1e"):
+            raise self._stop(_LINES)
+        if not is_end:
+            self._needed = len(self._buffer) + _CHUNK_BYTES
+            return
+        self._part = _Part.DONE
+        kind = self._members.get("type")
+        if kind == "FeatureCollection":
+            raise self._stop(finding(rules.FEATURES, "is a FeatureCollection whose `features` is not an array."))
+        if kind in GEOJSON_TYPES:
+            feature = {"type": "Feature", "geometry": self._members} if kind in GEOMETRIES else self._members
+            self.findings += filter(None, [self._features.add(feature)])
+
+    def _read_members(self, part: JSONPart) -> bool:
+        """Read members up to the array of features. Return False if the document ends without one."""
+        part.take("{")
+        if part.peek() == "}":
+            part.take("}")
+            return False
+        while True:
+            name = part.key()
+            if name == "features" and part.peek() == "[":
+                part.take("[")
+                return True
+            self._members[name] = part.value()
+            if part.take(",}") == "}":
+                return False
+
+    def _explain_break(self, error: BrokenJSONError) -> Finding:
+        first, _, rest = self._buffer.lstrip().partition(b"\n")
+        if rest.strip() and _is_json(first):
+            return _LINES
+        return finding(rules.NOT_JSON, f"is not JSON: {error}.", where=f"byte {self._offset:,} or later")
+
+    # --- The features ---
+
+    def _read_features(self, *, is_end: bool) -> None:
+        end = self._guess_end(is_end=is_end)
+        if end and self._check_chunk(memoryview(self._buffer)[:end]):
+            closes = self._buffer[end] == ord("]")
+            self._skip(end + 1 if closes else self._buffer.index(b",", end) + 1)
+            self._part = _Part.TAIL if closes else _Part.FEATURES
+            self._needed = min(self._needed, _CHUNK_BYTES)
+            return
+        self._read_one_by_one(is_end=is_end)
+
+    def _guess_end(self, *, is_end: bool) -> int:
+        """Return where the last complete feature in the buffer probably ends; 0 if there is no guess."""
+        if is_end and self._features.count:
+            return max(self._buffer.rfind(b"]"), 0)
+        return self._buffer.rfind(self._separator) + 1 if self._separator else 0
+
+    def _read_one_by_one(self, *, is_end: bool) -> None:
+        text = self._text(is_end=is_end)
+        part = JSONPart(text)
+        ends: list[int] = []
+        begins = 0  # the first value that is not complete
+        closes = False
+        problem: BrokenJSONError | None = None
+        try:
+            if part.peek() == "]" and not self._features.count:
+                closes = part.take("]") == "]"
+            while not closes:
+                part.value()
+                end = part.at
+                closes = part.take(",]") == "]"
+                ends.append(end)
+                begins = part.at
+                if len(ends) == 1 and not closes:
+                    part.peek()
+                    self._separator = text[end - 1 : part.at + 8].encode()
+        except EndOfPart:
+            pass
+        except BrokenJSONError as error:
+            problem = error
+        if ends:
+            chunk = text[: ends[-1]].encode()
+            if not self._check_chunk(chunk):
+                # Only orjson refuses numbers that overflow.
+                self._explain(json.loads(b"[%b]" % chunk))
+        if problem is not None:
+            raise self._stop(self._explain_features_break(text, part.at, problem))
+        if closes:
+            self._skip(len(text[: part.at].encode()))
+            self._part, self._needed = _Part.TAIL, 0
+        elif ends:
+            self._skip(len(text[:begins].encode()))
+            self._needed = min(self._needed, _CHUNK_BYTES)
+        elif is_end:
+            raise self._stop(_cut_off(text))
+        else:
+            self._wait_for_more(f"Feature {self._features.count}")
+
+    def _explain_features_break(self, text: str, at: int, problem: BrokenJSONError) -> Finding:
+        before = text[:at].rstrip(" \t\r\n\x1e")
+        if before.endswith("}") and text[at:].lstrip().startswith("{"):
+            return _LINES
+        where = f"byte {self._offset + len(text[:at].encode()):,}"
+        return finding(rules.NOT_JSON, f"is not JSON: {problem}, counted from {where} of the file.", where=where)
+
+    def _check_chunk(self, chunk: bytes | memoryview) -> bool:
+        """Check complete features. Return False if the chunk is something else, because the guess was wrong."""
+        array = b"".join((b"[", chunk, b"]"))
+        if not array.isascii():
+            try:
+                array.decode()
+            except UnicodeDecodeError as error:
+                raise self._stop(not_utf8(array, error.start, self._offset - 1)) from None
+        plain: PlainFeatures | None = None
+        # msgspec skips properties without a look at their escapes.
+        if b"\\" in array and b"\\u" in array and any(escape["half"] for escape in _ESCAPES.finditer(array)):
+            self._has_half_character = True
+        else:
+            plain = self._reader.read(array)
+        if plain is not None:
+            self._features.add_plain(plain.features, plain.positions, plain.box)
+            return True
+        try:
+            elements = _loads(array)
+        except orjson.JSONDecodeError:
+            return False
+        self._explain(elements)
+        return True
+
+    def _explain(self, elements: list[Any]) -> None:
+        """Check features down to each position, and record the first one that is invalid."""
+        has_problem = any(found.rule is rules.FEATURE for found in self.findings)
+        for element in elements:
+            problem = self._features.add(element)
+            if problem is not None and not has_problem:
+                self.findings.append(problem)
+                has_problem = True
+        self._explained_chunks += 1
+        if self._explained_chunks > _MAX_EXPLAINED_CHUNKS and (has_problem or self._features.is_beyond_map):
+            self._content.notes.append(
+                f"The check stopped at feature {self._features.count:,}, because Mapbox refuses the file anyway."
+            )
+            raise self._stop()
+
+    # --- The tail ---
+
+    def _read_tail(self, *, is_end: bool) -> None:
+        if not is_end:
+            if len(self._buffer) > self._needed:
+                self._buffer = self._buffer.rstrip()
+            self._wait_for_more("The part after the features")
+            return
+        text = self._text(is_end=True)
+        part = JSONPart(text)
+        try:
+            while part.take(",}") == ",":
+                name = part.key()
+                self._members[name] = part.value()
+        except EndOfPart:
+            raise self._stop(_cut_off(text)) from None
+        except BrokenJSONError as error:
+            raise self._stop(finding(rules.NOT_JSON, f"is not JSON: {error}.", where="its end")) from None
+        if not part.is_at_end:
+            raise self._stop(_LINES)
+        self._part = _Part.DONE
 
 
-def _decoded(plain: bytes) -> tuple[Any, bool]:
-    """Return the parsed document, and whether it escapes halves of characters. These become U+FFFD."""
-    try:
-        return orjson.loads(plain), False
-    except orjson.JSONDecodeError:
-        repaired = _ESCAPES.sub(lambda escape: rb"\ufffd" if escape["half"] else escape[0], plain)
-        if repaired == plain:
-            raise
-        return orjson.loads(repaired), True
-
-
-def check_beginning(head: bytes) -> Iterator[Problem]:
-    """
-    Check the complete features at the beginning of a document.
-
-    :param head: the first bytes.
-    """
-    text = head.removeprefix(_BOM).decode("utf-8", "ignore")
-    features = Features()
-    members: dict[str, Any] = {}
-    problem: Problem | None = None
-    try:
-        problem = _read_members(JSONPart(text), members, features)
-    except EndOfPart:
-        pass
-    except BrokenJSONError as error:
-        problem = Problem(f"is not JSON: {error}.", WRITER)
-    kind = members.get("type", GEOJSON_TYPES[0])
-    if kind not in GEOJSON_TYPES:
-        yield _not_geojson(kind)
-        return
-    yield from _check_recognised(head)
-    yield from _some(check_crs(members.get("crs")))
-    yield from _some(problem)
-    yield from features.problems(is_whole=False)
-
-
-def check_end(tail: bytes) -> Iterator[Problem]:
+def check_end(tail: bytes) -> list[Finding]:
     """
     Check the complete features at the end of a document, and that the document is closed after them.
 
     :param tail: the last bytes, without a cut character at their start.
     """
     text = tail.decode("utf-8", "ignore").rstrip(" \t\r\n")
+    if not text:
+        return []
     if not text.endswith("}"):
-        yield Problem(f"ends with {text[-20:]!r} instead of }}: it is cut off.", WRITER)
-        return
+        return [_cut_off(text)]
     starts = [match.start() for match in _FEATURE.finditer(text)]
     for start in starts:
-        features = Features()
-        members: dict[str, Any] = {}
-        try:
-            problem = _read_continued(JSONPart(text, start), members, features)
-        except (EndOfPart, BrokenJSONError):
+        content = Content()
+        check = GeoJSONCheck(content)
+        check.feed(b'{"type":"FeatureCollection","features":[' + text[start:].encode())
+        findings = check.close()
+        if any(found.rule in (rules.NOT_JSON, rules.LINES) for found in findings):
             continue  # this match is not a feature of the collection, but a value inside a feature
-        yield from _some(check_crs(members.get("crs")))
-        yield from map(_without_feature_number, (*_some(problem), *features.problems(is_whole=False)))
-        return
+        # The numbers of features count from the start of the tail, not of the file.
+        return [_near_end(found) for found in findings]
     if starts and text[: starts[-1]].rstrip(" \t\r\n\x1e").endswith("}"):
-        yield _line_delimited()
-    elif starts:
-        yield Problem("does not close its FeatureCollection: it is cut off, or invalid near its end.", WRITER)
+        return [_LINES]
+    if starts:
+        what = "does not close its FeatureCollection: it is cut off, or invalid near its end."
+        return [finding(rules.NOT_JSON, what, where="its end")]
+    return []
 
 
-def describe_unknown(head: bytes) -> Problem:
-    """
-    Return the problem of JSON that Mapbox does not recognise as GeoJSON.
-
-    :param head: the first bytes.
-    """
-    members: dict[str, Any] = {}
-    try:
-        _read_members(JSONPart(head.removeprefix(_BOM).decode("utf-8", "ignore")), members, Features())
-    except EndOfPart:
-        pass
-    except BrokenJSONError as error:
-        return Problem(f"is not JSON: {error}.", WRITER)
-    if members.get("type") in GEOJSON_TYPES:
-        return next(_check_recognised(head), _not_geojson(members["type"]))
-    return _not_geojson(members.get("type"), head)
+_FEATURE = re.compile(r'\{\s*"type"\s*:\s*"Feature"')
+_FEATURE_NUMBER = re.compile(r"(?:in )?feature \d+")
+_LINES = finding(rules.LINES, "has one JSON document a line (line-delimited GeoJSON), which Mapbox does not accept.")
 
 
-def _read_members(part: JSONPart, members: dict[str, Any], features: Features) -> Problem | None:
-    """Read a document: check its features, and store its other members."""
-    part.take("{")
-    if part.peek() == "}":
-        part.take("}")
-    else:
-        while True:
-            name = part.key()
-            if name == "features" and part.peek() == "[":
-                part.take("[")
-                if part.peek() == "]":
-                    part.take("]")
-                    members[name] = []
-                elif problem := _read_features(part, features):
-                    return problem
-            else:
-                members[name] = part.value()
-            if part.take(",}") == "}":
-                break
-    return None if part.is_at_end else _line_delimited()
-
-
-def _read_features(part: JSONPart, features: Features) -> Problem | None:
-    while True:
-        if problem := features.add(part.value()):
-            return problem
-        if part.take(",]") == "]":
-            return None
-
-
-def _read_continued(part: JSONPart, members: dict[str, Any], features: Features) -> Problem | None:
-    """Read from a feature to the end of the document."""
-    problem = _read_features(part, features)
-    if problem is not None:
-        return problem
-    while part.take(",}") == ",":
-        name = part.key()
-        members[name] = part.value()
-    if not part.is_at_end:
-        raise BrokenJSONError("the document continues after its end")
-    return None
-
-
-def _check_recognised(head: bytes) -> Iterator[Problem]:
-    """Check that Mapbox would recognise a GeoJSON document as GeoJSON."""
-    if mistaken := mistaken_for(head):
-        token, name = mistaken
-        yield Problem(
-            f"has {token} in its first {SNIFFED_CHARACTERS} characters, which Mapbox reads as {name}.",
-            "Rename the attribute, or put spaces before the first feature.",
-        )
-    elif sniff(head) is None:
-        yield Problem(
-            f'has neither "type" nor "features" in its first {SNIFFED_CHARACTERS} characters, and Mapbox recognises '
-            "GeoJSON by them.",
-            "Write `type` first, then `features`, then the other members.",
-        )
-
-
-def _as_feature(document: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "Feature", "geometry": document} if document["type"] in GEOMETRIES else document
-
-
-_HALF_CHARACTER = Problem(
-    "escapes half of a character (a lone surrogate such as \\ud83d), which is not valid Unicode.",
-    f"A string was cut inside a character. {WRITER}",
-    refused=False,
-)
-_FEATURES_NOT_AN_ARRAY = Problem("is a FeatureCollection whose `features` is not an array.", WRITER)
-
-
-def _not_json(data: bytes, why: str) -> Problem:
-    first, _, rest = data.lstrip().partition(b"\n")
-    if rest.strip():
-        try:
-            orjson.loads(first)
-        except orjson.JSONDecodeError:
-            pass
-        else:
-            return _line_delimited()
-    return Problem(f"is not JSON: {why}.", WRITER)
-
-
-def _line_delimited() -> Problem:
-    return Problem("has one JSON document a line (line-delimited GeoJSON), which Mapbox does not accept.", EXPORT)
-
-
-def _not_geojson(kind: object, head: bytes = b"") -> Problem:
-    has = "no `type`" if kind is None else f"the `type` {str(kind)[:40]!r}"
-    begins = f" It begins with {head[:60].decode('utf-8', 'replace')!r}." if head else ""
-    return Problem(
-        f"is JSON but not GeoJSON: it has {has} instead of FeatureCollection, Feature or a geometry's type.{begins}",
-        "Check the task that wrote it, or the URL: servers return errors as JSON, too.",
+def _near_end(found: Finding) -> Finding:
+    return Finding(
+        found.rule,
+        re.sub(r" in feature \d+", " in a feature near its end", found.what),
+        "its end" if found.where else "",
+        found.remedy,
+        found.message,
     )
 
 
-def _without_feature_number(problem: Problem) -> Problem:
-    """Return a problem without its feature's number: that number counts from the start of the tail, not of the file."""
-    return replace(problem, what=re.sub(r" in feature \d+", " in a feature near its end", problem.what))
+def _cut_off(text: str) -> Finding:
+    what = f"is not JSON: it ends with {text.rstrip()[-20:]!r} instead of }}, so it is cut off."
+    return finding(rules.NOT_JSON, what, where="its end")
 
 
-def _some(*problems: Problem | None) -> Iterator[Problem]:
-    yield from (problem for problem in problems if problem is not None)
+def _check_recognised(head: bytes) -> Finding | None:
+    """Check that Mapbox recognises a GeoJSON document as GeoJSON."""
+    if mistaken := mistaken_for(head):
+        token, name = mistaken
+        return finding(
+            rules.HEAD,
+            f"has {token} in its first {SNIFFED_CHARACTERS} characters, which Mapbox reads as {name}.",
+            where=f"the first {SNIFFED_CHARACTERS} characters",
+            remedy="Rename the attribute, or put spaces before the first feature.",
+        )
+    if sniff(head) is None:
+        return finding(
+            rules.HEAD,
+            f'has neither "type" nor "features" in its first {SNIFFED_CHARACTERS} characters, and Mapbox recognises '
+            "GeoJSON by them.",
+            where=f"the first {SNIFFED_CHARACTERS} characters",
+        )
+    return None
+
+
+def _not_geojson(kind: object, head: bytes) -> Finding:
+    has = "no `type`" if kind is None else f"the `type` {str(kind)[:40]!r}"
+    begins = head[:60].decode("utf-8", "replace")
+    return finding(
+        rules.OTHER_JSON,
+        f"is JSON but not GeoJSON: it has {has} instead of FeatureCollection, Feature or a geometry's type. It begins "
+        f"with {begins!r}.",
+    )
+
+
+def _loads(array: bytes) -> Any:
+    """Parse JSON whose strings may escape halves of characters."""
+    try:
+        return orjson.loads(array)
+    except orjson.JSONDecodeError:
+        repaired = _ESCAPES.sub(lambda escape: rb"\ufffd" if escape["half"] else escape[0], array)
+        if repaired == array:
+            raise
+        return orjson.loads(repaired)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True

@@ -1,199 +1,286 @@
-"""Check one file: its format, its size, and as much of its content as is cheap to read."""
+"""Check one source: its format, its size, and its content."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from airflow_mapbox.errors import SourceError
-from airflow_mapbox.preflight import formats, geojson, shapefile, sniff, table, truncation
+from airflow_mapbox.errors import InvalidTilesetError, SourceUnavailableError
+from airflow_mapbox.limits import DISPLAY_NAME_CHARACTERS
+from airflow_mapbox.preflight import formats, geojson, sniff
+from airflow_mapbox.preflight.findings import Content, Finding, finding
 from airflow_mapbox.preflight.foreign import foreign_format
-from airflow_mapbox.preflight.mbtiles import check_mbtiles
-from airflow_mapbox.preflight.problems import EXPORT, WRITER, Problem
+from airflow_mapbox.preflight.mbtiles import check_mbtiles, check_mbtiles_header
+from airflow_mapbox.preflight.passing import CheckedStream, PassingCheck, passing_check
+from airflow_mapbox.preflight.report import SourceReport
+from airflow_mapbox.preflight.shapefile import check_archive
 from airflow_mapbox.preflight.text import check_text, without_cut_character
+from airflow_mapbox.preflight.tiff import check_tiff
+from airflow_mapbox.rules import csv as csv_rules
+from airflow_mapbox.rules import files as rules
+from airflow_mapbox.rules import xml as xml_rules
+from airflow_mapbox.rules.remedies import WRITER
+from airflow_mapbox.sources.identity import is_dataset_url
+from airflow_mapbox.sources.ranges import HeadRanges
 from airflow_mapbox.sources.resolve import SourceLike, open_source
 from airflow_mapbox.sources.source import Source
+from airflow_mapbox.sources.streams import ByteStream
+from airflow_mapbox.uploads.names import check_display_name, check_tileset_part
 
-# Read from the beginning, and from the end of a local file.
+# Read from the beginning of every source, and from the end of a remote text.
 _PART_BYTES = 64 * 1024
-# Parsing takes 13 to 25 times the file's size in memory, which is 400 MB for 16 MiB.
-_MAX_WHOLE_BYTES = 16 * 2**20
+_READ_BYTES = 256 * 1024
+_CLOSING = {formats.KML: re.compile(rb"</(?:\w+:)?kml\s*>"), formats.GPX: re.compile(rb"</(?:\w+:)?gpx\s*>")}
 
 
-@dataclass(frozen=True)
-class SourceReport:
-    """
-    The result of a check.
-
-    :param description: the file or URL.
-    :param format: the format that Mapbox would recognise, or None.
-    :param bytes: the size in bytes, or None if it is unknown before the source is read.
-    :param problems: each reason for Mapbox to refuse the file, the most useful first. Each has two lines: the file's
-        name with the problem, and the remedy. Empty if Mapbox should accept the file.
-    :param limit: Mapbox's limit for this format in bytes, or None.
-    :param warnings: probable mistakes that Mapbox is not known to refuse, in the same form.
-    """
-
-    description: str
-    format: str | None
-    bytes: int | None
-    problems: tuple[str, ...]
-    limit: int | None = None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether the file has no problems. It may have warnings."""
-        return not self.problems
-
-    def raise_for_problems(self) -> None:
-        """
-        Raise an error if the file has problems.
-
-        :raises SourceError: with all problems, each on its own line and followed by its remedy.
-        """
-        if self.problems:
-            raise SourceError("\n".join((f"{self.description} was not sent.", *self.problems)))
-
-
-def check_source(source: SourceLike | Source) -> SourceReport:
+def check_source(
+    source: SourceLike | Source, *, tileset: str | None = None, name: str | None = None, all_tiles: bool = False
+) -> SourceReport:
     """
     Check a source for what Mapbox would refuse.
 
-    Files of at most 64 KiB, and local GeoJSON files of at most 16 MiB, are read completely. Of other files, the first
-    64 KiB are read. Of local files, the last 64 KiB are read, too. In local files, the schema of a database and the
-    checksums in a zip are checked.
+    A local file is read whole, except for the pixels of a TIFF and most of the tiles of MBTiles. Of a remote file, only
+    the parts that the rules need are read, by ranges; of a stream, only its beginning.
 
-    :param source: a local path, an ``https://`` URL, an ``ObjectStoragePath``, or an open source.
+    :param source: a local path, an ``https://`` URL, an ``ObjectStoragePath``, an open source, or
+        ``mapbox://datasets/{user}/{id}``.
+    :param tileset: ``name`` or ``account.name``, to be checked by Mapbox's rules for names.
+    :param name: the display name, to be checked likewise.
+    :param all_tiles: check every tile of MBTiles, instead of a sample.
+    :return: the report, with all problems and warnings. docs/reference/refusals.md lists the rules with their sources.
     :raises SourceError: if the source does not exist or cannot be read.
+
+    Example::
+
+        report = check_source("parcels.geojson", tileset="parcels")
+        for problem in report.problems:
+            print(problem.name, problem.where, problem)
+        report.raise_for_problems()
     """
+    if isinstance(source, str) and source.startswith("mapbox://"):
+        report = SourceReport(source, "dataset", None, None, None, (), (), (), tileset=tileset, name=name)
+        return _with_findings(report, [*_check_names(tileset, name), *_check_dataset_url(source)])
     if not isinstance(source, Source):
         with open_source(source) as opened:
-            return check_source(opened)
+            return check_source(opened, tileset=tileset, name=name, all_tiles=all_tiles)
     head = source.head(_PART_BYTES)
-    source_format = sniff.sniff(head)
-    if source_format is None and sniff.mistaken_for(head):
-        source_format = formats.GEOJSON  # its check explains the mistake
-    problems = tuple(_problems(source, head, source_format))
-    name = source.description.rsplit("/", 1)[-1] or source.description
-    return SourceReport(
-        source.description,
-        source_format.name if source_format else None,
-        source.size,
-        tuple(problem.text(name) for problem in problems if problem.refused),
-        source_format.limit if source_format else None,
-        tuple(problem.text(name) for problem in problems if not problem.refused),
+    source_format = _recognise(head)
+    content = Content()
+    found = [*_check_names(tileset, name), *_check_head(source, head, source_format)]
+    is_complete = False
+    if source_format is not None and not any(one.refused for one in found if one.rule is not rules.NAME):
+        of_content, is_complete = _check_content(source, head, source_format, content, all_tiles=all_tiles)
+        found += of_content
+    if source_format is not None and source_format is not formats.SHAPEFILE:
+        found += _check_size(source, source_format)
+    report = SourceReport(
+        description=source.description,
+        format=source_format.name if source_format else None,
+        bytes=source.size,
+        limit=source_format.limit if source_format else None,
+        counted_bytes=source.size if content.counted_bytes is None else content.counted_bytes,
+        problems=(),
+        warnings=(),
+        notes=tuple(content.notes),
+        layers=content.layers,
+        features=content.features,
+        bounds=content.bounds,
+        minzoom=content.minzoom,
+        maxzoom=content.maxzoom,
+        tileset=tileset,
+        name=name,
+        is_complete=is_complete,
     )
+    return _with_findings(report, found)
 
 
-def _problems(source: Source, head: bytes, source_format: formats.Format | None) -> Iterator[Problem]:
-    if not head:
-        yield Problem("is empty (0 bytes).", WRITER)
+def check_while_sent(source: Source, report: SourceReport) -> None:
+    """
+    Have a source checked while it is sent, if the report could not check all of it.
+
+    :param source: the source. The stream that it opens next raises SourceError at its end if Mapbox would refuse it.
+    :param report: the report of :func:`check_source`.
+    """
+    source_format = next((one for one in formats.TEXTS if one.name == report.format), None)
+    # An export has checked its own features.
+    if report.is_complete or source_format is None or source.checksum is not None:
         return
-    if problem := foreign_format(head):
-        yield problem
+
+    def checked(stream: ByteStream) -> ByteStream:
+        check = passing_check(source_format, Content())
+        return stream if check is None else CheckedStream(stream, check, refuse)
+
+    def refuse(found: list[Finding]) -> None:
+        _with_findings(replace(report, problems=(), warnings=()), found).raise_for_problems()
+
+    source.wrap_stream(checked)
+
+
+def _with_findings(report: SourceReport, found: list[Finding]) -> SourceReport:
+    file = report.description.rsplit("/", 1)[-1] or report.description
+    named = [replace(one, file=file) for one in dict.fromkeys(found)]
+    problems, warnings = (tuple(one for one in named if one.refused is refused) for refused in (True, False))
+    return replace(report, problems=problems, warnings=warnings)
+
+
+def _recognise(head: bytes) -> formats.Format | None:
+    """Return the format whose check explains the file best: JSON that Mapbox does not recognise is GeoJSON here."""
+    recognised = sniff.sniff(head)
+    return formats.GEOJSON if recognised is None and sniff.is_json(head) else recognised
+
+
+# --- Names ---
+
+
+def _check_names(tileset: str | None, name: str | None) -> Iterator[Finding]:
+    checks: list[tuple[str, Callable[[], None]]] = []
+    if tileset is not None:
+        account, dot, own = tileset.rpartition(".")
+        checks.append(("tileset", lambda: check_tileset_part(own, "name")))
+        if dot:
+            checks.append(("tileset", lambda: check_tileset_part(account, "account")))
+    checks.append(("name", lambda: check_display_name(name)))
+    for where, check in checks:
+        try:
+            check()
+        except InvalidTilesetError as error:
+            what, _, remedy = str(error).partition("\n")
+            yield finding(rules.NAME, f"has an upload that Mapbox would refuse: {what}", where=where, remedy=remedy)
+    units = 0 if name is None else len(name.encode("utf-16-le", "surrogatepass")) // 2
+    if name is not None and len(name) <= DISPLAY_NAME_CHARACTERS < units:
+        what = f"has the display name {name!r}, which is {units} units of UTF-16 long."
+        yield finding(rules.NAME_LENGTH, what, where="name")
+
+
+def _check_dataset_url(url: str) -> Iterator[Finding]:
+    if not is_dataset_url(url):
+        yield finding(rules.DATASET_URL, "is not the URL of a dataset.", where="source")
+
+
+# --- The beginning, and the size ---
+
+
+def _check_head(source: Source, head: bytes, source_format: formats.Format | None) -> Iterator[Finding]:
+    if not head:
+        yield finding(rules.EMPTY, "is empty (0 bytes).")
+        return
+    if found := foreign_format(head):
+        yield found
         return
     if len(head) < sniff.MIN_BYTES:
-        yield Problem(f"has {len(head)} bytes, too few for any format.", WRITER)
-        return
-    is_whole = len(head) < _PART_BYTES and source.size in (None, len(head))
-    if source_format in formats.TEXTS and (problem := check_text(head, is_whole=is_whole)):
-        yield problem
+        yield finding(rules.TOO_SMALL, f"has {len(head)} bytes, too few for any format.")
         return
     format_of_name = formats.format_of_suffix(source.suffix)
-    if source_format is None:
+    is_whole = len(head) < _PART_BYTES and source.size in (None, len(head))
+    if source_format in formats.TEXTS and (found := check_text(head, is_whole=is_whole)):
+        yield found
+    elif source_format is None:
         yield _unknown_format(head, format_of_name)
-        return
-    if format_of_name not in (None, source_format):
-        yield Problem(
+    elif format_of_name not in (None, source_format) and not _is_other_json(source_format, head):
+        yield finding(
+            rules.OTHER_FORMAT,
             f"{_should_be(format_of_name)}begins with {_start(head)}: Mapbox reads it as {source_format.name}.",
-            f"If its content really is {source_format.name}, rename the file. {WRITER}",
-        )
-    yield from _check_content(source, head, source_format, is_whole=is_whole)
-    if source.size is not None and source.size > source_format.limit:
-        yield Problem(
-            f"has {source.size:,} bytes. Mapbox's limit for {source_format.name} is {source_format.limit:,}.",
-            f"Send fewer features or attributes, or make vector tiles (MBTiles). {EXPORT}",
+            remedy=f"If its content really is {source_format.name}, rename the file. {WRITER}",
         )
 
 
-def _unknown_format(head: bytes, format_of_name: formats.Format | None) -> Problem:
-    if sniff.is_json(head):
-        return geojson.describe_unknown(head)
+def _is_other_json(source_format: formats.Format, head: bytes) -> bool:
+    """Return whether JSON is probably no GeoJSON at all, so that its name does not matter."""
+    return source_format is formats.GEOJSON and sniff.sniff(head) is None and sniff.mistaken_for(head) is None
+
+
+def _unknown_format(head: bytes, format_of_name: formats.Format | None) -> Finding:
     accepted = ", ".join(accepted.name for accepted in formats.FORMATS)
-    return Problem(
-        f"{_should_be(format_of_name)}begins with {_start(head)}, which is not a format that Mapbox accepts "
-        f"({accepted}).",
-        _REMEDIES.get(format_of_name, f"{WRITER} Other geodata: {EXPORT[0].lower()}{EXPORT[1:]}"),
-    )
+    what = f"begins with {_start(head)}, which is not a format that Mapbox accepts ({accepted})."
+    what = f"{_should_be(format_of_name)}{what}"
+    if format_of_name is formats.CSV:
+        advice = "Write no byte order mark (encoding='utf-8', not 'utf-8-sig') and names without spaces around them."
+        return finding(rules.UNKNOWN_FORMAT, what, remedy=f"{csv_rules.COLUMNS.remedy} {advice}")
+    if format_of_name in (formats.KML, formats.GPX):
+        tag = format_of_name.name.lower()
+        remedy = f"Begin the file with <?xml, and have <{tag} in the first 100 characters."
+        return finding(rules.UNKNOWN_FORMAT, what, remedy=remedy)
+    return finding(rules.UNKNOWN_FORMAT, what)
 
 
 def _should_be(format_of_name: formats.Format | None) -> str:
     return "" if format_of_name is None else f"should be {format_of_name.name} by its name, but "
 
 
-_REMEDIES: dict[formats.Format | None, str] = {
-    formats.CSV: (
-        "Name columns lon and lat (or x and y, or …longitude… and …latitude…), or name a column exactly wkt, geom, "
-        "geometry or geojson, within the first 512 bytes. Write no byte order mark (encoding='utf-8', not 'utf-8-sig') "
-        "and names without spaces around them."
-    ),
-    formats.KML: "Begin the file with <?xml, and have <kml in the first 100 characters.",
-    formats.GPX: "Begin the file with <?xml, and have <gpx in the first 100 characters.",
-}
-
-
-def _check_content(source: Source, head: bytes, source_format: formats.Format, *, is_whole: bool) -> Iterator[Problem]:
-    path, size = source.path, source.size
-    if source_format is formats.GEOJSON:
-        yield from _check_geojson(source, head, is_whole=is_whole)
-    elif source_format is formats.CSV:
-        yield from table.check_rows(head, is_whole=is_whole)
-        if path is not None and not is_whole and (problem := check_text(_tail_text(path), is_whole=True)):
-            yield problem
-    elif source_format is formats.TIFF:
-        yield from truncation.check_tiff(head, size)
-    elif source_format in (formats.KML, formats.GPX) and (path is not None or is_whole):
-        yield from truncation.check_closed(_tail(path) if path is not None else head, source_format)
-    elif source_format is formats.SHAPEFILE and path is not None:
-        yield from shapefile.check_archive(path)
-    elif source_format is formats.MBTILES and path is not None and size is not None:
-        yield from check_mbtiles(path, head, size)
-
-
-def _check_geojson(source: Source, head: bytes, *, is_whole: bool) -> Iterator[Problem]:
-    path = source.path
-    if is_whole:
-        yield from geojson.check_whole(head)
-    elif path is not None and source.size is not None and source.size <= _MAX_WHOLE_BYTES:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise SourceError(f"{source.description} can no longer be read: {error.strerror}.") from None
-        yield from geojson.check_whole(data)
-    else:
-        problems = list(geojson.check_beginning(head))
-        if path is not None:
-            tail = _tail_text(path)
-            text_problem = check_text(tail, is_whole=True)
-            problems += [text_problem] if text_problem else geojson.check_end(tail)
-        # Both checks may report the same reference system.
-        yield from dict.fromkeys(problems)
-
-
-def _tail_text(path: Path) -> bytes:
-    return without_cut_character(_tail(path))
-
-
-def _tail(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - _PART_BYTES))
-            return stream.read(_PART_BYTES)
-    except OSError as error:
-        raise SourceError(f"{path} can no longer be read: {error.strerror}.") from None
-
-
 def _start(head: bytes) -> str:
     return repr(head[:40].decode("utf-8", "replace"))
+
+
+def _check_size(source: Source, source_format: formats.Format) -> Iterator[Finding]:
+    if source.size is not None and source.size > source_format.limit:
+        what = f"has {source.size:,} bytes. Mapbox's limit for {source_format.name} is {source_format.limit:,}."
+        yield finding(rules.TOO_LARGE, what, limit=f"{source_format.limit:,} bytes")
+
+
+# --- The content ---
+
+
+def _check_content(
+    source: Source, head: bytes, source_format: formats.Format, content: Content, *, all_tiles: bool
+) -> tuple[list[Finding], bool]:
+    """Return the findings, and whether the whole file was checked."""
+    check = passing_check(source_format, content)
+    if check is not None:
+        return _check_text_format(source, head, source_format, check)
+    if source_format is formats.MBTILES and source.path is None:
+        return list(check_mbtiles_header(head, source.size)), False
+    if source_format is formats.MBTILES:
+        return list(check_mbtiles(source.path, content, all_tiles=all_tiles)), True
+    ranges = source.ranges() or HeadRanges(head, source.size)
+    with ranges:
+        if source_format is formats.TIFF:
+            return list(check_tiff(ranges, content)), not isinstance(ranges, HeadRanges)
+        is_local = source.path is not None
+        if isinstance(ranges, HeadRanges) and not ranges.is_whole:
+            return [], False  # the directory of a zip is at its end
+        return list(check_archive(ranges, content, whole=is_local)), is_local
+
+
+def _check_text_format(
+    source: Source, head: bytes, source_format: formats.Format, check: PassingCheck
+) -> tuple[list[Finding], bool]:
+    is_whole = len(head) < _PART_BYTES and source.size in (None, len(head))
+    if source.path is not None and not is_whole:
+        _feed_file(source.path, check)
+        return check.close(), True
+    check.feed(head)
+    found = check.close(is_whole=is_whole)
+    if not is_whole and not any(one.refused for one in found) and (ranges := source.ranges()) is not None:
+        with ranges:
+            start = max(0, ranges.size - _PART_BYTES)
+            found += _check_end(ranges.read(start, _PART_BYTES), source_format)
+    return found, is_whole
+
+
+def _feed_file(path: Path, check: PassingCheck) -> None:
+    try:
+        with path.open("rb", buffering=0) as stream:
+            while data := stream.read(_READ_BYTES):
+                check.feed(data)
+    except OSError as error:
+        problem = error.strerror
+    else:
+        return
+    raise SourceUnavailableError(f"{path} can no longer be read ({problem}).\nCheck the disk, then run the task again.")
+
+
+def _check_end(tail: bytes, source_format: formats.Format) -> list[Finding]:
+    """Check the last bytes of a remote text."""
+    closing = _CLOSING.get(source_format)
+    if closing is not None:
+        if closing.search(tail):
+            return []
+        what = f"does not end with </{source_format.name.lower()}>: it is cut off."
+        return [finding(xml_rules.NOT_XML, what, where="its end")]
+    tail = without_cut_character(tail)
+    found = check_text(tail, is_whole=True)
+    if found is not None:
+        return [replace(found, where="its end")]
+    return geojson.check_end(tail) if source_format is formats.GEOJSON else []

@@ -36,7 +36,8 @@ OTHER_FORMAT = Rule(
     format="any",
     meaning="The content has another format than the file's name says.",
     remedy=f"Rename the file. {WRITER}",
-    evidence="none: Mapbox reads the content, so such a file is usually a mistake",
+    evidence="none: Mapbox reads the content, so such a file is probably a mistake",
+    refused=False,
 )
 TOO_LARGE = Rule(
     name="file-too-large",
@@ -52,14 +53,6 @@ NOT_TEXT = Rule(
     meaning="A text format has bytes that are not UTF-8, or NUL bytes.",
     remedy='Write it with encoding="utf-8". A binary file must be in a format that Mapbox accepts.',
     evidence="documented for CSV; JSON requires it (RFC 8259, 8.1)",
-)
-CHANGED = Rule(
-    name="file-changed",
-    format="any",
-    meaning="The file changed while it was checked.",
-    remedy="Run the task again after its writer has finished.",
-    evidence="none: the check cannot vouch for such a file",
-    refused=False,
 )
 TIMED_OUT = Rule(
     name="processing-timeout",
@@ -111,7 +104,6 @@ RULES = (
     OTHER_FORMAT,
     TOO_LARGE,
     NOT_TEXT,
-    CHANGED,
     NAME,
     NAME_LENGTH,
     TIMED_OUT,

@@ -89,6 +89,29 @@ class FileRanges(_ContextManager):
         self._file.close()
 
 
+class HeadRanges(_ContextManager):
+    """
+    The beginning of a file of which only that can be read. Parts beyond it are empty.
+
+    :param head: the first bytes.
+    :param size: the file's size in bytes; None if it is unknown.
+    """
+
+    def __init__(self, head: bytes, size: int | None) -> None:
+        self._head = head
+        self.size = len(head) if size is None else size
+        self.is_whole = self.size <= len(head)
+
+    def read(self, start: int, length: int) -> bytes:
+        """
+        Return a part of the beginning.
+
+        :param start: offset of the first byte.
+        :param length: number of bytes.
+        """
+        return self._head[start : start + length]
+
+
 class ObjectRanges(_ContextManager):
     """
     Parts of an object, each of them with a request of its own.

@@ -82,6 +82,7 @@ class Source:
         self.facts: dict[str, Any] = {}
         self._ranges = ranges
         self._opener = opener
+        self._wrap: Callable[[ByteStream], ByteStream] = lambda stream: stream
         self._was_opened = first is not None
         self._ahead = None if first is None else ReadAhead(GuardedStream(first, description))
 
@@ -138,10 +139,16 @@ class Source:
 
         :raises SourceError: if the source cannot be read, or can be read only once and was.
         """
-        if self._ahead is not None:
-            ahead, self._ahead = self._ahead, None
-            return ahead
-        return self._new_stream()
+        ahead, self._ahead = self._ahead, None
+        return self._wrap(self._new_stream() if ahead is None else ahead)
+
+    def wrap_stream(self, wrap: Callable[[ByteStream], ByteStream]) -> None:
+        """
+        Have each stream that :meth:`open` returns wrapped in another.
+
+        :param wrap: returns the other stream. It closes the wrapped one when it is closed.
+        """
+        self._wrap = wrap
 
     def ranges(self) -> Ranges | None:
         """

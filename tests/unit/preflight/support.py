@@ -14,8 +14,11 @@ from typing import IO, Any
 
 POINT = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [13.4, 52.5]}, "properties": {"n": 1}}
 CSV = b"lon,lat,name\n13.4,52.5,Berlin\n"
-KML = b'<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document/></kml>'
-GPX = b'<?xml version="1.0"?><gpx version="1.1"></gpx>'
+KML = (
+    b'<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document><Placemark><Point>'
+    b"<coordinates>13.4,52.5</coordinates></Point></Placemark></Document></kml>"
+)
+GPX = b'<?xml version="1.0"?><gpx version="1.1"><wpt lat="52.5" lon="13.4"/></gpx>'
 TIFF = b"II*\x00" + (8).to_bytes(4, "little") + bytes(8)
 WGS84 = (
     'GEOGCS["GCS_WGS_1984",DATUM["D_WGS_1984",SPHEROID["WGS_1984",6378137.0,298.257223563]],'
@@ -66,9 +69,14 @@ def as_bytes(content: Any) -> bytes:
     return content if isinstance(content, bytes) else json.dumps(content).encode()
 
 
+class _Forward(io.BytesIO):
+    def seekable(self) -> bool:
+        return False
+
+
 class Stream:
     """
-    An object in a store, which preflight reads at its start only.
+    An object in a store that cannot seek, so that preflight reads only its start.
 
     :param data: its bytes.
     :param name: its URL.
@@ -87,7 +95,7 @@ class Stream:
 
     def open(self, mode: str = "r") -> IO[bytes]:
         if self.failure is None:
-            return io.BytesIO(self.data)
+            return _Forward(self.data)
 
         class Broken(io.BytesIO):
             def read(stream, size: int | None = -1) -> bytes:  # noqa: N805

@@ -1,0 +1,330 @@
+"""
+Check CSV of any size while its bytes pass, like Mapnik, which reads CSV at Mapbox.
+
+Rows are parsed in chunks by the standard library. A chunk ends at a line break that is not inside a quoted cell: there,
+the number of quotation marks before it is even.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
+from airflow_mapbox.preflight.features import Features, beyond_map, guess_cause
+from airflow_mapbox.preflight.findings import Content, Finding, finding
+from airflow_mapbox.preflight.sniff import columns_of, geometry_columns, separator_of, x_columns, y_columns
+from airflow_mapbox.preflight.text import not_utf8
+from airflow_mapbox.rules import csv as rules
+from airflow_mapbox.rules import files as file_rules
+from airflow_mapbox.rules.remedies import WRITER
+
+_CHUNK_CHARACTERS = 256 * 1024
+_MAX_ROW_CHARACTERS = 16 * 2**20
+_HEADER_BYTES = 64 * 1024
+_MAX_CUTS_TRIED = 1000
+# The limit of the csv module is one for the whole process.
+_FIELD_LIMIT = threading.Lock()
+
+
+class CSVCheck:
+    """
+    The check of one table, whose bytes are fed to it.
+
+    :param content: gets the number of rows, the bounds, and notes on what was not checked.
+    """
+
+    def __init__(self, content: Content) -> None:
+        self.findings: list[Finding] = []
+        self._content = content
+        self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
+        self._bytes = 0
+        self._text = ""
+        self._needed = _CHUNK_CHARACTERS
+        self._rows: _Rows | None = None
+        self._is_stopped = False
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """
+        Check the next bytes.
+
+        :param data: the bytes that follow those of the call before.
+        """
+        if not self._is_stopped:
+            self._decode(bytes(data), is_end=False)
+            if len(self._text) >= self._needed:
+                self._read_rows(is_end=False)
+
+    def close(self, *, is_whole: bool = True) -> list[Finding]:
+        """
+        Check the last rows, and all rows together.
+
+        :param is_whole: whether all bytes of the file were fed. Otherwise the last row is cut, and not checked.
+        :return: the findings.
+        """
+        if not self._is_stopped:
+            self._decode(b"", is_end=is_whole)
+            self._read_rows(is_end=is_whole)
+        is_whole = is_whole and not self._is_stopped
+        if self._rows is not None:
+            self.findings += self._rows.findings(is_whole=is_whole)
+            if is_whole:
+                self._content.features, self._content.bounds = self._rows.count, self._rows.bounds
+        return self.findings
+
+    def _stop(self, *findings: Finding) -> None:
+        self.findings += findings
+        self._is_stopped = True
+        self._text = ""
+
+    def _decode(self, data: bytes, *, is_end: bool) -> None:
+        try:
+            self._text += self._decoder.decode(data, is_end)
+        except UnicodeDecodeError as error:
+            held = error.object
+            offset = self._bytes + len(data) - len(held)
+            self._stop(not_utf8(held, error.start, offset))
+            return
+        if 0 in data:
+            where = f"byte {self._bytes + data.index(0):,}"
+            what = "contains NUL bytes, which text never does."
+            self._stop(finding(file_rules.NOT_TEXT, what, where=where, remedy=WRITER))
+        self._bytes += len(data)
+
+    def _read_rows(self, *, is_end: bool) -> None:
+        if self._is_stopped:
+            return
+        if self._rows is None:
+            self._text = self._text.removeprefix("\ufeff").lstrip("\r\n")
+            header = self._text[:_HEADER_BYTES].splitlines()[:1]
+            if not header:
+                return
+            self._rows = _Rows(columns_of(header[0].encode()), separator_of(header[0]))
+        length = len(self._text) if is_end else _last_row_end(self._text)
+        if length:
+            text, self._text = self._text[:length], self._text[length:]
+            self._rows.read(text)
+            self._needed = len(self._text) + _CHUNK_CHARACTERS
+        elif len(self._text) > _MAX_ROW_CHARACTERS:
+            row = self._rows.number
+            has_open_quote = self._text.count('"') % 2
+            self._content.notes.append(
+                f"Row {row:,} has more than {_MAX_ROW_CHARACTERS // 2**20} MiB. The file is not checked from there on."
+            )
+            self._stop(*([_unclosed_quote(row)] if has_open_quote else []))
+        else:
+            self._needed = 2 * len(self._text) + _CHUNK_CHARACTERS
+        if is_end and self._rows.has_open_quote:
+            self.findings.append(_unclosed_quote(self._rows.number - 1))
+
+
+class _Rows:
+    """
+    The rows that were read, and what they have together.
+
+    :param columns: the names of the columns as Mapbox sees them.
+    :param separator: the separator between cells.
+    """
+
+    def __init__(self, columns: list[str], separator: str) -> None:
+        self.count = 0
+        self.number = 1  # of the next row; the header is row 1
+        self.has_open_quote = False
+        self._columns, self._separator = columns, separator
+        self._geometries = geometry_columns(columns)
+        self._xs, self._ys = x_columns(columns), y_columns(columns)
+        self._box = [math.inf, math.inf, -math.inf, -math.inf]
+        self._unreadable, self._first_unreadable = 0, (0, "")
+        self._beyond, self._furthest = 0, (0, 0.0, 0.0)
+        self._wide, self._first_wide = 0, 0
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float] | None:
+        """West, south, east, north of all positions; None without a position."""
+        west, south, east, north = self._box
+        return (west, south, east, north) if west <= east else None
+
+    def read(self, text: str) -> None:
+        """
+        Read complete rows.
+
+        :param text: the rows.
+        """
+        with _longer_fields(len(text)):
+            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=self._separator))
+        self.has_open_quote = text.count('"') % 2 == 1 and bool(rows) and any("\n" in cell for cell in rows[-1])
+        first = self.number
+        self.number += len(rows)
+        if first == 1:
+            rows, first = rows[1:], 2
+        if not self._read_plain(rows, text):
+            self._read_each(rows, first)
+
+    def _read_plain(self, rows: list[list[str]], text: str) -> bool:
+        """Read rows of numbers at once. Return False if there is another kind of row among them."""
+        width = len(self._columns)
+        if self._geometries or not (len(self._xs) == len(self._ys) == 1) or set(map(len, rows)) != {width}:
+            return False
+        x, y = self._xs[0], self._ys[0]
+        try:
+            xs, ys = [float(row[x]) for row in rows], [float(row[y]) for row in rows]
+        except ValueError:
+            return False
+        box = min(xs), min(ys), max(xs), max(ys)
+        # Python takes 1_000 for a number. NaN passes no comparison, but may hide from min() and max().
+        if "_" in text or not math.isfinite(sum(xs) + sum(ys)) or not _is_on_map(box):
+            return False
+        self.count += len(rows)
+        self._grow(*box)
+        return True
+
+    def _read_each(self, rows: list[list[str]], first: int) -> None:
+        for number, row in enumerate(rows, first):
+            if not any(cell.strip() for cell in row):
+                continue
+            self.count += 1
+            if len(row) > len(self._columns):
+                self._first_wide = self._first_wide or number
+                self._wide += 1
+            box = self._box_of(row)
+            if box is None:
+                if not self._unreadable:
+                    self._first_unreadable = number, self._shown(row)
+                self._unreadable += 1
+                continue
+            if not _is_on_map(box):
+                x, y = max(box[0], box[2], key=abs), max(box[1], box[3], key=abs)
+                # The furthest position shows the cause best: some coordinates in metres are near the origin.
+                if not self._beyond or abs(x) + abs(y) > abs(self._furthest[1]) + abs(self._furthest[2]):
+                    self._furthest = number, x, y
+                self._beyond += 1
+            self._grow(*box)
+
+    def _grow(self, west: float, south: float, east: float, north: float) -> None:
+        box = self._box
+        self._box = [min(box[0], west), min(box[1], south), max(box[2], east), max(box[3], north)]
+
+    def _box_of(self, row: list[str]) -> tuple[float, float, float, float] | None:
+        """Return the bounds of a row's position or geometry, or None."""
+        for index in self._geometries:
+            if index < len(row) and (box := _box_of_geometry(row[index].strip())) is not None:
+                return box
+        for x in self._xs:
+            for y in self._ys:
+                if max(x, y) < len(row) and (pair := _pair(row[x], row[y])) is not None:
+                    return (*pair, *pair)
+        return None
+
+    def _shown(self, row: list[str]) -> str:
+        cells = [row[index] for index in (*self._geometries, *self._xs[:1], *self._ys[:1]) if index < len(row)]
+        return ", ".join(repr(cell if len(cell) <= 40 else f"{cell[:37]}…") for cell in cells) or "too few cells"
+
+    def findings(self, *, is_whole: bool) -> Iterator[Finding]:
+        """
+        Yield the findings of all rows together.
+
+        :param is_whole: whether all rows were read.
+        """
+        if not self.count:
+            if is_whole:
+                yield finding(rules.EMPTY, "has a header and no rows.")
+            return
+        of_rows = f"{self.count:,} rows" if is_whole else f"the first {self.count:,} rows"
+        if self._beyond:
+            number, x, y = self._furthest
+            is_everywhere = self._beyond + self._unreadable == self.count
+            rule = rules.RANGE if is_everywhere else rules.SOME_OUT_OF_RANGE
+            count = "" if is_everywhere else f" ({self._beyond:,} of {of_rows})"
+            yield beyond_map(rule, guess_cause(x, y), (number, x, y), place="row", count=count)
+        if self._unreadable:
+            number, cells = self._first_unreadable
+            where = f"row {number}"
+            has = "has no coordinates that Mapbox can read in"
+            if is_whole and self._unreadable == self.count:
+                yield finding(rules.UNREADABLE, f"{has} any row; {where} has {cells}.", where=where)
+            else:
+                # A warning, because Mapbox accepts the file if another row has a position.
+                what = f"{has} {self._unreadable:,} of {of_rows}; {where} has {cells}."
+                yield finding(rules.SKIPPED_ROWS, what, where=where)
+        if self._wide:
+            where = f"row {self._first_wide}"
+            what = f"has {self._wide:,} of {of_rows} with more cells than the header; the first is {where}."
+            yield finding(rules.WIDE_ROWS, what, where=where)
+
+
+def _unclosed_quote(row: int) -> Finding:
+    what = f"has a quotation mark in or before row {row:,} that is not closed, so one cell takes the rest of the file."
+    return finding(rules.QUOTE, what, where=f"row {row:,}")
+
+
+def _last_row_end(text: str) -> int:
+    """Return the index behind the last line break that is not in a quoted cell; 0 if there is none."""
+    # A line break may have two characters, of which the second has not come yet.
+    end = len(text) - text.endswith("\r")
+    quotes = text.count('"')
+    for _ in range(_MAX_CUTS_TRIED):
+        cut = max(text.rfind("\n", 0, end), text.rfind("\r", 0, end)) + 1
+        quotes -= text.count('"', cut, end)
+        if not cut or quotes % 2 == 0:
+            return cut
+        end = cut - 1
+    return 0
+
+
+@contextmanager
+def _longer_fields(characters: int) -> Iterator[None]:
+    """Allow cells of a length that the csv module refuses by default, such as geometries."""
+    with _FIELD_LIMIT:
+        before = csv.field_size_limit(max(characters, csv.field_size_limit()))
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
+
+
+def _is_on_map(box: tuple[float, float, float, float]) -> bool:
+    west, south, east, north = box
+    return west >= -180 and east <= 180 and south >= -WEB_MERCATOR_LATITUDE and north <= WEB_MERCATOR_LATITUDE
+
+
+def _pair(x: str, y: str) -> tuple[float, float] | None:
+    try:
+        pair = float(x), float(y)
+    except ValueError:
+        return None
+    is_number = math.isfinite(pair[0]) and math.isfinite(pair[1]) and "_" not in x + y
+    return pair if is_number else None
+
+
+def _box_of_geometry(cell: str) -> tuple[float, float, float, float] | None:
+    """Return the bounds of WKT or GeoJSON, or None."""
+    import numpy as np
+    import shapely
+
+    if cell.startswith("{"):
+        if not _is_geometry(cell):
+            return None
+        geometry = shapely.from_geojson(cell, on_invalid="ignore")
+    else:
+        # An overflow needs no warning here: the caller reports the position as beyond the map.
+        with np.errstate(over="ignore"):
+            geometry = None if cell.upper().startswith("SRID") else shapely.from_wkt(cell, on_invalid="ignore")
+    if geometry is None or geometry.is_empty:
+        return None
+    west, south, east, north = geometry.bounds
+    return west, south, east, north
+
+
+def _is_geometry(cell: str) -> bool:
+    try:
+        geometry: Any = json.loads(cell)
+    except (ValueError, RecursionError):
+        return False
+    return Features().add({"type": "Feature", "geometry": geometry}) is None

@@ -1,0 +1,364 @@
+"""Check KML and GPX while their bytes pass."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from xml.parsers import expat
+
+from airflow_mapbox.limits import KML_LAYERS, WEB_MERCATOR_LATITUDE
+from airflow_mapbox.preflight.findings import Content, Finding, finding
+from airflow_mapbox.preflight.formats import KML, Format
+from airflow_mapbox.rules import xml as rules
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+_MAX_DEPTH = 256
+# expat takes quadratic time for tags and attributes that are much longer than what is fed at once.
+_MAX_TOKEN_BYTES = 16 * 2**20
+_TEXT_BYTES = 2**20
+_NAME_CHARACTERS = 200
+
+Attributes: TypeAlias = "dict[str, str]"
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error: a finding or a note says why
+    """The rest of the document is not checked."""
+
+
+class XMLCheck:
+    """
+    The check of one document, whose bytes are fed to it.
+
+    :param kind: KML or GPX.
+    :param content: gets the layers, the number of features, the bounds, and notes on what was not checked.
+    """
+
+    def __init__(self, kind: Format, content: Content) -> None:
+        self.findings: list[Finding] = []
+        self._content = content
+        self._fed = 0
+        self._depth = 0
+        self._is_stopped = False
+        # pyexpat passes the elements of the document on; it has no resolver of external entities.
+        self._parser = expat.ParserCreate()
+        self._parser.buffer_text = True
+        self._parser.buffer_size = _TEXT_BYTES
+        self._parser.StartDoctypeDeclHandler = self._refuse_doctype
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._elements: _KML | _GPX = _KML(self._collect) if kind is KML else _GPX()
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """
+        Check the next bytes.
+
+        :param data: the bytes that follow those of the call before.
+        """
+        if not self._is_stopped:
+            self._fed += len(data)
+            self._parse(bytes(data), is_end=False)
+
+    def close(self, *, is_whole: bool = True) -> list[Finding]:
+        """
+        Check the end of the document, and all features together.
+
+        :param is_whole: whether all bytes of the file were fed.
+        :return: the findings.
+        """
+        if is_whole and not self._is_stopped:
+            self._parse(b"", is_end=True)
+        # The parser and its handlers refer to each other.
+        self._parser.StartElementHandler = self._parser.EndElementHandler = None
+        self._parser.CharacterDataHandler = self._parser.StartDoctypeDeclHandler = None
+        elements = self._elements
+        positions = elements.positions
+        if is_whole and not self._is_stopped:
+            self._content.layers = elements.layers
+            self._content.features = elements.features
+            self._content.bounds = positions.bounds
+            self.findings += elements.findings()
+        elif isinstance(elements, _KML) and not self.findings:
+            self.findings += elements.too_many_layers()
+        if positions.beyond is not None:
+            x, y = positions.beyond
+            what = f"has ({x:.9g}, {y:.9g}), outside ±180 degrees of longitude or ±85.0511 degrees of latitude."
+            self.findings.append(finding(rules.RANGE, what))
+        return self.findings
+
+    def _parse(self, data: bytes, *, is_end: bool) -> None:
+        try:
+            self._parser.Parse(data, is_end)
+            if not is_end and self._fed - self._parser.CurrentByteIndex > _MAX_TOKEN_BYTES:
+                size = f"{_MAX_TOKEN_BYTES // 2**20} MiB"
+                self._stop(finding(rules.TOKEN_TOO_LONG, f"has a tag, comment or attribute of more than {size}."))
+        except _Stopped:
+            pass
+        except expat.ExpatError as error:
+            where = f"line {error.lineno:,}, column {error.offset:,}"
+            message = expat.ErrorString(error.code)
+            if error.code == expat.errors.codes[expat.errors.XML_ERROR_UNKNOWN_ENCODING]:
+                self._content.notes.append(
+                    "The file's encoding is unknown to the check, so its content was not checked."
+                )
+                self._is_stopped = True
+            elif is_end:
+                what = f"is cut off: it ends inside an element ({message}, {where})."
+                self._is_stopped = True
+                self.findings.append(finding(rules.NOT_XML, what, where="its end"))
+            else:
+                self._is_stopped = True
+                self.findings.append(finding(rules.NOT_XML, f"is not XML: {message} in {where}.", where=where))
+        except ValueError as error:  # an encoding that Python's codecs refuse
+            self._content.notes.append(f"The file's content was not checked: {error}.")
+            self._is_stopped = True
+
+    def _stop(self, found: Finding) -> None:
+        self.findings.append(found)
+        self._is_stopped = True
+        raise _Stopped
+
+    def _refuse_doctype(self, *declaration: object) -> None:
+        line = self._parser.CurrentLineNumber
+        self._stop(finding(rules.DOCTYPE, "has a <!DOCTYPE …>.", where=f"line {line:,}"))
+
+    def _start(self, name: str, attributes: Attributes) -> None:
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            where = f"line {self._parser.CurrentLineNumber:,}"
+            self._stop(finding(rules.TOO_DEEP, f"has elements nested more than {_MAX_DEPTH} deep.", where=where))
+        self._elements.start(name.rpartition(":")[2], attributes, self._depth)
+
+    def _end(self, name: str) -> None:
+        self._elements.end(name.rpartition(":")[2], self._depth)
+        self._depth -= 1
+
+    def _collect(self, handler: Callable[[str], None] | None) -> None:
+        self._parser.CharacterDataHandler = handler
+
+
+class _Positions:
+    """The bounds of positions, and one that lies beyond the map."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.beyond: tuple[float, float] | None = None
+        self._box = [math.inf, math.inf, -math.inf, -math.inf]
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float] | None:
+        """West, south, east, north of all positions; None without a position."""
+        west, south, east, north = self._box
+        return (west, south, east, north) if self.count else None
+
+    def add(self, xs: list[float], ys: list[float]) -> None:
+        """
+        Add positions.
+
+        :param xs: longitudes in degrees.
+        :param ys: latitudes in degrees, as many.
+        """
+        if not xs or not math.isfinite(sum(xs) + sum(ys)):
+            return
+        self.count += len(xs)
+        box = self._box
+        west, south, east, north = min(xs), min(ys), max(xs), max(ys)
+        self._box = [min(box[0], west), min(box[1], south), max(box[2], east), max(box[3], north)]
+        if self.beyond is None and (
+            west < -180 or east > 180 or south < -WEB_MERCATOR_LATITUDE or north > WEB_MERCATOR_LATITUDE
+        ):
+            self.beyond = max(west, east, key=abs), max(south, north, key=abs)
+
+
+@dataclass(slots=True)
+class _Container:
+    """A Document or Folder of KML."""
+
+    name: str = ""
+    has_placemark: bool = False
+
+
+class _KML:
+    """
+    The elements of a KML document.
+
+    Its layers are the Documents and Folders that directly hold a Placemark; if there are none, all Documents and
+    Folders (preflight of mapbox-upload-validate, by GDAL's KML driver).
+
+    :param collect: sets the handler of text; None for no handler.
+    """
+
+    def __init__(self, collect: Callable[[Callable[[str], None] | None], None]) -> None:
+        self.positions = _Positions()
+        self.features = 0
+        self._collect = collect
+        self._open: list[tuple[int, _Container]] = []
+        self._containers: list[_Container] = []
+        self._layers: list[_Container] = []
+        self._name = ""
+        self._coordinates = ""
+        self._is_track = False
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers."""
+        return tuple(layer.name for layer in self._layers or self._containers)
+
+    def start(self, name: str, attributes: Attributes, depth: int) -> None:
+        """
+        Begin an element.
+
+        :param name: its name without a prefix.
+        :param attributes: its attributes.
+        :param depth: its depth; the root's is 1.
+        """
+        if name == "coordinates" or name == "coord":
+            self._coordinates, self._is_track = "", name == "coord"
+            self._collect(self._add_coordinates)
+        elif name == "Placemark":
+            self.features += 1
+            container = self._open[-1][1] if self._open and self._open[-1][0] == depth - 1 else None
+            if container is not None and not container.has_placemark:
+                container.has_placemark = True
+                self._keep(self._layers, container)
+        elif name in ("Document", "Folder", "kml"):
+            container = _Container()
+            self._open.append((depth, container))
+            if name != "kml":
+                self._keep(self._containers, container)
+        elif name == "name" and self._open and self._open[-1][0] == depth - 1:
+            self._name = ""
+            self._collect(self._add_name)
+
+    def _keep(self, containers: list[_Container], container: _Container) -> None:
+        # More layers than this are refused, whatever their number.
+        if len(containers) < 1000:
+            containers.append(container)
+
+    def end(self, name: str, depth: int) -> None:
+        """
+        End an element.
+
+        :param name: its name without a prefix.
+        :param depth: its depth.
+        """
+        if name == "coordinates" or name == "coord":
+            self._take_positions(self._coordinates)
+            self._coordinates = ""
+            self._collect(None)
+        elif name == "name" and self._open and self._open[-1][0] == depth - 1:
+            self._open[-1][1].name = self._name.strip()
+            self._collect(None)
+        elif self._open and self._open[-1][0] == depth:
+            self._open.pop()
+
+    def _add_name(self, text: str) -> None:
+        self._name = (self._name + text)[:_NAME_CHARACTERS]
+
+    def _add_coordinates(self, text: str) -> None:
+        self._coordinates += text
+        if len(self._coordinates) >= _TEXT_BYTES and not self._is_track:
+            # Everything up to the last space is complete.
+            complete, space, rest = self._coordinates.rpartition(" ")
+            if not space:
+                complete, space, rest = self._coordinates.rpartition("\n")
+            self._take_positions(complete)
+            self._coordinates = rest[-_NAME_CHARACTERS:]
+
+    def _take_positions(self, text: str) -> None:
+        tuples = [text.split()] if self._is_track else [position.split(",", 2) for position in text.split()]
+        try:
+            xs, ys = [float(position[0]) for position in tuples], [float(position[1]) for position in tuples]
+        except (ValueError, IndexError):
+            xs, ys = [], []
+            for position in tuples:
+                try:
+                    x, y = float(position[0]), float(position[1])
+                except (ValueError, IndexError):
+                    continue
+                xs.append(x)
+                ys.append(y)
+        self.positions.add(xs, ys)
+
+    def too_many_layers(self) -> list[Finding]:
+        """Return the finding for too many layers, as far as they are known."""
+        count = len(self._layers)
+        if count <= KML_LAYERS:
+            return []
+        what = f"has {count:,} layers; Mapbox accepts {KML_LAYERS}."
+        return [finding(rules.TOO_MANY_LAYERS, what, count=count, maximum=KML_LAYERS)]
+
+    def findings(self) -> list[Finding]:
+        """Return the findings of the whole document."""
+        layers = self._layers or self._containers
+        if not layers:
+            return [finding(rules.NO_LAYERS, "has neither a Document nor a Folder with features.")]
+        if len(layers) > KML_LAYERS:
+            what = f"has {len(layers):,} layers; Mapbox accepts {KML_LAYERS}."
+            return [finding(rules.TOO_MANY_LAYERS, what, count=len(layers), maximum=KML_LAYERS)]
+        found = []
+        counts = Counter(layer.name for layer in layers if layer.name)
+        names = [name for name, count in counts.items() if count > 1]
+        if names:
+            listed = " ".join(f"{name} ({counts[name]})" for name in names)
+            what = f"has several layers of the same name: {', '.join(map(repr, names))}."
+            found.append(finding(rules.DUPLICATE_LAYERS, what, names=listed))
+        if not self.positions.count:
+            found.append(finding(rules.KML_EMPTY, "has no feature with coordinates."))
+        return found
+
+
+class _GPX:
+    """The elements of a GPX document."""
+
+    _LAYERS = {"wpt": "waypoints", "rte": "routes", "rtept": "route_points", "trk": "tracks", "trkpt": "track_points"}
+
+    def __init__(self) -> None:
+        self.positions = _Positions()
+        self._counts: Counter[str] = Counter()
+        self._xs: list[float] = []
+        self._ys: list[float] = []
+
+    @property
+    def features(self) -> int:
+        """The number of waypoints, routes and tracks."""
+        return sum(self._counts[name] for name in ("wpt", "rte", "trk"))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers, as GDAL calls them."""
+        return tuple(layer for name, layer in self._LAYERS.items() if self._counts[name])
+
+    def start(self, name: str, attributes: Attributes, depth: int) -> None:
+        """
+        Begin an element.
+
+        :param name: its name without a prefix.
+        :param attributes: its attributes.
+        :param depth: its depth; the root's is 1.
+        """
+        if name in self._LAYERS:
+            self._counts[name] += 1
+            try:
+                x, y = float(attributes["lon"]), float(attributes["lat"])
+            except (KeyError, ValueError):
+                return
+            self.positions.add([x], [y])
+
+    def end(self, name: str, depth: int) -> None:
+        """
+        End an element.
+
+        :param name: its name without a prefix.
+        :param depth: its depth.
+        """
+
+    def findings(self) -> list[Finding]:
+        """Return the findings of the whole document."""
+        if self.positions.count:
+            return []
+        return [finding(rules.GPX_EMPTY, "has no waypoint, route point or track point.")]
