@@ -98,6 +98,10 @@ class SourceError(MapboxError):
     """The data to upload is missing, unreadable, or would be refused by Mapbox."""
 
 
+class CeilingError(SourceError):
+    """The upload would be larger than a ceiling that its owner has set. It was not created."""
+
+
 class ExportError(MapboxError, ValueError):
     """The data cannot be written in a form that Mapbox accepts. No file is left behind."""
 

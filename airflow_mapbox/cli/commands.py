@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from typing import TYPE_CHECKING
 
 from airflow.cli.simple_table import AirflowConsole
-from airflow.utils.cli import suppress_logs_and_warning
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, TextColumn, TransferSpeedColumn
 
-from airflow_mapbox.cli.definition import arguments_of
 from airflow_mapbox.cli.options import chosen_export
-from airflow_mapbox.cli.spelling import Spelling
-from airflow_mapbox.compat import connections_from_database
+from airflow_mapbox.cli.running import command
 from airflow_mapbox.defaults import CONN_ID
-from airflow_mapbox.errors import MapboxError, OptionError
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.uploads.errors import UploadActiveError
 from airflow_mapbox.uploads.models import Upload
@@ -33,47 +27,8 @@ from airflow_mapbox.uploads.staging.stager import StagingOptions
 if TYPE_CHECKING:
     from argparse import Namespace
 
-log = logging.getLogger(__name__)
 
-# A shell's exit code of a command that Ctrl-C ended.
-_INTERRUPTED_CODE = 130
-
-
-def _command(function: Callable[[Namespace], None]) -> Callable[[Namespace], None]:
-    """
-    Wrap a command: it finds connections in Airflow's database, and prints its errors as a message with an exit code.
-
-    A bug keeps its traceback.
-    """
-
-    @wraps(function)
-    @suppress_logs_and_warning
-    def run(args: Namespace) -> None:
-        message, code = None, 1
-        try:
-            with connections_from_database():
-                function(args)
-        except (MapboxError, OptionError) as error:
-            log.info("The command failed.", exc_info=True)
-            message = str(error)
-        except KeyboardInterrupt as error:
-            message, code = str(error) or "Interrupted.", _INTERRUPTED_CODE
-        if message is None:
-            return
-        name = function.__name__.removesuffix("_uploads")
-        spell = Spelling(arguments_of(name), f"airflow mapbox uploads {name}")
-        print(spell(message), file=sys.stderr)
-        if code == _INTERRUPTED_CODE:
-            # A normal exit waits for the threads that still send parts. That may take minutes.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        raise SystemExit(code)
-
-    return run
-
-
-@_command
+@command("uploads upload")
 def upload(args: Namespace) -> None:
     """Stage a file, create its upload, and with ``--wait`` wait until it is processed."""
     ledger = MemoryLedger()
@@ -144,7 +99,7 @@ def _command_line(*words: str, args: Namespace) -> str:
     return shlex.join(["airflow", "mapbox", "uploads", *words, *connection])
 
 
-@_command
+@command("uploads list")
 def list_uploads(args: Namespace) -> None:
     """List the account's recent uploads."""
     uploads = list(MapboxUploadsHook(args.mapbox_conn_id).list_uploads(limit=args.limit))
@@ -154,19 +109,19 @@ def list_uploads(args: Namespace) -> None:
         AirflowConsole().print_as_table([_row(upload) for upload in uploads])
 
 
-@_command
+@command("uploads show")
 def show(args: Namespace) -> None:
     """Show one upload."""
     _print(MapboxUploadsHook(args.mapbox_conn_id).get_upload(args.upload_id), args)
 
 
-@_command
+@command("uploads wait")
 def wait(args: Namespace) -> None:
     """Wait until an upload is processed."""
     _print(_wait(MapboxUploadsHook(args.mapbox_conn_id), args.upload_id, args), args)
 
 
-@_command
+@command("uploads delete")
 def delete(args: Namespace) -> None:
     """Delete the status of a completed upload."""
     MapboxUploadsHook(args.mapbox_conn_id).delete_upload(args.upload_id)

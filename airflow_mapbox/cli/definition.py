@@ -1,4 +1,4 @@
-"""Define the commands ``airflow mapbox uploads``. Each start of ``airflow`` imports this, so it must import fast."""
+"""Define the commands ``airflow mapbox``. Each start of ``airflow`` imports this, so it must import fast."""
 
 from __future__ import annotations
 
@@ -101,16 +101,37 @@ _UPLOADS = (
 )
 
 
-def arguments_of(command: str) -> tuple[Arg, ...]:
+_CHECK = ActionCommand(
+    name="check",
+    help="Check a file for what Mapbox would refuse, and show its bill; exit code 1 if Mapbox would refuse it",
+    func=lazy_load_command("airflow_mapbox.cli.check.check"),
+    args=(
+        Arg(("source",), help="A path, or an object-storage or https:// URL. Only parts of a remote file are read"),
+        Arg(("--tileset",), help="Also check this tileset id: name or account.name"),
+        Arg(("--name",), help="Also check this display name"),
+        Arg(("--all-tiles",), help="Check every tile of MBTiles (default: a sample)", action="store_true"),
+        Arg(
+            ("--area",),
+            help="Also measure the area that accounts opened before August 2024 pay by; reads a local file again",
+            action="store_true",
+        ),
+        _JSON,
+        _VERBOSE,
+    ),
+)
+
+
+def arguments_of(words: str) -> tuple[Arg, ...]:
     """
     Return the arguments of one command.
 
-    :param command: such as ``upload``.
+    :param words: the command after ``airflow mapbox``, such as ``"uploads upload"``.
     """
-    return next(tuple(candidate.args) for candidate in _UPLOADS if candidate.name == command)
+    name = words.removeprefix("uploads ")
+    return next(tuple(candidate.args) for candidate in (*_UPLOADS, _CHECK) if candidate.name == name)
 
 
 def get_mapbox_cli_commands() -> list[GroupCommand]:
     """Return the commands for Airflow."""
     uploads = GroupCommand(name="uploads", help="Upload, list, show, wait, delete", subcommands=_UPLOADS)
-    return [GroupCommand(name="mapbox", help="Publish tilesets on Mapbox", subcommands=(uploads,))]
+    return [GroupCommand(name="mapbox", help="Publish tilesets on Mapbox", subcommands=(uploads, _CHECK))]

@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, ObjectStoragePath
 from airflow.sdk.log import mask_secret
 
 from airflow_mapbox import defaults
+from airflow_mapbox.billing.bill import Bill
+from airflow_mapbox.billing.ceilings import Ceilings
 from airflow_mapbox.errors import MapboxError, OptionError, SourceError, without_frames
 from airflow_mapbox.export.options import ExportFormat, check_format
 from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.limits import STAGING_REGION
 from airflow_mapbox.preflight import check_source
+from airflow_mapbox.preflight.source import check_while_sent
 from airflow_mapbox.security.endpoints import API_URL, refuse_secrets
 from airflow_mapbox.sources.identity import is_dataset_url
 from airflow_mapbox.sources.resolve import SourceLike, open_source, read_report
@@ -181,8 +184,8 @@ class MapboxUploadsHook(BaseHook):
         :raises StagingError: if not all bytes arrived.
         :raises MapboxError: for every error of the API or the network.
         """
-        with open_source(_object_storage(source)) as opened:
-            return self._checked_and_staged(opened).url
+        with open_source(readable_source(source)) as opened:
+            return self._check_and_stage(opened).url
 
     def upload(
         self,
@@ -196,6 +199,8 @@ class MapboxUploadsHook(BaseHook):
         active_timeout: float = defaults.WAIT_TIMEOUT_SECONDS,
         ledger: Ledger | None = None,
         published: Published | None = None,
+        preflight: bool = True,
+        ceilings: Ceilings | None = None,
     ) -> Upload:
         """
         Check a source, stage it and create its upload, once.
@@ -217,10 +222,13 @@ class MapboxUploadsHook(BaseHook):
         :param ledger: keeps the state of this upload, so that the same call after a crash continues. Without a ledger,
             the promise of one upload holds for this call only.
         :param published: what the tileset was last made from, if an upload of the same content is not wanted.
+        :param preflight: check the source for what Mapbox would refuse, before a byte is sent. The report is logged.
+        :param ceilings: how large the upload may be.
         :return: the upload, which Mapbox is processing.
         :raises UnchangedSourceError: if the tileset's last finished upload came from the same content.
         :raises InvalidTilesetError: if Mapbox would refuse the tileset or the name.
         :raises SourceError: if Mapbox would refuse the data.
+        :raises CeilingError: if the upload would be larger than a ceiling. It is not created.
         :raises ExportError: if the data cannot be written in a form that Mapbox accepts.
         :raises UploadActiveError: if another upload of the tileset takes too long.
         :raises MapboxError: for every error of the API, S3 or the network.
@@ -232,7 +240,11 @@ class MapboxUploadsHook(BaseHook):
         tileset_id = client.tileset_id(tileset)
         check_display_name(name)
         prepared, facts = _prepare(source, format, export, layer=tileset_id.name)
-        once = OneUpload(client, ledger or MemoryLedger(), self._checked_and_staged, published=published, facts=facts)
+        limits = ceilings or Ceilings()
+        if is_dataset_url(prepared) and limits != Ceilings():
+            raise OptionError("The size of a dataset is unknown before Mapbox processes it: leave out the ceilings")
+        stage = partial(self._check_and_stage, tileset=tileset, name=name, preflight=preflight, ceilings=limits)
+        once = OneUpload(client, ledger or MemoryLedger(), stage, published=published, facts=facts)
         while True:
             try:
                 if is_dataset_url(prepared):
@@ -286,14 +298,33 @@ class MapboxUploadsHook(BaseHook):
             progress=progress,
         )
 
-    def _checked_and_staged(self, source: Source) -> StagedFile:
-        report = check_source(source)
-        report.raise_for_problems()
-        for warning in report.warnings:
-            self.log.warning("%s", warning)
-        size = "unknown size" if source.size is None else f"{source.size:,} bytes"
-        self.log.info("Source %s: %s, %s", source.description, report.format, size)
-        return self._stager.stage(source, report.limit)
+    def _check_and_stage(
+        self,
+        source: Source,
+        *,
+        tileset: str | None = None,
+        name: str | None = None,
+        preflight: bool = True,
+        ceilings: Ceilings = Ceilings(),  # noqa: B008 - frozen
+    ) -> StagedFile:
+        limit = None
+        if preflight:
+            needs_area = ceilings.max_area_km2 is not None
+            report = check_source(source, tileset=tileset, name=name, area=needs_area)
+            self.log.info("Preflight of %s", report)
+            report.raise_for_problems()
+            ceilings.check(report.bill, source.description, is_final=False)
+            source.facts.update(report.source_facts())
+            check_while_sent(source, report)
+            limit = report.limit
+        elif source.size is not None:
+            ceilings.check(Bill(bytes=source.size), source.description, is_final=False)
+        staged = self._stager.stage(source, limit)
+        bill = Bill.from_json(source.facts.get("bill", {}), bytes=staged.bytes)
+        self.log.info("The bill of %s: %s", source.description, bill)
+        ceilings.check(bill, source.description, is_final=True)
+        source.facts["bill"] = bill.to_json()
+        return staged
 
     def _s3_client(self, credentials: StagingCredentials) -> Any:
         # Imported here: boto3 and the Amazon provider take half a second, and a status request needs neither.
@@ -322,12 +353,17 @@ def _prepare(
         if format is not None:
             raise SourceError(f"Mapbox itself makes the tileset of {source}: leave out the format ({format}).")
         return source, facts
-    prepared = _object_storage(source)
+    prepared = readable_source(source)
     return prepared if format is None else export_source(prepared, format, export, name=layer), facts
 
 
-def _object_storage(source: Any) -> Any:
-    """Return the path of a URL that Airflow's object storage reads; any other source unchanged."""
+def readable_source(source: Any) -> Any:
+    """
+    Return the path of a URL that Airflow's object storage reads; any other source unchanged.
+
+    :param source: the source.
+    :raises SourceError: if no installed package reads such URLs.
+    """
     if not isinstance(source, str) or "://" not in source or _CORE_URL.match(source):
         return source
     if source.startswith("mapbox://"):

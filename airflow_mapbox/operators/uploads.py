@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_mapbox import defaults
+from airflow_mapbox.billing.ceilings import Ceilings
 from airflow_mapbox.compat import is_rescheduled, label_map_index
 from airflow_mapbox.exceptions import MapboxFailError, airflow_errors
 from airflow_mapbox.export.options import check_format
@@ -73,6 +74,14 @@ class StageAndCreateUploadOperator(BaseOperator):
     :param skip_unchanged: skip the task if the tileset's last finished upload came from the same data: the same
         fingerprint (size, and ETag or modification time) or the same checksum. These are stored with the tileset's
         asset. Give the sensor the operator's whole result, so that they are stored from the first DAG run on.
+    :param preflight: check the source for what Mapbox would refuse, before Mapbox is asked for anything. The whole
+        report is in the log. The task then fails without a retry.
+    :param max_megabytes: fail if the file to send has more megabytes (1,000,000 bytes). Accounts opened since August
+        2024 pay by them. The task fails before a byte is sent if the size is known then, else before the upload is
+        created; likewise for the next two.
+    :param max_area_km2: fail if the data covers more km² at the precision of the tileset. Older accounts pay by it.
+    :param max_tier: fail if the tileset would have a higher price tier: ``"free"``, ``"10m"``, ``"1m"``, ``"30cm"`` or
+        ``"1cm"``.
     :param part_size: bytes of each part sent to the staging bucket, 5 MiB to 5 GiB; None to choose it by the size.
     :param parts_in_flight: number of parts sent at the same time. It is also the maximum number of parts in memory.
     :param wait_for_completion: also wait until Mapbox has made the tileset, as
@@ -122,6 +131,10 @@ class StageAndCreateUploadOperator(BaseOperator):
         if_active: str = defaults.IF_ACTIVE,
         active_timeout: timedelta | float = defaults.WAIT_TIMEOUT_SECONDS,
         skip_unchanged: bool = False,
+        preflight: bool = True,
+        max_megabytes: float | None = None,
+        max_area_km2: float | None = None,
+        max_tier: str | None = None,
         part_size: int | None = None,
         parts_in_flight: int = defaults.PARTS_IN_FLIGHT,
         wait_for_completion: bool = False,
@@ -141,6 +154,11 @@ class StageAndCreateUploadOperator(BaseOperator):
         self.if_active = if_active
         self.active_timeout = to_seconds(active_timeout, "active_timeout") or 0.0
         self.skip_unchanged = constant(skip_unchanged, bool, "skip_unchanged")
+        self.preflight = constant(preflight, bool, "preflight")
+        self.max_megabytes, self.max_area_km2, self.max_tier = max_megabytes, max_area_km2, max_tier
+        Ceilings(max_megabytes, max_area_km2, max_tier)  # a mistake breaks the DAG's import
+        if not self.preflight and format is None and (max_area_km2 is not None or max_tier is not None):
+            raise ValueError("max_area_km2 and max_tier need preflight=True, which measures the source")
         self.part_size = None if part_size is None else constant(part_size, int, "part_size")
         self.parts_in_flight = constant(parts_in_flight, int, "parts_in_flight")
         self.wait_for_completion = constant(wait_for_completion, bool, "wait_for_completion")
@@ -308,6 +326,8 @@ class StageAndCreateUploadOperator(BaseOperator):
                     if_active="fail",
                     ledger=ledger,
                     published=self._last_published(hook),
+                    preflight=self.preflight,
+                    ceilings=Ceilings(self.max_megabytes, self.max_area_km2, self.max_tier),
                 )
             except UnchangedSourceError as error:
                 raise AirflowSkipException(str(error)) from None

@@ -70,28 +70,13 @@ class SourceReport:
             raise SourceError("\n".join((f"{self.description} was not sent.", *map(str, self.problems))))
 
     def __str__(self) -> str:
-        lines = [f"{self.description}: {', '.join(self._facts())}."]
+        lines = [", ".join(f"{name.lower()} {value}" for name, value in self.facts())]
         for kind, findings in (("Problem", self.problems), ("Warning", self.warnings)):
             for found in findings:
                 says = f' Mapbox says: "{found.message}"' if found.message else ""
                 lines.append(f"{kind} {found.name}: {found}{says}")
         lines += [f"Note: {note}" for note in self.notes]
         return "\n".join(lines)
-
-    def _facts(self) -> Iterator[str]:
-        yield self.format or "unknown format"
-        yield "unknown size" if self.bytes is None else f"{self.bytes:,} bytes"
-        if self.counted_bytes is not None and self.counted_bytes != self.bytes:
-            yield f"{self.counted_bytes:,} bytes unzipped"
-        if self.features is not None:
-            yield f"{self.features:,} {'tiles' if self.format == 'MBTiles' else 'features'}"
-        if self.layers:
-            listed = ", ".join(self.layers[:_MAX_LISTED])
-            yield f"{'layer' if len(self.layers) == 1 else f'{len(self.layers):,} layers'} {_short(listed)}"
-        if self.bounds is not None:
-            yield "bounds " + ", ".join(f"{value:.6g}" for value in self.bounds)
-        if self.maxzoom is not None:
-            yield f"zooms {self.minzoom} to {self.maxzoom}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON types."""
@@ -125,9 +110,8 @@ class SourceReport:
 
             print(check_source("parcels.geojson", tileset="parcels").to_markdown())
         """
-        rows = [("File", self.description), *self._table_rows()]
+        rows = list(self.facts())
         if self.tileset is not None:
-            rows.append(("Tileset", f"{self.tileset}{f' ({self.name})' if self.name else ''}"))
             rows.append(("Replaces", replaces or "the tileset of this id, if there is one"))
         lines = ["| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in rows)]
         verdict = "Mapbox should accept this file." if self.ok else "**Mapbox would refuse this file.**"
@@ -143,9 +127,15 @@ class SourceReport:
             lines += ["", "**Notes**", "", *(f"- {_cell(note)}" for note in self.notes[:_MAX_LISTED])]
         return "\n".join(lines)
 
-    def _table_rows(self) -> Iterator[tuple[str, str]]:
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Yield what is known about the file, each with its name, for a table."""
+        yield "File", self.description
+        if self.tileset is not None:
+            yield "Tileset", f"{self.tileset}{f' ({self.name})' if self.name else ''}"
         yield "Format", self.format or "unknown"
-        yield "Size", "unknown" if self.bytes is None else f"{self.bytes / 1e6:,.6g} MB"
+        yield "Size", "unknown" if self.bytes is None else f"{self.bytes:,} bytes"
+        if self.counted_bytes is not None and self.counted_bytes != self.bytes:
+            yield "Unzipped", f"{self.counted_bytes:,} bytes"
         if self.features is not None:
             yield "Tiles" if self.format == "MBTiles" else "Features", f"{self.features:,}"
         if self.layers:

@@ -56,7 +56,7 @@ def add_event(context: Context, alias: AssetAlias, upload: Upload, source: Mappi
     events = cast("dict[str, Any]", context).get("outlet_events")
     if events is None:
         return  # a test that calls `poke` itself
-    facts = {name: source[name] for name in ("features", "bytes", "bounds") if name in source}
+    facts = {name: source[name] for name in ("features", "bytes", "bounds", "bill") if name in source}
     extra = {"upload_id": upload.id, "name": upload.name, "modified": upload.modified, **facts}
     events[alias].add(tileset_asset(upload.tileset), extra={**extra, _SOURCE_KEY: dict(source)})
 

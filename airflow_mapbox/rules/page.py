@@ -1,0 +1,61 @@
+"""Make the documentation's page of rules: ``python -m airflow_mapbox.rules.page > docs/reference/refusals.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from airflow_mapbox.rules.rule import Rule
+from airflow_mapbox.rules.table import RULES
+
+_HEAD = """# Refusals
+
+This page is made from the table of rules in `airflow_mapbox/rules/`: change that, then run `make docs`.
+
+- The preflight checks a file by these rules before a byte is sent: [Know before you send](../preflight.md).
+- The same rules explain the messages of failed processing: [Errors](errors.md#failed-processing).
+- A rule is a warning if Mapbox is not known to refuse such a file.
+- "Known" says how well: *seen* in real answers, *documented* by Mapbox, or the *source* that has it. Mapbox's production
+  may differ from its public source.
+"""
+_ORDER = ("any", "dataset", "GeoJSON", "CSV", "KML", "GPX", "KML, GPX", "zipped shapefile", "MBTiles", "TIFF")
+_TITLES = {
+    "any": "Files of any format",
+    "dataset": "Datasets",
+    "KML, GPX": "KML and GPX",
+    "zipped shapefile": "Zipped shapefiles",
+}
+
+
+def page() -> str:
+    """Return the page as Markdown."""
+    formats = sorted({rule.format for rule in RULES}, key=_ORDER.index)
+    return "\n".join((_HEAD, *(line for name in formats for line in _section(name))))
+
+
+def _section(name: str) -> Iterator[str]:
+    yield f"## {_TITLES.get(name, name)}"
+    yield ""
+    for rule in (rule for rule in RULES if rule.format == name):
+        yield from _entry(rule)
+
+
+def _entry(rule: Rule) -> Iterator[str]:
+    yield f"### `{rule.name}`"
+    yield ""
+    yield rule.meaning
+    yield ""
+    if not rule.refused:
+        yield "- This is a warning."
+    if rule.message is not None:
+        yield f"- Mapbox says: `{rule.message}`"
+    yield f"- What to do: {rule.remedy}"
+    if not rule.checked:
+        yield "- Only Mapbox's processing finds it, not the preflight."
+    if rule.retry_helps:
+        yield "- A new upload of the same data may succeed."
+    yield f"- Known: {rule.evidence}."
+    yield ""
+
+
+if __name__ == "__main__":
+    print(page(), end="")  # noqa: T201 - the page is the output
