@@ -1,3 +1,3 @@
-"""The rules by which Mapbox refuses files: one table for the preflight, for failed uploads and for the documentation."""
+"""The rules by which Mapbox refuses files: one table for the preflight, failed uploads and the documentation."""
 
 from __future__ import annotations

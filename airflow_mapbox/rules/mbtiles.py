@@ -7,7 +7,9 @@ from airflow_mapbox.rules.rule import Rule
 
 _AGAIN = "Repair the MBTiles file with the tool that made it; its metadata and tiles must agree."
 _CONVERT = 'Send MBTiles, or export the data with format="auto", which reads GeoPackage and other SQLite formats.'
-_SIMPLER = "Simplify the data at this zoom, drop attributes, or raise the minzoom (tippecanoe: --drop-densest-as-needed)."
+_SIMPLER = (
+    "Simplify the data at this zoom, drop attributes, or raise the minzoom (tippecanoe: --drop-densest-as-needed)."
+)
 _VALIDATOR = "source: mapbox-upload-validate, lib/validators/mbtiles.js"
 _TILELIVE = "source: tilelive, lib/tilelive.js"
 
