@@ -67,8 +67,10 @@ class Database:
                 self._run(f"PRAGMA {pragma}", ())
             self.schema = self._schema()
             self._connection.set_authorizer(self._permit)
-        except BaseException:
+        except BaseException as error:
             self._connection.close()
+            if isinstance(error, sqlite3.OperationalError) and self._is_late():
+                raise TooSlowError from None
             raise
 
     def __enter__(self) -> Self:
@@ -120,7 +122,7 @@ class Database:
 
     def start_again(self) -> None:
         """Move the deadline: the caller has received rows."""
-        self._deadline = self._clock() + self._seconds
+        self._deadline, self._query_deadline = self._clock() + self._seconds, math.inf
 
     def _run(self, query: str, parameters: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
         cursor = self._connection.execute(query, parameters)

@@ -32,10 +32,12 @@ _HEADER_BYTES = 100
 _MAGIC = b"SQLite format 3\x00"
 _FRACTIONS = b"\x40\x20\x20"
 
-# For all queries of a file, and for one query of a view that may not end.
+# For all queries of a file, for one of them, and for a zoom, which an index answers at once.
 _SECONDS = 4.0
 _QUERY_SECONDS = 2.5
+_ZOOM_SECONDS = 0.5
 _SAMPLED_TILES = 20
+_MAX_VIEW_USES, _MAX_VIEW_DEPTH = 5_000, 20
 _MAX_METADATA_ROWS = 10_000
 _MAX_JSON_BYTES = 4 << 20
 _MAX_NAMED = 5
@@ -99,8 +101,8 @@ def _check_file(path: Path, content: Content, all_tiles: bool, clock: Callable[[
         with Database(path, _SECONDS, clock) as database:
             yield from _Check(database, content, path.name, size).run(all_tiles=all_tiles)
     except TooSlowError:
-        content.notes.append(
-            f"The database's schema took more than {_SECONDS:g} seconds, so the tiles were not checked."
+        yield finding(
+            rules.TOO_SLOW, f"has a schema that takes more than {_SECONDS:g} seconds to read.", where="schema"
         )
     except (sqlite3.Error, UnicodeError, OverflowError) as error:
         yield _broken(error)
@@ -184,20 +186,20 @@ class _Check:
         if not schema.keys() & {"tiles", "grids"}:
             yield finding(rules.NO_TILES_TABLE, "is an SQLite database without a table of tiles, so it is not MBTiles.")
             return
-        if virtual := _virtual_tables(schema):
+        if unsafe := _unsafe_tables(schema):
             yield finding(
-                rules.UNSAFE, f"has the virtual table {virtual[0]}, which is not safe to read.", where=virtual[0]
+                rules.UNSAFE, f"has the table or view {unsafe[0]}, which is not safe to read.", where=unsafe[0]
             )
             return
         if "metadata" not in schema:
             yield finding(rules.NO_METADATA, "is an MBTiles file without a table of metadata.")
-        # Counted before the zooms are read: a view that is too large answers neither in time, but is refused for this.
+        # Asked in the order of their costs. A view that is too large is refused for its count.
+        rows, tile, has_carmen = self._metadata_rows(), self._first_tile(), self._has_carmen()
         tiles, grids = self._count("tiles"), self._count("grids")
         zooms = self._tile_zooms()
-        rows = self._metadata_rows()
         info = yield from self._check_metadata(rows, zooms)
-        first = yield from self._check_first_tile(info)
-        if self._has_carmen():
+        first = yield from self._check_first_tile(tile, info)
+        if has_carmen:
             yield finding(rules.CARMEN, "has rows in the table carmen, an old index for search.", where="carmen")
         yield from self._check_counts(tiles, grids)
         yield from _check_zooms(rows, zooms, self._grid_zoom())
@@ -224,13 +226,17 @@ class _Check:
 
     # --- Queries ---
 
-    def _row(self, what: str, query: str, *parameters: object) -> tuple[Any, ...] | None:
-        return next(self._rows(what, query, *parameters), None)
+    def _row(
+        self, what: str, query: str, *parameters: object, seconds: float = _QUERY_SECONDS
+    ) -> tuple[Any, ...] | None:
+        return next(self._rows(what, query, *parameters, seconds=seconds), None)
 
-    def _rows(self, what: str, query: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
+    def _rows(
+        self, what: str, query: str, *parameters: object, seconds: float = _QUERY_SECONDS
+    ) -> Iterator[tuple[Any, ...]]:
         """Yield rows; none of a missing table. Other errors than a broken database are kept for the end."""
         try:
-            yield from self._database.rows(query, *parameters, seconds=_QUERY_SECONDS)
+            yield from self._database.rows(query, *parameters, seconds=seconds)
         except TooSlowError:
             self._late.append(what)
             self._endless |= self._database.is_recursive
@@ -257,6 +263,7 @@ class _Check:
             row = self._row(
                 "zooms",
                 f"SELECT zoom_level FROM {table} WHERE zoom_level IS NOT NULL ORDER BY zoom_level {order} LIMIT 1",  # noqa: S608
+                seconds=_ZOOM_SECONDS,
             )
             found.append(None if row is None else _zoom(row[0]))
         if "zooms" in self._late or self._unsafe:
@@ -327,12 +334,14 @@ class _Check:
         south, north = (_latitude(2 * number / count - 1) for number in (numbers[1], numbers[3] + 1))
         return max(west, -180.0), max(south, -90.0), min(east, 180.0), min(north, 90.0)
 
-    def _check_first_tile(self, info: metadata.Info) -> Any:
+    def _first_tile(self) -> tuple[Any, ...] | None:
+        return self._row("first tile", "SELECT tile_data FROM tiles LIMIT 1") if self._has("tiles") else None
+
+    def _check_first_tile(self, tile: tuple[Any, ...] | None, info: metadata.Info) -> Any:
         """Yield the problems of the first tile, and return its format; None without one."""
-        row = self._row("first tile", "SELECT tile_data FROM tiles LIMIT 1") if self._has("tiles") else None
-        if row is None:
+        if tile is None:
             return None
-        (data,) = row
+        (data,) = tile
         if data is None or data == "" or data == 0:
             yield finding(rules.FIRST_TILE, "has a first tile without data.", where="first tile")
             return None
@@ -502,17 +511,29 @@ def _is_deduplicated(schema: dict[str, tuple[str, str]]) -> bool:
     )
 
 
-def _virtual_tables(schema: dict[str, tuple[str, str]]) -> list[str]:
-    """Return the virtual tables that a query of MBTiles would read, through views or directly."""
-    reached = {name for name in _TABLES if name in schema}
-    pending = list(reached)
-    while pending:
-        kind, sql = schema[pending.pop()]
-        if kind == "view":
-            used = (set(_WORDS.findall(sql.lower())) & schema.keys()) - reached
-            reached |= used
-            pending += used
-    return sorted(name for name in reached if _VIRTUAL.match(schema[name][1]))
+def _unsafe_tables(schema: dict[str, tuple[str, str]]) -> list[str]:
+    """
+    Return what a query of MBTiles must not read: virtual tables, and views that SQLite would expand too often.
+
+    A name counts as often as it is in the view's SQL, which is at least as often as SQLite reads it.
+    """
+    uses: dict[str, int] = {}
+
+    def count(name: str, above: tuple[str, ...]) -> int:
+        if name in above or len(above) > _MAX_VIEW_DEPTH:
+            return _MAX_VIEW_USES + 1
+        if name not in uses:
+            kind, sql = schema[name]
+            words = Counter(_WORDS.findall(sql.lower())) if kind == "view" else Counter[str]()
+            del words[name]  # CREATE VIEW has it, too
+            number = 1
+            for word, times in words.items():
+                if word in schema and number <= _MAX_VIEW_USES:
+                    number += times * count(word, (*above, name))
+            uses[name] = _MAX_VIEW_USES + 1 if _VIRTUAL.match(sql) else number
+        return uses[name]
+
+    return [name for name in _TABLES if name in schema and count(name, ()) > _MAX_VIEW_USES]
 
 
 def _check_zooms(rows: list[tuple[Any, Any]], zooms: tuple[Any, Any] | None, highest_grid: Any) -> Iterator[Finding]:

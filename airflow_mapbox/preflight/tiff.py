@@ -110,6 +110,7 @@ class _Directory:
         if len(head) < head_bytes:
             raise _BrokenError(f"is a TIFF of {len(head)} bytes and contains no image")
         (start,) = self._unpack(number, head[head_bytes - (8 if big else 4) : head_bytes])
+        self.start = start
         if not head_bytes <= start <= self.size - count_bytes:
             raise _BrokenError(
                 f"is a TIFF whose directory should be at byte {start:,}, beyond the file's {self.size:,} bytes: it is "
@@ -229,7 +230,9 @@ def _check_end(directory: _Directory, width: int, height: int) -> Iterator[Findi
         yield finding(rules.BROKEN, "is a TIFF whose directory names no image data.", where="first image")
         return
     offsets = directory.last(offsets_tag, _LAST_BLOCKS)
-    sizes = directory.last(bytes_tag, _LAST_BLOCKS) if directory.count(bytes_tag) == blocks else (1,) * len(offsets)
+    # A directory behind the data is lost first when a file is cut, so reading the sizes would be wasted.
+    has_sizes = directory.count(bytes_tag) == blocks and directory.start < max(offsets)
+    sizes = directory.last(bytes_tag, _LAST_BLOCKS) if has_sizes else (1,) * len(offsets)
     longest = None if tiled else _uncompressed_strip(directory, width, height)
     ends = [
         # Some writers give an uncompressed strip more bytes than it has rows for. libtiff corrects this.

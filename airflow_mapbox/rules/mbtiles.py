@@ -390,16 +390,16 @@ ZOOMS = Rule(
     evidence=f"seen; {_VALIDATOR}",
 )
 UNSAFE = Rule(
-    name="mbtiles-virtual-table",
+    name="mbtiles-unsafe",
     format="MBTiles",
-    meaning="The tiles or the metadata are a virtual table, whose content other programs make.",
+    meaning="The tiles or the metadata are a virtual table, or views that use each other too often.",
     remedy=_TABLES,
     evidence="none: the check refuses it for safety",
 )
 TOO_SLOW = Rule(
     name="mbtiles-endless",
     format="MBTiles",
-    meaning="The tiles or the metadata are a recursive view that does not end within seconds.",
+    meaning="The schema, or a recursive view for the tiles or the metadata, takes longer than some seconds.",
     remedy=_TABLES,
     evidence="none: the check refuses it for safety",
 )
