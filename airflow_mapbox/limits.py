@@ -33,6 +33,9 @@ KML_LAYERS = 15
 
 TILE_BYTES = 512_000
 METADATA_BYTES = 60 * 1024
+# Tiles and grids together, and the highest zoom of either (mapbox-upload-limits).
+MAX_TILES = 30_000_000
+MAX_TILE_ZOOM = 30
 
 # --- What Mapbox reads of a file to recognise its format (mapbox/mapbox-file-sniff) ---
 

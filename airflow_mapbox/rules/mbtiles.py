@@ -7,19 +7,40 @@ from airflow_mapbox.rules.rule import Rule
 
 _AGAIN = "Repair the MBTiles file with the tool that made it; its metadata and tiles must agree."
 _CONVERT = 'Send MBTiles, or export the data with format="auto", which reads GeoPackage and other SQLite formats.'
+_TABLES = "Write the tiles into a table, or into the views that MBTiles 1.3 describes."
 _SIMPLER = (
     "Simplify the data at this zoom, drop attributes, or raise the minzoom (tippecanoe: --drop-densest-as-needed)."
 )
+_ZOOMS_AGAIN = "Set the metadata to the zooms of the tiles: UPDATE metadata SET value = … WHERE name = 'maxzoom'."
+_BOUNDS_AGAIN = "Write the bounds as west,south,east,north in degrees."
+_CENTER_AGAIN = "Write the center as longitude,latitude,zoom inside the bounds and zooms, or delete the row."
+_GET_INFO = "source: @mapbox/mbtiles 0.10, lib/mbtiles.js"
 _VALIDATOR = "source: mapbox-upload-validate, lib/validators/mbtiles.js"
-_TILELIVE = "source: tilelive, lib/tilelive.js"
+_TILELIVE = "source: @mapbox/tilelive 5.12, lib/tilelive.js"
 
 BROKEN = Rule(
     name="mbtiles-broken",
     format="MBTiles",
-    meaning="The database is cut off or broken.",
+    meaning="The database is broken.",
     message="SQLITE_CORRUPT: database disk image is malformed",
     remedy=WRITER,
     evidence=_VALIDATOR,
+)
+CUT_OFF = Rule(
+    name="mbtiles-cut-off",
+    format="MBTiles",
+    meaning="The database is shorter than its own header says: it is cut off.",
+    message="SQLITE_CORRUPT: database disk image is malformed",
+    remedy=WRITER,
+    evidence=f"{_VALIDATOR}; SQLite's file format, 1.3",
+)
+NOT_DATABASE = Rule(
+    name="mbtiles-not-a-database",
+    format="MBTiles",
+    meaning="The file begins like an SQLite database, but SQLite cannot open it.",
+    message="SQLITE_NOTADB: file is {reason}",
+    remedy=WRITER,
+    evidence="source: mapbox-upload-validate, lib/validate.js",
 )
 NOT_WRITTEN = Rule(
     name="mbtiles-wal",
@@ -60,37 +81,151 @@ PREPARE = Rule(
     remedy="Delete the row: DELETE FROM metadata WHERE name = 'prepare'.",
     evidence="source: mapbox-upload-validate, lib/validate.js",
 )
-METADATA = Rule(
-    name="mbtiles-metadata",
+METADATA_JSON = Rule(
+    name="mbtiles-metadata-json",
     format="MBTiles",
-    meaning="A value in the metadata has a wrong type, is too long, or is out of range.",
+    meaning="The json row of the metadata is not valid JSON.",
+    message="Unexpected token {token} in JSON at position {position}",
     remedy=_AGAIN,
+    evidence=_GET_INFO,
+)
+METADATA_TEXT = Rule(
+    name="mbtiles-metadata-text",
+    format="MBTiles",
+    meaning="A text in the metadata is too long, or is not a string.",
+    message="{key} must be a string of {limit} characters or less",
+    remedy="Shorten the value, or delete the row.",
+    evidence=_TILELIVE,
+)
+METADATA_URLS = Rule(
+    name="mbtiles-metadata-urls",
+    format="MBTiles",
+    meaning="The tiles or grids in the metadata are not an array of URLs.",
+    message="{key} must be an array of templated urls",
+    remedy="Delete the row: MBTiles need no URLs.",
+    evidence=_TILELIVE,
+)
+SCHEME = Rule(
+    name="mbtiles-scheme",
+    format="MBTiles",
+    meaning="The scheme in the metadata is neither tms nor xyz.",
+    message='scheme must be "tms" or "xyz"',
+    remedy="Delete the row: DELETE FROM metadata WHERE name = 'scheme'.",
+    evidence=_TILELIVE,
+)
+ZOOM_VALUE = Rule(
+    name="mbtiles-metadata-zoom",
+    format="MBTiles",
+    meaning="The minzoom or maxzoom in the metadata is not an integer between 0 and 30.",
+    message="{key} must be an integer between 0 and 30",
+    remedy=_ZOOMS_AGAIN,
+    evidence=_TILELIVE,
+)
+ZOOM_ORDER = Rule(
+    name="mbtiles-metadata-zoom-order",
+    format="MBTiles",
+    meaning="The minzoom in the metadata is above the maxzoom.",
+    message="minzoom must be less than or equal to maxzoom",
+    remedy=_ZOOMS_AGAIN,
+    evidence=_TILELIVE,
+)
+HIGH_ZOOM = Rule(
+    name="mbtiles-zoom-high",
+    format="MBTiles",
+    meaning="The maxzoom is above 22, the highest zoom of Mapbox's maps.",
+    remedy="Lower the maxzoom to 22.",
+    evidence="documented: maps have zooms up to 22; tilelive accepts 30",
+    refused=False,
+)
+BOUNDS_FORM = Rule(
+    name="mbtiles-bounds-form",
+    format="MBTiles",
+    meaning="The bounds in the metadata are not four numbers.",
+    message="bounds must be an array of the form [west, south, east, north]",
+    remedy=_BOUNDS_AGAIN,
     evidence=_TILELIVE,
 )
 BOUNDS = Rule(
     name="mbtiles-bounds",
     format="MBTiles",
-    meaning="The bounds in the metadata are out of range or in the wrong order.",
+    meaning="The bounds in the metadata reach beyond ±360 degrees of longitude or ±95 degrees of latitude.",
     message="bounds {side} value must be between {minimum} and {maximum}",
-    remedy="Write the bounds as west,south,east,north in degrees.",
+    remedy=_BOUNDS_AGAIN,
     evidence=f"seen; {_TILELIVE}",
+)
+BOUNDS_ORDER = Rule(
+    name="mbtiles-bounds-order",
+    format="MBTiles",
+    meaning="In the bounds of the metadata, west is above east or south above north.",
+    message="bounds {lower} value must be less than or equal to {upper}",
+    remedy=_BOUNDS_AGAIN,
+    evidence=f"seen; {_TILELIVE}",
+)
+CENTER_FORM = Rule(
+    name="mbtiles-center-form",
+    format="MBTiles",
+    meaning="The center in the metadata is not three numbers.",
+    message="center must be an array of the form [lon, lat, z]",
+    remedy=_CENTER_AGAIN,
+    evidence=_TILELIVE,
 )
 CENTER = Rule(
     name="mbtiles-center",
     format="MBTiles",
-    meaning="The centre in the metadata is out of range, or outside the bounds or the zooms.",
+    meaning="The center in the metadata lies beyond ±180 degrees of longitude or ±90 degrees of latitude.",
     message="center {part} value must be between {minimum} and {maximum}",
-    remedy="Write the center as longitude,latitude,zoom inside the bounds and zooms, or delete the row.",
+    remedy=_CENTER_AGAIN,
+    evidence=_TILELIVE,
+)
+CENTER_BOUNDS = Rule(
+    name="mbtiles-center-bounds",
+    format="MBTiles",
+    meaning="The center in the metadata lies outside the bounds.",
+    message="center {part} value must be between bounds {minimum} and {maximum}",
+    remedy=_CENTER_AGAIN,
+    evidence=_TILELIVE,
+)
+CENTER_ZOOM = Rule(
+    name="mbtiles-center-zoom",
+    format="MBTiles",
+    meaning="The zoom of the center in the metadata is not an integer between 0 and 23.",
+    message="center z value must be an integer between 0 and 30",
+    remedy=_CENTER_AGAIN,
+    evidence=f"{_TILELIVE}, whose message says 30",
+)
+CENTER_ZOOMS = Rule(
+    name="mbtiles-center-zooms",
+    format="MBTiles",
+    meaning="The zoom of the center in the metadata is below the minzoom or above the maxzoom.",
+    message="center zoom value must be {relation} than or equal to {bound} {zoom}",
+    remedy=_CENTER_AGAIN,
     evidence=_TILELIVE,
 )
 VECTOR_LAYERS = Rule(
     name="mbtiles-vector-layers",
     format="MBTiles",
-    meaning="The vector_layers in the metadata are not an array of objects with an id.",
+    meaning="The vector_layers in the metadata are not an array, or an empty one.",
     message="vector_layers must be an array of layer objects",
     remedy=_AGAIN,
     evidence=f"seen; {_TILELIVE}",
 )
+LAYER = Rule(
+    name="mbtiles-vector-layer",
+    format="MBTiles",
+    meaning="An element of vector_layers in the metadata is not an object.",
+    message="vector_layers[{index}] must be a layer object",
+    remedy=_AGAIN,
+    evidence=_TILELIVE,
+)
+LAYER_ID = Rule(
+    name="mbtiles-vector-layer-id",
+    format="MBTiles",
+    meaning="The id of a vector layer in the metadata is missing, is not a string, or has more than 255 characters.",
+    message="vector_layers[{index}] id must be a string of 255 characters or less",
+    remedy="Give each layer an id of 1 to 255 characters.",
+    evidence=_TILELIVE,
+)
+
 NO_VECTOR_LAYERS = Rule(
     name="mbtiles-vector-layers-missing",
     format="MBTiles",
@@ -135,7 +270,7 @@ TILEMILL = Rule(
 FIRST_TILE = Rule(
     name="mbtiles-tile-empty",
     format="MBTiles",
-    meaning="The first tile has no data.",
+    meaning="The data of the first tile is null or an empty text.",
     message="Tile is invalid",
     remedy=_AGAIN,
     evidence=f"seen; {_VALIDATOR}",
@@ -151,10 +286,34 @@ TILE_FORMAT = Rule(
 VECTOR_TILE = Rule(
     name="mbtiles-vector-tile",
     format="MBTiles",
-    meaning="A vector tile breaks the Mapbox Vector Tile specification.",
+    meaning="A vector tile cannot be uncompressed or read by the Mapbox Vector Tile specification.",
     message="Invalid tile based on the Mapbox Vector Tile spec: {reason}",
     remedy=_AGAIN,
     evidence="seen; Mapbox Vector Tile Specification 2.1",
+)
+OTHER_TILE = Rule(
+    name="mbtiles-tile-other",
+    format="MBTiles",
+    meaning="A tile after the first is empty, is of no known format, or is of another format than the first.",
+    remedy="Write all tiles in one format; compress vector tiles with gzip, as MBTiles 1.3 requires.",
+    evidence="none: Mapbox's validator reads the first tile only",
+    refused=False,
+)
+TILE_LAYERS = Rule(
+    name="mbtiles-tile-layers",
+    format="MBTiles",
+    meaning="A vector tile has a layer twice, a layer without features, or one that vector_layers lacks.",
+    remedy=_AGAIN,
+    evidence="Mapbox Vector Tile Specification 2.1, 4.1; what Mapbox does is unknown",
+    refused=False,
+)
+TILE_UNPACKED = Rule(
+    name="mbtiles-tile-unpacked",
+    format="MBTiles",
+    meaning="A vector tile has more than 5 MB after it is uncompressed.",
+    remedy=_SIMPLER,
+    evidence="none: Mapbox refuses vector tiles of 5 MB, but whether it counts them uncompressed is unknown",
+    refused=False,
 )
 CARMEN = Rule(
     name="mbtiles-carmen",
@@ -194,7 +353,7 @@ TILE_SIZE = Rule(
 GRID_SIZE = Rule(
     name="mbtiles-grid-size",
     format="MBTiles",
-    meaning="A grid exceeds Mapbox's limit.",
+    meaning="A grid has more than 512,000 bytes.",
     message=(
         "Grid exceeds maximum size of 500k at z{zoom}. Reduce the detail of data at this zoom level or omit it by "
         "adjusting your minzoom."
@@ -205,7 +364,7 @@ GRID_SIZE = Rule(
 TILE_SIZE_UNPACKED = Rule(
     name="mbtiles-tile-size-unpacked",
     format="MBTiles",
-    meaning="An uncompressed vector tile has more than 5 MB.",
+    meaning="A vector tile that Mapbox made has more than 5 MB.",
     message="Tile size exceeds limit. At least one vector tile is larger than 5MB.",
     remedy=_SIMPLER,
     evidence="seen",
@@ -217,7 +376,7 @@ MAXZOOM = Rule(
     meaning="A tile or grid has a zoom above 30.",
     message=(
         "Maxzoom exceeded for mbtiles file. There is a max zoom limit of {maximum} but tiles up to zoom level {zoom} "
-        "were found."
+        "were found. If you need support for 1cm tilesets please reach out to support."
     ),
     remedy="Lower the maxzoom.",
     evidence=f"{_VALIDATOR}; mapbox-upload-limits",
@@ -227,43 +386,70 @@ ZOOMS = Rule(
     format="MBTiles",
     meaning="The maxzoom or fillzoom in the metadata does not fit the zooms of the tiles.",
     message="In mbtiles file, metadata.{name} ({value}) is {relation} than actual tiles {bound} ({zoom})",
-    remedy="Set the metadata to the zooms of the tiles: UPDATE metadata SET value = … WHERE name = 'maxzoom'.",
+    remedy=_ZOOMS_AGAIN,
     evidence=f"seen; {_VALIDATOR}",
+)
+UNSAFE = Rule(
+    name="mbtiles-unsafe",
+    format="MBTiles",
+    meaning="The tiles or the metadata are a virtual table, or views that use each other too often.",
+    remedy=_TABLES,
+    evidence="none: the check refuses it for safety",
 )
 TOO_SLOW = Rule(
     name="mbtiles-endless",
     format="MBTiles",
-    meaning="The database takes too long to answer a simple query: a view may not end.",
-    remedy="Write the tiles into a table, or into the views that MBTiles 1.3 describes.",
+    meaning="The schema, or a recursive view for the tiles or the metadata, takes longer than some seconds.",
+    remedy=_TABLES,
     evidence="none: the check refuses it for safety",
 )
 
 RULES = (
+    NOT_DATABASE,
+    CUT_OFF,
     BROKEN,
     NOT_WRITTEN,
     NO_TILES_TABLE,
     NO_COLUMN,
     NO_METADATA,
+    METADATA_JSON,
     PREPARE,
-    BOUNDS,
+    SCHEME,
+    ZOOM_VALUE,
+    LAYER,
+    LAYER_ID,
+    METADATA_TEXT,
+    METADATA_URLS,
+    CENTER_FORM,
+    CENTER_BOUNDS,
     CENTER,
+    CENTER_ZOOM,
+    BOUNDS_FORM,
+    BOUNDS,
+    BOUNDS_ORDER,
     VECTOR_LAYERS,
-    NO_VECTOR_LAYERS,
-    DUPLICATE_LAYERS,
+    ZOOM_ORDER,
+    CENTER_ZOOMS,
+    HIGH_ZOOM,
     METADATA_SIZE,
     METADATA_LIMIT,
     TILEMILL,
     FIRST_TILE,
     TILE_FORMAT,
-    VECTOR_TILE,
+    NO_VECTOR_LAYERS,
+    DUPLICATE_LAYERS,
     CARMEN,
     EMPTY,
     TOO_MANY,
-    TILE_SIZE,
-    GRID_SIZE,
-    TILE_SIZE_UNPACKED,
     MAXZOOM,
     ZOOMS,
+    TILE_SIZE,
+    GRID_SIZE,
+    VECTOR_TILE,
+    OTHER_TILE,
+    TILE_LAYERS,
+    TILE_UNPACKED,
+    TILE_SIZE_UNPACKED,
+    UNSAFE,
     TOO_SLOW,
-    METADATA,
 )

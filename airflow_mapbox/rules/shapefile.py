@@ -20,8 +20,15 @@ BROKEN_ZIP = Rule(
 UNSAFE_NAMES = Rule(
     name="zip-names",
     format=_FORMAT,
-    meaning="A member's name leads out of the folder that it is unpacked to, or occurs twice.",
-    remedy="Zip it again, with relative names that are unique.",
+    meaning="A member leads out of the folder that it is unpacked to: an absolute name, `..`, or a symbolic link.",
+    remedy="Zip it again, with relative names and without links.",
+    evidence="none: the check refuses it for safety",
+)
+DUPLICATE_NAMES = Rule(
+    name="zip-names-duplicate",
+    format=_FORMAT,
+    meaning="Two members have the same name, so one of them overwrites the other.",
+    remedy="Zip it again, with each file once.",
     evidence="none: the check refuses it for safety",
 )
 UNSUPPORTED = Rule(
@@ -34,7 +41,7 @@ UNSUPPORTED = Rule(
 TOO_MANY_MEMBERS = Rule(
     name="zip-members",
     format=_FORMAT,
-    meaning="The archive has too many members to be a zipped shapefile.",
+    meaning="The archive has more than 10,000 members, or too large a directory, for a zipped shapefile.",
     remedy=_ZIP_AGAIN,
     evidence="none: the check refuses it for safety",
 )
@@ -50,9 +57,9 @@ PARTS = Rule(
     name="shapefile-parts",
     format=_FORMAT,
     meaning="The .dbf or .shx of a shapefile is missing.",
-    message="Failed to find a shapefile in your zip",
+    message="Error creating Mapnik Datasource: could not create file mapping for {file}",
     remedy="Add all files of the shapefile: .shp, .dbf, .shx and .prj with the same name.",
-    evidence="documented",
+    evidence="documented; source: mapbox-upload-validate's fixture invalid.omnivore.bad-projection",
 )
 NO_PROJECTION = Rule(
     name="shapefile-prj-missing",
@@ -78,20 +85,53 @@ TOO_LARGE = Rule(
     remedy=f"Split it. {EXPORT}",
     evidence="source: mapbox-upload-validate, lib/validators/omnivore.js; mapbox-upload-limits",
 )
+NOT_SHAPEFILE = Rule(
+    name="shapefile-type",
+    format=_FORMAT,
+    meaning="The .shp is another kind of file: it does not begin with the header of a shapefile.",
+    message="Unknown filetype",
+    remedy=f"{_ZIP_AGAIN} {WRITER}",
+    evidence="source: mapbox-file-sniff; ESRI Shapefile Technical Description",
+)
 HEADER = Rule(
     name="shapefile-header",
     format=_FORMAT,
-    meaning="A .shp, .shx or .dbf is cut off, is another kind of file, or does not fit the others.",
+    meaning="The .shx or .dbf is another kind of file: its header does not have the values that it must have.",
+    message="Error creating Mapnik Datasource",
     remedy=f"{_ZIP_AGAIN} {WRITER}",
-    evidence="source: ESRI Shapefile Technical Description; mapnik-omnivore reads it with GDAL",
+    evidence="source: ESRI Shapefile Technical Description; mapnik-omnivore, index.js",
+)
+CUT_OFF = Rule(
+    name="shapefile-cut-off",
+    format=_FORMAT,
+    meaning="A .shp, .shx or .dbf is shorter than its own header says.",
+    message="Error creating Mapnik Datasource",
+    remedy=f"{_ZIP_AGAIN} {WRITER}",
+    evidence="source: ESRI Shapefile Technical Description; mapnik-omnivore, index.js",
+)
+MISMATCH = Rule(
+    name="shapefile-mismatch",
+    format=_FORMAT,
+    meaning="The .shp, .shx and .dbf have different types or numbers of records, so they belong to different data.",
+    message="Error creating Mapnik Datasource",
+    remedy=f"{_ZIP_AGAIN} {WRITER}",
+    evidence="source: ESRI Shapefile Technical Description; mapnik-omnivore, index.js",
 )
 RANGE = Rule(
     name="shapefile-range",
     format=_FORMAT,
-    meaning="The .prj says degrees, but the box in the .shp lies outside ±180 or ±90 degrees.",
+    meaning="The .prj says degrees, but the box in the .shp reaches beyond ±360 or ±95 degrees.",
     message="Coordinates beyond web mercator range. Please check projection and lat/lon values.",
     remedy=f"The .prj belongs to other data. {_WRITE_PRJ}",
-    evidence="seen",
+    evidence="seen; source: tilelive, lib/tilelive.js, for the limits",
+)
+SOME_OUT_OF_RANGE = Rule(
+    name="shapefile-some-out-of-range",
+    format=_FORMAT,
+    meaning="The .prj says degrees, but the box in the .shp reaches beyond ±180 or ±90 degrees.",
+    remedy=f"Cut the data at ±180 degrees. {EXPORT}",
+    evidence="none: whether one such feature is enough to be refused is unknown",
+    refused=False,
 )
 EMPTY = Rule(
     name="shapefile-empty",
@@ -113,6 +153,7 @@ SEVERAL = Rule(
 RULES = (
     BROKEN_ZIP,
     UNSAFE_NAMES,
+    DUPLICATE_NAMES,
     UNSUPPORTED,
     TOO_MANY_MEMBERS,
     MISSING,
@@ -120,8 +161,12 @@ RULES = (
     NO_PROJECTION,
     PROJECTION,
     TOO_LARGE,
+    NOT_SHAPEFILE,
     HEADER,
+    CUT_OFF,
+    MISMATCH,
     RANGE,
+    SOME_OUT_OF_RANGE,
     EMPTY,
     SEVERAL,
 )
