@@ -70,7 +70,11 @@ class Ceilings:
             yield f"It has {bill.bytes / 1e6:,.6g} MB; `max_megabytes` is {self.max_megabytes:,g}."
         if self.max_area_km2 is not None and bill.area_km2 is not None and bill.area_km2 > self.max_area_km2:
             yield f"It covers {bill.area_km2:,.6g} km² in tier {bill.tier}; `max_area_km2` is {self.max_area_km2:,g}."
-        if self.max_tier is not None and bill.tier is not None and _TIERS.index(bill.tier) > _TIERS.index(self.max_tier):
+        if (
+            self.max_tier is not None
+            and bill.tier is not None
+            and _TIERS.index(bill.tier) > _TIERS.index(self.max_tier)
+        ):
             expected = "is expected to have" if bill.maxzoom_is_expected else "has"
             yield f"It {expected} maxzoom {bill.maxzoom}, which is tier {bill.tier}; `max_tier` is {self.max_tier}."
 

@@ -146,7 +146,7 @@ class GeoJSONCheck:
             size = f"{_MAX_VALUE_BYTES // 2**20} MiB"
             self._content.notes.append(f"{what} has more than {size}. The file is not checked from there on.")
             raise self._stop()
-        self._needed = 2 * len(self._buffer) + _CHUNK_BYTES
+        self._needed = min(2 * len(self._buffer) + _CHUNK_BYTES, _MAX_VALUE_BYTES + 1)
 
     def _skip(self, length: int) -> None:
         self._buffer = self._buffer[length:]
