@@ -20,13 +20,14 @@ from typing import Any
 from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
 from airflow_mapbox.preflight.features import Features, beyond_map, guess_cause
 from airflow_mapbox.preflight.findings import Content, Finding, finding
+from airflow_mapbox.preflight.memory import without_garbage_collection
 from airflow_mapbox.preflight.sniff import columns_of, geometry_columns, separator_of, x_columns, y_columns
 from airflow_mapbox.preflight.text import not_utf8
 from airflow_mapbox.rules import csv as rules
 from airflow_mapbox.rules import files as file_rules
 from airflow_mapbox.rules.remedies import WRITER
 
-_CHUNK_CHARACTERS = 256 * 1024
+_CHUNK_CHARACTERS = 64 * 1024
 _MAX_ROW_CHARACTERS = 16 * 2**20
 _HEADER_BYTES = 64 * 1024
 _MAX_CUTS_TRIED = 1000
@@ -157,36 +158,55 @@ class _Rows:
 
         :param text: the rows.
         """
-        with _longer_fields(len(text)):
-            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=self._separator))
-        self.has_open_quote = text.count('"') % 2 == 1 and bool(rows) and any("\n" in cell for cell in rows[-1])
-        first = self.number
-        self.number += len(rows)
-        if first == 1:
-            rows, first = rows[1:], 2
-        if not self._read_plain(rows, text):
-            self._read_each(rows, first)
+        with _longer_fields(len(text)), without_garbage_collection():
+            is_first = self.number == 1
+            lines = io.StringIO(text, newline="")
+            if is_first:
+                next(csv.reader(lines, delimiter=self._separator))
+                self.number = 2
+                text = text[lines.tell() :]
+            is_simple = not self._geometries and len(self._xs) == len(self._ys) == 1
+            if not (is_simple and self._read_plain(self._cells(lines, text), has_underscores="_" in text)):
+                self._read_each(csv.reader(io.StringIO(text, newline=""), delimiter=self._separator))
+        self.has_open_quote = text.count('"') % 2 == 1
 
-    def _read_plain(self, rows: list[list[str]], text: str) -> bool:
+    def _cells(self, lines: io.StringIO, text: str) -> Iterator[tuple[int, str, str]]:
+        """Yield the number of cells in each row, and the cells of its longitude and latitude."""
+        x, y, separator = self._xs[0], self._ys[0], self._separator
+        if '"' in text or "\r" in text:
+            return ((len(row), row[x], row[y]) for row in csv.reader(lines, delimiter=separator))
+        # Without quotation marks, the cells behind the coordinates need not be made.
+        last = max(x, y) + 1
+        split = (
+            (line.count(separator) + 1, line.split(separator, last)) for line in text.removesuffix("\n").split("\n")
+        )
+        return ((width, row[x], row[y]) for width, row in split)
+
+    def _read_plain(self, rows: Iterator[tuple[int, str, str]], *, has_underscores: bool) -> bool:
         """Read rows of numbers at once. Return False if there is another kind of row among them."""
-        width = len(self._columns)
-        if self._geometries or not (len(self._xs) == len(self._ys) == 1) or set(map(len, rows)) != {width}:
-            return False
-        x, y = self._xs[0], self._ys[0]
         try:
-            xs, ys = [float(row[x]) for row in rows], [float(row[y]) for row in rows]
-        except ValueError:
+            cells = list(rows)
+            widths, x_cells, y_cells = zip(*cells, strict=True)
+            xs, ys = list(map(float, x_cells)), list(map(float, y_cells))
+        except (ValueError, IndexError):
             return False
         box = min(xs), min(ys), max(xs), max(ys)
-        # Python takes 1_000 for a number. NaN passes no comparison, but may hide from min() and max().
-        if "_" in text or not math.isfinite(sum(xs) + sum(ys)) or not _is_on_map(box):
-            return False
-        self.count += len(rows)
-        self._grow(*box)
-        return True
+        # NaN passes no comparison, but may hide from min() and max(). Python takes 1_000 for a number.
+        is_plain = (
+            set(widths) == {len(self._columns)}
+            and math.isfinite(sum(xs) + sum(ys))
+            and _is_on_map(box)
+            and not (has_underscores and "_" in "".join((*x_cells, *y_cells)))
+        )
+        if is_plain:
+            self.count += len(cells)
+            self.number += len(cells)
+            self._grow(*box)
+        return is_plain
 
-    def _read_each(self, rows: list[list[str]], first: int) -> None:
-        for number, row in enumerate(rows, first):
+    def _read_each(self, reader: Iterator[list[str]]) -> None:
+        for number, row in enumerate(reader, self.number):
+            self.number = number + 1
             if not any(cell.strip() for cell in row):
                 continue
             self.count += 1

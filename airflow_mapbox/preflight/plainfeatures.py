@@ -7,7 +7,6 @@ not plain is left to :mod:`airflow_mapbox.preflight.features`, which explains wh
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import chain
@@ -17,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct, defstruct
 
 from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
+from airflow_mapbox.preflight.memory import without_garbage_collection
 
 Box = tuple[float, float, float, float]
 
@@ -63,24 +63,22 @@ class PlainReader:
 
         :param array: a JSON array of features in UTF-8.
         """
-        # The garbage collector would look at each position again and again, and take a third of the time.
-        was_collecting = gc.isenabled()
-        gc.disable()
         try:
-            if self._inside is not None and (plain := self._inside.decode(array, with_bounds=False)) is not None:
-                return plain
-            self._inside = None
-            for ordinates in (self._ordinates, 5 - self._ordinates):
-                plain = _map_decoder(ordinates).decode(array, with_bounds=True)
-                if plain is not None:
-                    self._ordinates = ordinates
-                    self._grow(plain.box)
-                    return plain
+            with without_garbage_collection():
+                return self._read(array)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            pass
-        finally:
-            if was_collecting:
-                gc.enable()
+            return None
+
+    def _read(self, array: bytes) -> PlainFeatures | None:
+        if self._inside is not None and (plain := self._inside.decode(array, with_bounds=False)) is not None:
+            return plain
+        self._inside = None
+        for ordinates in (self._ordinates, 5 - self._ordinates):
+            plain = _map_decoder(ordinates).decode(array, with_bounds=True)
+            if plain is not None:
+                self._ordinates = ordinates
+                self._grow(plain.box)
+                return plain
         return None
 
     def _grow(self, box: Box | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.parsers import expat
@@ -22,6 +22,9 @@ _MAX_DEPTH = 256
 _MAX_TOKEN_BYTES = 16 * 2**20
 _TEXT_BYTES = 2**20
 _NAME_CHARACTERS = 200
+_POINTS_AT_ONCE = 10_000
+# The elements of GPX that have positions, and GDAL's names of their layers.
+_GPX_LAYERS = {"wpt": "waypoints", "rte": "routes", "rtept": "route_points", "trk": "tracks", "trkpt": "track_points"}
 
 Attributes: TypeAlias = "dict[str, str]"
 
@@ -76,6 +79,7 @@ class XMLCheck:
         self._parser.StartElementHandler = self._parser.EndElementHandler = None
         self._parser.CharacterDataHandler = self._parser.StartDoctypeDeclHandler = None
         elements = self._elements
+        elements.close()
         positions = elements.positions
         if is_whole and not self._is_stopped:
             self._content.layers = elements.layers
@@ -131,10 +135,10 @@ class XMLCheck:
         if self._depth > _MAX_DEPTH:
             where = f"line {self._parser.CurrentLineNumber:,}"
             self._stop(finding(rules.TOO_DEEP, f"has elements nested more than {_MAX_DEPTH} deep.", where=where))
-        self._elements.start(name.rpartition(":")[2], attributes, self._depth)
+        self._elements.start(name.rpartition(":")[2] if ":" in name else name, attributes, self._depth)
 
     def _end(self, name: str) -> None:
-        self._elements.end(name.rpartition(":")[2], self._depth)
+        self._elements.end(name.rpartition(":")[2] if ":" in name else name, self._depth)
         self._depth -= 1
 
     def _collect(self, handler: Callable[[str], None] | None) -> None:
@@ -155,14 +159,25 @@ class _Positions:
         west, south, east, north = self._box
         return (west, south, east, north) if self.count else None
 
-    def add(self, xs: list[float], ys: list[float]) -> None:
+    def add_text(self, positions: Sequence[Sequence[str]]) -> None:
         """
-        Add positions.
+        Add positions. Those that are not numbers are left out.
 
-        :param xs: longitudes in degrees.
-        :param ys: latitudes in degrees, as many.
+        :param positions: longitudes and latitudes in degrees.
         """
-        if not xs or not math.isfinite(sum(xs) + sum(ys)):
+        try:
+            xs, ys = [float(position[0]) for position in positions], [float(position[1]) for position in positions]
+            if math.isfinite(sum(xs) + sum(ys)):
+                self._add(xs, ys)
+                return
+        except (ValueError, IndexError):
+            pass
+        if len(positions) > 1:
+            for position in positions:
+                self.add_text((position,))
+
+    def _add(self, xs: list[float], ys: list[float]) -> None:
+        if not xs:
             return
         self.count += len(xs)
         box = self._box
@@ -271,18 +286,10 @@ class _KML:
 
     def _take_positions(self, text: str) -> None:
         tuples = [text.split()] if self._is_track else [position.split(",", 2) for position in text.split()]
-        try:
-            xs, ys = [float(position[0]) for position in tuples], [float(position[1]) for position in tuples]
-        except (ValueError, IndexError):
-            xs, ys = [], []
-            for position in tuples:
-                try:
-                    x, y = float(position[0]), float(position[1])
-                except (ValueError, IndexError):
-                    continue
-                xs.append(x)
-                ys.append(y)
-        self.positions.add(xs, ys)
+        self.positions.add_text(tuples)
+
+    def close(self) -> None:
+        """Do nothing: all positions are read at the end of their element."""
 
     def too_many_layers(self) -> list[Finding]:
         """Return the finding for too many layers, as far as they are known."""
@@ -315,13 +322,10 @@ class _KML:
 class _GPX:
     """The elements of a GPX document."""
 
-    _LAYERS = {"wpt": "waypoints", "rte": "routes", "rtept": "route_points", "trk": "tracks", "trkpt": "track_points"}
-
     def __init__(self) -> None:
         self.positions = _Positions()
-        self._counts: Counter[str] = Counter()
-        self._xs: list[float] = []
-        self._ys: list[float] = []
+        self._counts = dict.fromkeys(_GPX_LAYERS, 0)
+        self._points: list[Attributes] = []
 
     @property
     def features(self) -> int:
@@ -331,7 +335,7 @@ class _GPX:
     @property
     def layers(self) -> tuple[str, ...]:
         """The names of the layers, as GDAL calls them."""
-        return tuple(layer for name, layer in self._LAYERS.items() if self._counts[name])
+        return tuple(layer for name, layer in _GPX_LAYERS.items() if self._counts[name])
 
     def start(self, name: str, attributes: Attributes, depth: int) -> None:
         """
@@ -341,13 +345,12 @@ class _GPX:
         :param attributes: its attributes.
         :param depth: its depth; the root's is 1.
         """
-        if name in self._LAYERS:
+        if name in _GPX_LAYERS:
             self._counts[name] += 1
-            try:
-                x, y = float(attributes["lon"]), float(attributes["lat"])
-            except (KeyError, ValueError):
-                return
-            self.positions.add([x], [y])
+            if attributes:
+                self._points.append(attributes)
+                if len(self._points) == _POINTS_AT_ONCE:
+                    self.close()
 
     def end(self, name: str, depth: int) -> None:
         """
@@ -356,6 +359,12 @@ class _GPX:
         :param name: its name without a prefix.
         :param depth: its depth.
         """
+
+    def close(self) -> None:
+        """Read the positions of the last points."""
+        points = [(point["lon"], point["lat"]) for point in self._points if "lon" in point and "lat" in point]
+        self.positions.add_text(points)
+        self._points.clear()
 
     def findings(self) -> list[Finding]:
         """Return the findings of the whole document."""

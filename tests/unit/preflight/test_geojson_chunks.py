@@ -169,7 +169,13 @@ def test_an_end_that_is_not_json_is_a_problem(end: bytes) -> None:
 
 NUMBERS = st.one_of(st.integers(-200, 200), st.floats(-180, 180), st.sampled_from([None, "1", True, 1e300, -0.0]))
 JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=5)),
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-5, 5),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(max_size=5),
+    ),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
     max_leaves=6,
 )
@@ -178,7 +184,9 @@ GEOMETRIES = st.one_of(
     st.none(),
     st.fixed_dictionaries(
         {
-            "type": st.sampled_from([*("Point MultiPoint LineString Polygon MultiPolygon GeometryCollection x".split())]),
+            "type": st.sampled_from(
+                [*("Point MultiPoint LineString Polygon MultiPolygon GeometryCollection x".split())]
+            ),
             "coordinates": st.one_of(
                 POSITIONS, st.lists(POSITIONS, max_size=5), st.lists(st.lists(POSITIONS, max_size=5), max_size=2)
             ),
@@ -212,7 +220,9 @@ def test_a_changed_document_is_json_for_the_check_if_it_is_for_orjson(seed: int)
         data = bytearray(base)
         for _ in range(rng.randint(1, 3)):
             at = rng.randrange(len(data))
-            data[at : at + rng.randint(0, 2)] = rng.choice([b"", b'"', b"}", b"]", b",", b"[", b"{", b"\\", b"1", b" ", b"\x01"])
+            data[at : at + rng.randint(0, 2)] = rng.choice(
+                [b"", b'"', b"}", b"]", b",", b"[", b"{", b"\\", b"1", b" ", b"\x01"]
+            )
         findings, _ = check(bytes(data), rng.choice([50, 1000, 10_000]))
         is_refused = any(found.rule in (rules.NOT_JSON, rules.LINES, files.NOT_TEXT) for found in findings)
         try:

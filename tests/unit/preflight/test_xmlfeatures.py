@@ -86,7 +86,9 @@ def test_tracks_of_googles_extension_have_positions() -> None:
 def test_long_coordinates_are_read_in_pieces() -> None:
     line = " ".join(f"{number / 1000},50" for number in range(170_000))
 
-    findings, content = check(kml(folder("a", f"<Placemark><LineString><coordinates>{line}</coordinates></LineString></Placemark>")))
+    findings, content = check(
+        kml(folder("a", f"<Placemark><LineString><coordinates>{line}</coordinates></LineString></Placemark>"))
+    )
 
     assert findings == []
     assert content.bounds == (0, 50, 169.999, 50)
