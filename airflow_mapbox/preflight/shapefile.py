@@ -32,7 +32,7 @@ _COUNTED_SUFFIXES = (".shp", ".dbf")
 _BLOCK_BYTES = 1 << 20
 _MAX_PROJECTION_BYTES = 1 << 16
 _MAX_MEMBERS = 10_000
-_MAX_DIRECTORY_BYTES = 4 << 20
+_MAX_DIRECTORY_BYTES = 1 << 20
 _MAX_SHAPEFILES = 50
 _MAX_NAMED = 5
 # Unzipping 270 MB takes a second. An archive that takes longer than this has many shapefiles, or is a bomb.
@@ -172,15 +172,26 @@ def _end_record(file: Ranges) -> tuple[int, int] | None:
 def _check_names(members: list[zipfile.ZipInfo]) -> Iterator[Finding]:
     outside = [info.orig_filename for info in members if _OUTSIDE.search(info.orig_filename)]
     outside += [info.orig_filename for info in members if stat.S_ISLNK(info.external_attr >> 16)]
-    for name in outside[:_MAX_NAMED]:
+    if outside:
         yield finding(
             rules.UNSAFE_NAMES,
-            f"has {_shown(name)}, which would be unpacked outside of its folder.",
-            where=_shown(name),
+            f"has {_listed(outside)}, which would be unpacked outside of its folder.",
+            where=_shown(outside[0]),
         )
-    counts = Counter(info.filename for info in members if not info.is_dir())
-    for name in [name for name, count in counts.items() if count > 1][:_MAX_NAMED]:
-        yield finding(rules.DUPLICATE_NAMES, f"has {_shown(name)} {counts[name]} times.", where=_shown(name))
+    counts = Counter(info.filename for info in members if not _is_folder(info))
+    if twice := [name for name, count in counts.items() if count > 1]:
+        yield finding(
+            rules.DUPLICATE_NAMES, f"has several members with the name {_listed(twice)}.", where=_shown(twice[0])
+        )
+
+
+def _listed(names: list[str]) -> str:
+    listed = ", ".join(map(_shown, names[:_MAX_NAMED]))
+    return listed if len(names) <= _MAX_NAMED else f"{listed} and {len(names) - _MAX_NAMED:,} others"
+
+
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    return info.filename.endswith("/")  # ZipInfo's own method fails for an empty name
 
 
 def _shown(name: str) -> str:
@@ -201,7 +212,7 @@ class _Shapefile:
         return sum(self.parts[suffix].file_size for suffix in _COUNTED_SUFFIXES if suffix in self.parts)
 
     def where(self, suffix: str) -> str:
-        return _shown(PurePosixPath(self.parts[suffix].filename).name)
+        return _shown(self.parts[suffix].filename)
 
 
 def _shapefiles(members: list[zipfile.ZipInfo]) -> list[_Shapefile]:
@@ -209,7 +220,7 @@ def _shapefiles(members: list[zipfile.ZipInfo]) -> list[_Shapefile]:
     for info in members:
         member = PurePosixPath(info.filename)
         # macOS adds a folder and hidden files with the attributes of each file.
-        if not info.is_dir() and not member.name.startswith(".") and "__MACOSX" not in member.parts:
+        if not _is_folder(info) and not member.name.startswith(".") and "__MACOSX" not in member.parts:
             parts.setdefault(member.parent / member.stem, {})[member.suffix.lower()] = info
     return [_Shapefile(path.name, found) for path, found in parts.items() if ".shp" in found]
 
@@ -218,8 +229,8 @@ def _check_layout(shapefiles: list[_Shapefile]) -> Iterator[Finding]:
     if not shapefiles:
         yield finding(rules.MISSING, "contains no shapefile.")
     if len(shapefiles) > 1:
-        names = ", ".join(_shown(shapefile.name) for shapefile in shapefiles[:_MAX_NAMED])
-        yield finding(rules.SEVERAL, f"contains {len(shapefiles)} shapefiles ({names}).")
+        names = _listed([shapefile.name for shapefile in shapefiles])
+        yield finding(rules.SEVERAL, f"contains {len(shapefiles):,} shapefiles ({names}).")
 
 
 class _Reader:

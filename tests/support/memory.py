@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def peak_memory(process: int | str) -> int:
@@ -18,3 +22,15 @@ def peak_memory(process: int | str) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+
+def peak_of(call: Callable[[], T]) -> tuple[T, int]:
+    """
+    Return what a call returns, and the bytes by which this process's peak memory rose above what it had before.
+
+    :param call: the call.
+    """
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again at the present memory
+    before = peak_memory("self")
+    result = call()
+    return result, peak_memory("self") - before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
+import struct
 import zipfile
 from collections.abc import Callable
 from contextlib import closing
@@ -24,8 +25,18 @@ WGS84 = (
     'GEOGCS["GCS_WGS_1984",DATUM["D_WGS_1984",SPHEROID["WGS_1984",6378137.0,298.257223563]],'
     'PRIMEM["Greenwich",0.0],UNIT["Degree",0.0174532925199433]]'
 )
-SHP = (9994).to_bytes(4, "big") + bytes(20) + (50).to_bytes(4, "big") + (1000).to_bytes(4, "little") + bytes(68)
-ROADS = {"roads.shp": SHP, "roads.dbf": b"dbf", "roads.shx": SHP, "roads.prj": WGS84}
+_BOX = (7.0, 50.0, 7.0, 50.0)
+
+
+def _shp(size: int) -> bytes:
+    return struct.pack(">i20xi", 9994, size // 2) + struct.pack("<2i8d", 1000, 1, *_BOX, 0, 0, 0, 0)
+
+
+# One point, its entry in the index, and its row of one attribute.
+SHP = _shp(128) + struct.pack(">2i", 1, 10) + struct.pack("<i2d", 1, 7.0, 50.0)
+_SHX = _shp(108) + struct.pack(">2i", 50, 10)
+_DBF = struct.pack("<B3xIHH20x", 3, 1, 65, 3) + b"n".ljust(11, b"\0") + b"N" + bytes(4) + b"\2" + bytes(15) + b"\r 42"
+ROADS = {"roads.shp": SHP, "roads.dbf": _DBF, "roads.shx": _SHX, "roads.prj": WGS84}
 
 Write = Callable[..., Path]
 
@@ -42,18 +53,20 @@ def archive(members: dict[str, Any]) -> bytes:
 ZIP = archive(ROADS)
 
 
-def database(*statements: str) -> bytes:
-    """Return an SQLite database after the statements."""
+def database(*statements: str | tuple[str, tuple[Any, ...]]) -> bytes:
+    """Return an SQLite database after the statements, some of them with parameters."""
     with closing(sqlite3.connect(":memory:")) as db:
         for statement in statements:
-            db.execute(statement)
+            db.execute(*((statement,) if isinstance(statement, str) else statement))
         db.commit()
         return db.serialize()
 
 
+# One tile: a GIF, the shortest that Mapbox recognises.
 MBTILES = database(
     "CREATE TABLE metadata (name text, value text)",
     "CREATE TABLE tiles (zoom_level integer, tile_column integer, tile_row integer, tile_data blob)",
+    "INSERT INTO tiles VALUES (0, 0, 0, CAST('GIF89a' AS blob))",
 )
 
 

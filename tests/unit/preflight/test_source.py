@@ -99,7 +99,7 @@ class TestFormats:
         [
             (b"PK\x03\x04garbage", "cannot be read as a zip archive"),
             (archive({"readme.txt": b"x"}), "contains no shapefile"),
-            (archive({"roads.shp": SHP, "roads.dbf": b""}), "lacks .shx, .prj beside roads.shp"),
+            (archive({"roads.shp": SHP, "roads.dbf": b""}), "lacks .shx beside roads.shp"),
             (
                 archive({f"{'b' if name.endswith('dbf') else 'a'}/{name}": data for name, data in ROADS.items()}),
                 "lacks .dbf beside a/roads.shp",
@@ -107,9 +107,9 @@ class TestFormats:
         ],
     )
     def test_archives_without_a_complete_shapefile_are_a_problem(self, write: Write, content: bytes, what: str) -> None:
-        (problem,) = map(str, check_source(write(content, "roads.zip")).problems)
+        problems = [*map(str, check_source(write(content, "roads.zip")).problems)]
 
-        assert what in problem
+        assert any(what in problem for problem in problems)
 
     @pytest.mark.parametrize(
         "header", ["lon,lat,id", '"x","y",n', "start_longitude,start_latitude,n", "LAT,LNG,n", '"Long","LAT",""']
