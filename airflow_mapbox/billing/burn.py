@@ -14,7 +14,7 @@ narrow or low, on the border of tiles, of a polygon    nothing
 
 A polygon also burns the tiles whose centre is inside, by the even-odd rule: its holes do not count.
 
-Tiles are returned as packed runs: see :mod:`airflow_mapbox.billing.runs`.
+Tiles are returned in the form of :mod:`airflow_mapbox.billing.runs`, in any order and more than once.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from airflow_mapbox.billing.grid import BITS, columns_of, rows_of
-from airflow_mapbox.billing.runs import pack, pack_tiles
+from airflow_mapbox.billing.grid import BITS, columns_of, reaches_edge, rows_of
+from airflow_mapbox.billing.runs import Tiles, pack, pack_tiles
 from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class _Edges(NamedTuple):
 
 def burn_points(
     x: NDArray[np.float64], y: NDArray[np.float64], zoom: int, unit: float = 1.0
-) -> Iterator[NDArray[np.uint64]]:
+) -> Iterator[Tiles]:
     """
     Yield the tiles of points.
 
@@ -62,16 +62,15 @@ def burn_points(
     :param y: latitudes, shape (m,). Points beyond the map have no tile.
     :param zoom: the zoom of the tiles, 0 to 17.
     :param unit: the unit of the coordinates in degrees.
-    :return: packed runs, in any order.
     """
     shift = np.uint32(BITS - zoom)
     for start in range(0, len(x), _BLOCK):
         block = slice(start, start + _BLOCK)
-        longitudes, latitudes = x[block], y[block]
-        if not _all_on_map(latitudes, unit):
-            on_map = np.abs(latitudes) <= WEB_MERCATOR_LATITUDE / unit
-            longitudes, latitudes = longitudes[on_map], latitudes[on_map]
-        yield pack_tiles(_numbers(columns_of(longitudes, unit) >> shift, rows_of(latitudes, unit) >> shift, zoom), zoom)
+        rows = rows_of(y[block], unit)
+        tiles = _numbers(columns_of(x[block], unit) >> shift, rows >> shift, zoom)
+        if reaches_edge(rows):
+            tiles = tiles[np.abs(y[block]) <= WEB_MERCATOR_LATITUDE / unit]
+        yield _singles(tiles, zoom)
 
 
 def burn_paths(
@@ -81,7 +80,7 @@ def burn_paths(
     zooms: Sequence[int],
     unit: float = 1.0,
     polygons: NDArray[np.int64] | None = None,
-) -> Iterator[tuple[int, NDArray[np.uint64]]]:
+) -> Iterator[tuple[int, Tiles]]:
     """
     Yield the tiles of lines or polygons.
 
@@ -91,7 +90,7 @@ def burn_paths(
     :param zooms: the zooms of the tiles, 0 to 17, from the highest to the lowest. Lower ones cost little more.
     :param unit: the unit of the coordinates in degrees.
     :param polygons: the first ring of each polygon, and the end of the last one; None for lines.
-    :return: zooms and packed runs, in any order.
+    :return: zooms and tiles.
     """
     breaks = paths[1:-1] - 1
     owners = _owners(paths, polygons)
@@ -101,14 +100,14 @@ def burn_paths(
         positions = _Positions(columns_of(x[block], unit), rows_of(y[block], unit))
         first, last = np.searchsorted(breaks, (start, start + len(positions.x) - 1))
         gaps = breaks[first:last] - start
+        missing = np.union1d(gaps, _off_map(y[block], unit)) if reaches_edge(positions.y) else gaps
         edges = None
         for zoom in zooms:
             if owners is not None:
                 crossing = _centre_crossing(positions.y, edges, gaps, zoom)
                 if len(crossing):
                     fills[zoom].append((positions.edges(crossing, zoom), owners[crossing + start]))
-            off_map = None if _all_on_map(y[block], unit) else _off_map(y[block], unit)
-            edges = _changes(positions, edges, gaps if off_map is None else np.union1d(gaps, off_map), zoom)
+            edges = _changes(positions, edges, missing, zoom)
             for runs in _burn_changes(positions, edges, owners is not None, zoom):
                 yield zoom, runs
     for zoom, parts in fills.items():
@@ -126,11 +125,6 @@ def _owners(paths: NDArray[np.int64], polygons: NDArray[np.int64] | None) -> NDA
     return np.repeat(np.arange(len(polygons) - 1, dtype=np.int32), np.diff(paths[polygons]))
 
 
-def _all_on_map(latitudes: NDArray[np.float64], unit: float) -> bool:
-    edge = WEB_MERCATOR_LATITUDE / unit
-    return not len(latitudes) or bool(latitudes.max() <= edge and latitudes.min() >= -edge)
-
-
 def _off_map(latitudes: NDArray[np.float64], unit: float) -> NDArray[np.int64]:
     """Return the edges whose ends are both beyond the same edge of the map."""
     edge = WEB_MERCATOR_LATITUDE / unit
@@ -143,6 +137,11 @@ def _numbers(columns: NDArray[np.uint32], rows: NDArray[np.uint32], zoom: int) -
     if 2 * zoom + 1 > BITS:
         rows = rows.astype(np.uint64)
     return (rows << rows.dtype.type(zoom + 1)) | columns
+
+
+def _singles(tiles: NDArray[Any], zoom: int) -> Tiles:
+    """Return tiles in the form of :mod:`airflow_mapbox.billing.runs`."""
+    return tiles if tiles.dtype == np.uint32 else pack_tiles(tiles, zoom)
 
 
 class _Positions(NamedTuple):
@@ -204,7 +203,7 @@ def _changes(positions: _Positions, finer: _Changes | None, gaps: NDArray[np.int
     return _Changes(finer.after[ends], finer.is_gap[ends], np.append(tiles[:-1][ends], tiles[-1:]))
 
 
-def _burn_changes(positions: _Positions, changes: _Changes, has_rings: bool, zoom: int) -> Iterator[NDArray[np.uint64]]:
+def _burn_changes(positions: _Positions, changes: _Changes, has_rings: bool, zoom: int) -> Iterator[Tiles]:
     """
     Yield the tiles of edges.
 
@@ -215,23 +214,28 @@ def _burn_changes(positions: _Positions, changes: _Changes, has_rings: bool, zoo
     after, is_gap, tile = changes
     x, y = positions
     narrow, low = _is_small(x, after, zoom), _is_small(y, after, zoom)
-    sloped = ~(narrow | low)
-    sloped &= ~is_gap
-    # A tile is burnt if an edge lies in it, or a sloped edge begins or ends there.
-    burnt = np.diff(after, prepend=-1, append=len(x) - 1) > 1
-    burnt[:-1] |= sloped
-    burnt[1:] |= sloped
-    walked = ~(is_gap | (sloped & _is_to_neighbour(tile[1:] - tile[:-1], zoom)))
+    low &= ~narrow
+    sloped = ~(narrow | low | is_gap)
+    to_side, to_row = _neighbours(tile[1:] - tile[:-1], zoom)
+    simple = (to_side & ~narrow) | (to_row & ~low)
+    simple &= ~is_gap
+    ends = sloped | simple
+    on_corner = sloped & _is_diagonal(tile[1:] - tile[:-1], zoom)
+    walked = ~(is_gap | simple | on_corner)
+    # A tile is burnt if an edge lies in it, or an edge that burns its ends begins or ends there.
+    inside = np.diff(after, prepend=-1, append=len(x) - 1) > 1
     if has_rings:
-        bounds = np.concatenate(([-1], after, [len(x) - 1]))
-        on_border = _runs_on_border(positions, bounds, zoom)
-        if len(on_border):
-            burnt[on_border] = np.append(sloped, False)[on_border] | np.append(False, sloped)[on_border]
-        walked &= ~_on_border(positions, after, zoom)
-    yield pack_tiles(tile[burnt], zoom)
-    edges = after[walked]
-    if len(edges):
-        yield from _walk(positions.edges(edges, zoom), zoom)
+        inside[_runs_on_border(positions, np.concatenate(([-1], after, [len(x) - 1])), zoom)] = False
+        off_border = ~_on_border(positions, after, zoom)
+        ends &= off_border
+        walked &= off_border
+    inside[:-1] |= ends
+    inside[1:] |= ends
+    yield _singles(tile[inside], zoom)
+    if on_corner.any():
+        yield _singles(_tiles_at_corner(positions.edges(after[on_corner], zoom), zoom), zoom)
+    if walked.any():
+        yield from _walk(positions.edges(after[walked], zoom), zoom)
 
 
 def _tolerance(tiles: float, zoom: int) -> np.uint32:
@@ -281,18 +285,35 @@ def _runs_on_border(positions: _Positions, bounds: NDArray[np.int64], zoom: int)
     return chosen[np.logical_and.reduceat(_on_border(positions, edges, zoom), starts)]
 
 
-def _is_to_neighbour(step: NDArray[Any], zoom: int) -> NDArray[np.bool_]:
+def _neighbours(step: NDArray[Any], zoom: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """
-    Return whether steps lead to the next tile in the same row or column.
+    Return whether steps lead to the next tile in the same row, and whether to the next one in the same column.
 
     :param step: differences between the numbers of tiles, which wrap around.
     """
     one, row = step.dtype.type(1), step.dtype.type(1 << zoom + 1)
-    near: NDArray[np.bool_] = (step + one <= one + one) | (step == row) | (step + row == 0)
-    return near
+    return step + one <= one + one, (step == row) | (step + row == 0)
 
 
-def _walk(edges: _Edges, zoom: int) -> Iterator[NDArray[np.uint64]]:
+def _is_diagonal(step: NDArray[Any], zoom: int) -> NDArray[np.bool_]:
+    """Return whether steps lead to a tile that has only a corner in common."""
+    one, row = step.dtype.type(1), step.dtype.type(1 << zoom + 1)
+    south, north = step - row + one, step + row + one
+    diagonal: NDArray[np.bool_] = (south == 0) | (south == one + one) | (north == 0) | (north == one + one)
+    return diagonal
+
+
+def _tiles_at_corner(edges: _Edges, zoom: int) -> NDArray[Any]:
+    """Return the third tile of edges between two tiles that have only a corner in common."""
+    border = np.floor(edges.x1)
+    west_row, east_row = np.floor(edges.y0), np.floor(edges.y1)
+    y = edges.y0 + (border - edges.x0) * (edges.y1 - edges.y0) / (edges.x1 - edges.x0)
+    in_west_row = np.floor(y) == west_row
+    columns, rows = np.where(in_west_row, border, border - 1), np.where(in_west_row, west_row, east_row)
+    return _numbers(columns.astype(np.uint32), rows.astype(np.uint32), zoom)
+
+
+def _walk(edges: _Edges, zoom: int) -> Iterator[Tiles]:
     """Yield the tiles that edges cross, as runs in each row."""
     narrow = edges.x1 - edges.x0 < _NARROW
     low = (np.abs(edges.y1 - edges.y0) < _NARROW) & ~narrow
@@ -301,17 +322,17 @@ def _walk(edges: _Edges, zoom: int) -> Iterator[NDArray[np.uint64]]:
     counts = np.where(low, 1, np.abs(last_row - first_row) + 1)
     west, east = np.floor(edges.x0), np.floor(edges.x1)
     west = np.where(narrow, east, west)
-    sloped = ~(narrow | low)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = (edges.x1 - edges.x0) / (edges.y1 - edges.y0)
+    # A narrow edge has one column, and a low one all of its columns in one row.
+    slope[narrow | low] = np.nan
+    y = np.sort([edges.y0, edges.y1], axis=0)
     for chosen, rows in _expanded(top, counts):
         left, right = west[chosen], east[chosen]
-        part = edges.take(chosen)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            slope = (part.x1 - part.x0) / (part.y1 - part.y0)
-        inside = np.clip([rows, rows + 1], np.minimum(part.y0, part.y1), np.maximum(part.y0, part.y1))
-        at = sloped[chosen]
-        crossed = part.x0[at] + (inside[:, at] - part.y0[at]) * slope[at]
-        left[at] = np.clip(np.floor(crossed.min(axis=0)), left[at], right[at])
-        right[at] = np.clip(np.floor(crossed.max(axis=0)), left[at], right[at])
+        at_rows = np.clip([rows, rows + 1], y[0, chosen], y[1, chosen])
+        crossed = np.floor(edges.x0[chosen] + (at_rows - edges.y0[chosen]) * slope[chosen])
+        left = np.fmin(np.fmax(crossed.min(axis=0), left), right)
+        right = np.fmax(np.fmin(crossed.max(axis=0), right), left)
         yield pack(rows, left.astype(np.int64), (right - left).astype(np.int64) + 1, zoom)
 
 
@@ -358,7 +379,7 @@ def _centres_north(y: NDArray[np.uint32], zoom: int) -> NDArray[np.uint32]:
     return rows
 
 
-def _fill(edges: _Edges, owners: NDArray[np.int32], zoom: int) -> Iterator[NDArray[np.uint64]]:
+def _fill(edges: _Edges, owners: NDArray[np.int32], zoom: int) -> Iterator[Tiles]:
     """
     Yield the tiles whose centre is in a polygon.
 

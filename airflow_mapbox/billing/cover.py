@@ -2,52 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from airflow_mapbox.billing.area import area_km2
 from airflow_mapbox.billing.burn import burn_paths, burn_points
-from airflow_mapbox.billing.runs import coarser, union
+from airflow_mapbox.billing.runs import Tiles
+from airflow_mapbox.billing.runset import RunSet
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-# Runs that wait until they are merged.
-_MAX_PENDING = 1 << 19
+# Arrays of a zoom that are collected before they are merged: the tiles of a batch, or of a part of a huge geometry.
+_MAX_ARRAYS = 64
 
 
 class Cover:
     """
-    The tiles of one zoom that features touch.
+    The tiles that features touch at some zooms.
 
-    Features may be added in any order and more than once. Memory grows with the runs of tiles only: eight bytes for each.
+    Features may be added in any order and more than once. Memory grows with the runs of neighbouring tiles only: eight
+    bytes for each of the first million, two to four bytes for further ones.
 
-    :param zoom: the zoom of the tiles, 0 to 17.
+    :param zooms: the zooms of the tiles, 0 to 17, from the highest to the lowest.
 
     Example::
 
-        cover = Cover(14)
+        cover = Cover((14, 11))
         cover.add_points(np.array([7.1, 7.2]), np.array([50.7, 50.7]))
-        print(cover.area_km2())
+        print(cover.area_km2(14))
     """
 
-    def __init__(self, zoom: int) -> None:
-        self.zoom = zoom
-        self._runs = np.empty(0, np.uint64)
-        self._pending: list[NDArray[np.uint64]] = []
-        self._pending_count = 0
+    def __init__(self, zooms: Sequence[int]) -> None:
+        self.zooms = tuple(zooms)
+        # Points are burnt at the highest zoom only: the tiles of the lower ones follow from it exactly.
+        self._points = RunSet(self.zooms[0])
+        # GDAL's tolerances depend on the zoom, so those of lines and polygons do not follow from each other.
+        self._paths = {zoom: RunSet(zoom) for zoom in self.zooms}
 
     def add_points(self, x: NDArray[np.float64], y: NDArray[np.float64], *, unit: float = 1.0) -> None:
         """
         Add points.
 
         :param x: longitudes, shape (m,).
-        :param y: latitudes, shape (m,).
+        :param y: latitudes, shape (m,). Points beyond the map have no tile.
         :param unit: the unit of the coordinates in degrees.
         """
-        self._add(burn_points(x, y, self.zoom, unit))
+        self._points.add(burn_points(x, y, self.zooms[0], unit))
 
     def add_lines(
         self, x: NDArray[np.float64], y: NDArray[np.float64], paths: NDArray[np.int64], *, unit: float = 1.0
@@ -60,7 +61,7 @@ class Cover:
         :param paths: the first position of each line, and the end of the last one.
         :param unit: the unit of the coordinates in degrees.
         """
-        self._add(runs for _, runs in burn_paths(x, y, paths, (self.zoom,), unit))
+        self._add_paths(x, y, paths, unit, None)
 
     def add_polygons(
         self,
@@ -81,33 +82,52 @@ class Cover:
             polygons of their own.
         :param unit: the unit of the coordinates in degrees.
         """
-        self._add(runs for _, runs in burn_paths(x, y, paths, (self.zoom,), unit, polygons))
+        self._add_paths(x, y, paths, unit, polygons)
 
-    def add(self, other: Cover) -> None:
-        """Add the tiles of another cover of the same zoom, which must not be used afterwards."""
-        self._add((other._runs, *other._pending))
+    def update(self, other: Cover) -> None:
+        """Add the tiles of another cover with the same zooms."""
+        self._points.update(other._points)
+        for zoom, runs in self._paths.items():
+            runs.update(other._paths[zoom])
 
-    def runs(self) -> NDArray[np.uint64]:
-        """Return the tiles as a set, in the form of :mod:`airflow_mapbox.billing.runs`."""
-        if self._pending:
-            runs = np.concatenate([self._runs, *self._pending])
-            self._pending, self._pending_count = [], 0
-            self._runs = union(runs, self.zoom)
-        return self._runs
-
-    def area_km2(self, zoom: int | None = None) -> float:
+    def tiles(self, zoom: int) -> RunSet:
         """
-        Return the area of the tiles in km².
+        Return the tiles of a zoom.
 
-        :param zoom: a lower zoom whose tiles count, or None for the cover's own.
+        :param zoom: one of the cover's zooms.
         """
-        if zoom is None or zoom == self.zoom:
-            return area_km2(self.runs(), self.zoom)
-        return area_km2(coarser(self.runs(), self.zoom, self.zoom - zoom), zoom)
+        paths = self._paths[zoom]
+        if not self._points:
+            return paths
+        points = self._points if zoom == self.zooms[0] else self._points.coarser(zoom)
+        if not paths:
+            return points
+        tiles = RunSet(zoom)
+        tiles.update(paths)
+        tiles.update(points)
+        return tiles
 
-    def _add(self, batches: Iterable[NDArray[np.uint64]]) -> None:
-        for runs in batches:
-            self._pending.append(runs)
-            self._pending_count += len(runs)
-            if self._pending_count > max(_MAX_PENDING, len(self._runs) // 4):
-                self.runs()
+    def area_km2(self, zoom: int) -> float:
+        """
+        Return the area of the tiles of a zoom in km².
+
+        :param zoom: one of the cover's zooms.
+        """
+        return self.tiles(zoom).area_km2()
+
+    def _add_paths(
+        self,
+        x: NDArray[np.float64],
+        y: NDArray[np.float64],
+        paths: NDArray[np.int64],
+        unit: float,
+        polygons: NDArray[np.int64] | None,
+    ) -> None:
+        tiles: dict[int, list[Tiles]] = {zoom: [] for zoom in self.zooms}
+        for zoom, burnt in burn_paths(x, y, paths, self.zooms, unit, polygons):
+            tiles[zoom].append(burnt)
+            if len(tiles[zoom]) >= _MAX_ARRAYS:
+                self._paths[zoom].add(tiles[zoom])
+                tiles[zoom] = []
+        for zoom, arrays in tiles.items():
+            self._paths[zoom].add(arrays)

@@ -44,14 +44,22 @@ def rows_of(latitudes: NDArray[np.float64], unit: float) -> NDArray[np.uint32]:
     """
     values, slopes = _mercator_table()
     at = latitudes * (unit * (_TABLE_STEPS / 2) / WEB_MERCATOR_LATITUDE)
-    at += _TABLE_STEPS / 2
-    np.clip(at, 0, _TABLE_STEPS, out=at)
+    at += _TABLE_STEPS / 2 + 1
     step = at.astype(np.intp)
     at -= step
     y = slopes.take(step, mode="clip")
     y *= at
     y += values.take(step, mode="clip")
     return _from_centre(np.floor(y, out=y))
+
+
+def reaches_edge(rows: NDArray[np.uint32]) -> bool:
+    """
+    Return whether any position lies on the northern or southern edge of the map, or beyond.
+
+    :param rows: positions from the northern edge.
+    """
+    return bool(len(rows)) and (int(rows.min()) == 0 or int(rows.max()) == 2**BITS - 1)
 
 
 def _from_centre(position: NDArray[np.float64]) -> NDArray[np.uint32]:
@@ -63,8 +71,9 @@ def _from_centre(position: NDArray[np.float64]) -> NDArray[np.uint32]:
 
 @cache
 def _mercator_table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the position from the equator, southwards, at each step of latitude, and how far the next one is."""
+    """Return the position from the equator at each step of latitude, from the south, and how far the next one is."""
     latitudes = np.linspace(-WEB_MERCATOR_LATITUDE, WEB_MERCATOR_LATITUDE, _TABLE_STEPS + 1)
     values = np.arctanh(np.sin(np.radians(latitudes))) * (-_HALF_WORLD / np.pi)
     np.clip(values, -_HALF_WORLD, _HALF_WORLD - 1, out=values)
-    return values, np.append(np.diff(values), 0.0)
+    # The entries at both ends are for latitudes beyond the map.
+    return np.append(values[:1], values), np.concatenate(([0.0], np.diff(values), [0.0]))

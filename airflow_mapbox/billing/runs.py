@@ -4,16 +4,22 @@ Sets of tiles of one zoom, as runs of neighbouring tiles in a row: never as a gr
 The tile in row ``r`` and column ``c`` of zoom ``z`` has the number ``r << (z + 1) | c``. The spare bit keeps the runs of
 two rows apart. A packed run is ``number << z | (tiles - 1)`` in 64 bits, so that sorting packed runs sorts them by row
 and column. A set is an array of packed runs that is sorted and in which no two runs touch.
+
+Up to zoom 15, single tiles may also be an array of their numbers in 32 bits, which sorts in half the time.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+# Packed runs (64 bits), or the numbers of single tiles (32 bits).
+Tiles: TypeAlias = "NDArray[np.uint64] | NDArray[np.uint32]"
 
 
 def pack(rows: NDArray[np.int64], columns: NDArray[np.int64], counts: NDArray[np.int64], zoom: int) -> NDArray[np.uint64]:
@@ -94,3 +100,20 @@ def coarser(packed: NDArray[np.uint64], zoom: int, levels: int) -> NDArray[np.ui
     last = (columns + counts - 1) >> levels
     columns >>= levels
     return union(pack(rows >> levels, columns, last - columns + 1, zoom - levels), zoom - levels)
+
+
+def union_of(arrays: Iterable[Tiles], zoom: int) -> NDArray[np.uint64]:
+    """
+    Return the set of all tiles of arrays.
+
+    :param arrays: tiles, which may overlap and have any order.
+    :param zoom: the zoom of the tiles.
+    """
+    singles, packed = [], [np.empty(0, np.uint64)]
+    for tiles in arrays:
+        (singles if tiles.dtype == np.uint32 else packed).append(tiles)
+    if singles:
+        numbers = np.concatenate(singles)
+        numbers.sort()
+        packed.append(pack_tiles(numbers[np.concatenate(([True], numbers[1:] != numbers[:-1]))[: len(numbers)]], zoom))
+    return union(np.concatenate(packed), zoom)
