@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _NARROW = 0.01
 _ON_BORDER = 1e-4
 # Positions of a block: its arrays stay in the processor's cache.
-_BLOCK = 1 << 15
+_BLOCK = 1 << 17
 # Runs that are made at once. One segment may cross 131,072 rows, and a polygon's edges any number of them.
 _MAX_RUNS = 1 << 18
 
@@ -195,9 +195,9 @@ def _changes(positions: _Positions, finer: _Changes | None, gaps: NDArray[np.int
         ends = tiles[1:] != tiles[:-1]
         ends[gaps] = True
         after = np.flatnonzero(ends)
-        is_gap = np.zeros(len(ends), np.bool_)
-        is_gap[gaps] = True
-        return _Changes(after, is_gap[after], np.append(tiles[after], tiles[-1:]))
+        is_gap = np.zeros(len(after), np.bool_)
+        is_gap[np.searchsorted(after, gaps)] = True
+        return _Changes(after, is_gap, tiles[np.append(after, len(ends))])
     tiles = positions.tiles(np.append(finer.after, len(positions.x) - 1), zoom)
     ends = (tiles[1:] != tiles[:-1]) | finer.is_gap
     return _Changes(finer.after[ends], finer.is_gap[ends], np.append(tiles[:-1][ends], tiles[-1:]))
@@ -216,14 +216,17 @@ def _burn_changes(positions: _Positions, changes: _Changes, has_rings: bool, zoo
     narrow, low = _is_small(x, after, zoom), _is_small(y, after, zoom)
     low &= ~narrow
     sloped = ~(narrow | low | is_gap)
-    to_side, to_row = _neighbours(tile[1:] - tile[:-1], zoom)
+    step = tile[1:] - tile[:-1]
+    to_side, to_row = _neighbours(step, zoom)
     simple = (to_side & ~narrow) | (to_row & ~low)
     simple &= ~is_gap
     ends = sloped | simple
-    on_corner = sloped & _is_diagonal(tile[1:] - tile[:-1], zoom)
+    on_corner = sloped & _is_diagonal(step, zoom)
     walked = ~(is_gap | simple | on_corner)
     # A tile is burnt if an edge lies in it, or an edge that burns its ends begins or ends there.
-    inside = np.diff(after, prepend=-1, append=len(x) - 1) > 1
+    inside = np.empty(len(tile), np.bool_)
+    np.greater(after[1:] - after[:-1], 1, out=inside[1:-1])
+    inside[0], inside[-1] = len(x) > 1 and (not len(after) or after[0] > 0), len(after) and after[-1] < len(x) - 2
     if has_rings:
         inside[_runs_on_border(positions, np.concatenate(([-1], after, [len(x) - 1])), zoom)] = False
         off_border = ~_on_border(positions, after, zoom)
