@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 
+from airflow_mapbox.billing.cover import Cover
 from airflow_mapbox.export.geometry.accuracy import EXACT, Accuracy
+from airflow_mapbox.export.sample import Sample
 
 Bounds = tuple[float, float, float, float]
 
@@ -31,6 +33,8 @@ class Counts:
     :ivar heights: lowest and highest, if any feature has heights and boxes are written.
     :ivar unreadable: the first row with unreadable coordinates, from 0, and those coordinates.
     :ivar notes: notes for the report, each once, in order.
+    :ivar cover: the tiles that features touch, if they are collected.
+    :ivar sample: the bytes of the first features, if they are measured.
     """
 
     read: int = 0
@@ -44,6 +48,8 @@ class Counts:
     heights: tuple[float, float] = NO_HEIGHTS
     unreadable: tuple[int, str] | None = None
     notes: dict[str, None] = field(default_factory=dict)
+    cover: Cover | None = None
+    sample: Sample | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -70,3 +76,8 @@ class Counts:
         self.bounds = min(west), min(south), max(east), max(north)
         self.unreadable = min(filter(None, (self.unreadable, other.unreadable)), default=None)
         self.notes |= other.notes
+        self.sample = self.sample or other.sample
+        if self.cover is None:
+            self.cover = other.cover
+        elif other.cover is not None:
+            self.cover.update(other.cover)

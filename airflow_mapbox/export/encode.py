@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_mapbox.billing.cover import Cover
 from airflow_mapbox.export.counts import Counts
 from airflow_mapbox.export.errors import CoordinatesError, InvalidGeometryError, UnreadableSourceError
 from airflow_mapbox.export.geometry.clip import to_degrees
@@ -17,6 +19,7 @@ from airflow_mapbox.export.geometry.shapes import Shapes
 from airflow_mapbox.export.geometry.stages import PreparedGeometries, ProblemError, prepare_geometries
 from airflow_mapbox.export.options import Options
 from airflow_mapbox.export.readers.batch import Batch
+from airflow_mapbox.export.sample import measure
 from airflow_mapbox.export.text.attributes import encode_properties
 from airflow_mapbox.export.text.join import RowParts, join_rows, take_rows
 from airflow_mapbox.export.text.memory import KEPT_MEMORY
@@ -32,7 +35,9 @@ UNREADABLE = "coordinates that cannot be read"
 _NO_GEOMETRY, _EMPTY = "no geometry", "empty geometry"
 
 
-def encode(batch: Batch, crs: CRS | None, options: Options, opening: str) -> tuple[pa.Array, Counts]:
+def encode(
+    batch: Batch, crs: CRS | None, options: Options, opening: str, *, area_zooms: tuple[int, ...] = ()
+) -> tuple[pa.Array, Counts]:
     """
     Encode the features of a batch.
 
@@ -40,6 +45,7 @@ def encode(batch: Batch, crs: CRS | None, options: Options, opening: str) -> tup
     :param crs: the reference system of data that declares none.
     :param options: how to write features.
     :param opening: the string at the start of each feature.
+    :param area_zooms: the zooms whose tiles are collected, from the highest to the lowest.
     :return: one string for each written feature, and the counts.
     :raises ExportError: if a feature cannot be exported.
     """
@@ -71,10 +77,35 @@ def encode(batch: Batch, crs: CRS | None, options: Options, opening: str) -> tup
         counts.notes["Measures (M) were dropped: GeoJSON has no place for them."] = None
     for name in sorted(batch.as_text & batch.columns.keys()):
         counts.notes[f"Column {name!r} has integers beyond 2^53 and is written as strings."] = None
-    properties = encode_properties(batch.columns, batch.as_text.union(options.as_text))
+    as_text = batch.as_text.union(options.as_text)
+    properties = encode_properties(batch.columns, as_text)
     if len(rows) < len(batch):
         properties = take_rows(properties, pa.array(rows))
-    return join_rows([opening, *boxes, '"geometry":', *geometry_parts, ',"properties":', *properties, "}"]), counts
+    features = join_rows([opening, *boxes, '"geometry":', *geometry_parts, ',"properties":', *properties, "}"])
+    if area_zooms:
+        counts.cover = cover(prepared.shapes, area_zooms, unit=10.0**-prepared.decimals)
+    if batch.first == 0:
+        counts.sample = measure(batch, prepared, features, as_text)
+    return features, counts
+
+
+def cover(groups: Iterable[Shapes], zooms: tuple[int, ...], unit: float = 1.0) -> Cover:
+    """
+    Return the tiles that geometries touch.
+
+    :param groups: geometries by kind, in longitude, latitude.
+    :param zooms: the zooms of the tiles, from the highest to the lowest.
+    :param unit: the unit of the coordinates in degrees.
+    """
+    touched = Cover(zooms)
+    for shapes in groups:
+        if shapes.kind.has_rings:
+            touched.add_polygons(shapes.x, shapes.y, shapes.paths, shapes.offsets[-2], unit=unit)
+        elif shapes.kind.min_positions:
+            touched.add_lines(shapes.x, shapes.y, shapes.paths, unit=unit)
+        else:
+            touched.add_points(shapes.x, shapes.y, unit=unit)
+    return touched
 
 
 def _read_geometries(batch: Batch) -> ReadGeometries:

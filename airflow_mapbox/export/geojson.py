@@ -17,7 +17,10 @@ from typing import Literal, NamedTuple, TypeAlias, Unpack
 
 import pyarrow as pa
 
+from airflow_mapbox.billing.bill import Bill
+from airflow_mapbox.billing.cover import Cover
 from airflow_mapbox.export.atomic_file import atomic_file
+from airflow_mapbox.export.bills import AREA_ZOOMS, geojson_bill
 from airflow_mapbox.export.counts import Counts
 from airflow_mapbox.export.errors import EmptyExportError, ExportClosedError, TooLargeError
 from airflow_mapbox.export.geometry.crs import CRS84, parse_crs
@@ -37,8 +40,16 @@ _MAX_PENDING_DIGESTS = 4
 # The spaces keep all attributes out of them (docs/reference/limits.md, "How the format is recognised").
 _HEAD = b'{"type":"FeatureCollection","features":[' + b" " * (SNIFFED_CHARACTERS + 112)
 
-# The chunks of an export, and its report at the end.
-_Chunks: TypeAlias = Iterator["memoryview | ExportReport"]
+
+class _End(NamedTuple):
+    """The end of an export: its report, and the tiles that its features touch."""
+
+    report: ExportReport
+    cover: Cover | None
+
+
+# The chunks of an export, and its end.
+_Chunks: TypeAlias = Iterator["memoryview | _End"]
 
 
 class _Frame(NamedTuple):
@@ -60,14 +71,14 @@ class GeoJSONStream:
     first chunk is requested. An error of the export is raised when it happens, after valid chunks, and again at each
     further request. The consumer must then discard what it already forwarded.
 
-    :param begin: starts the export and returns its chunks. Its argument is None for a FeatureCollection; for lines, it
-        is the members that each feature gets in addition.
+    :param begin: starts the export and returns its chunks. Its first argument is None for a FeatureCollection; for lines,
+        it is the members that each feature gets in addition. The second one is the zooms whose tiles are collected.
     """
 
-    def __init__(self, begin: Callable[[bytes | None], _Chunks]) -> None:
+    def __init__(self, begin: Callable[[bytes | None, tuple[int, ...]], _Chunks]) -> None:
         self._begin = begin
         self._chunks: _Chunks | None = None
-        self._report: ExportReport | None = None
+        self._end: _End | None = None
         self._closed = self._failed = False
 
     def __iter__(self) -> GeoJSONStream:
@@ -87,16 +98,16 @@ class GeoJSONStream:
     def _next(self) -> memoryview | None:
         """Return the next chunk, or None at the end."""
         if self._chunks is None and not self._closed:
-            self._chunks = self._begin(None)
+            self._chunks = self._begin(None, AREA_ZOOMS)
         try:
             for chunk in self._chunks or ():
                 if isinstance(chunk, memoryview):
                     return chunk
-                self._report = chunk
+                self._end = chunk
         except BaseException:
             self._failed = True
             raise
-        if self._report is None:
+        if self._end is None:
             # An iterator that merely ended would look complete.
             raise ExportClosedError(self._why_incomplete())
         return None
@@ -108,17 +119,18 @@ class GeoJSONStream:
             return "The export was closed before its end."
         return "The export has not ended: its report is available after the last chunk."
 
-    def lines(self, extra: bytes = b"") -> Iterator[bytes]:
+    def lines(self, extra: bytes = b"", area_zooms: tuple[int, ...] = AREA_ZOOMS) -> Iterator[bytes]:
         """
         Write one feature a line instead of a FeatureCollection, for programs that read those.
 
         This is RFC 8142 without its record separators.
 
         :param extra: members for each feature, each followed by a comma.
+        :param area_zooms: the zooms whose tiles are collected for the bill, from the highest to the lowest.
         :return: chunks of lines.
         """
         if self._chunks is None and not self._closed:
-            self._chunks = self._begin(extra)
+            self._chunks = self._begin(extra, area_zooms)
         return self
 
     def __enter__(self) -> GeoJSONStream:
@@ -142,9 +154,21 @@ class GeoJSONStream:
 
         :raises ExportClosedError: before the last chunk was taken, and if the export failed.
         """
-        if self._report is None:
+        return self._ended().report
+
+    @property
+    def cover(self) -> Cover | None:
+        """
+        The tiles that the features touch, or None if they were not collected.
+
+        :raises ExportClosedError: as :attr:`report` does.
+        """
+        return self._ended().cover
+
+    def _ended(self) -> _End:
+        if self._end is None:
             raise ExportClosedError(self._why_incomplete())
-        return self._report
+        return self._end
 
 
 def stream_geojson(
@@ -299,17 +323,19 @@ class _Digest:
 
 
 def _chunks(
-    encode: Callable[[str], Iterator[Encoded]],
+    encode: Callable[..., Iterator[Encoded]],
     options: Options,
     selection: Selection,
     limit_bytes: int | None,
     extra: bytes | None,
+    area_zooms: tuple[int, ...],
 ) -> _Chunks:
     """
     Yield the chunks of an export, and then its report.
 
     :param encode: encodes the source's features; its argument is the string at the start of each feature.
     :param extra: None for a FeatureCollection; for lines, members for each feature.
+    :param area_zooms: the zooms whose tiles are collected.
     """
     frame = _COLLECTION if extra is None else _Frame(b"", "\n" + '{"type":"Feature",' + extra.decode(), b"\n")
     counts, size = Counts(), 0
@@ -323,7 +349,8 @@ def _chunks(
         digest.update(view)
         return view
 
-    with closing(encode(frame.opening)) as features, _Digest() as digest:  # type: ignore[type-var]
+    features = encode(frame.opening, area_zooms=area_zooms)
+    with closing(features), _Digest() as digest:  # type: ignore[type-var]
         if frame.head:
             yield counted(frame.head)
         for strings, batch_counts in features:
@@ -337,7 +364,10 @@ def _chunks(
         yield counted(frame.tail + (_end_of_collection(counts, options) if frame.head else b""))
         for warning in transformation_warnings(counts, options):
             log.warning("%s", warning)
-        yield export_report(counts, options, size=size, sha256=digest.hexdigest(), crs_to=CRS84)
+        # The features of a tileset have no bill of their own: it is that of the tiles.
+        bill = geojson_bill(counts, size) if frame.head else Bill(None)
+        report = export_report(counts, options, size=size, sha256=digest.hexdigest(), crs_to=CRS84, bill=bill)
+        yield _End(report, counts.cover)
 
 
 def _too_large(counts: Counts, limit_bytes: int) -> str:

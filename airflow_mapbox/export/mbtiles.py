@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
 from airflow_mapbox.errors import ExportError, OptionError
+from airflow_mapbox.billing.zooms import tier_of
 from airflow_mapbox.export.atomic_file import link_target, publish, temporary_name
+from airflow_mapbox.export.bills import area_zooms, tileset_bill
 from airflow_mapbox.export.errors import EmptyExportError, NoSpaceError, TilerError, TooLargeError
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.options import MBTILES_LIMIT_BYTES, GeoJSONKeywords, Tier
@@ -129,12 +131,13 @@ def write_mbtiles(
     keywords.setdefault("limit_bytes", MBTILES_LIMIT_BYTES)
     layers = {layer: _with_options(layer_source, keywords) for layer, layer_source in sources.items()}
     streams = {layer: stream_geojson(data, **options) for layer, (data, options) in layers.items()}
-    with Features(streams) as features:
+    zooms = check_zooms(minzoom, maxzoom, tier)
+    with Features(streams, area_zooms(zooms[1])) as features:
         return tile_features(
             features,
             target,
             name=name or target.stem,
-            zooms=check_zooms(minzoom, maxzoom, tier),
+            zooms=zooms,
             temporary=temporary_folder(temporary_directory),
             source_bytes=sum(_source_bytes(data) for data, _ in layers.values()),
             selected=any(
@@ -191,12 +194,14 @@ class Features:
     The features of all layers, line by line: an iterator of chunks that closes its streams.
 
     :param layers: streams by source layer.
+    :param area_zooms: the zooms whose tiles are collected for the bill, from the highest to the lowest.
     :raises ValueError: for a name that no style could use, and if there is no layer.
     """
 
-    def __init__(self, layers: Mapping[str, GeoJSONStream]) -> None:
+    def __init__(self, layers: Mapping[str, GeoJSONStream], area_zooms: tuple[int, ...] = ()) -> None:
         _check_names(layers)
         self.layers = layers
+        self._area_zooms = area_zooms
         self.bytes = 0
 
     def __enter__(self) -> Features:
@@ -211,7 +216,7 @@ class Features:
             # tippecanoe reads the layer of a feature from this member.
             extra = b'"tippecanoe":%s,' % json.dumps({"layer": layer}).encode() if len(self.layers) > 1 else b""
             try:
-                for chunk in stream.lines(extra):
+                for chunk in stream.lines(extra, self._area_zooms):
                     self.bytes += len(chunk)
                     yield chunk
             except ExportError as error:
@@ -329,13 +334,14 @@ def _tileset_report(features: Features, tiles: _Tiles, file: Path, target: Path,
     :param notes: notes on the tiles.
     """
     reports = features.reports()
+    size = file.stat().st_size
     with file.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     accuracies = [report.accuracy for report in reports]
     west, south, east, north = zip(*(report.bounds for report in reports), strict=True)
     return TilesetReport(
         path=target,
-        bytes=file.stat().st_size,
+        bytes=size,
         sha256=sha256,
         features_read=sum(report.features_read for report in reports),
         features=sum(report.features for report in reports),
@@ -348,10 +354,11 @@ def _tileset_report(features: Features, tiles: _Tiles, file: Path, target: Path,
         edge_error=max(report.edge_error for report in reports),
         bounds=(min(west), min(south), max(east), max(north)),
         notes=(*dict.fromkeys(note for report in reports for note in report.notes), *notes),
+        bill=tileset_bill([stream.cover for stream in features.layers.values()], tiles.maxzoom, size),
         layers=tuple(features.layers),
         minzoom=tiles.minzoom,
         maxzoom=tiles.maxzoom,
-        tier=next(tier for tier, highest in TIER_MAXZOOM.items() if tiles.maxzoom <= highest),
+        tier=tier_of(tiles.maxzoom),
         tiles=tiles.count,
         largest_tile=tiles.largest_bytes,
         geojson_bytes=features.bytes,

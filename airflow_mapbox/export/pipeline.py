@@ -44,6 +44,8 @@ def encoded_features(
     batch_rows: int | None,
     threads: int | None,
     opening: str,
+    *,
+    area_zooms: tuple[int, ...] = (),
 ) -> Iterator[Encoded]:
     """
     Encode the features of a source.
@@ -55,6 +57,7 @@ def encoded_features(
     :param batch_rows: maximum features in a batch; None for batches of two megabytes.
     :param threads: number of threads that encode; None for one for each usable core, at most 16.
     :param opening: the string at the start of each feature.
+    :param area_zooms: the zooms whose tiles are collected for the bill, from the highest to the lowest.
     :return: the features of one batch after the other, as :func:`encode` returns them, in the source's order.
     :raises AttributeNameError: if ``as_text`` names a column that does not exist.
     :raises ExportError: if the source or a feature cannot be exported.
@@ -63,7 +66,7 @@ def encoded_features(
     columns = _ColumnCheck(options.as_text, one_table=isinstance(source, _ONE_TABLE))
     thread_count = threads or min(usable_cores(), _MAX_DEFAULT_THREADS)
     pool = ThreadPoolExecutor(thread_count, thread_name_prefix="export")
-    encode_batch = partial(encode, crs=crs, options=options, opening=opening)
+    encode_batch = partial(encode, crs=crs, options=options, opening=opening, area_zooms=area_zooms)
     try:
         for batches in read_source(source, selection):
             parts = _small_batches(columns.watched(batches), batch_rows)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from airflow_mapbox.billing.bill import Bill
 from airflow_mapbox.export.counts import Counts
 from airflow_mapbox.export.geometry.accuracy import MissingGrids
 from airflow_mapbox.export.geometry.stages import BEYOND, CLIPPED
@@ -36,6 +37,7 @@ class ExportReport:
         in longitude, latitude.
     :param bounds: west, south, east, north in degrees.
     :param notes: notes for the reader, in whole sentences.
+    :param bill: what the upload of the output will be billed by.
 
     Example::
 
@@ -58,6 +60,7 @@ class ExportReport:
     edge_error: float
     bounds: tuple[float, float, float, float]
     notes: tuple[str, ...]
+    bill: Bill
 
     def __str__(self) -> str:
         dropped = ", ".join(f"{count:,} dropped ({reason})" for reason, count in self.dropped.items()) or "none dropped"
@@ -70,7 +73,7 @@ class ExportReport:
             f"{self.features_read:,} features read, {self.features:,} written, {dropped}{changed}; "
             f"CRS {' and '.join(self.crs_from)} to {self.crs_to} with {accuracy}; "
             f"bounds {west:.6g}, {south:.6g}, {east:.6g}, {north:.6g}; "
-            f"{self.bytes:,} bytes{where}, SHA-256 {self.sha256}.{notes}"
+            f"{self.bytes:,} bytes{where}, SHA-256 {self.sha256}.{notes} {self.bill}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -90,10 +93,13 @@ class ExportReport:
             "edge_error": self.edge_error,
             "bounds": list(self.bounds),
             "notes": list(self.notes),
+            "bill": self.bill.to_json(),
         }
 
 
-def export_report(counts: Counts, options: Options, *, size: int, sha256: str, crs_to: str) -> ExportReport:
+def export_report(
+    counts: Counts, options: Options, *, size: int, sha256: str, crs_to: str, bill: Bill
+) -> ExportReport:
     """
     Build the report of a stream.
 
@@ -102,6 +108,7 @@ def export_report(counts: Counts, options: Options, *, size: int, sha256: str, c
     :param size: number of bytes written.
     :param sha256: their SHA-256 in hexadecimal.
     :param crs_to: the reference system of the output.
+    :param bill: the bill of the output.
     """
     return ExportReport(
         path=None,
@@ -118,6 +125,7 @@ def export_report(counts: Counts, options: Options, *, size: int, sha256: str, c
         edge_error=counts.edge_error,
         bounds=counts.bounds,
         notes=(*counts.notes, *_notes(counts, options)),
+        bill=bill,
     )
 
 

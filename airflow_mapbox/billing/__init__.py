@@ -1,0 +1,1 @@
+"""What an upload costs: megabytes, and for older accounts the area at the precision of the maxzoom."""

@@ -1,0 +1,426 @@
+"""
+Find the tiles that points, lines and polygons touch, as ``estimate-area`` of mapbox/tilesets-cli burns them with GDAL.
+
+GDAL's ``all_touched`` is not an exact cover, and the bill's area follows it (GDAL 3.10, ``llrasterize.cpp``):
+
+=====================================================  ==============================================================
+a segment                                              burns
+=====================================================  ==============================================================
+narrower than 0.01 tile                                the column of its right end, in all of its rows
+else lower than 0.01 tile                              the row of its left end, in all of its columns
+else                                                   exactly the tiles that it crosses
+narrow or low, on the border of tiles, of a polygon    nothing
+=====================================================  ==============================================================
+
+A polygon also burns the tiles whose centre is inside, by the even-odd rule: its holes do not count.
+
+Tiles are returned in the form of :mod:`airflow_mapbox.billing.runs`, in any order and more than once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from airflow_mapbox.billing.grid import BITS, columns_of, reaches_edge, rows_of
+from airflow_mapbox.billing.runs import Tiles, pack, pack_tiles
+from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# GDAL's tolerances, in tiles.
+_NARROW = 0.01
+_ON_BORDER = 1e-4
+# Positions of a block: its arrays stay in the processor's cache.
+_BLOCK = 1 << 17
+# Runs that are made at once. One segment may cross 131,072 rows, and a polygon's edges any number of them.
+_MAX_RUNS = 1 << 18
+
+
+class _Edges(NamedTuple):
+    """Edges in tiles from the map's north-western corner, each array of shape (n,). The first end is the western one."""
+
+    x0: NDArray[np.float64]
+    y0: NDArray[np.float64]
+    x1: NDArray[np.float64]
+    y1: NDArray[np.float64]
+
+    def take(self, chosen: NDArray[np.int64] | slice) -> _Edges:
+        return _Edges(*(side[chosen] for side in self))
+
+
+def burn_points(
+    x: NDArray[np.float64], y: NDArray[np.float64], zoom: int, unit: float = 1.0
+) -> Iterator[Tiles]:
+    """
+    Yield the tiles of points.
+
+    :param x: longitudes, shape (m,).
+    :param y: latitudes, shape (m,). Points beyond the map have no tile.
+    :param zoom: the zoom of the tiles, 0 to 17.
+    :param unit: the unit of the coordinates in degrees.
+    """
+    shift = np.uint32(BITS - zoom)
+    for start in range(0, len(x), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        rows = rows_of(y[block], unit)
+        tiles = _numbers(columns_of(x[block], unit) >> shift, rows >> shift, zoom)
+        if reaches_edge(rows):
+            tiles = tiles[np.abs(y[block]) <= WEB_MERCATOR_LATITUDE / unit]
+        yield _singles(tiles, zoom)
+
+
+def burn_paths(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    paths: NDArray[np.int64],
+    zooms: Sequence[int],
+    unit: float = 1.0,
+    polygons: NDArray[np.int64] | None = None,
+) -> Iterator[tuple[int, Tiles]]:
+    """
+    Yield the tiles of lines or polygons.
+
+    :param x: longitudes, shape (m,).
+    :param y: latitudes, shape (m,). Edges beyond the map touch no tile.
+    :param paths: the first position of each line or ring, and the end of the last one. Rings are closed.
+    :param zooms: the zooms of the tiles, 0 to 17, from the highest to the lowest. Lower ones cost little more.
+    :param unit: the unit of the coordinates in degrees.
+    :param polygons: the first ring of each polygon, and the end of the last one; None for lines.
+    :return: zooms and tiles.
+    """
+    breaks = paths[1:-1] - 1
+    owners = _owners(paths, polygons)
+    fills: dict[int, list[tuple[_Edges, NDArray[np.int32]]]] = {zoom: [] for zoom in zooms}
+    for start in range(0, len(x) - 1, _BLOCK):
+        block = slice(start, start + _BLOCK + 1)
+        positions = _Positions(columns_of(x[block], unit), rows_of(y[block], unit))
+        first, last = np.searchsorted(breaks, (start, start + len(positions.x) - 1))
+        gaps = breaks[first:last] - start
+        missing = np.union1d(gaps, _off_map(y[block], unit)) if reaches_edge(positions.y) else gaps
+        edges = None
+        for zoom in zooms:
+            if owners is not None:
+                crossing = _centre_crossing(positions.y, edges, gaps, zoom)
+                if len(crossing):
+                    fills[zoom].append((positions.edges(crossing, zoom), owners[crossing + start]))
+            edges = _changes(positions, edges, missing, zoom)
+            for runs in _burn_changes(positions, edges, owners is not None, zoom):
+                yield zoom, runs
+    for zoom, parts in fills.items():
+        if parts:
+            crossing_edges, polygon = zip(*parts, strict=True)
+            joined = _Edges(*map(np.concatenate, zip(*crossing_edges, strict=True)))
+            for runs in _fill(joined, np.concatenate(polygon), zoom):
+                yield zoom, runs
+
+
+def _owners(paths: NDArray[np.int64], polygons: NDArray[np.int64] | None) -> NDArray[np.int32] | None:
+    """Return the polygon of each position."""
+    if polygons is None:
+        return None
+    return np.repeat(np.arange(len(polygons) - 1, dtype=np.int32), np.diff(paths[polygons]))
+
+
+def _off_map(latitudes: NDArray[np.float64], unit: float) -> NDArray[np.int64]:
+    """Return the edges whose ends are both beyond the same edge of the map."""
+    edge = WEB_MERCATOR_LATITUDE / unit
+    north, south = latitudes > edge, latitudes < -edge
+    return np.flatnonzero((north[1:] & north[:-1]) | (south[1:] & south[:-1]))
+
+
+def _numbers(columns: NDArray[np.uint32], rows: NDArray[np.uint32], zoom: int) -> NDArray[Any]:
+    """Return the number of each tile: see :mod:`airflow_mapbox.billing.runs`. 32 bits are enough up to zoom 15."""
+    if 2 * zoom + 1 > BITS:
+        rows = rows.astype(np.uint64)
+    return (rows << rows.dtype.type(zoom + 1)) | columns
+
+
+def _singles(tiles: NDArray[Any], zoom: int) -> Tiles:
+    """Return tiles in the form of :mod:`airflow_mapbox.billing.runs`."""
+    return tiles if tiles.dtype == np.uint32 else pack_tiles(tiles, zoom)
+
+
+class _Positions(NamedTuple):
+    """
+    Consecutive positions.
+
+    :param x: units from the map's western edge, shape (m,).
+    :param y: units from its northern edge, shape (m,).
+    """
+
+    x: NDArray[np.uint32]
+    y: NDArray[np.uint32]
+
+    def tiles(self, chosen: NDArray[np.int64] | slice, zoom: int) -> NDArray[Any]:
+        """Return the numbers of the tiles of positions."""
+        shift = np.uint32(BITS - zoom)
+        return _numbers(self.x[chosen] >> shift, self.y[chosen] >> shift, zoom)
+
+    def edges(self, chosen: NDArray[np.int64], zoom: int) -> _Edges:
+        """Return edges, each from the position of its number to the next one."""
+        tile = 2.0 ** (zoom - BITS)
+        x0, y0, x1, y1 = self.x[chosen], self.y[chosen], self.x[chosen + 1], self.y[chosen + 1]
+        turned = x0 > x1
+        west, east = np.minimum(x0, x1) * tile, np.maximum(x0, x1) * tile
+        return _Edges(west, np.where(turned, y1, y0) * tile, east, np.where(turned, y0, y1) * tile)
+
+
+class _Changes(NamedTuple):
+    """
+    The edges that lead to another tile, and those that are none: positions at which runs within one tile end.
+
+    :param after: the position before each edge, shape (n,), in rising order.
+    :param is_gap: whether there is no edge after that position.
+    :param tile: the number of the tile before each, and that of the last position, shape (n + 1,).
+    """
+
+    after: NDArray[np.int64]
+    is_gap: NDArray[np.bool_]
+    tile: NDArray[Any]
+
+
+def _changes(positions: _Positions, finer: _Changes | None, gaps: NDArray[np.int64], zoom: int) -> _Changes:
+    """
+    Find the edges that lead to another tile.
+
+    :param finer: those of a higher zoom, which are all that is searched; None to search all edges.
+    :param gaps: the positions after which there is no edge.
+    """
+    if finer is None:
+        tiles = positions.tiles(slice(None), zoom)
+        ends = tiles[1:] != tiles[:-1]
+        ends[gaps] = True
+        after = np.flatnonzero(ends)
+        is_gap = np.zeros(len(after), np.bool_)
+        is_gap[np.searchsorted(after, gaps)] = True
+        return _Changes(after, is_gap, tiles[np.append(after, len(ends))])
+    tiles = positions.tiles(np.append(finer.after, len(positions.x) - 1), zoom)
+    ends = (tiles[1:] != tiles[:-1]) | finer.is_gap
+    return _Changes(finer.after[ends], finer.is_gap[ends], np.append(tiles[:-1][ends], tiles[-1:]))
+
+
+def _burn_changes(positions: _Positions, changes: _Changes, has_rings: bool, zoom: int) -> Iterator[Tiles]:
+    """
+    Yield the tiles of edges.
+
+    Most edges lie in one tile, or lead to its neighbour. Those are found by the tiles of their ends.
+
+    :param changes: the edges that lead to another tile.
+    """
+    after, is_gap, tile = changes
+    x, y = positions
+    narrow, low = _is_small(x, after, zoom), _is_small(y, after, zoom)
+    low &= ~narrow
+    sloped = ~(narrow | low | is_gap)
+    step = tile[1:] - tile[:-1]
+    to_side, to_row = _neighbours(step, zoom)
+    simple = (to_side & ~narrow) | (to_row & ~low)
+    simple &= ~is_gap
+    ends = sloped | simple
+    on_corner = sloped & _is_diagonal(step, zoom)
+    walked = ~(is_gap | simple | on_corner)
+    # A tile is burnt if an edge lies in it, or an edge that burns its ends begins or ends there.
+    inside = np.empty(len(tile), np.bool_)
+    np.greater(after[1:] - after[:-1], 1, out=inside[1:-1])
+    inside[0], inside[-1] = len(x) > 1 and (not len(after) or after[0] > 0), len(after) and after[-1] < len(x) - 2
+    if has_rings:
+        inside[_runs_on_border(positions, np.concatenate(([-1], after, [len(x) - 1])), zoom)] = False
+        off_border = ~_on_border(positions, after, zoom)
+        ends &= off_border
+        walked &= off_border
+    inside[:-1] |= ends
+    inside[1:] |= ends
+    yield _singles(tile[inside], zoom)
+    if on_corner.any():
+        yield _singles(_tiles_at_corner(positions.edges(after[on_corner], zoom), zoom), zoom)
+    if walked.any():
+        yield from _walk(positions.edges(after[walked], zoom), zoom)
+
+
+def _tolerance(tiles: float, zoom: int) -> np.uint32:
+    """Return the largest number of units below a part of a tile."""
+    return np.uint32(np.ceil(tiles * 2.0 ** (BITS - zoom)) - 1)
+
+
+def _is_small(position: NDArray[np.uint32], edges: NDArray[np.int64], zoom: int) -> NDArray[np.bool_]:
+    """Return whether edges are shorter in one direction than GDAL's tolerance. Integers wrap around."""
+    most = _tolerance(_NARROW, zoom)
+    small: NDArray[np.bool_] = position[edges + 1] - position[edges] + most <= np.uint32(2 * most)
+    return small
+
+
+def _on_border(positions: _Positions, edges: NDArray[np.int64], zoom: int) -> NDArray[np.bool_]:
+    """Return whether edges lie on the border between two columns or two rows of tiles."""
+    narrow, low = (_is_small(position, edges, zoom) for position in positions)
+    column, row = (
+        _is_near_border(position[edges], zoom) & _is_near_border(position[edges + 1], zoom) for position in positions
+    )
+    on_border: NDArray[np.bool_] = (narrow & column) | (low & ~narrow & row)
+    return on_border
+
+
+def _is_near_border(position: NDArray[np.uint32], zoom: int) -> NDArray[np.bool_]:
+    most = _tolerance(_ON_BORDER, zoom)
+    near: NDArray[np.bool_] = ((position + most) & np.uint32((1 << BITS - zoom) - 1)) <= np.uint32(2 * most)
+    return near
+
+
+def _runs_on_border(positions: _Positions, bounds: NDArray[np.int64], zoom: int) -> NDArray[np.int64]:
+    """
+    Return the runs of positions in one tile whose edges all lie on its border.
+
+    :param bounds: -1, and the last position of each run.
+    """
+    first, last = bounds[:-1] + 1, bounds[1:]
+    suspects = np.zeros(len(first), np.bool_)
+    for position in positions:
+        suspects |= _is_near_border(position[first], zoom) & _is_near_border(position[last], zoom)
+    chosen = np.flatnonzero(suspects & (last > first))
+    if not len(chosen):
+        return chosen
+    counts = last[chosen] - first[chosen]
+    starts = np.cumsum(counts) - counts
+    edges = np.arange(int(counts.sum())) - np.repeat(starts - first[chosen], counts)
+    return chosen[np.logical_and.reduceat(_on_border(positions, edges, zoom), starts)]
+
+
+def _neighbours(step: NDArray[Any], zoom: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """
+    Return whether steps lead to the next tile in the same row, and whether to the next one in the same column.
+
+    :param step: differences between the numbers of tiles, which wrap around.
+    """
+    one, row = step.dtype.type(1), step.dtype.type(1 << zoom + 1)
+    return step + one <= one + one, (step == row) | (step + row == 0)
+
+
+def _is_diagonal(step: NDArray[Any], zoom: int) -> NDArray[np.bool_]:
+    """Return whether steps lead to a tile that has only a corner in common."""
+    one, row = step.dtype.type(1), step.dtype.type(1 << zoom + 1)
+    south, north = step - row + one, step + row + one
+    diagonal: NDArray[np.bool_] = (south == 0) | (south == one + one) | (north == 0) | (north == one + one)
+    return diagonal
+
+
+def _tiles_at_corner(edges: _Edges, zoom: int) -> NDArray[Any]:
+    """Return the third tile of edges between two tiles that have only a corner in common."""
+    border = np.floor(edges.x1)
+    west_row, east_row = np.floor(edges.y0), np.floor(edges.y1)
+    y = edges.y0 + (border - edges.x0) * (edges.y1 - edges.y0) / (edges.x1 - edges.x0)
+    in_west_row = np.floor(y) == west_row
+    columns, rows = np.where(in_west_row, border, border - 1), np.where(in_west_row, west_row, east_row)
+    return _numbers(columns.astype(np.uint32), rows.astype(np.uint32), zoom)
+
+
+def _walk(edges: _Edges, zoom: int) -> Iterator[Tiles]:
+    """Yield the tiles that edges cross, as runs in each row."""
+    narrow = edges.x1 - edges.x0 < _NARROW
+    low = (np.abs(edges.y1 - edges.y0) < _NARROW) & ~narrow
+    first_row, last_row = np.floor(edges.y0).astype(np.int64), np.floor(edges.y1).astype(np.int64)
+    top = np.where(low, first_row, np.minimum(first_row, last_row))
+    counts = np.where(low, 1, np.abs(last_row - first_row) + 1)
+    west, east = np.floor(edges.x0), np.floor(edges.x1)
+    west = np.where(narrow, east, west)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = (edges.x1 - edges.x0) / (edges.y1 - edges.y0)
+    # A narrow edge has one column, and a low one all of its columns in one row.
+    slope[narrow | low] = np.nan
+    y = np.sort([edges.y0, edges.y1], axis=0)
+    for chosen, rows in _expanded(top, counts):
+        left, right = west[chosen], east[chosen]
+        at_rows = np.clip([rows, rows + 1], y[0, chosen], y[1, chosen])
+        crossed = np.floor(edges.x0[chosen] + (at_rows - edges.y0[chosen]) * slope[chosen])
+        left = np.fmin(np.fmax(crossed.min(axis=0), left), right)
+        right = np.fmax(np.fmin(crossed.max(axis=0), right), left)
+        yield pack(rows, left.astype(np.int64), (right - left).astype(np.int64) + 1, zoom)
+
+
+def _expanded(first: NDArray[np.int64], counts: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """
+    Repeat items for each of their rows, a bounded number at once.
+
+    :param first: the first row of each item.
+    :param counts: the number of its rows.
+    :return: the indices of items, and the row of each.
+    """
+    ends = np.cumsum(counts)
+    start = 0
+    while start < len(counts):
+        before = ends[start] - counts[start]
+        stop = max(int(np.searchsorted(ends, before + _MAX_RUNS, side="right")), start + 1)
+        items = np.repeat(np.arange(start, stop), counts[start:stop])
+        rows = np.arange(len(items)) - np.repeat(ends[start:stop] - counts[start:stop] - before, counts[start:stop])
+        yield items, rows + first[items]
+        start = stop
+
+
+def _centre_crossing(
+    y: NDArray[np.uint32], finer: _Changes | None, gaps: NDArray[np.int64], zoom: int
+) -> NDArray[np.int64]:
+    """
+    Return the edges that cross the centre of a row.
+
+    :param finer: the edges that lead to another tile of a higher zoom, whose rows end at that centre too.
+    :param gaps: the positions after which there is no edge.
+    """
+    if finer is None:
+        rows = _centres_north(y, zoom)
+        crosses = rows[1:] != rows[:-1]
+        crosses[gaps] = False
+        return np.flatnonzero(crosses)
+    edges = finer.after[~finer.is_gap]
+    return edges[_centres_north(y[edges], zoom) != _centres_north(y[edges + 1], zoom)]
+
+
+def _centres_north(y: NDArray[np.uint32], zoom: int) -> NDArray[np.uint32]:
+    """Return how many centres of rows are north of each position. A bit is dropped, so that nothing overflows."""
+    rows: NDArray[np.uint32] = ((y >> np.uint32(1)) + np.uint32(1 << BITS - zoom - 2)) >> np.uint32(BITS - zoom - 1)
+    return rows
+
+
+def _fill(edges: _Edges, owners: NDArray[np.int32], zoom: int) -> Iterator[Tiles]:
+    """
+    Yield the tiles whose centre is in a polygon.
+
+    :param edges: the edges of all rings that cross the centre of a row.
+    :param owners: the polygon of each edge.
+    """
+    ends = np.floor(np.stack([edges.y0, edges.y1]) + 0.5).astype(np.int64)
+    first, stop = ends.min(axis=0), ends.max(axis=0)
+    slope = (edges.x1 - edges.x0) / (edges.y1 - edges.y0)
+    for low, high in _bands(first, stop):
+        begin, counts = np.maximum(first, low), np.minimum(stop, high) - np.maximum(first, low)
+        chosen = np.flatnonzero(counts > 0)
+        repeated = np.repeat(chosen, counts[chosen])
+        rows = np.arange(len(repeated)) - np.repeat(np.cumsum(counts[chosen]) - counts[chosen], counts[chosen])
+        rows += begin[repeated]
+        x = edges.x0[repeated] + (rows + 0.5 - edges.y0[repeated]) * slope[repeated]
+        columns = np.floor(np.clip(x, edges.x0[repeated], edges.x1[repeated]) + 0.5).astype(np.uint64)
+        # Every ring is closed, so each row of a polygon has an even number of crossings.
+        order = (owners[repeated].astype(np.uint64) << np.uint64(2 * zoom + 1)) | (rows.astype(np.uint64) << np.uint64(zoom + 1)) | columns
+        order.sort()
+        tiles = (order & np.uint64((1 << 2 * zoom + 1) - 1)).astype(np.int64).reshape(-1, 2)
+        tiles = tiles[tiles[:, 0] < tiles[:, 1]]
+        yield pack(tiles[:, 0] >> zoom + 1, tiles[:, 0] & (1 << zoom + 1) - 1, tiles[:, 1] - tiles[:, 0], zoom)
+
+
+def _bands(first: NDArray[np.int64], stop: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """
+    Yield bands of rows, from north to south, each crossed by a bounded number of edges if it has several rows.
+
+    :param first: the first row that each edge crosses.
+    :param stop: the row after the last one.
+    """
+    bands = [(int(first.min()), int(stop.max()))]
+    while bands:
+        low, high = bands.pop()
+        crossings = int((np.minimum(stop, high) - np.maximum(first, low)).clip(0).sum())
+        if crossings > _MAX_RUNS and high - low > 1:
+            middle = (low + high) // 2
+            bands += [(middle, high), (low, middle)]
+        elif crossings:
+            yield low, high
