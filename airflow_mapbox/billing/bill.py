@@ -80,6 +80,17 @@ class Bill:
     mbtiles_bytes: int | None = None
     savings: Savings | None = None
 
+    @classmethod
+    def from_json(cls, bill: Mapping[str, Any], *, size: int) -> Bill:
+        """
+        Read a bill, as :meth:`to_json` returns it, without the savings.
+
+        :param bill: the bill; empty if nothing is known.
+        :param size: the size of the file in bytes, as it was sent.
+        """
+        names = ("maxzoom", "maxzoom_is_expected", "tier", "area_km2", "area_note", "mbtiles_bytes")
+        return cls(size, **{name: bill[name] for name in names if name in bill})
+
     @property
     def megabytes(self) -> float | None:
         """The size in megabytes of 1,000,000 bytes. Mapbox's pricing page says MB, and does not define it."""

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 Tiles: TypeAlias = "NDArray[np.uint64] | NDArray[np.uint32]"
 
 
-def pack(rows: NDArray[np.int64], columns: NDArray[np.int64], counts: NDArray[np.int64], zoom: int) -> NDArray[np.uint64]:
+def pack(
+    rows: NDArray[np.int64], columns: NDArray[np.int64], counts: NDArray[np.int64], zoom: int
+) -> NDArray[np.uint64]:
     """
     Pack runs.
 

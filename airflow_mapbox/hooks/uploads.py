@@ -243,7 +243,9 @@ class MapboxUploadsHook(BaseHook):
         limits = ceilings or Ceilings()
         if is_dataset_url(prepared) and limits != Ceilings():
             raise OptionError("The size of a dataset is unknown before Mapbox processes it: leave out the ceilings")
-        stage = partial(self._check_and_stage, tileset=tileset, name=name, preflight=preflight, ceilings=limits)
+        stage = partial(
+            self._check_and_stage, tileset=tileset, name=name, preflight=preflight, ceilings=limits, facts=facts
+        )
         once = OneUpload(client, ledger or MemoryLedger(), stage, published=published, facts=facts)
         while True:
             try:
@@ -306,6 +308,7 @@ class MapboxUploadsHook(BaseHook):
         name: str | None = None,
         preflight: bool = True,
         ceilings: Ceilings = Ceilings(),  # noqa: B008 - frozen
+        facts: Mapping[str, Any] | None = None,
     ) -> StagedFile:
         limit = None
         if preflight:
@@ -313,17 +316,23 @@ class MapboxUploadsHook(BaseHook):
             report = check_source(source, tileset=tileset, name=name, area=needs_area)
             self.log.info("Preflight of %s", report)
             report.raise_for_problems()
-            ceilings.check(report.bill, source.description, is_final=False)
             source.facts.update(report.source_facts())
+            made = (facts or {}).get("bill")
+            if made and made.get("bytes") == source.size:
+                source.facts["bill"] = made  # the export that wrote the file knows more, such as the area
+            if source.size is not None:
+                bill = Bill.from_json(source.facts["bill"], size=source.size)
+                ceilings.check(bill, source.description, is_final=False)
             check_while_sent(source, report)
             limit = report.limit
         elif source.size is not None:
             ceilings.check(Bill(bytes=source.size), source.description, is_final=False)
         staged = self._stager.stage(source, limit)
-        bill = Bill.from_json(source.facts.get("bill", {}), bytes=staged.bytes)
+        known = source.facts.get("bill", {})
+        bill = Bill.from_json(known, size=staged.bytes)
         self.log.info("The bill of %s: %s", source.description, bill)
         ceilings.check(bill, source.description, is_final=True)
-        source.facts["bill"] = bill.to_json()
+        source.facts["bill"] = {**bill.to_json(), "savings": known.get("savings")}
         return staged
 
     def _s3_client(self, credentials: StagingCredentials) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_mapbox.preflight.source import SourceReport, check_source
+from airflow_mapbox.preflight.report import SourceReport
+from airflow_mapbox.preflight.source import check_source
 
 __all__ = ["SourceReport", "check_source"]

@@ -47,14 +47,15 @@ class CheckedStream(WrappedStream):
 
     :param stream: the stream.
     :param check: the check of its bytes.
-    :param refuse: called with the findings at the end of the stream. What it raises ends the reading.
+    :param refuse: called with the findings and the number of bytes at the end. What it raises ends the reading.
     """
 
-    def __init__(self, stream: ByteStream, check: PassingCheck, refuse: Callable[[list[Finding]], None]) -> None:
+    def __init__(self, stream: ByteStream, check: PassingCheck, refuse: Callable[[list[Finding], int], None]) -> None:
         super().__init__(stream)
         self._check = check
         self._refuse = refuse
         self._is_open = True
+        self._bytes = 0
 
     def read(self, size: int = -1, /) -> Octets:
         """
@@ -64,8 +65,9 @@ class CheckedStream(WrappedStream):
         """
         data = self._stream.read(size)
         if data:
-            self._check.feed(data)
+            self._bytes += len(data)
+            self._check.feed(bytes(data) if isinstance(data, bytearray) else data)
         elif size and self._is_open:
             self._is_open = False
-            self._refuse(self._check.close())
+            self._refuse(self._check.close(), self._bytes)
         return data

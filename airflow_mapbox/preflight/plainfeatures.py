@@ -159,7 +159,7 @@ def _features_type(box: Box, ordinates: int) -> Any:
     geometry: Any = None
     for kind in geometries:
         geometry = kind if geometry is None else geometry | kind
-    members = [
+    members: list[Any] = [
         ("type", Literal["Feature"]),
         ("geometry", geometry | None, None),
         ("properties", _Properties | None, None),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_mapbox.billing.bill import Bill
 from airflow_mapbox.errors import SourceError
 from airflow_mapbox.preflight.findings import Finding
 
@@ -33,6 +34,7 @@ class SourceReport:
     :param bounds: west, south, east, north in degrees, or None if they are unknown.
     :param minzoom: lowest zoom of tiles, or None.
     :param maxzoom: highest zoom of tiles, or None.
+    :param bill: what the upload will be billed by.
     :param tileset: the tileset that the file is for, as given to the check.
     :param name: the display name, as given to the check.
     :param is_complete: whether the whole file was checked. Of a remote source only parts are read.
@@ -46,6 +48,7 @@ class SourceReport:
     problems: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    bill: Bill
     layers: tuple[str, ...] | None = None
     features: int | None = None
     bounds: tuple[float, float, float, float] | None = None
@@ -78,6 +81,15 @@ class SourceReport:
         lines += [f"Note: {note}" for note in self.notes]
         return "\n".join(lines)
 
+    def source_facts(self) -> dict[str, Any]:
+        """Return the facts about the content that travel with an upload, as JSON types."""
+        facts = {
+            "features": self.features,
+            "bounds": None if self.bounds is None else list(self.bounds),
+            "bill": self.bill.to_json(),
+        }
+        return {name: value for name, value in facts.items() if value is not None}
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON types."""
         return {
@@ -95,6 +107,7 @@ class SourceReport:
             "bounds": None if self.bounds is None else list(self.bounds),
             "minzoom": self.minzoom,
             "maxzoom": self.maxzoom,
+            "bill": self.bill.to_json(),
             "tileset": self.tileset,
             "name": self.name,
             "is_complete": self.is_complete,
@@ -146,6 +159,8 @@ class SourceReport:
             yield "Bounds", f"west {west:.6g}, south {south:.6g}, east {east:.6g}, north {north:.6g}"
         if self.maxzoom is not None:
             yield "Zooms", f"{self.minzoom} to {self.maxzoom}"
+        if self.bill.bytes is not None:
+            yield "Bill", str(self.bill)
 
 
 def _short(text: str) -> str:

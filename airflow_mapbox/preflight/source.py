@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from airflow_mapbox.billing.bill import Bill
 from airflow_mapbox.errors import InvalidTilesetError, SourceUnavailableError
 from airflow_mapbox.limits import DISPLAY_NAME_CHARACTERS
 from airflow_mapbox.preflight import formats, geojson, sniff
+from airflow_mapbox.preflight.bill import bill_of
 from airflow_mapbox.preflight.findings import Content, Finding, finding
 from airflow_mapbox.preflight.foreign import foreign_format
 from airflow_mapbox.preflight.mbtiles import check_mbtiles, check_mbtiles_header
@@ -36,7 +38,12 @@ _CLOSING = {formats.KML: re.compile(rb"</(?:\w+:)?kml\s*>"), formats.GPX: re.com
 
 
 def check_source(
-    source: SourceLike | Source, *, tileset: str | None = None, name: str | None = None, all_tiles: bool = False
+    source: SourceLike | Source,
+    *,
+    tileset: str | None = None,
+    name: str | None = None,
+    all_tiles: bool = False,
+    area: bool = False,
 ) -> SourceReport:
     """
     Check a source for what Mapbox would refuse.
@@ -49,6 +56,7 @@ def check_source(
     :param tileset: ``name`` or ``account.name``, to be checked by Mapbox's rules for names.
     :param name: the display name, to be checked likewise.
     :param all_tiles: check every tile of MBTiles, instead of a sample.
+    :param area: also measure the area for the bill of older accounts. This reads a local file a second time.
     :return: the report, with all problems and warnings. docs/reference/refusals.md lists the rules with their sources.
     :raises SourceError: if the source does not exist or cannot be read.
 
@@ -60,11 +68,11 @@ def check_source(
         report.raise_for_problems()
     """
     if isinstance(source, str) and source.startswith("mapbox://"):
-        report = SourceReport(source, "dataset", None, None, None, (), (), (), tileset=tileset, name=name)
+        report = SourceReport(source, "dataset", None, None, None, (), (), (), Bill(None), tileset=tileset, name=name)
         return _with_findings(report, [*_check_names(tileset, name), *_check_dataset_url(source)])
     if not isinstance(source, Source):
         with open_source(source) as opened:
-            return check_source(opened, tileset=tileset, name=name, all_tiles=all_tiles)
+            return check_source(opened, tileset=tileset, name=name, all_tiles=all_tiles, area=area)
     head = source.head(_PART_BYTES)
     source_format = _recognise(head)
     content = Content()
@@ -89,6 +97,7 @@ def check_source(
         bounds=content.bounds,
         minzoom=content.minzoom,
         maxzoom=content.maxzoom,
+        bill=bill_of(source_format, source.size, content, source.path, area=area),
         tileset=tileset,
         name=name,
         is_complete=is_complete,
@@ -108,12 +117,17 @@ def check_while_sent(source: Source, report: SourceReport) -> None:
     if report.is_complete or source_format is None or source.checksum is not None:
         return
 
+    content = Content()
+
     def checked(stream: ByteStream) -> ByteStream:
-        check = passing_check(source_format, Content())
+        check = passing_check(source_format, content)
         return stream if check is None else CheckedStream(stream, check, refuse)
 
-    def refuse(found: list[Finding]) -> None:
-        _with_findings(replace(report, problems=(), warnings=()), found).raise_for_problems()
+    def refuse(found: list[Finding], size: int) -> None:
+        bill = bill_of(source_format, size, content, None, area=False)
+        whole = replace(report, bytes=size, features=content.features, bounds=content.bounds, bill=bill)
+        _with_findings(whole, found).raise_for_problems()
+        source.facts.update(whole.source_facts())
 
     source.wrap_stream(checked)
 
@@ -229,9 +243,9 @@ def _check_content(
     check = passing_check(source_format, content)
     if check is not None:
         return _check_text_format(source, head, source_format, check)
-    if source_format is formats.MBTILES and source.path is None:
-        return list(check_mbtiles_header(head, source.size)), False
     if source_format is formats.MBTILES:
+        if source.path is None:
+            return list(check_mbtiles_header(head, source.size)), False
         return list(check_mbtiles(source.path, content, all_tiles=all_tiles)), True
     ranges = source.ranges() or HeadRanges(head, source.size)
     with ranges:

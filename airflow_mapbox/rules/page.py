@@ -14,8 +14,8 @@ This page is made from the table of rules in `airflow_mapbox/rules/`: change tha
 - The preflight checks a file by these rules before a byte is sent: [Know before you send](../preflight.md).
 - The same rules explain the messages of failed processing: [Errors](errors.md#failed-processing).
 - A rule is a warning if Mapbox is not known to refuse such a file.
-- "Known" says how well: *seen* in real answers, *documented* by Mapbox, or the *source* that has it. Mapbox's production
-  may differ from its public source.
+- "Known" says how well: *seen* in real answers, *documented* by Mapbox, or the *source* that has it. Mapbox may run
+  other code than it publishes.
 """
 _ORDER = ("any", "dataset", "GeoJSON", "CSV", "KML", "GPX", "KML, GPX", "zipped shapefile", "MBTiles", "TIFF")
 _TITLES = {
@@ -58,4 +58,4 @@ def _entry(rule: Rule) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print(page(), end="")  # noqa: T201 - the page is the output
+    print(page(), end="")

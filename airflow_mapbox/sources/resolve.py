@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SourceLike: TypeAlias = "str | os.PathLike[str] | ReadablePath | ReadableStream | Iterator[bytes] | Source"
 
 # What the report of an export says about the content, beside its path.
-_FACTS = ("features", "bounds")
+_FACTS = ("features", "bounds", "bill")
 
 
 def open_source(source: SourceLike) -> Source:

@@ -147,7 +147,8 @@ class _Export:
         return data
 
     def _add_report(self, report: ExportReport) -> None:
-        self.source.facts.update(features=report.features, bounds=list(report.bounds))
+        bill = report.bill.to_json()
+        self.source.facts.update(features=report.features, bounds=list(report.bounds), bill=bill)
         self.reports.append(report)
 
     def fingerprint(self) -> Fingerprint:

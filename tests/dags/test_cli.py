@@ -46,10 +46,10 @@ def airflow() -> Run:
 def airflow_here(capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs the command in this process, which takes a hundredth of the time."""
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, group: tuple[str, ...] = ("uploads",)) -> subprocess.CompletedProcess[str]:
         from airflow.cli.cli_parser import get_parser
 
-        args = get_parser().parse_args(["mapbox", "uploads", *arguments])
+        args = get_parser().parse_args(["mapbox", *group, *arguments])
         code: Any = 0
         try:
             args.func(args)
@@ -355,3 +355,52 @@ def test_each_problem_and_each_remedy_has_its_own_line(airflow_here: Run, tmp_pa
     assert lines[0] == f"{bad} was not sent."
     assert len(lines) >= 3
     assert any(line.startswith("Upload it with --format auto") for line in lines)
+
+
+class TestCheck:
+    """``airflow mapbox check``, which needs no connection."""
+
+    def check(self, airflow_here: Run, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return airflow_here(*arguments, group=("check",))  # type: ignore[arg-type]
+
+    def test_a_good_file_is_shown_with_its_facts_and_the_exit_code_is_0(self, airflow_here: Run, geojson: Path) -> None:
+        done = self.check(airflow_here, str(geojson))
+
+        assert done.returncode == 0
+        for words in ("GeoJSON", "Bill", "Mapbox should accept it."):
+            assert words in done.stdout
+
+    def test_a_bad_file_is_shown_with_each_problem_and_the_exit_code_is_1(
+        self, airflow_here: Run, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "metres.geojson"
+        path.write_text('{"type":"Feature","geometry":{"type":"Point","coordinates":[500000,4649776]},"properties":{}}')
+
+        done = self.check(airflow_here, str(path), "--tileset", "a b")
+
+        assert done.returncode == 1
+        for words in ("geojson-range", "feature 0", "upload-name", "Coordinates beyond web", "2 problems"):
+            assert words in done.stdout
+        assert done.stderr == ""
+
+    def test_a_script_gets_json_and_the_same_exit_code(self, airflow_here: Run, tmp_path: Path, geojson: Path) -> None:
+        empty = tmp_path / "empty.csv"
+        empty.write_text("lon,lat\n")
+
+        good, bad = self.check(airflow_here, str(geojson), "--json"), self.check(airflow_here, str(empty), "--json")
+
+        assert (good.returncode, json.loads(good.stdout)["ok"]) == (0, True)
+        assert bad.returncode == 1
+        assert [problem["rule"] for problem in json.loads(bad.stdout)["problems"]] == ["csv-empty"]
+
+    def test_the_area_is_measured_on_request(self, airflow_here: Run, geojson: Path) -> None:
+        done = self.check(airflow_here, str(geojson), "--area", "--json")
+
+        assert json.loads(done.stdout)["bill"]["area_km2"] is not None
+
+    def test_a_missing_file_is_an_error_with_exit_code_1(self, airflow_here: Run, tmp_path: Path) -> None:
+        done = self.check(airflow_here, str(tmp_path / "missing.geojson"))
+
+        assert done.returncode == 1
+        assert "does not exist" in done.stderr
+        assert done.stdout == ""

@@ -209,7 +209,7 @@ def test_an_upload_that_fails_in_processing_ends_the_wait_with_mapboxs_message_a
     empty.write_text('<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document></Document></kml>')
 
     def make_tasks() -> None:
-        made = upload(str(empty))
+        made = upload(str(empty), preflight=False)
         UploadCompleteSensor(task_id="wait", upload_id=made.output["id"], retries=3)
 
     outcome = run_dag(make_tasks)

@@ -64,9 +64,9 @@ def test_airflow_finds_the_commands() -> None:
     (path,) = get_provider_info()["cli"]
     module, _, name = path.rpartition(".")
     (mapbox,) = getattr(importlib.import_module(module), name)()
-    (uploads,) = mapbox.subcommands
+    uploads, check = mapbox.subcommands
 
-    assert (mapbox.name, uploads.name) == ("mapbox", "uploads")
+    assert (mapbox.name, uploads.name, check.name) == ("mapbox", "uploads", "check")
     assert [command.name for command in uploads.subcommands] == ["upload", "list", "show", "wait", "delete"]
 
 

@@ -175,7 +175,7 @@ def test_a_failed_upload_ends_the_wait_with_mapboxs_message_and_a_hint(connect: 
     empty = tmp_path / "empty.kml"
     empty.write_text('<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document></Document></kml>')
     hook = connect()
-    upload = hook.upload(empty, "places")
+    upload = hook.upload(empty, "places", preflight=False)
 
     with pytest.raises(UploadFailedError, match=r"(?s)KML does not contain any layers\..*Check the query") as failure:
         hook.wait(upload.id, timeout=60, poll_interval=0.1)

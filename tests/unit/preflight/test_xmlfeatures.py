@@ -175,3 +175,7 @@ def test_changed_files_have_findings_and_never_an_error(seed: int) -> None:
             for _ in range(rng.randint(1, 5)):
                 data[rng.randrange(len(data))] = rng.randrange(256)
             check(bytes(data), kind, rng.choice([1, 50, 1000]))
+
+
+def test_a_comment_after_the_root_is_allowed() -> None:
+    assert check(support.KML + b"\n<!-- made by x -->")[0] == []

@@ -184,7 +184,7 @@ def test_a_missing_id_is_a_clear_error(upload_id: Any) -> None:
 def test_a_failed_upload_is_not_retried(tmp_path: Path, clock: Clock) -> None:
     empty = tmp_path / "empty.kml"
     empty.write_text('<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document></Document></kml>')
-    upload = MapboxUploadsHook().upload(empty, "places")
+    upload = MapboxUploadsHook().upload(empty, "places", preflight=False)
     waiting = sensor(upload.id)
 
     def ended() -> bool:

@@ -1,0 +1,63 @@
+"""The bill of a checked file, as far as a check knows its size, its bounds and its zooms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow_mapbox.billing.bill import Bill
+from airflow_mapbox.billing.zooms import expected_maxzoom, tier_of
+from airflow_mapbox.errors import MapboxError
+from airflow_mapbox.preflight.findings import Content
+from airflow_mapbox.preflight.formats import MBTILES, TIFF, Format
+
+_NOT_MEASURED = "The area was not measured: give area=True to check_source, or call estimate_area."
+_NOT_LOCAL = "The area of a remote file is not measured, because all of it would have to be read."
+_OF_TIFF = "The maxzoom of a TIFF follows from its pixels, in a way that Mapbox does not document."
+
+
+def bill_of(source_format: Format | None, size: int | None, content: Content, path: Path | None, *, area: bool) -> Bill:
+    """
+    Return the bill of a file.
+
+    :param source_format: its format.
+    :param size: its size in bytes; None if it is unknown.
+    :param content: what is known about its content.
+    :param path: the local file, or None.
+    :param area: whether to measure the area. This reads the file.
+    """
+    if source_format is TIFF:
+        return Bill(size, area_note=_OF_TIFF)
+    is_tiles = source_format is MBTILES
+    if is_tiles:
+        maxzoom = content.maxzoom
+    elif size and content.bounds is not None:
+        maxzoom = expected_maxzoom(content.counted_bytes or size, content.bounds)
+    else:
+        maxzoom = None
+    if maxzoom is None:
+        return Bill(size)
+    tier = tier_of(maxzoom)
+    area_km2, note = _area(path, tier, is_tiles=is_tiles) if area else (None, _NOT_MEASURED)
+    return Bill(
+        bytes=size,
+        maxzoom=maxzoom,
+        maxzoom_is_expected=not is_tiles,
+        tier=tier,
+        area_km2=area_km2,
+        area_note=note,
+        mbtiles_bytes=size if is_tiles else None,
+    )
+
+
+def _area(path: Path | None, tier: str, *, is_tiles: bool) -> tuple[float | None, str | None]:
+    """Return the area in km², or a note on why it is unknown."""
+    # Imported here: reading geodata takes most of a second to import.
+    from airflow_mapbox.preflight.area import estimate_area, estimate_tiled_area
+
+    if path is None:
+        return None, _NOT_LOCAL
+    try:
+        return (estimate_tiled_area if is_tiles else estimate_area)(path, tier=tier), None
+    except MapboxError as error:
+        first_line, _, _ = str(error).partition("\n")
+        return None, f"The area could not be measured: {first_line}"
