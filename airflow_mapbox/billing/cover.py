@@ -85,10 +85,23 @@ class Cover:
         self._add_paths(x, y, paths, unit, polygons)
 
     def update(self, other: Cover) -> None:
-        """Add the tiles of another cover with the same zooms."""
-        self._points.update(other._points)
+        """
+        Add the tiles of another cover. Zooms that only one of them has are lost.
+
+        :param other: the other cover.
+        """
+        self._keep(other.zooms)
+        self._points.update(other._points if other.zooms[0] == self.zooms[0] else other._points.coarser(self.zooms[0]))
         for zoom, runs in self._paths.items():
             runs.update(other._paths[zoom])
+
+    def _keep(self, zooms: Sequence[int]) -> None:
+        kept = tuple(zoom for zoom in self.zooms if zoom in zooms)
+        if kept == self.zooms:
+            return
+        if kept[0] != self.zooms[0]:
+            self._points = self._points.coarser(kept[0])
+        self.zooms, self._paths = kept, {zoom: self._paths[zoom] for zoom in kept}
 
     def tiles(self, zoom: int) -> RunSet:
         """

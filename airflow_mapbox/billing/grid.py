@@ -21,6 +21,8 @@ _HALF_WORLD = 2.0**31
 # Of the table of Mercator's projection. Between two entries it is interpolated; the error is at most 24 units, at the
 # edge of the map, and below one unit up to 60 degrees. 2**16 entries stay in the processor's cache.
 _TABLE_STEPS = 1 << 16
+# Convert so many positions at once. The arrays of more fall out of the processor's cache.
+_SLICE = 1 << 14
 
 
 def columns_of(longitudes: NDArray[np.float64], unit: float) -> NDArray[np.uint32]:
@@ -30,9 +32,13 @@ def columns_of(longitudes: NDArray[np.float64], unit: float) -> NDArray[np.uint3
     :param longitudes: shape (m,). Those beyond ±180 degrees count as on the edge.
     :param unit: their unit in degrees.
     """
-    x = longitudes * (unit * _HALF_WORLD / 180)
-    np.clip(x, -_HALF_WORLD, _HALF_WORLD - 1, out=x)
-    return _from_centre(np.floor(x, out=x))
+    columns = np.empty(len(longitudes), np.uint32)
+    for start in range(0, len(longitudes), _SLICE):
+        x = longitudes[start : start + _SLICE] * (unit * _HALF_WORLD / 180)
+        np.minimum(x, _HALF_WORLD - 1, out=x)
+        np.maximum(x, -_HALF_WORLD, out=x)
+        columns[start : start + _SLICE] = _from_centre(np.floor(x, out=x))
+    return columns
 
 
 def rows_of(latitudes: NDArray[np.float64], unit: float) -> NDArray[np.uint32]:
@@ -43,14 +49,17 @@ def rows_of(latitudes: NDArray[np.float64], unit: float) -> NDArray[np.uint32]:
     :param unit: their unit in degrees.
     """
     values, slopes = _mercator_table()
-    at = latitudes * (unit * (_TABLE_STEPS / 2) / WEB_MERCATOR_LATITUDE)
-    at += _TABLE_STEPS / 2 + 1
-    step = at.astype(np.intp)
-    at -= step
-    y = slopes.take(step, mode="clip")
-    y *= at
-    y += values.take(step, mode="clip")
-    return _from_centre(np.floor(y, out=y))
+    rows = np.empty(len(latitudes), np.uint32)
+    for start in range(0, len(latitudes), _SLICE):
+        at = latitudes[start : start + _SLICE] * (unit * (_TABLE_STEPS / 2) / WEB_MERCATOR_LATITUDE)
+        at += _TABLE_STEPS / 2 + 1
+        step = at.astype(np.intp)
+        at -= step
+        y = slopes.take(step, mode="clip")
+        y *= at
+        y += values.take(step, mode="clip")
+        rows[start : start + _SLICE] = _from_centre(np.floor(y, out=y))
+    return rows
 
 
 def reaches_edge(rows: NDArray[np.uint32]) -> bool:

@@ -9,23 +9,6 @@ from airflow_mapbox.billing.cover import Cover
 from airflow_mapbox.billing.zooms import area_zoom, expected_maxzoom, tier_of
 from airflow_mapbox.export.counts import Counts
 
-# The zooms whose tiles are collected if the tier is known only at the end. Mapbox gives GeoJSON a maxzoom of 16 at most,
-# so the tier 1cm is never its own.
-AREA_ZOOMS = (14, 11, 6)
-
-
-def area_zooms(maxzoom: int | None) -> tuple[int, ...]:
-    """
-    Return the zooms whose tiles an export collects.
-
-    :param maxzoom: the maxzoom of the tileset, or None if it is known only at the end.
-    """
-    if maxzoom is None:
-        return AREA_ZOOMS
-    zoom = area_zoom(tier_of(maxzoom))
-    return () if zoom is None else (zoom,)
-
-
 def geojson_bill(counts: Counts, size: int) -> Bill:
     """
     Return the bill of a GeoJSON file.

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mapbox.billing.cover import Cover
+from airflow_mapbox.export.area_zooms import NO_AREA, AreaZooms
 from airflow_mapbox.export.counts import Counts
 from airflow_mapbox.export.errors import CoordinatesError, InvalidGeometryError, UnreadableSourceError
 from airflow_mapbox.export.geometry.clip import to_degrees
@@ -36,7 +37,7 @@ _NO_GEOMETRY, _EMPTY = "no geometry", "empty geometry"
 
 
 def encode(
-    batch: Batch, crs: CRS | None, options: Options, opening: str, *, area_zooms: tuple[int, ...] = ()
+    batch: Batch, crs: CRS | None, options: Options, opening: str, *, area_zooms: AreaZooms = NO_AREA
 ) -> tuple[pa.Array, Counts]:
     """
     Encode the features of a batch.
@@ -45,12 +46,12 @@ def encode(
     :param crs: the reference system of data that declares none.
     :param options: how to write features.
     :param opening: the string at the start of each feature.
-    :param area_zooms: the zooms whose tiles are collected, from the highest to the lowest.
+    :param area_zooms: the zooms whose tiles are collected for the bill.
     :return: one string for each written feature, and the counts.
     :raises ExportError: if a feature cannot be exported.
     """
     counts = Counts(read=len(batch))
-    geometries = _read_geometries(batch)
+    geometries = read_batch_geometries(batch)
     unreadable = _count_unreadable(batch, counts)
     counts.drop(_NO_GEOMETRY, len(geometries.missing) - unreadable)
     counts.drop(_EMPTY, len(geometries.empty))
@@ -82,14 +83,15 @@ def encode(
     if len(rows) < len(batch):
         properties = take_rows(properties, pa.array(rows))
     features = join_rows([opening, *boxes, '"geometry":', *geometry_parts, ',"properties":', *properties, "}"])
-    if area_zooms:
-        counts.cover = cover(prepared.shapes, area_zooms, unit=10.0**-prepared.decimals)
+    size = None if batch.total is None else int(pc.sum(pc.binary_length(features)).as_py()) * batch.total // len(batch)
+    if zooms := area_zooms.within(counts.bounds, size):
+        counts.cover = cover_of(prepared.shapes, zooms, unit=10.0**-prepared.decimals)
     if batch.first == 0:
         counts.sample = measure(batch, prepared, features, as_text)
     return features, counts
 
 
-def cover(groups: Iterable[Shapes], zooms: tuple[int, ...], unit: float = 1.0) -> Cover:
+def cover_of(groups: Iterable[Shapes], zooms: tuple[int, ...], unit: float = 1.0) -> Cover:
     """
     Return the tiles that geometries touch.
 
@@ -108,7 +110,12 @@ def cover(groups: Iterable[Shapes], zooms: tuple[int, ...], unit: float = 1.0) -
     return touched
 
 
-def _read_geometries(batch: Batch) -> ReadGeometries:
+def read_batch_geometries(batch: Batch) -> ReadGeometries:
+    """
+    Read the geometries of a batch.
+
+    :raises UnreadableSourceError: for the first geometry that cannot be read.
+    """
     try:
         return read_geometries(batch.geometry, batch.kind)
     except GeometryError as error:

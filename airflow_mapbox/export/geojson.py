@@ -19,8 +19,9 @@ import pyarrow as pa
 
 from airflow_mapbox.billing.bill import Bill
 from airflow_mapbox.billing.cover import Cover
+from airflow_mapbox.export.area_zooms import NO_AREA, AreaZooms
 from airflow_mapbox.export.atomic_file import atomic_file
-from airflow_mapbox.export.bills import AREA_ZOOMS, geojson_bill
+from airflow_mapbox.export.bills import geojson_bill
 from airflow_mapbox.export.counts import Counts
 from airflow_mapbox.export.errors import EmptyExportError, ExportClosedError, TooLargeError
 from airflow_mapbox.export.geometry.crs import CRS84, parse_crs
@@ -75,7 +76,7 @@ class GeoJSONStream:
         it is the members that each feature gets in addition. The second one is the zooms whose tiles are collected.
     """
 
-    def __init__(self, begin: Callable[[bytes | None, tuple[int, ...]], _Chunks]) -> None:
+    def __init__(self, begin: Callable[[bytes | None, AreaZooms], _Chunks]) -> None:
         self._begin = begin
         self._chunks: _Chunks | None = None
         self._end: _End | None = None
@@ -98,7 +99,7 @@ class GeoJSONStream:
     def _next(self) -> memoryview | None:
         """Return the next chunk, or None at the end."""
         if self._chunks is None and not self._closed:
-            self._chunks = self._begin(None, AREA_ZOOMS)
+            self._chunks = self._begin(None, AreaZooms.of_geojson())
         try:
             for chunk in self._chunks or ():
                 if isinstance(chunk, memoryview):
@@ -119,14 +120,14 @@ class GeoJSONStream:
             return "The export was closed before its end."
         return "The export has not ended: its report is available after the last chunk."
 
-    def lines(self, extra: bytes = b"", area_zooms: tuple[int, ...] = AREA_ZOOMS) -> Iterator[bytes]:
+    def lines(self, extra: bytes = b"", area_zooms: AreaZooms = NO_AREA) -> Iterator[bytes]:
         """
         Write one feature a line instead of a FeatureCollection, for programs that read those.
 
         This is RFC 8142 without its record separators.
 
         :param extra: members for each feature, each followed by a comma.
-        :param area_zooms: the zooms whose tiles are collected for the bill, from the highest to the lowest.
+        :param area_zooms: the zooms whose tiles are collected for the bill.
         :return: chunks of lines.
         """
         if self._chunks is None and not self._closed:
@@ -328,7 +329,7 @@ def _chunks(
     selection: Selection,
     limit_bytes: int | None,
     extra: bytes | None,
-    area_zooms: tuple[int, ...],
+    area_zooms: AreaZooms,
 ) -> _Chunks:
     """
     Yield the chunks of an export, and then its report.

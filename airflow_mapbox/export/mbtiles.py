@@ -18,8 +18,9 @@ from typing import Any, TypeAlias, Unpack
 
 from airflow_mapbox.billing.zooms import tier_of
 from airflow_mapbox.errors import ExportError, OptionError
+from airflow_mapbox.export.area_zooms import NO_AREA, AreaZooms
 from airflow_mapbox.export.atomic_file import link_target, publish, temporary_name
-from airflow_mapbox.export.bills import area_zooms, tileset_bill
+from airflow_mapbox.export.bills import tileset_bill
 from airflow_mapbox.export.errors import EmptyExportError, NoSpaceError, TilerError, TooLargeError
 from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson
 from airflow_mapbox.export.options import MBTILES_LIMIT_BYTES, GeoJSONKeywords, Tier
@@ -132,7 +133,7 @@ def write_mbtiles(
     layers = {layer: _with_options(layer_source, keywords) for layer, layer_source in sources.items()}
     streams = {layer: stream_geojson(data, **options) for layer, (data, options) in layers.items()}
     zooms = check_zooms(minzoom, maxzoom, tier)
-    with Features(streams, area_zooms(zooms[1])) as features:
+    with Features(streams, AreaZooms.of_tileset(zooms[1])) as features:
         return tile_features(
             features,
             target,
@@ -194,11 +195,11 @@ class Features:
     The features of all layers, line by line: an iterator of chunks that closes its streams.
 
     :param layers: streams by source layer.
-    :param area_zooms: the zooms whose tiles are collected for the bill, from the highest to the lowest.
+    :param area_zooms: the zooms whose tiles are collected for the bill.
     :raises ValueError: for a name that no style could use, and if there is no layer.
     """
 
-    def __init__(self, layers: Mapping[str, GeoJSONStream], area_zooms: tuple[int, ...] = ()) -> None:
+    def __init__(self, layers: Mapping[str, GeoJSONStream], area_zooms: AreaZooms = NO_AREA) -> None:
         _check_names(layers)
         self.layers = layers
         self._area_zooms = area_zooms

@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from os import PathLike
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import geopandas
 import pyarrow as pa
 from pyproj import CRS
 
+from airflow_mapbox.export.area_zooms import NO_AREA, AreaZooms
 from airflow_mapbox.export.cores import usable_cores
 from airflow_mapbox.export.counts import Counts
 from airflow_mapbox.export.encode import encode
@@ -27,13 +28,14 @@ from airflow_mapbox.sources.source import OpenablePath
 # Threads, because most of the work releases the GIL. Processes would have to copy their results, and a task's process
 # may not be allowed to have children.
 # The thread that reads cannot keep more of them busy (docs/perform.md).
-_MAX_DEFAULT_THREADS = 16
+MAX_DEFAULT_THREADS = 16
 _BATCHES_IN_QUEUE = 2  # so that no thread waits for the one that reads
 
 # Sources whose batches all have the same columns. Frames that come one by one may differ.
 _ONE_TABLE = (geopandas.GeoDataFrame, PostGISQuery, str, PathLike, OpenablePath)
 
 Encoded: TypeAlias = tuple[pa.Array, Counts]
+_Result = TypeVar("_Result")
 
 
 def encoded_features(
@@ -45,7 +47,7 @@ def encoded_features(
     threads: int | None,
     opening: str,
     *,
-    area_zooms: tuple[int, ...] = (),
+    area_zooms: AreaZooms = NO_AREA,
 ) -> Iterator[Encoded]:
     """
     Encode the features of a source.
@@ -57,20 +59,20 @@ def encoded_features(
     :param batch_rows: maximum features in a batch; None for batches of two megabytes.
     :param threads: number of threads that encode; None for one for each usable core, at most 16.
     :param opening: the string at the start of each feature.
-    :param area_zooms: the zooms whose tiles are collected for the bill, from the highest to the lowest.
+    :param area_zooms: the zooms whose tiles are collected for the bill.
     :return: the features of one batch after the other, as :func:`encode` returns them, in the source's order.
     :raises AttributeNameError: if ``as_text`` names a column that does not exist.
     :raises ExportError: if the source or a feature cannot be exported.
     """
     keep_freed_memory()
     columns = _ColumnCheck(options.as_text, one_table=isinstance(source, _ONE_TABLE))
-    thread_count = threads or min(usable_cores(), _MAX_DEFAULT_THREADS)
+    thread_count = threads or min(usable_cores(), MAX_DEFAULT_THREADS)
     pool = ThreadPoolExecutor(thread_count, thread_name_prefix="export")
     encode_batch = partial(encode, crs=crs, options=options, opening=opening, area_zooms=area_zooms)
     try:
         for batches in read_source(source, selection):
-            parts = _small_batches(columns.watched(batches), batch_rows)
-            yield from _in_order(pool, thread_count + _BATCHES_IN_QUEUE, encode_batch, parts)
+            parts = small_batches(columns.watched(batches), batch_rows)
+            yield from in_order(pool, thread_count + _BATCHES_IN_QUEUE, encode_batch, parts)
             del batches, parts
         columns.check()
     finally:
@@ -110,20 +112,33 @@ class _ColumnCheck:
             )
 
 
-def _small_batches(batches: Iterator[Batch], rows: int | None) -> Iterator[Batch]:
+def small_batches(batches: Iterator[Batch], rows: int | None) -> Iterator[Batch]:
+    """
+    Split batches.
+
+    :param batches: batches of any size.
+    :param rows: maximum features in a batch; None for batches of two megabytes.
+    """
     for batch in batches:
         yield from batch.split(rows)
         del batch
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, max_pending: int, encode_batch: Callable[[Batch], Encoded], batches: Iterator[Batch]
-) -> Iterator[Encoded]:
-    """Encode batches in threads and yield the results in order."""
-    pending: deque[Future[Encoded]] = deque()
+def in_order(
+    pool: ThreadPoolExecutor, max_pending: int, work: Callable[[Batch], _Result], batches: Iterator[Batch]
+) -> Iterator[_Result]:
+    """
+    Work on batches in threads and yield the results in order.
+
+    :param pool: the threads.
+    :param max_pending: maximum batches that wait or are worked on.
+    :param work: what a thread does with a batch.
+    :param batches: the batches, which are read in the caller's thread.
+    """
+    pending: deque[Future[_Result]] = deque()
     try:
         for batch in batches:
-            pending.append(pool.submit(encode_batch, batch))
+            pending.append(pool.submit(work, batch))
             del batch  # memory must not hold it longer than its thread does
             if len(pending) >= max_pending:
                 yield pending.popleft().result()

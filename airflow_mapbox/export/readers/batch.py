@@ -39,6 +39,7 @@ class Batch:
     :param first: the index of the first feature in the source, from 0.
     :param kind: the kind of all geometries, if they are nested lists.
     :param as_text: columns of numbers to write as strings, because some cannot be written exactly as numbers.
+    :param total: number of features in the whole source, or None if it is unknown.
     :param unreadable: the source's coordinates in each row whose geometry cannot be read from them, and null in other
         rows; None if the source raises an error instead.
     """
@@ -51,6 +52,7 @@ class Batch:
     kind: Kind | None = None
     as_text: frozenset[str] = field(default=frozenset())
     unreadable: pa.Array | None = None
+    total: int | None = None
 
     def __len__(self) -> int:
         return len(self.geometry)

@@ -104,7 +104,8 @@ def _batches(file: SourceFile, parquet: pq.ParquetFile, selection: Selection) ->
             else _range_values(origin, first, len(record_batch))
             for name, origin in attributes
         }
-        yield Batch(column, columns, geometry.crs, file.name, first, geometry.kind, as_text)
+        total = parquet.metadata.num_rows
+        yield Batch(column, columns, geometry.crs, file.name, first, geometry.kind, as_text, total=total)
         first += len(record_batch)
 
 
