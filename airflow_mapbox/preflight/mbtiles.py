@@ -306,7 +306,13 @@ class _Check:
 
     def _complete(self, info: metadata.Info, zooms: tuple[Any, Any] | None) -> None:
         """Add zooms, bounds and center as Mapbox does."""
-        if zooms is not None and zooms[0] is not None and not ("minzoom" in info and "maxzoom" in info):
+        known = "minzoom" in info and "maxzoom" in info
+        # Mapbox asks for each of the zooms 0 to 29.
+        if (
+            not known
+            and zooms is not None
+            and all(isinstance(zoom, int) and 0 <= zoom < MAX_TILE_ZOOM for zoom in zooms)
+        ):
             info["minzoom"], info["maxzoom"] = zooms
         if "bounds" not in info and isinstance(info.get("minzoom"), int) and 0 <= info["minzoom"] <= MAX_TILE_ZOOM:
             bounds = self._tile_bounds(info["minzoom"])
@@ -579,6 +585,8 @@ def _check_tile(row: tuple[Any, ...], first: str | None, layers: frozenset[str])
     zoom, column, line, data = row
     where = f"tile {zoom}/{column}/{line}"
     kind = tile_type(data)
+    if kind is None and first is None:
+        return  # as the first tile, whose finding says it
     if kind is None or (first is not None and (kind == "pbf") != (first == "pbf")):
         what = (
             "no data" if data is None or data == "" else "another format than the first" if kind else "no known format"

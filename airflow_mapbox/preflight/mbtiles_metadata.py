@@ -272,6 +272,8 @@ def _check_together(info: Info) -> Iterator[Finding]:
                     minimum=_js(bounds[at]),
                     maximum=_js(bounds[at + 2]),
                 )
+    if _is_number(info["minzoom"]) and _is_number(info["maxzoom"]) and info["minzoom"] > info["maxzoom"]:
+        return  # no zoom is between them
     for bound, relation, sign in (("minzoom", "greater", 1), ("maxzoom", "less", -1)):
         zoom = info[bound]
         if _is_number(zoom) and sign * center[2] < sign * zoom:
