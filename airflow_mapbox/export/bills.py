@@ -9,6 +9,7 @@ from airflow_mapbox.billing.cover import Cover
 from airflow_mapbox.billing.zooms import area_zoom, expected_maxzoom, tier_of
 from airflow_mapbox.export.counts import Counts
 
+
 def geojson_bill(counts: Counts, size: int) -> Bill:
     """
     Return the bill of a GeoJSON file.

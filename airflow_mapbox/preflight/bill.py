@@ -52,12 +52,13 @@ def bill_of(source_format: Format | None, size: int | None, content: Content, pa
 def _area(path: Path | None, tier: str, *, is_tiles: bool) -> tuple[float | None, str | None]:
     """Return the area in km², or a note on why it is unknown."""
     # Imported here: reading geodata takes most of a second to import.
-    from airflow_mapbox.preflight.area import estimate_area, estimate_tiled_area
+    from airflow_mapbox.preflight.area import estimate_area
+    from airflow_mapbox.preflight.tiled_area import estimate_tiled_area
 
     if path is None:
         return None, _NOT_LOCAL
     try:
-        return (estimate_tiled_area if is_tiles else estimate_area)(path, tier=tier), None
+        return estimate_tiled_area(path, tier=tier) if is_tiles else estimate_area(path, tier=tier), None
     except MapboxError as error:
         first_line, _, _ = str(error).partition("\n")
         return None, f"The area could not be measured: {first_line}"

@@ -185,7 +185,7 @@ GEOMETRIES = st.one_of(
     st.fixed_dictionaries(
         {
             "type": st.sampled_from(
-                [*("Point MultiPoint LineString Polygon MultiPolygon GeometryCollection x".split())]
+                ["Point", "MultiPoint", "LineString", "Polygon", "MultiPolygon", "GeometryCollection", "x"]
             ),
             "coordinates": st.one_of(
                 POSITIONS, st.lists(POSITIONS, max_size=5), st.lists(st.lists(POSITIONS, max_size=5), max_size=2)

@@ -20,7 +20,9 @@ KML_PLACE = "<Placemark><Point><coordinates>1,2</coordinates></Point></Placemark
 
 
 def kml(*, cut: int) -> bytes:
-    page = f'<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Folder>{KML_PLACE * 2_000}</Folder></kml>'
+    page = (
+        f'<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Folder>{KML_PLACE * 2_000}</Folder></kml>'
+    )
     return page.encode()[: len(page) - cut]
 
 

@@ -85,7 +85,14 @@ def test_markdown_says_what_is_sent_how_much_where_and_what_it_replaces(write: W
 
     html = MarkdownIt().enable("table").render(page)
     assert "<table>" in html
-    for words in (str(path), "GeoJSON", "places (Places)", "the tileset of 2026-11-29", "Mapbox should accept", "Billed by"):
+    for words in (
+        str(path),
+        "GeoJSON",
+        "places (Places)",
+        "the tileset of 2026-11-29",
+        "Mapbox should accept",
+        "Billed by",
+    ):
         assert words.replace("_", "\\_") in page or words in html
 
 
@@ -96,7 +103,11 @@ def test_markdown_shows_names_from_the_file_as_text_and_not_as_markup(write: Wri
         "</Point></Placemark></Folder></kml>"
     )
 
-    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(check_source(write(kml.encode(), "a.kml")).to_markdown())
+    html = (
+        MarkdownIt("commonmark", {"html": True})
+        .enable("table")
+        .render(check_source(write(kml.encode(), "a.kml")).to_markdown())
+    )
 
     assert "<a " not in html
     assert "<img" not in html
@@ -105,10 +116,8 @@ def test_markdown_shows_names_from_the_file_as_text_and_not_as_markup(write: Wri
 
 
 def test_markdown_stays_small_enough_for_an_xcom(write: Write) -> None:
-    folders = "".join(
-        f"<Folder><name>{'x' * 5000}{number % 7}</name><Placemark><Point><coordinates>1,2</coordinates></Point></Placemark></Folder>"
-        for number in range(14)
-    )
+    place = "<Placemark><Point><coordinates>1,2</coordinates></Point></Placemark>"
+    folders = "".join(f"<Folder><name>{'x' * 5000}{number % 7}</name>{place}</Folder>" for number in range(14))
     kml = f'<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2">{folders}</kml>'
 
     page = check_source(write(kml.encode(), "a.kml")).to_markdown()

@@ -10,6 +10,7 @@ import pytest
 
 from airflow_mapbox.preflight import check_source, formats
 from airflow_mapbox.uploads.errors import ConfigurationError, SourceError
+from tests.unit.preflight.binaries import tiff
 from tests.unit.preflight.support import (
     CSV,
     GPX,
@@ -18,7 +19,6 @@ from tests.unit.preflight.support import (
     POINT,
     ROADS,
     SHP,
-    TIFF,
     ZIP,
     Stream,
     Write,
@@ -45,9 +45,9 @@ class TestFormats:
             (GPX, "a.gpx", "GPX"),
             (MBTILES, "a.mbtiles", "MBTiles"),
             (ZIP, "a.zip", "zipped shapefile"),
-            (TIFF, "a.tif", "TIFF"),
-            (b"MM\x00*" + (8).to_bytes(4, "big") + bytes(8), "a.tiff", "TIFF"),
-            (b"II+\x00\x08\x00\x00\x00" + (16).to_bytes(8, "little") + bytes(8), "A.TIF", "TIFF"),
+            (tiff(), "a.tif", "TIFF"),
+            (tiff(order=">"), "a.tiff", "TIFF"),
+            (tiff(big=True), "A.TIF", "TIFF"),
             (collection(POINT), "no extension", "GeoJSON"),
             (MBTILES, "a.dat", "MBTiles"),
         ],
@@ -161,7 +161,7 @@ class TestSizes:
             (formats.KML, KML, "a.kml"),
             (formats.GPX, GPX, "a.gpx"),
             (formats.MBTILES, MBTILES, "a.mbtiles"),
-            (formats.TIFF, TIFF, "a.tif"),
+            (formats.TIFF, tiff(), "a.tif"),
         ],
     )
     def test_sizes_up_to_the_limit_pass_and_one_byte_more_is_a_problem(

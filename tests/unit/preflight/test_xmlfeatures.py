@@ -75,7 +75,8 @@ def test_the_document_without_layers_is_refused() -> None:
 
 
 def test_tracks_of_googles_extension_have_positions() -> None:
-    track = "<Placemark><gx:Track xmlns:gx='x'><gx:coord>7 50 0</gx:coord><gx:coord>8 51 0</gx:coord></gx:Track></Placemark>"
+    coordinates = "<gx:coord>7 50 0</gx:coord><gx:coord>8 51 0</gx:coord>"
+    track = f"<Placemark><gx:Track xmlns:gx='x'>{coordinates}</gx:Track></Placemark>"
 
     findings, content = check(kml(folder("a", track)))
 
