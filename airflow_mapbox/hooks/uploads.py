@@ -18,7 +18,7 @@ from airflow_mapbox.errors import MapboxError, OptionError, SourceError, without
 from airflow_mapbox.export.options import ExportFormat, check_format
 from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.limits import STAGING_REGION
-from airflow_mapbox.preflight import check_source
+from airflow_mapbox.preflight import SourceReport, check_source
 from airflow_mapbox.preflight.source import check_while_sent
 from airflow_mapbox.security.endpoints import API_URL, refuse_secrets
 from airflow_mapbox.sources.identity import is_dataset_url
@@ -242,7 +242,7 @@ class MapboxUploadsHook(BaseHook):
         prepared, facts = _prepare(source, format, export, layer=tileset_id.name)
         limits = ceilings or Ceilings()
         if is_dataset_url(prepared) and limits != Ceilings():
-            raise OptionError("The size of a dataset is unknown before Mapbox processes it: leave out the ceilings")
+            raise SourceError(f"The size of {prepared} is unknown before Mapbox processes it: leave out the ceilings.")
         stage = partial(
             self._check_and_stage, tileset=tileset, name=name, preflight=preflight, ceilings=limits, facts=facts
         )
@@ -316,10 +316,7 @@ class MapboxUploadsHook(BaseHook):
             report = check_source(source, tileset=tileset, name=name, area=needs_area)
             self.log.info("Preflight of %s", report)
             report.raise_for_problems()
-            source.facts.update(report.source_facts())
-            made = (facts or {}).get("bill")
-            if made and made.get("bytes") == source.size:
-                source.facts["bill"] = made  # the export that wrote the file knows more, such as the area
+            self._keep_facts(source, report, facts or {})
             if source.size is not None:
                 bill = Bill.from_json(source.facts["bill"], size=source.size)
                 ceilings.check(bill, source.description, is_final=False)
@@ -334,6 +331,17 @@ class MapboxUploadsHook(BaseHook):
         ceilings.check(bill, source.description, is_final=True)
         source.facts["bill"] = {**bill.to_json(), "savings": known.get("savings")}
         return staged
+
+    @staticmethod
+    def _keep_facts(source: Source, report: SourceReport, facts: Mapping[str, Any]) -> None:
+        """Keep what the preflight knows about the content, unless an export knows more, such as the area."""
+        if source.checksum is not None:
+            source.facts.setdefault("bill", report.bill.to_json())
+            return
+        source.facts.update(report.source_facts())
+        made = facts.get("bill", {})
+        if made and made.get("bytes") == source.size:
+            source.facts["bill"] = made
 
     def _s3_client(self, credentials: StagingCredentials) -> Any:
         # Imported here: boto3 and the Amazon provider take half a second, and a status request needs neither.
