@@ -123,6 +123,19 @@ def throttle_delay(headers: Mapping[str, str], now: float, rng: random.Random) -
     return delay + rng.uniform(0, min(5.0, interval / 10))
 
 
+def seconds_per_request(headers: Mapping[str, str]) -> float | None:
+    """
+    Return how many seconds of the rate limit's window one request takes.
+
+    :param headers: headers of any reply: ``X-Rate-Limit-Interval`` in seconds, ``X-Rate-Limit-Limit`` in requests
+        (Uploads API, "Restrictions and limits").
+    :return: None if the reply names no limit.
+    """
+    limit = _positive(headers.get("X-Rate-Limit-Limit"))
+    interval = _positive(headers.get("X-Rate-Limit-Interval")) or RATE_LIMIT_INTERVAL_SECONDS
+    return min(interval, _MAX_INTERVAL_SECONDS) / limit if limit else None
+
+
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """
     Return the seconds in a ``Retry-After`` header, at most an hour.

@@ -30,6 +30,7 @@ from airflow_mapbox.http.retry import (
     Attempts,
     RetryPolicy,
     retry_after,
+    seconds_per_request,
     server_time,
     throttle_delay,
 )
@@ -156,6 +157,8 @@ class UploadsClient:
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         # The server's unix time in its last reply, and our monotonic time then.
         self._server_time: tuple[float, float] | None = None
+        # By the account's rate limit, as the last reply that named it has it.
+        self.seconds_per_request: float | None = None
         self._attempt_seconds = math.inf
         self._transport = Transport(self.base_url, token, timeout)
 
@@ -424,6 +427,7 @@ class UploadsClient:
         date = server_time(answer.headers)
         if date is not None:
             self._server_time = date, self._monotonic()
+        self.seconds_per_request = seconds_per_request(answer.headers) or self.seconds_per_request
         if answer.body is None:
             return InvalidAnswerError(f"The reply to {call} is larger than any reply of the API.")
         if 300 <= answer.status < 400:

@@ -356,6 +356,7 @@ class _Api:
         self._simulation = simulation
         self._clock = clock
         self.created: list[Job] = []
+        self.seconds_per_request: float | None = None
 
     async def connect(self) -> Any:
         return self

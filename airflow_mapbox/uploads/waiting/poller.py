@@ -38,8 +38,10 @@ _WORTH_A_PAGE = 10
 # Upper bound of single-upload requests a round, so that listed uploads are not delayed. One less than what is worth a
 # page, so that the cost of a page without a match stays bounded.
 _SINGLE_REQUESTS = _WORTH_A_PAGE - 1
-# This rate leaves two thirds of Mapbox's 30 requests a minute to the tasks that create uploads.
-SECONDS_PER_REQUEST = 6.0
+# Leave two thirds of the account's requests to the tasks that create uploads.
+_SHARE = 1 / 3
+# The limit is 30 or 60 requests a minute, by the age of Mapbox's page. Assume 30 until a reply's headers say the limit.
+SECONDS_PER_REQUEST = 60 / 30 / _SHARE
 # When the rate limit is reached, many tasks create uploads, and each poll takes a request from them. So the delay after
 # a throttled round doubles, up to the time of this many requests. It halves after that many seconds without a 429.
 _MAX_DELAY_REQUESTS = 5
@@ -108,7 +110,8 @@ class Poller:
     :param executor: runs the requests.
     :param clock: returns the unix time.
     :param rng: the source of the jitter.
-    :param seconds_per_request: time from one request to the next.
+    :param seconds_per_request: time from one request to the next; None for a third of the account's rate limit, as the
+        replies say it.
     :param gather: seconds before the first round.
     :param after_crash: seconds before a crashed loop starts again.
     :param last_poll: seconds that the last poll may take after the deadline.
@@ -122,7 +125,7 @@ class Poller:
         *,
         clock: Callable[[], float] = time.time,
         rng: random.Random | None = None,
-        seconds_per_request: float = SECONDS_PER_REQUEST,
+        seconds_per_request: float | None = None,
         gather: float = _GATHER_SECONDS,
         after_crash: float = _SECONDS_AFTER_CRASH,
         last_poll: float = LAST_POLL_SECONDS,
@@ -132,7 +135,8 @@ class Poller:
         self._executor = executor
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
-        self._seconds_per_request = seconds_per_request
+        self._follows_limit = seconds_per_request is None
+        self._seconds_per_request = SECONDS_PER_REQUEST if seconds_per_request is None else seconds_per_request
         self._gather = gather
         self._after_crash = after_crash
         self._last_poll = last_poll
@@ -303,6 +307,8 @@ class Poller:
                     self._decide(wait, client, self._clock())
                 elif Account.of(client) == self._account:
                     clients.setdefault(client, []).append(wait)
+                    if self._follows_limit and client.seconds_per_request is not None:
+                        self._seconds_per_request = client.seconds_per_request / _SHARE
                 else:
                     self._end(wait, AccountChangedError(wait.state))
         return clients

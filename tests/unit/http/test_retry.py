@@ -5,7 +5,7 @@ from email.utils import formatdate
 
 import pytest
 
-from airflow_mapbox.http.retry import RetryPolicy, server_time, throttle_delay
+from airflow_mapbox.http.retry import RetryPolicy, seconds_per_request, server_time, throttle_delay
 from tests.unit.support import FixedRandom
 
 NOW = 1_700_000_000.0
@@ -70,3 +70,20 @@ def test_backoff_doubles_and_stays_between_half_and_the_whole_of_its_ceiling() -
         pauses = [policy.backoff(attempt, random.Random(seed)) for seed in range(50)]
         assert ceiling / 2 <= min(pauses) <= max(pauses) <= ceiling
         assert len(set(pauses)) == 50
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"X-Rate-Limit-Limit": "60", "X-Rate-Limit-Interval": "60"}, 1.0),
+        ({"X-Rate-Limit-Limit": "30", "X-Rate-Limit-Interval": "60"}, 2.0),
+        ({"X-Rate-Limit-Limit": "30"}, 2.0),
+        ({"X-Rate-Limit-Limit": "0"}, None),
+        ({"X-Rate-Limit-Limit": "many"}, None),
+        ({}, None),
+    ],
+)
+def test_the_limit_in_the_headers_says_how_long_one_request_takes(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    assert seconds_per_request(headers) == seconds

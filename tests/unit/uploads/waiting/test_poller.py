@@ -46,6 +46,7 @@ class FakeClient:
         self.token = "TokenValid"
         self.faults: list[MapboxError | None] = []
         self._opened, self._count = -math.inf, 0
+        self.seconds_per_request: float | None = None
 
     def create(self, *upload_ids: str, **facts: Any) -> None:
         created = datetime.fromtimestamp(self.clock(), UTC).isoformat()
@@ -191,6 +192,26 @@ def test_a_rate_limit_on_a_page_leaves_what_pages_before_have_shown_and_continue
         await asyncio.gather(*waits)
         assert client.what == ["list 0", "list 100", "list 200"]
         assert client.refused == 1
+
+    virtual_time.run(story())
+
+
+@pytest.mark.parametrize(("limit", "most"), [(6, 2), (30, 10), (60, 20), (None, 10)])
+def test_a_third_of_the_limit_that_replies_name_is_used_and_of_30_a_minute_if_none_does(
+    limit: int | None, most: int
+) -> None:
+    ids = named(40)
+
+    async def story() -> None:
+        client = FakeClient(lists=False)
+        client.seconds_per_request = None if limit is None else 60 / limit
+        client.create(*ids)
+        waits = Story(client).waits(ids)
+        await asyncio.sleep(3600)
+        assert most / 2 < client.most_in_a_minute() <= most
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
 
     virtual_time.run(story())
 
