@@ -8,6 +8,7 @@
 # make lint   ruff, mypy, and the directions of imports
 # make big    a layer of 3 GB of GeoJSON from GeoParquet to a finished upload on the emulator; about ten minutes
 # make bench  how fast the export is and how much memory it takes, beside GDAL; writes build/benchmarks
+# make docs   write the pages that are made from code
 # make constraints   raise the pinned versions
 
 PYTHON ?= python3
@@ -22,7 +23,7 @@ DEMO := $(IN_VENV)/python -m demo.run
 PYTEST := $(IN_VENV)/python -m pytest
 PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check answers crash system ui lint bench big constraints clean
+.PHONY: demo test check answers crash system ui lint bench big docs constraints clean
 
 demo: $(INSTALLED)
 	@$(DEMO)
@@ -51,6 +52,9 @@ big: $(INSTALLED)
 bench: $(INSTALLED)
 	$(IN_VENV)/python -m benchmarks.export
 	$(IN_VENV)/python -m benchmarks.overlap
+
+docs: $(INSTALLED)
+	$(IN_VENV)/python -m airflow_mapbox.rules.page > docs/reference/refusals.md
 
 lint: $(INSTALLED)
 	$(IN_VENV)/ruff check .

@@ -48,8 +48,8 @@ def run(dag: Any, day_after: str, **options: Any) -> Any:
     return dag.test(logical_date=datetime.fromisoformat(f"{day_after}T00:00:00+00:00"), **options)
 
 
-def test_two_dags_are_found(dags: dict[str, Any]) -> None:
-    assert set(dags) == {"earthquakes_daily", "virginia_counties"}
+def test_the_example_dags_are_found(dags: dict[str, Any]) -> None:
+    assert set(dags) == {"counties_approved", "earthquakes_daily", "virginia_counties"}
 
 
 @pytest.mark.usefixtures("mapbox_connection")
@@ -169,3 +169,17 @@ def test_a_projected_polygon_layer_becomes_a_tileset_in_its_place(
     assert (round(west, 1), round(south, 1), round(east, 1), round(north, 1)) == (-83.7, 36.5, -75.2, 39.5)
     address = f"{emulator.url}/v4/{emulator.account}.virginia-counties.json"
     assert check_tileset(address, exported, key="POLY_ID", token=emulator.token).features == len(source) == 136
+
+
+@pytest.mark.usefixtures("mapbox_connection")
+def test_an_approved_file_is_uploaded_and_the_person_saw_its_report(dags: dict[str, Any], emulator: Emulator) -> None:
+    # The test takes the person's place: it marks the task that asks as successful.
+    outcome = dags["counties_approved"].test(
+        logical_date=datetime(2018, 2, 2, tzinfo=UTC), mark_success_pattern="approve"
+    )
+
+    assert outcome.state == "success"
+    shown = outcome.get_task_instance("check").xcom_pull(task_ids="check")
+    for words in ("virginia\\-counties\\-approved", "Features", "136", "km²", "Mapbox should accept"):
+        assert words.replace("\\-", "-") in shown
+    assert outcome.get_task_instance("wait").xcom_pull(task_ids="wait")["complete"] is True
