@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, overload
 
+from airflow_mapbox.errors import SourceError, SourceUnavailableError
 from airflow_mapbox.limits import MAX_TILE_ZOOM, MAX_TILES, TILE_BYTES
 from airflow_mapbox.preflight import mbtiles_metadata as metadata
 from airflow_mapbox.preflight.database import Database, TooSlowError, UncheckableError
@@ -45,10 +46,22 @@ _MAX_UNPACKED_BYTES = 20_000_000
 _MANY_UNPACKED_BYTES = 5_000_000
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
+# The end of Mapbox's messages about large tiles and grids.
+_LESS_DETAIL = "Reduce the detail of data at this zoom level or omit it by adjusting your minzoom."
+
 _NO_COLUMN = re.compile(r"no such column: (?:\w+\.)*(\w+)")
 _NO_TABLE = "no such table"
 _VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\b", re.IGNORECASE)
 _WORDS = re.compile(r"\w+")
+# Errors of SQLite that come from the disk or the memory, not from the file's content.
+_OF_THE_MACHINE = (
+    "SQLITE_IOERR_READ",
+    "SQLITE_IOERR_FSTAT",
+    "SQLITE_CANTOPEN",
+    "SQLITE_FULL",
+    "SQLITE_NOMEM",
+    "SQLITE_PERM",
+)
 # A view that adds or leaves out rows of the tables that it joins.
 _NOT_PLAIN = frozenset({"where", "union", "limit", "group", "distinct", "having", "except", "intersect", "recursive"})
 _TABLES = ("metadata", "tiles", "grids")
@@ -88,7 +101,7 @@ def _check_file(path: Path, content: Content, all_tiles: bool, clock: Callable[[
         head, size = file.read(0, _HEADER_BYTES), file.size
     findings = list(check_mbtiles_header(head, size))
     log = path.with_name(f"{path.name}-wal")
-    if not findings and log.is_file() and log.stat().st_size:
+    if not findings and _size_of(log):
         findings.append(
             finding(
                 rules.NOT_WRITTEN, f"has changes in {log.name} that are not yet in the file itself.", where=log.name
@@ -97,6 +110,7 @@ def _check_file(path: Path, content: Content, all_tiles: bool, clock: Callable[[
     if findings:
         yield from findings
         return
+    failure = ""
     try:
         with Database(path, _SECONDS, clock) as database:
             yield from _Check(database, content, path.name, size).run(all_tiles=all_tiles)
@@ -105,7 +119,23 @@ def _check_file(path: Path, content: Content, all_tiles: bool, clock: Callable[[
             rules.TOO_SLOW, f"has a schema that takes more than {_SECONDS:g} seconds to read.", where="schema"
         )
     except (sqlite3.Error, UnicodeError, OverflowError) as error:
-        yield _broken(error)
+        if str(getattr(error, "sqlite_errorname", "")).startswith(_OF_THE_MACHINE):
+            failure = f"The source {path} can no longer be read ({error}).\nCheck its disk, then run the task again."
+        else:
+            yield _broken(error)
+    if failure:
+        raise SourceUnavailableError(failure)
+
+
+def _size_of(log: Path) -> int:
+    """Return the size of a log; 0 if there is no log."""
+    try:
+        with FileRanges(log) as file:
+            return file.size
+    except SourceUnavailableError:
+        raise
+    except SourceError:
+        return 0
 
 
 def check_mbtiles_header(head: bytes, size: int | None) -> Iterator[Finding]:
@@ -500,6 +530,7 @@ class _Check:
                 f"has a grid of {row[0]:,} bytes at zoom {row[1]}; Mapbox's limit is {TILE_BYTES:,}.",
                 where=f"zoom {row[1]}",
                 zoom=row[1],
+                advice=_LESS_DETAIL,
             )
 
 
@@ -551,6 +582,7 @@ def _check_zooms(rows: list[tuple[Any, Any]], zooms: tuple[Any, Any] | None, hig
                 where="tiles",
                 maximum=MAX_TILE_ZOOM,
                 zoom=zoom,
+                advice="If you need support for 1cm tilesets please reach out to support.",
             )
     if zooms is None:
         return
@@ -633,6 +665,7 @@ def _too_large(size: int, zoom: object, where: str) -> Finding:
         f"has {place} with {size:,} bytes at zoom {zoom}; Mapbox's limit is {TILE_BYTES:,}.",
         where=where or f"zoom {zoom}",
         zoom=zoom,
+        advice=_LESS_DETAIL,
     )
 
 
