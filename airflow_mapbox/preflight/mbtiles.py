@@ -13,7 +13,7 @@ import sqlite3
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, overload
 
@@ -320,7 +320,10 @@ class _Check:
 
     # --- Rules ---
 
-    def _check_metadata(self, rows: list[tuple[Any, Any]], zooms: tuple[Any, Any] | None) -> Any:
+    def _check_metadata(
+        self, rows: list[tuple[Any, Any]], zooms: tuple[Any, Any] | None
+    ) -> Generator[Finding, None, metadata.Info]:
+        """Yield what is wrong with the metadata, and return it with what Mapbox adds."""
         findings: list[Finding] = []
         info = metadata.read_info(rows, findings)
         self._complete(info, zooms)
@@ -373,7 +376,9 @@ class _Check:
     def _first_tile(self) -> tuple[Any, ...] | None:
         return self._row("first tile", "SELECT tile_data FROM tiles LIMIT 1") if self._has("tiles") else None
 
-    def _check_first_tile(self, tile: tuple[Any, ...] | None, info: metadata.Info) -> Any:
+    def _check_first_tile(
+        self, tile: tuple[Any, ...] | None, info: metadata.Info
+    ) -> Generator[Finding, None, str | None]:
         """Yield the problems of the first tile, and return its format; None without one."""
         if tile is None:
             return None
