@@ -365,8 +365,8 @@ class _Check:
             f"SELECT {columns} FROM {table} WHERE zoom_level = ?",  # noqa: S608
             zoom,
         )
-        numbers = [_zoom(value) for value in row] if row is not None else []
-        if not numbers or not all(isinstance(number, int) for number in numbers):
+        numbers = [number for value in row or () if isinstance(number := _zoom(value), int)]
+        if len(numbers) < 4:
             return None
         count = 1 << zoom
         west, east = (360 * number / count - 180 for number in (numbers[0], numbers[2] + 1))
@@ -702,10 +702,13 @@ def _is_plain_vector_tile(data: object) -> bool:
         return False
 
 
-def _zoom(value: object) -> Any:
-    """Return a zoom, column or row as an integer where it is one. SQLite's columns may have strings."""
-    number = metadata.parse_int(value) if isinstance(value, str) else value
-    return int(number) if isinstance(number, float) and number == math.floor(number) else number
+def _zoom(value: object) -> float | None:
+    """Return a zoom, column or row as JavaScript compares it: NaN if it is neither a number nor begins with one."""
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    return metadata.parse_int(value)
 
 
 def _is_above(value: object, limit: int) -> bool:
