@@ -365,8 +365,13 @@ class _Check:
             f"SELECT {columns} FROM {table} WHERE zoom_level = ?",  # noqa: S608
             zoom,
         )
-        numbers = [number for value in row or () if isinstance(number := _zoom(value), int)]
-        if len(numbers) < 4:
+        numbers: list[int] = []
+        for value in row or ():
+            number = _zoom(value)
+            if not isinstance(number, int):
+                return None
+            numbers.append(number)
+        if not numbers:
             return None
         count = 1 << zoom
         west, east = (360 * number / count - 180 for number in (numbers[0], numbers[2] + 1))
