@@ -13,10 +13,11 @@ import sqlite3
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, overload
 
+from airflow_mapbox.errors import SourceError, SourceUnavailableError
 from airflow_mapbox.limits import MAX_TILE_ZOOM, MAX_TILES, TILE_BYTES
 from airflow_mapbox.preflight import mbtiles_metadata as metadata
 from airflow_mapbox.preflight.database import Database, TooSlowError, UncheckableError
@@ -45,10 +46,22 @@ _MAX_UNPACKED_BYTES = 20_000_000
 _MANY_UNPACKED_BYTES = 5_000_000
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
+# The end of Mapbox's messages about large tiles and grids.
+_LESS_DETAIL = "Reduce the detail of data at this zoom level or omit it by adjusting your minzoom."
+
 _NO_COLUMN = re.compile(r"no such column: (?:\w+\.)*(\w+)")
 _NO_TABLE = "no such table"
 _VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\b", re.IGNORECASE)
 _WORDS = re.compile(r"\w+")
+# Errors of SQLite that come from the disk or the memory, not from the file's content.
+_OF_THE_MACHINE = (
+    "SQLITE_IOERR_READ",
+    "SQLITE_IOERR_FSTAT",
+    "SQLITE_CANTOPEN",
+    "SQLITE_FULL",
+    "SQLITE_NOMEM",
+    "SQLITE_PERM",
+)
 # A view that adds or leaves out rows of the tables that it joins.
 _NOT_PLAIN = frozenset({"where", "union", "limit", "group", "distinct", "having", "except", "intersect", "recursive"})
 _TABLES = ("metadata", "tiles", "grids")
@@ -88,7 +101,7 @@ def _check_file(path: Path, content: Content, all_tiles: bool, clock: Callable[[
         head, size = file.read(0, _HEADER_BYTES), file.size
     findings = list(check_mbtiles_header(head, size))
     log = path.with_name(f"{path.name}-wal")
-    if not findings and log.is_file() and log.stat().st_size:
+    if not findings and _size_of(log):
         findings.append(
             finding(
                 rules.NOT_WRITTEN, f"has changes in {log.name} that are not yet in the file itself.", where=log.name
@@ -97,6 +110,7 @@ def _check_file(path: Path, content: Content, all_tiles: bool, clock: Callable[[
     if findings:
         yield from findings
         return
+    failure = ""
     try:
         with Database(path, _SECONDS, clock) as database:
             yield from _Check(database, content, path.name, size).run(all_tiles=all_tiles)
@@ -105,7 +119,23 @@ def _check_file(path: Path, content: Content, all_tiles: bool, clock: Callable[[
             rules.TOO_SLOW, f"has a schema that takes more than {_SECONDS:g} seconds to read.", where="schema"
         )
     except (sqlite3.Error, UnicodeError, OverflowError) as error:
-        yield _broken(error)
+        if str(getattr(error, "sqlite_errorname", "")).startswith(_OF_THE_MACHINE):
+            failure = f"The source {path} can no longer be read ({error}).\nCheck its disk, then run the task again."
+        else:
+            yield _broken(error)
+    if failure:
+        raise SourceUnavailableError(failure)
+
+
+def _size_of(log: Path) -> int:
+    """Return the size of a log; 0 if there is no log."""
+    try:
+        with FileRanges(log) as file:
+            return file.size
+    except SourceUnavailableError:
+        raise
+    except SourceError:
+        return 0
 
 
 def check_mbtiles_header(head: bytes, size: int | None) -> Iterator[Finding]:
@@ -290,7 +320,10 @@ class _Check:
 
     # --- Rules ---
 
-    def _check_metadata(self, rows: list[tuple[Any, Any]], zooms: tuple[Any, Any] | None) -> Any:
+    def _check_metadata(
+        self, rows: list[tuple[Any, Any]], zooms: tuple[Any, Any] | None
+    ) -> Generator[Finding, None, metadata.Info]:
+        """Yield what is wrong with the metadata, and return it with what Mapbox adds."""
         findings: list[Finding] = []
         info = metadata.read_info(rows, findings)
         self._complete(info, zooms)
@@ -332,8 +365,13 @@ class _Check:
             f"SELECT {columns} FROM {table} WHERE zoom_level = ?",  # noqa: S608
             zoom,
         )
-        numbers = [_zoom(value) for value in row] if row is not None else []
-        if not numbers or not all(isinstance(number, int) for number in numbers):
+        numbers: list[int] = []
+        for value in row or ():
+            number = _zoom(value)
+            if not isinstance(number, int):
+                return None
+            numbers.append(number)
+        if not numbers:
             return None
         count = 1 << zoom
         west, east = (360 * number / count - 180 for number in (numbers[0], numbers[2] + 1))
@@ -343,7 +381,9 @@ class _Check:
     def _first_tile(self) -> tuple[Any, ...] | None:
         return self._row("first tile", "SELECT tile_data FROM tiles LIMIT 1") if self._has("tiles") else None
 
-    def _check_first_tile(self, tile: tuple[Any, ...] | None, info: metadata.Info) -> Any:
+    def _check_first_tile(
+        self, tile: tuple[Any, ...] | None, info: metadata.Info
+    ) -> Generator[Finding, None, str | None]:
         """Yield the problems of the first tile, and return its format; None without one."""
         if tile is None:
             return None
@@ -500,6 +540,7 @@ class _Check:
                 f"has a grid of {row[0]:,} bytes at zoom {row[1]}; Mapbox's limit is {TILE_BYTES:,}.",
                 where=f"zoom {row[1]}",
                 zoom=row[1],
+                advice=_LESS_DETAIL,
             )
 
 
@@ -551,6 +592,7 @@ def _check_zooms(rows: list[tuple[Any, Any]], zooms: tuple[Any, Any] | None, hig
                 where="tiles",
                 maximum=MAX_TILE_ZOOM,
                 zoom=zoom,
+                advice="If you need support for 1cm tilesets please reach out to support.",
             )
     if zooms is None:
         return
@@ -633,6 +675,7 @@ def _too_large(size: int, zoom: object, where: str) -> Finding:
         f"has {place} with {size:,} bytes at zoom {zoom}; Mapbox's limit is {TILE_BYTES:,}.",
         where=where or f"zoom {zoom}",
         zoom=zoom,
+        advice=_LESS_DETAIL,
     )
 
 
@@ -664,10 +707,13 @@ def _is_plain_vector_tile(data: object) -> bool:
         return False
 
 
-def _zoom(value: object) -> Any:
-    """Return a zoom, column or row as an integer where it is one. SQLite's columns may have strings."""
-    number = metadata.parse_int(value) if isinstance(value, str) else value
-    return int(number) if isinstance(number, float) and number == math.floor(number) else number
+def _zoom(value: object) -> float | None:
+    """Return a zoom, column or row as JavaScript compares it: NaN if it is neither a number nor begins with one."""
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    return metadata.parse_int(value)
 
 
 def _is_above(value: object, limit: int) -> bool:

@@ -343,10 +343,7 @@ TILE_SIZE = Rule(
     name="mbtiles-tile-size",
     format="MBTiles",
     meaning="A tile has more than 512,000 bytes.",
-    message=(
-        "Tile exceeds maximum size of 500k at z{zoom}. Reduce the detail of data at this zoom level or omit it by "
-        "adjusting your minzoom."
-    ),
+    message="Tile exceeds maximum size of 500k at z{zoom}. {advice}",
     remedy=_SIMPLER,
     evidence=f"documented; seen; {_VALIDATOR}",
 )
@@ -354,10 +351,7 @@ GRID_SIZE = Rule(
     name="mbtiles-grid-size",
     format="MBTiles",
     meaning="A grid has more than 512,000 bytes.",
-    message=(
-        "Grid exceeds maximum size of 500k at z{zoom}. Reduce the detail of data at this zoom level or omit it by "
-        "adjusting your minzoom."
-    ),
+    message="Grid exceeds maximum size of 500k at z{zoom}. {advice}",
     remedy=_SIMPLER,
     evidence=_VALIDATOR,
 )
@@ -376,7 +370,7 @@ MAXZOOM = Rule(
     meaning="A tile or grid has a zoom above 30.",
     message=(
         "Maxzoom exceeded for mbtiles file. There is a max zoom limit of {maximum} but tiles up to zoom level {zoom} "
-        "were found. If you need support for 1cm tilesets please reach out to support."
+        "were found. {advice}"
     ),
     remedy="Lower the maxzoom.",
     evidence=f"{_VALIDATOR}; mapbox-upload-limits",
@@ -409,7 +403,6 @@ RULES = (
     CUT_OFF,
     BROKEN,
     NOT_WRITTEN,
-    NO_TILES_TABLE,
     NO_COLUMN,
     NO_METADATA,
     METADATA_JSON,
@@ -440,6 +433,7 @@ RULES = (
     DUPLICATE_LAYERS,
     CARMEN,
     EMPTY,
+    NO_TILES_TABLE,
     TOO_MANY,
     MAXZOOM,
     ZOOMS,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from airflow_mapbox.errors import SourceUnavailableError
 from tests.conftest import ROOT
 from tests.unit.preflight.support import WGS84, database
 
@@ -63,6 +64,24 @@ class Memory:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class Failing(Memory):
+    """
+    Parts of bytes whose source fails.
+
+    :param data: the bytes.
+    :param reads: number of the read that fails.
+    """
+
+    def __init__(self, data: bytes, reads: int = 1) -> None:
+        super().__init__(data)
+        self.reads = reads
+
+    def read(self, start: int, length: int) -> bytes:
+        if self.requests + 1 == self.reads:
+            raise SourceUnavailableError("The source a.bin can no longer be read.")
+        return super().read(start, length)
 
 
 def tiff(

@@ -347,6 +347,16 @@ class TestContent:
         assert found(database(METADATA_TABLE, table, metadata, *rows), content) == []
         assert (content.minzoom, content.maxzoom) == (0, 1)
 
+    @pytest.mark.parametrize("zoom", ["x", b"\x08", "", float("inf"), -(2**63), 0.5, 1e300])
+    def test_zooms_of_any_type_raise_nothing(self, found: Callable[..., list[Finding]], zoom: Any) -> None:
+        content = Content()
+        changes = {"minzoom": None, "maxzoom": None, "bounds": None, "center": None}
+
+        found(mbtiles(changes, tiles=[(zoom, zoom, zoom, TILE), (1, 0, 0, TILE)]), content, all_tiles=True)
+        found(mbtiles({"maxzoom": zoom, "minzoom": zoom, "bounds": zoom, "center": zoom}), content)
+
+        assert content.features == 2
+
     def test_deduplicated_tiles_are_read_through_their_view(self, found: Callable[..., list[Finding]]) -> None:
         content = Content()
         data = deduplicated(TILE)

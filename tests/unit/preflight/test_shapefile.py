@@ -15,6 +15,7 @@ import geopandas
 import pytest
 import shapely
 
+from airflow_mapbox.errors import SourceUnavailableError
 from airflow_mapbox.limits import SHAPEFILE_BYTES
 from airflow_mapbox.preflight.findings import Content, Finding
 from airflow_mapbox.preflight.shapefile import check_archive
@@ -22,7 +23,7 @@ from airflow_mapbox.rules import shapefile as rules
 from airflow_mapbox.rules.rule import Rule
 from airflow_mapbox.sources.ranges import FileRanges
 from tests.support.memory import peak_of
-from tests.unit.preflight.binaries import FIXTURES, Memory, shapefile, zip_of, zipped
+from tests.unit.preflight.binaries import FIXTURES, Failing, Memory, shapefile, zip_of, zipped
 from tests.unit.preflight.support import KML, WGS84
 
 FILES = shapefile()
@@ -253,6 +254,13 @@ class TestRemoteArchives:
 
     def test_headers_of_a_remote_archive_are_checked(self) -> None:
         assert [item.rule for item in found(archive(shapefile(rows=2)), whole=False)] == [rules.MISMATCH]
+
+    @pytest.mark.parametrize("reads", range(1, 4))
+    def test_an_error_of_the_source_is_passed_on(self, reads: int) -> None:
+        data = (FIXTURES / "valid.shapefile.zip").read_bytes()
+
+        with pytest.raises(SourceUnavailableError):
+            list(check_archive(Failing(data, reads), Content(), whole=False))
 
 
 class TestMapboxsFiles:

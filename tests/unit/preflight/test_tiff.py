@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from airflow_mapbox.errors import SourceUnavailableError
 from airflow_mapbox.preflight.findings import Content, Finding
 from airflow_mapbox.preflight.tiff import check_tiff
 from airflow_mapbox.rules import tiff as rules
 from airflow_mapbox.rules.rule import Rule
 from airflow_mapbox.sources.ranges import FileRanges
-from tests.unit.preflight.binaries import FIXTURES, MATRIX, TIFF_TAGS, Memory, tiff
+from tests.unit.preflight.binaries import FIXTURES, MATRIX, TIFF_TAGS, Failing, Memory, tiff
 
 WITHOUT_POSITION = {33550: None, 33922: None}
 WITH_MATRIX = WITHOUT_POSITION | {34264: (12, MATRIX)}
@@ -309,6 +310,11 @@ class TestHostileFiles:
                 )
             for item in found(bytes(data)):
                 assert item.rule in rules.RULES
+
+
+def test_an_error_of_the_source_is_passed_on() -> None:
+    with pytest.raises(SourceUnavailableError):
+        list(check_tiff(Failing(tiff()), Content()))
 
 
 class _Padded:
