@@ -15,14 +15,13 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 from airflow_mapbox.errors import SourceError, SourceUnavailableError
 from airflow_mapbox.limits import MAX_TILE_ZOOM, MAX_TILES, TILE_BYTES
 from airflow_mapbox.preflight import mbtiles_metadata as metadata
 from airflow_mapbox.preflight.database import Database, TooSlowError, UncheckableError
 from airflow_mapbox.preflight.findings import Content, Finding, finding
-from airflow_mapbox.preflight.problems import Problem
 from airflow_mapbox.preflight.vectortile import TileError, layers_of
 from airflow_mapbox.rules import mbtiles as rules
 from airflow_mapbox.rules.rule import Rule
@@ -67,21 +66,9 @@ _NOT_PLAIN = frozenset({"where", "union", "limit", "group", "distinct", "having"
 _TABLES = ("metadata", "tiles", "grids")
 
 
-@overload
-def check_mbtiles(path: Path, head: bytes, size: int, /) -> Iterator[Problem]: ...
-@overload
 def check_mbtiles(
-    path: Path, content: Content, /, *, all_tiles: bool = ..., clock: Callable[[], float] = ...
-) -> Iterator[Finding]: ...
-def check_mbtiles(
-    path: Path,
-    content: Content | bytes,
-    _size: int = 0,
-    /,
-    *,
-    all_tiles: bool = False,
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Finding] | Iterator[Problem]:
+    path: Path, content: Content, *, all_tiles: bool = False, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Finding]:
     """
     Check a local MBTiles file.
 
@@ -91,12 +78,6 @@ def check_mbtiles(
     :param clock: seconds.
     :raises SourceError: if the file cannot be read.
     """
-    if isinstance(content, bytes):  # the form that preflight/source.py still has
-        return (Problem(item.what, item.remedy, item.refused) for item in _check_file(path, Content(), False, clock))
-    return _check_file(path, content, all_tiles, clock)
-
-
-def _check_file(path: Path, content: Content, all_tiles: bool, clock: Callable[[], float]) -> Iterator[Finding]:
     with FileRanges(path) as file:
         head, size = file.read(0, _HEADER_BYTES), file.size
     findings = list(check_mbtiles_header(head, size))

@@ -12,16 +12,15 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, overload
+from pathlib import PurePosixPath
+from typing import IO, TYPE_CHECKING
 
 from airflow_mapbox.errors import SourceError
 from airflow_mapbox.limits import SHAPEFILE_BYTES
 from airflow_mapbox.preflight.findings import Content, Finding, finding
-from airflow_mapbox.preflight.problems import Problem
 from airflow_mapbox.preflight.units import pretty_bytes
 from airflow_mapbox.rules import shapefile as rules
-from airflow_mapbox.sources.ranges import CachedRanges, FileRanges, Ranges, RangesFile
+from airflow_mapbox.sources.ranges import CachedRanges, Ranges, RangesFile
 
 if TYPE_CHECKING:
     from pyproj import CRS
@@ -75,19 +74,9 @@ _EDGE_SAMPLES = 21
 _ROUNDED_DEGREES = 1e-6
 
 
-@overload
-def check_archive(file: Path) -> Iterator[Problem]: ...
-@overload
 def check_archive(
-    file: Ranges, content: Content, *, whole: bool, clock: Callable[[], float] = ...
-) -> Iterator[Finding]: ...
-def check_archive(
-    file: Ranges | Path,
-    content: Content | None = None,
-    *,
-    whole: bool = True,
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Finding] | Iterator[Problem]:
+    file: Ranges, content: Content, *, whole: bool, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Finding]:
     """
     Check the shapefiles in an archive.
 
@@ -96,19 +85,6 @@ def check_archive(
     :param whole: whether to unzip the files and compare their checksums. If not, only their heads are read.
     :param clock: seconds; unzipping ends after some of them.
     """
-    if isinstance(file, Path):
-        return _problems_of(file)
-    return _check_archive(file, content or Content(), whole, clock)
-
-
-def _problems_of(path: Path) -> Iterator[Problem]:
-    """Check a local file in the form that preflight/source.py still expects."""
-    with FileRanges(path) as file:
-        for item in _check_archive(file, Content(), True, time.monotonic):
-            yield Problem(item.what, item.remedy, item.refused)
-
-
-def _check_archive(file: Ranges, content: Content, whole: bool, clock: Callable[[], float]) -> Iterator[Finding]:
     cached = CachedRanges(file)
     end = _end_record(cached)
     if end is None:

@@ -20,6 +20,7 @@ from airflow_mapbox.preflight.report import SourceReport
 from airflow_mapbox.preflight.shapefile import check_archive
 from airflow_mapbox.preflight.text import check_text, without_cut_character
 from airflow_mapbox.preflight.tiff import check_tiff
+from airflow_mapbox.preflight.units import pretty_bytes
 from airflow_mapbox.rules import csv as csv_rules
 from airflow_mapbox.rules import files as rules
 from airflow_mapbox.rules import xml as xml_rules
@@ -230,7 +231,7 @@ def _start(head: bytes) -> str:
 def _check_size(source: Source, source_format: formats.Format) -> Iterator[Finding]:
     if source.size is not None and source.size > source_format.limit:
         what = f"has {source.size:,} bytes. Mapbox's limit for {source_format.name} is {source_format.limit:,}."
-        yield finding(rules.TOO_LARGE, what, limit=f"{source_format.limit:,} bytes")
+        yield finding(rules.TOO_LARGE, what, limit=pretty_bytes(source_format.limit))
 
 
 # --- The content ---
