@@ -37,7 +37,7 @@ _ON_BORDER = 1e-4
 # Positions of a block: its arrays stay in the processor's cache.
 _BLOCK = 1 << 17
 # Runs that are made at once. One segment may cross 131,072 rows, and a polygon's edges any number of them.
-_MAX_RUNS = 1 << 18
+_MAX_RUNS = 1 << 16
 
 
 class _Edges(NamedTuple):
