@@ -39,7 +39,7 @@ def test_savings_agree_with_exports_without_them(tmp_path: Path) -> None:
     savings = whole.bill.savings
     assert savings is not None
     assert savings.decimals[5] == pytest.approx(whole.bytes - coarse.bytes, rel=0.02)
-    assert savings.attributes["name"] == pytest.approx(whole.bytes - unnamed.bytes, rel=0.02)
+    assert savings.attributes["name"] == pytest.approx(whole.bytes - unnamed.bytes, rel=0.001)
 
 
 @pytest.mark.parametrize(("maxzoom", "tier"), [(5, "free"), (8, "10m"), (12, "1m"), (14, "30cm"), (17, "1cm")])
