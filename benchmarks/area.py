@@ -142,8 +142,8 @@ def _oracle(folder: Path, rounds: int, tiers: list[str]) -> list[str]:
         medians = {name: statistics.median(times) for name, times in runs.items()}
         ratio, alone = medians["whole"] / medians["ours whole"], medians["burning"] / medians["ours"]
         print(
-            f"{tier}: tilesets estimate-area {medians['whole']:.1f} s as a process, {medians['burning']:.1f} s burning; "
-            f"ours {medians['ours whole']:.2f} s as a process, {medians['ours']:.2f} s with reading and transformation: "
+            f"{tier}: tilesets-cli {medians['whole']:.1f} s as a process, {medians['burning']:.1f} s burning; "
+            f"ours {medians['ours whole']:.2f} s as a process, {medians['ours']:.2f} s without its imports: "
             f"{ratio:.1f} and {alone:.1f} times as fast; area {ours / theirs - 1:+.4%}",
             flush=True,
         )

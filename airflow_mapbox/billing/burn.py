@@ -41,7 +41,7 @@ _MAX_RUNS = 1 << 16
 
 
 class _Edges(NamedTuple):
-    """Edges in tiles from the map's north-western corner, each array of shape (n,). The first end is the western one."""
+    """Edges in tiles from the map's north-western corner, shape (n,) each. The first end is the western one."""
 
     x0: NDArray[np.float64]
     y0: NDArray[np.float64]
@@ -52,9 +52,7 @@ class _Edges(NamedTuple):
         return _Edges(*(side[chosen] for side in self))
 
 
-def burn_points(
-    x: NDArray[np.float64], y: NDArray[np.float64], zoom: int, unit: float = 1.0
-) -> Iterator[Tiles]:
+def burn_points(x: NDArray[np.float64], y: NDArray[np.float64], zoom: int, unit: float = 1.0) -> Iterator[Tiles]:
     """
     Yield the tiles of points.
 
@@ -339,7 +337,9 @@ def _walk(edges: _Edges, zoom: int) -> Iterator[Tiles]:
         yield pack(rows, left.astype(np.int64), (right - left).astype(np.int64) + 1, zoom)
 
 
-def _expanded(first: NDArray[np.int64], counts: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _expanded(
+    first: NDArray[np.int64], counts: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """
     Repeat items for each of their rows, a bounded number at once.
 
@@ -373,7 +373,8 @@ def _centre_crossing(
         crosses[gaps] = False
         return np.flatnonzero(crosses)
     edges = finer.after[~finer.is_gap]
-    return edges[_centres_north(y[edges], zoom) != _centres_north(y[edges + 1], zoom)]
+    crossing: NDArray[np.int64] = edges[_centres_north(y[edges], zoom) != _centres_north(y[edges + 1], zoom)]
+    return crossing
 
 
 def _centres_north(y: NDArray[np.uint32], zoom: int) -> NDArray[np.uint32]:
@@ -401,7 +402,11 @@ def _fill(edges: _Edges, owners: NDArray[np.int32], zoom: int) -> Iterator[Tiles
         x = edges.x0[repeated] + (rows + 0.5 - edges.y0[repeated]) * slope[repeated]
         columns = np.floor(np.clip(x, edges.x0[repeated], edges.x1[repeated]) + 0.5).astype(np.uint64)
         # Every ring is closed, so each row of a polygon has an even number of crossings.
-        order = (owners[repeated].astype(np.uint64) << np.uint64(2 * zoom + 1)) | (rows.astype(np.uint64) << np.uint64(zoom + 1)) | columns
+        order = (
+            (owners[repeated].astype(np.uint64) << np.uint64(2 * zoom + 1))
+            | (rows.astype(np.uint64) << np.uint64(zoom + 1))
+            | columns
+        )
         order.sort()
         tiles = (order & np.uint64((1 << 2 * zoom + 1) - 1)).astype(np.int64).reshape(-1, 2)
         tiles = tiles[tiles[:, 0] < tiles[:, 1]]

@@ -87,7 +87,9 @@ class Rates:
             return None
         prices = self.per_km2 or {}
         if tier not in prices:
-            raise OptionError(f"The rates have no price per km² for tier {tier}. They have {', '.join(prices) or 'none'}.")
+            raise OptionError(
+                f"The rates have no price per km² for tier {tier}. They have {', '.join(prices) or 'none'}."
+            )
         return max(area_km2 - (self.free_km2 or {}).get(tier, 0.0), 0.0) * prices[tier]
 
 

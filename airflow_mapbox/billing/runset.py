@@ -136,7 +136,9 @@ class RunSet:
             order = np.argsort(starts)
             starts, more = starts[order], more[order]
         in_band = starts & np.uint64((1 << self._number_bits) - 1)
-        borders = np.arange((1 << max(self._number_bits - _GROUP_BITS, 0)) + 1, dtype=np.uint64) << np.uint64(_GROUP_BITS)
+        borders = np.arange((1 << max(self._number_bits - _GROUP_BITS, 0)) + 1, dtype=np.uint64) << np.uint64(
+            _GROUP_BITS
+        )
         groups = np.searchsorted(in_band, borders).astype(np.int32)
         return _Band(in_band.astype(np.uint16), groups, more.astype(np.uint16) if more.any() else None)
 

@@ -64,7 +64,12 @@ class AreaZooms:
             grown = min(west), min(south), max(east), max(north)
             if grown != self._bounds or size is not None:
                 self._bounds = grown
-                highest = TIER_AREA_ZOOM[tier_of(expected_maxzoom(min(GEOJSON_BYTES, (size or GEOJSON_BYTES) * _MARGIN), grown))] or 0
+                highest = (
+                    TIER_AREA_ZOOM[
+                        tier_of(expected_maxzoom(min(GEOJSON_BYTES, (size or GEOJSON_BYTES) * _MARGIN), grown))
+                    ]
+                    or 0
+                )
                 # The lowest zoom always stays, so that a cover has one.
                 self._zooms = tuple(zoom for zoom in self._zooms if zoom <= highest) or self._zooms[-1:]
             return self._zooms

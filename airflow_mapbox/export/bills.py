@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-
 from airflow_mapbox.billing.bill import Bill, Savings
 from airflow_mapbox.billing.cover import Cover
 from airflow_mapbox.billing.zooms import area_zoom, expected_maxzoom, tier_of
 from airflow_mapbox.export.counts import Counts
+
 
 def geojson_bill(counts: Counts, size: int) -> Bill:
     """
@@ -39,9 +39,7 @@ def tileset_bill(covers: Sequence[Cover | None], maxzoom: int, size: int) -> Bil
     :param size: its size in bytes.
     """
     area, note = _area(covers, tier_of(maxzoom))
-    return Bill(
-        bytes=size, maxzoom=maxzoom, tier=tier_of(maxzoom), area_km2=area, area_note=note, mbtiles_bytes=size
-    )
+    return Bill(bytes=size, maxzoom=maxzoom, tier=tier_of(maxzoom), area_km2=area, area_note=note, mbtiles_bytes=size)
 
 
 def _area(covers: Iterable[Cover | None], tier: str) -> tuple[float | None, str | None]:

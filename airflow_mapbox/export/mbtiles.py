@@ -16,8 +16,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
-from airflow_mapbox.errors import ExportError, OptionError
 from airflow_mapbox.billing.zooms import tier_of
+from airflow_mapbox.errors import ExportError, OptionError
 from airflow_mapbox.export.area_zooms import NO_AREA, AreaZooms
 from airflow_mapbox.export.atomic_file import link_target, publish, temporary_name
 from airflow_mapbox.export.bills import tileset_bill

@@ -97,9 +97,7 @@ class ExportReport:
         }
 
 
-def export_report(
-    counts: Counts, options: Options, *, size: int, sha256: str, crs_to: str, bill: Bill
-) -> ExportReport:
+def export_report(counts: Counts, options: Options, *, size: int, sha256: str, crs_to: str, bill: Bill) -> ExportReport:
     """
     Build the report of a stream.
 

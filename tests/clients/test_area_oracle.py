@@ -23,7 +23,9 @@ TILESETS = os.environ.get("TILESETS")
 TIERS = ("10m", "1m", "30cm")
 MOST_DIFFERENT = 0.001
 
-pytestmark = pytest.mark.skipif(TILESETS is None, reason="make system installs mapbox-tilesets and names it in TILESETS")
+pytestmark = pytest.mark.skipif(
+    TILESETS is None, reason="make system installs mapbox-tilesets and names it in TILESETS"
+)
 
 
 def circles(rng: np.random.Generator, count: int, radius: float, latitudes: tuple[float, float] = (-80, 80)) -> Any:
@@ -40,7 +42,8 @@ def with_holes(rng: np.random.Generator) -> list[Any]:
         return points.mean(axis=0) + (points - points.mean(axis=0)) * 0.8
 
     return [
-        shapely.Polygon(circle.exterior, [shapely.transform(circle, shrunk).exterior]) for circle in circles(rng, 400, 2)
+        shapely.Polygon(circle.exterior, [shapely.transform(circle, shrunk).exterior])
+        for circle in circles(rng, 400, 2)
     ]
 
 

@@ -32,7 +32,11 @@ def test_a_bill_is_json() -> None:
     stored = json.loads(json.dumps(BILL.to_json()))
 
     assert stored == BILL.to_json()
-    assert (stored["megabytes"], stored["tier"], stored["savings"]["decimals"]) == (198.428105, "1m", {"6": 700, "5": 1400})
+    assert (stored["megabytes"], stored["tier"], stored["savings"]["decimals"]) == (
+        198.428105,
+        "1m",
+        {"6": 700, "5": 1400},
+    )
 
 
 def test_an_amount_by_size_and_one_by_area() -> None:

@@ -76,14 +76,14 @@ SHAPES = {
     "large circles": lambda rng: circles(rng, 5, 25.0),
     "small circles": lambda rng: circles(rng, 40, 1.0),
     "circles with a circle cut out": lambda rng: [
-        shapely.Polygon(circle.exterior, [shapely.transform(circle, lambda p: p.mean(0) + (p - p.mean(0)) * 0.8).exterior])
+        shapely.Polygon(
+            circle.exterior, [shapely.transform(circle, lambda p: p.mean(0) + (p - p.mean(0)) * 0.8).exterior]
+        )
         for circle in circles(rng, 4, 25.0)
     ],
     "short steps": lambda rng: tracks(rng, 10, 100, 0.5),
     "long steps": lambda rng: shapely.linestrings(rng.uniform(-80, 80, (5, 6, 2))),
-    "slivers": lambda rng: shapely.polygons(
-        rng.uniform(-70, 70, (10, 1, 2)) + rng.normal(size=(10, 3, 2)) * 4
-    ),
+    "slivers": lambda rng: shapely.polygons(rng.uniform(-70, 70, (10, 1, 2)) + rng.normal(size=(10, 3, 2)) * 4),
     "points": lambda rng: shapely.points(rng.uniform(-80, 80, (200, 2))),
     "parts": lambda rng: [
         shapely.multipolygons(circles(rng, 3, 4.0)),
@@ -163,7 +163,11 @@ def test_lower_zooms_on_the_way_equal_those_alone(rng: np.random.Generator) -> N
 
 @pytest.mark.parametrize("zoom", [14, 17])
 def test_a_set_in_bands_equals_a_flat_one(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, zoom: int) -> None:
-    parts = [circles(rng, 300, 0.2), shapely.points(rng.uniform(-80, 80, (5000, 2))), [shapely.box(-170, 10, 170, 10.1)]]
+    parts = [
+        circles(rng, 300, 0.2),
+        shapely.points(rng.uniform(-80, 80, (5000, 2))),
+        [shapely.box(-170, 10, 170, 10.1)],
+    ]
     flat = covered([*parts[0], *parts[1], *parts[2]], zoom).area_km2(zoom)
 
     monkeypatch.setattr("airflow_mapbox.billing.runset._MAX_FLAT", 100)

@@ -28,7 +28,14 @@ def tiles(bounds: tuple[float, float, float, float], zoom: int) -> int:
 
 @pytest.mark.parametrize(
     ("size", "bounds", "zoom"),
-    [(1, WORLD, 0), (999, WORLD, 0), (1000, WORLD, 1), (4000, WORLD, 2), (10**9, WORLD, 10), (10**9, (7, 50, 7, 50), 16)],
+    [
+        (1, WORLD, 0),
+        (999, WORLD, 0),
+        (1000, WORLD, 1),
+        (4000, WORLD, 2),
+        (10**9, WORLD, 10),
+        (10**9, (7, 50, 7, 50), 16),
+    ],
 )
 def test_the_lowest_zoom_with_less_than_a_kilobyte_a_tile(
     size: int, bounds: tuple[float, float, float, float], zoom: int

@@ -66,7 +66,9 @@ def test_the_export_reports_the_same_area_as_the_estimate_of_its_file(tmp_path: 
     assert bill.area_km2 == pytest.approx(estimate_area(dense, tier="30cm"), rel=1e-3)
 
 
-@pytest.mark.parametrize("options", [{"zoom": 11, "tier": "1m"}, {"zoom": 18}, {"zoom": True}, {"tier": "5m"}, {"columns": []}])
+@pytest.mark.parametrize(
+    "options", [{"zoom": 11, "tier": "1m"}, {"zoom": 18}, {"zoom": True}, {"tier": "5m"}, {"columns": []}]
+)
 def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
         estimate_area(PARCELS, **options)
@@ -84,7 +86,7 @@ def test_a_source_that_is_not_sent_as_it_is_needs_a_zoom(tmp_path: Path, ask: An
 def test_a_position_that_is_not_on_earth_names_its_feature() -> None:
     far = geopandas.GeoDataFrame(geometry=[Point(0, 0), Point(200, 0)], crs=4326)
 
-    with pytest.raises(ExportError, match="Feature 1 .*200"):
+    with pytest.raises(ExportError, match=r"Feature 1 .*200"):
         estimate_area(far, zoom=6)
 
 
@@ -104,7 +106,9 @@ def test_the_example_in_the_docstring_runs(
     example = textwrap.dedent((documented.__doc__ or "").partition("Example::\n")[2])
     exec(compile(example, documented.__name__, "exec"), {name: getattr(preflight, name) for name in preflight.__all__})
 
-    assert float(capsys.readouterr().out) == (0 if documented is expected_maxzoom else estimate_area(PARCELS, tier="1m"))
+    assert float(capsys.readouterr().out) == (
+        0 if documented is expected_maxzoom else estimate_area(PARCELS, tier="1m")
+    )
 
 
 def test_importing_the_preflight_and_the_bill_imports_nothing_heavy() -> None:
