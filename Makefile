@@ -44,7 +44,8 @@ crash: $(INSTALLED)
 	$(IN_VENV)/python -m pytest tests/crashes
 
 system: $(INSTALLED)
-	COMPOSE="$$(.ci/compose $(abspath $(VENV))/compose)" $(IN_VENV)/python -m pytest tests/system tests/clients
+	COMPOSE="$$(.ci/compose $(abspath $(VENV))/compose)" TILESETS="$$(.ci/oracle $(abspath $(VENV))/oracle)" \
+	  $(IN_VENV)/python -m pytest tests/system tests/clients
 
 big: $(INSTALLED)
 	$(IN_VENV)/python -m pytest -s tests/big
@@ -52,6 +53,7 @@ big: $(INSTALLED)
 bench: $(INSTALLED)
 	$(IN_VENV)/python -m benchmarks.export
 	$(IN_VENV)/python -m benchmarks.overlap
+	TILESETS="$$(.ci/oracle $(abspath $(VENV))/oracle)" $(IN_VENV)/python -m benchmarks.area
 
 docs: $(INSTALLED)
 	$(IN_VENV)/python -m airflow_mapbox.rules.page > docs/reference/refusals.md

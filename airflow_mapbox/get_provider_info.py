@@ -27,6 +27,24 @@ def get_provider_info() -> dict[str, Any]:
             {"name": "mapbox_upload", "class-name": "airflow_mapbox.decorators.uploads.mapbox_upload_task"}
         ],
         "cli": ["airflow_mapbox.cli.definition.get_mapbox_cli_commands"],
+        "config": {
+            "mapbox": {
+                "description": "Settings of the Mapbox provider.",
+                "options": {
+                    "rates": {
+                        "description": (
+                            "Your account's rates for processing, as JSON. Amounts in reports follow from them.\n"
+                            "Accounts since August 2024 pay by per_megabyte, older ones by per_km2, which has a price\n"
+                            "for each tier. No price is built in.\n"
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": '{"per_megabyte": 0.05, "currency": "USD"}',
+                        "default": None,
+                    }
+                },
+            }
+        },
         "connection-types": [
             {
                 "connection-type": "mapbox",

@@ -37,11 +37,11 @@ _ON_BORDER = 1e-4
 # Positions of a block: its arrays stay in the processor's cache.
 _BLOCK = 1 << 17
 # Runs that are made at once. One segment may cross 131,072 rows, and a polygon's edges any number of them.
-_MAX_RUNS = 1 << 18
+_MAX_RUNS = 1 << 16
 
 
 class _Edges(NamedTuple):
-    """Edges in tiles from the map's north-western corner, each array of shape (n,). The first end is the western one."""
+    """Edges in tiles from the map's north-western corner, shape (n,) each. The first end is the western one."""
 
     x0: NDArray[np.float64]
     y0: NDArray[np.float64]
@@ -373,7 +373,8 @@ def _centre_crossing(
         crosses[gaps] = False
         return np.flatnonzero(crosses)
     edges = finer.after[~finer.is_gap]
-    return edges[_centres_north(y[edges], zoom) != _centres_north(y[edges + 1], zoom)]
+    crossing: NDArray[np.int64] = edges[_centres_north(y[edges], zoom) != _centres_north(y[edges + 1], zoom)]
+    return crossing
 
 
 def _centres_north(y: NDArray[np.uint32], zoom: int) -> NDArray[np.uint32]:

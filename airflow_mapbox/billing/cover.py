@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Arrays of a zoom that are collected before they are merged: the tiles of a batch, or of a part of a huge geometry.
-_MAX_ARRAYS = 64
+_MAX_ARRAYS = 16
 
 
 class Cover:

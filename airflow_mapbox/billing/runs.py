@@ -1,9 +1,9 @@
 """
 Sets of tiles of one zoom, as runs of neighbouring tiles in a row: never as a grid.
 
-The tile in row ``r`` and column ``c`` of zoom ``z`` has the number ``r << (z + 1) | c``. The spare bit keeps the runs of
-two rows apart. A packed run is ``number << z | (tiles - 1)`` in 64 bits, so that sorting packed runs sorts them by row
-and column. A set is an array of packed runs that is sorted and in which no two runs touch.
+The tile in row ``r`` and column ``c`` of zoom ``z`` has the number ``r << (z + 1) | c``. The spare bit keeps the runs
+of two rows apart. A packed run is ``number << z | (tiles - 1)`` in 64 bits, so that sorting packed runs sorts them by
+row and column. A set is an array of packed runs that is sorted and in which no two runs touch.
 
 Up to zoom 15, single tiles may also be an array of their numbers in 32 bits, which sorts in half the time.
 """
@@ -111,7 +111,8 @@ def union_of(arrays: Iterable[Tiles], zoom: int) -> NDArray[np.uint64]:
     :param arrays: tiles, which may overlap and have any order.
     :param zoom: the zoom of the tiles.
     """
-    singles, packed = [], [np.empty(0, np.uint64)]
+    singles: list[Any] = []
+    packed: list[Any] = [np.empty(0, np.uint64)]
     for tiles in arrays:
         (singles if tiles.dtype == np.uint32 else packed).append(tiles)
     if singles:

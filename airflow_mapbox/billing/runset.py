@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Runs that wait until they are merged. Merging more of them at once costs less time and more memory.
-_MAX_PENDING = 1 << 19
+_MAX_PENDING = 1 << 18
 # A set of more runs is kept in bands, with two to four bytes for each run instead of eight.
 _MAX_FLAT = 1 << 20
 _BAND_BITS = 9

@@ -78,8 +78,7 @@ def encode(
         counts.notes["Measures (M) were dropped: GeoJSON has no place for them."] = None
     for name in sorted(batch.as_text & batch.columns.keys()):
         counts.notes[f"Column {name!r} has integers beyond 2^53 and is written as strings."] = None
-    as_text = batch.as_text.union(options.as_text)
-    properties = encode_properties(batch.columns, as_text)
+    properties = all_properties = encode_properties(batch.columns, batch.as_text.union(options.as_text))
     if len(rows) < len(batch):
         properties = take_rows(properties, pa.array(rows))
     features = join_rows([opening, *boxes, '"geometry":', *geometry_parts, ',"properties":', *properties, "}"])
@@ -87,7 +86,7 @@ def encode(
     if zooms := area_zooms.within(counts.bounds, size):
         counts.cover = cover_of(prepared.shapes, zooms, unit=10.0**-prepared.decimals)
     if batch.first == 0:
-        counts.sample = measure(batch, prepared, features, as_text)
+        counts.sample = measure(batch.columns, all_properties, len(batch), prepared, features)
     return features, counts
 
 

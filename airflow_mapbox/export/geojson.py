@@ -72,8 +72,9 @@ class GeoJSONStream:
     first chunk is requested. An error of the export is raised when it happens, after valid chunks, and again at each
     further request. The consumer must then discard what it already forwarded.
 
-    :param begin: starts the export and returns its chunks. Its first argument is None for a FeatureCollection; for lines,
-        it is the members that each feature gets in addition. The second one is the zooms whose tiles are collected.
+    :param begin: starts the export and returns its chunks. Its first argument is None for a FeatureCollection; for
+        lines, it is the members that each feature gets in addition. The second one is the zooms whose tiles are
+        collected.
     """
 
     def __init__(self, begin: Callable[[bytes | None, AreaZooms], _Chunks]) -> None:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mapbox.export.geometry.stages import PreparedGeometries
-from airflow_mapbox.export.readers.batch import Batch
-from airflow_mapbox.export.text.attributes import encode_properties
-from airflow_mapbox.export.text.join import join_rows
+from airflow_mapbox.export.text.join import RowParts
 from airflow_mapbox.export.text.positions import position_strings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Measure so much of the first batch. More takes longer and hardly changes the result.
-_MAX_FEATURES, _MAX_POSITIONS = 1000, 1 << 13
+# Measure so many positions. More take longer and hardly change the result.
+_MAX_POSITIONS = 1 << 13
 _SEPARATOR_BYTES = len("],[")
 # Fewer decimals than these are coarser than Mapbox's most precise tiles: 5 are about a metre.
 _FEWEST_DECIMALS = 5
@@ -45,14 +44,17 @@ class Sample:
     attributes: Mapping[str, int]
 
 
-def measure(batch: Batch, prepared: PreparedGeometries, features: pa.Array, as_text: frozenset[str]) -> Sample:
+def measure(
+    names: Iterable[str], properties: RowParts, rows: int, prepared: PreparedGeometries, features: pa.Array
+) -> Sample:
     """
-    Measure the features of a batch.
+    Measure the features of the first batch of a source.
 
-    :param batch: the first batch of a source.
-    :param prepared: its geometries.
+    :param names: the names of the attributes.
+    :param properties: the parts of the properties of all rows, as ``encode_properties`` returns them.
+    :param rows: the number of rows.
+    :param prepared: the geometries that are written.
     :param features: the features as they are written, one string each.
-    :param as_text: columns of numbers that are written as strings.
     """
     coordinates = _coordinate_bytes(prepared, prepared.decimals)
     fewer = range(prepared.decimals - 1, _FEWEST_DECIMALS - 1, -1)
@@ -61,7 +63,9 @@ def measure(batch: Batch, prepared: PreparedGeometries, features: pa.Array, as_t
         bytes=max(_bytes(features), 1),
         coordinates=coordinates,
         decimals={decimals: coordinates - _coordinate_bytes(prepared, decimals) for decimals in fewer},
-        attributes=_attribute_bytes(batch, len(features), as_text),
+        attributes={
+            name: size * len(features) // rows for name, size in _attribute_bytes(names, properties, rows).items()
+        },
     )
 
 
@@ -80,15 +84,21 @@ def _rounded(ordinate: NDArray[np.float64], fewer: int) -> NDArray[np.float64]:
     return ordinate if not fewer else np.rint(ordinate / 10.0**fewer)
 
 
-def _attribute_bytes(batch: Batch, features: int, as_text: frozenset[str]) -> dict[str, int]:
-    """Return the bytes of each attribute in as many features, by the first ones."""
-    first = next(batch.split(_MAX_FEATURES))
-    times, comma = features / len(first), len(batch.columns) > 1
-    sizes = {
-        name: _bytes(join_rows(encode_properties({name: column}, as_text))) + (comma - len("{}")) * len(first)
-        for name, column in first.columns.items()
-    }
-    return {name: round(size * times) for name, size in sizes.items()}
+def _attribute_bytes(names: Iterable[str], properties: RowParts, rows: int) -> dict[str, int]:
+    """Return the bytes of each attribute with its name in all rows."""
+    sizes = dict.fromkeys(names, 0)
+    remaining = iter(sizes)
+    name = key = None
+    following = next(remaining, None)
+    for part in properties:
+        key = None if following is None else f"{',' if name is not None else '{'}{orjson.dumps(following).decode()}:"
+        if isinstance(part, str) and part == key:
+            name, following = following, next(remaining, None)
+        if name is not None:
+            sizes[name] += len(part.encode()) * rows if isinstance(part, str) else _bytes(part)
+    if name is not None:
+        sizes[name] -= rows  # the bracket at the end of the object
+    return sizes
 
 
 def _bytes(strings: pa.Array) -> int:

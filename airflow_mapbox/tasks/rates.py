@@ -1,0 +1,34 @@
+"""Read the rates of an account from Airflow's configuration."""
+
+from __future__ import annotations
+
+import json
+
+from airflow.configuration import conf
+
+from airflow_mapbox.billing.rates import Rates
+from airflow_mapbox.errors import OptionError
+
+_SECTION, _OPTION = "mapbox", "rates"
+
+
+def configured_rates() -> Rates | None:
+    """
+    Return the rates of the option ``rates`` in Airflow's configuration section ``mapbox``, or None if it is not set.
+
+    :raises OptionError: if the option is not a JSON object of rates.
+    """
+    value = conf.get(_SECTION, _OPTION, fallback=None)
+    if not value:
+        return None
+    try:
+        rates = json.loads(value)
+    except ValueError as error:
+        raise OptionError(
+            f"The option {_OPTION} in the configuration section [{_SECTION}] is not JSON ({error}).\n"
+            'Write it like {"per_megabyte": 0.05}.'
+        ) from None
+    try:
+        return Rates.from_mapping(rates)
+    except OptionError as error:
+        raise OptionError(f"The option {_OPTION} in the configuration section [{_SECTION}]: {error}") from None
