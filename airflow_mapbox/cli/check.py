@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +12,7 @@ from rich.table import Table
 from airflow_mapbox.cli.running import command
 from airflow_mapbox.hooks.uploads import readable_source
 from airflow_mapbox.preflight import SourceReport, check_source
+from airflow_mapbox.tasks.rates import amount_of, configured_rates
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -25,20 +26,24 @@ def check(args: Namespace) -> None:
     report = check_source(
         readable_source(args.source), tileset=args.tileset, name=args.name, all_tiles=args.all_tiles, area=args.area
     )
+    amount = amount_of(report.bill, configured_rates())
     if args.json:
-        print(json.dumps(report.to_json()))
+        facts = report.to_json()
+        print(json.dumps({**facts, "bill": {**facts["bill"], **amount}}))
     else:
-        _print(report)
+        _print(report, amount)
     if not report.ok:
         raise SystemExit(1)
 
 
-def _print(report: SourceReport) -> None:
+def _print(report: SourceReport, amount: dict[str, Any]) -> None:
     width = None if sys.stdout.isatty() else _PIPE_COLUMNS
     console = Console(width=width, highlight=False, markup=False, emoji=False)
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in report.facts():
         facts.add_row(name, value)
+    if amount:
+        facts.add_row("By your rates", f"{amount['amount']:,.2f} {amount['currency']}")
     console.print(facts)
     findings = [*report.problems, *report.warnings]
     if findings:

@@ -26,6 +26,7 @@ from airflow_mapbox.sources.resolve import SourceLike, open_source, read_report
 from airflow_mapbox.sources.source import Source
 from airflow_mapbox.tasks.connection import CONN_TYPE, Access, access_by
 from airflow_mapbox.tasks.export_source import export_source
+from airflow_mapbox.tasks.rates import amount_of, configured_rates
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import NotFoundError, TokenRejectedError, UploadActiveError
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload
@@ -310,7 +311,7 @@ class MapboxUploadsHook(BaseHook):
         ceilings: Ceilings = Ceilings(),  # noqa: B008 - frozen
         facts: Mapping[str, Any] | None = None,
     ) -> StagedFile:
-        limit = None
+        limit, rates = None, configured_rates()
         if preflight:
             needs_area = ceilings.max_area_km2 is not None
             report = check_source(source, tileset=tileset, name=name, area=needs_area)
@@ -327,9 +328,11 @@ class MapboxUploadsHook(BaseHook):
         staged = self._stager.stage(source, limit)
         known = source.facts.get("bill", {})
         bill = Bill.from_json(known, size=staged.bytes)
-        self.log.info("The bill of %s: %s", source.description, bill)
+        amount = amount_of(bill, rates)
+        by_rates = f" By your rates: {amount['amount']:,.2f} {amount['currency']}." if amount else ""
+        self.log.info("The bill of %s: %s%s", source.description, bill, by_rates)
         ceilings.check(bill, source.description, is_final=True)
-        source.facts["bill"] = {**bill.to_json(), "savings": known.get("savings")}
+        source.facts["bill"] = {**bill.to_json(), "savings": known.get("savings"), **amount}
         return staged
 
     @staticmethod

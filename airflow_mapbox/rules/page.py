@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from os.path import relpath
 
 from airflow_mapbox.rules.rule import Rule
 from airflow_mapbox.rules.table import RULES
@@ -11,12 +12,13 @@ _HEAD = """# Refusals
 
 This page is made from the table of rules in `airflow_mapbox/rules/`: change that, then run `make docs`.
 
-- The preflight checks a file by these rules before a byte is sent: [Know before you send](../preflight.md).
-- The same rules explain the messages of failed processing: [Errors](errors.md#failed-processing).
+- The preflight checks a file by these rules before a byte is sent: [Know before you send]({preflight}).
+- The same rules explain the messages of failed processing: [Errors]({errors}#failed-processing).
 - A rule is a warning if Mapbox is not known to refuse such a file.
 - "Known" says how well: *seen* in real answers, *documented* by Mapbox, or the *source* that has it. Mapbox may run
   other code than it publishes.
 """
+_PAGES = {"preflight": "docs/preflight.md", "errors": "docs/reference/errors.md"}
 _ORDER = ("any", "dataset", "GeoJSON", "CSV", "KML", "GPX", "KML, GPX", "zipped shapefile", "MBTiles", "TIFF")
 _TITLES = {
     "any": "Files of any format",
@@ -29,7 +31,8 @@ _TITLES = {
 def page() -> str:
     """Return the page as Markdown."""
     formats = sorted({rule.format for rule in RULES}, key=_ORDER.index)
-    return "\n".join((_HEAD, *(line for name in formats for line in _section(name))))
+    links = {name: relpath(page, "docs/reference") for name, page in _PAGES.items()}
+    return "\n".join((_HEAD.format(**links), *(line for name in formats for line in _section(name))))
 
 
 def _section(name: str) -> Iterator[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from airflow.configuration import conf
 
+from airflow_mapbox.billing.bill import Bill
 from airflow_mapbox.billing.rates import Rates
-from airflow_mapbox.errors import OptionError
+from airflow_mapbox.errors import ConfigurationError, OptionError
 
 _SECTION, _OPTION = "mapbox", "rates"
 
@@ -16,7 +18,7 @@ def configured_rates() -> Rates | None:
     """
     Return the rates of the option ``rates`` in Airflow's configuration section ``mapbox``, or None if it is not set.
 
-    :raises OptionError: if the option is not a JSON object of rates.
+    :raises ConfigurationError: if the option is not a JSON object of rates.
     """
     value = conf.get(_SECTION, _OPTION, fallback=None)
     if not value:
@@ -24,11 +26,22 @@ def configured_rates() -> Rates | None:
     try:
         rates = json.loads(value)
     except ValueError as error:
-        raise OptionError(
+        raise ConfigurationError(
             f"The option {_OPTION} in the configuration section [{_SECTION}] is not JSON ({error}).\n"
             'Write it like {"per_megabyte": 0.05}.'
         ) from None
     try:
         return Rates.from_mapping(rates)
     except OptionError as error:
-        raise OptionError(f"The option {_OPTION} in the configuration section [{_SECTION}]: {error}") from None
+        raise ConfigurationError(f"The option {_OPTION} in the configuration section [{_SECTION}]: {error}") from None
+
+
+def amount_of(bill: Bill, rates: Rates | None) -> dict[str, Any]:
+    """
+    Return the amount of a bill as JSON: ``amount`` and ``currency``. Empty without rates, or if it is unknown.
+
+    :param bill: the bill.
+    :param rates: the account's rates.
+    """
+    amount = None if rates is None else bill.amount(rates)
+    return {} if rates is None or amount is None else {"amount": amount, "currency": rates.currency}

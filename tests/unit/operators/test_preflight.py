@@ -94,6 +94,26 @@ class TestPreflight:
         assert bill["area_km2"] is not None
         assert bill["savings"]["attributes"]["name"] > 0
 
+    def test_the_amount_by_the_configured_rates_is_in_the_result(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__MAPBOX__RATES", '{"per_megabyte": 1000000, "currency": "EUR"}')
+
+        bill = run(points(tmp_path, (7, 50)))["source"]["bill"]
+
+        assert (bill["amount"], bill["currency"]) == (pytest.approx(bill["bytes"]), "EUR")
+
+    def test_rates_that_cannot_be_read_stop_the_task_before_mapbox_is_asked_for_anything(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulator: Emulator
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__MAPBOX__RATES", "cheap")
+        before = len(emulator.requests)
+
+        with pytest.raises(MapboxFailError, match="is not JSON"):
+            run(points(tmp_path, (7, 50)))
+
+        assert len(emulator.requests) == before
+
 
 class TestCeilings:
     @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_mapbox.errors import OptionError
+from airflow_mapbox.errors import ConfigurationError
 from airflow_mapbox.tasks.rates import configured_rates
 
 VARIABLE = "AIRFLOW__MAPBOX__RATES"
@@ -28,5 +28,5 @@ def test_the_option_is_a_json_object(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_option_names_itself(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv(VARIABLE, value)
 
-    with pytest.raises(OptionError, match=r"\[mapbox\]"):
+    with pytest.raises(ConfigurationError, match=r"\[mapbox\]"):
         configured_rates()
