@@ -73,7 +73,10 @@ class SourceReport:
             raise SourceError("\n".join((f"{self.description} was not sent.", *map(str, self.problems))))
 
     def __str__(self) -> str:
-        lines = [", ".join(f"{name.lower()} {value}" for name, value in self.facts())]
+        facts = dict(self.facts())
+        file, format, size = facts.pop("File"), facts.pop("Format"), facts.pop("Size")
+        rest = "".join(f", {name.lower()} {value}" for name, value in facts.items() if name != "Bill")
+        lines = [f"{file}: {format}, {size}{rest}", *([str(self.bill)] if self.bill.bytes is not None else ())]
         for kind, findings in (("Problem", self.problems), ("Warning", self.warnings)):
             for found in findings:
                 says = f' Mapbox says: "{found.message}"' if found.message else ""

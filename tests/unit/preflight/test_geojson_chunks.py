@@ -142,7 +142,7 @@ def test_an_escaped_half_of_a_character_is_a_warning() -> None:
 
 
 def test_a_feature_of_more_than_8_mib_ends_the_check_with_a_note() -> None:
-    huge = with_geometry(type="MultiPoint", coordinates=[[1.5, 2.5]] * 1_000_000)
+    huge = with_geometry(type="MultiPoint", coordinates=[[1, 2]] * 1_100_000)
 
     findings, content = check(json.dumps(collection(POINT, huge, POINT)).encode())
 
