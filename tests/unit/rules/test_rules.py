@@ -11,7 +11,7 @@ from airflow_mapbox.rules.page import page
 from airflow_mapbox.rules.rule import Rule
 from airflow_mapbox.rules.table import RULES, rule_of_message
 
-PAGE = Path(__file__).parents[3] / "docs" / "reference" / "refusals.md"
+PAGE = Path(__file__).parents[3] / "docs/reference/refusals.md"
 
 
 def test_the_documentations_page_is_made_from_the_table() -> None:
