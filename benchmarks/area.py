@@ -121,9 +121,10 @@ def _oracle(folder: Path, rounds: int, tiers: list[str]) -> list[str]:
     tilesets = os.environ.get("TILESETS")
     if tilesets is None:
         raise SystemExit("TILESETS is not set: it names the program of .ci/oracle.")
-    source, lines = make("polygons", 1, folder), folder / "polygons.geojsonl"
-    if not lines.is_file():
-        _write_lines(source, lines)
+    # Both read the same positions in degrees: tilesets-cli reprojects nothing.
+    source, lines = folder / "polygons-crs84.parquet", folder / "polygons.geojsonl"
+    if not (source.is_file() and lines.is_file()):
+        _write_in_degrees(make("polygons", 1, folder), source, lines)
     missed = []
     for tier in tiers:
         runs: dict[str, list[float]] = {"whole": [], "burning": [], "ours whole": [], "ours": []}
@@ -151,13 +152,14 @@ def _oracle(folder: Path, rounds: int, tiers: list[str]) -> list[str]:
     return missed
 
 
-def _write_lines(source: Path | None, lines: Path) -> None:
+def _write_in_degrees(layer: Path | None, source: Path, lines: Path) -> None:
     import geopandas
     import shapely
 
-    geometries = geopandas.read_parquet(source).to_crs("OGC:CRS84").geometry
+    frame = geopandas.read_parquet(layer).to_crs("OGC:CRS84")
+    frame.to_parquet(source)
     with lines.open("w") as file:
-        for geometry in shapely.to_geojson(geometries.to_numpy()):
+        for geometry in shapely.to_geojson(frame.geometry.to_numpy()):
             file.write(f'{{"type":"Feature","properties":{{}},"geometry":{geometry}}}\n')
 
 

@@ -35,7 +35,7 @@ def bill_of(source_format: Format | None, size: int | None, content: Content, pa
     else:
         maxzoom = None
     if maxzoom is None:
-        return Bill(size)
+        return Bill(size, savings=content.savings)
     tier = tier_of(maxzoom)
     area_km2, note = _area(path, tier, is_tiles=is_tiles) if area else (None, _NOT_MEASURED)
     return Bill(
@@ -46,6 +46,7 @@ def bill_of(source_format: Format | None, size: int | None, content: Content, pa
         area_km2=area_km2,
         area_note=note,
         mbtiles_bytes=size if is_tiles else None,
+        savings=content.savings,
     )
 
 

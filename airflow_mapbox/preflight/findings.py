@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_mapbox.billing.bill import Savings
 from airflow_mapbox.rules.rule import Rule
 
 
@@ -86,6 +87,7 @@ class Content:
     :param minzoom: lowest zoom of the tiles.
     :param maxzoom: highest zoom of the tiles.
     :param counted_bytes: the size that Mapbox compares with its limit, if it is not the file's own size.
+    :param savings: what fewer decimals and attributes would save, by the first features.
     :param notes: what was not checked, and why, in whole sentences.
     """
 
@@ -95,4 +97,5 @@ class Content:
     minzoom: int | None = None
     maxzoom: int | None = None
     counted_bytes: int | None = None
+    savings: Savings | None = None
     notes: list[str] = field(default_factory=list)

@@ -17,6 +17,7 @@ from airflow_mapbox.preflight.foreign import foreign_format
 from airflow_mapbox.preflight.mbtiles import check_mbtiles, check_mbtiles_header
 from airflow_mapbox.preflight.passing import CheckedStream, PassingCheck, passing_check
 from airflow_mapbox.preflight.report import SourceReport
+from airflow_mapbox.preflight.savings import sampled_savings
 from airflow_mapbox.preflight.shapefile import check_archive
 from airflow_mapbox.preflight.text import check_text, without_cut_character
 from airflow_mapbox.preflight.tiff import check_tiff
@@ -241,6 +242,8 @@ def _check_content(
     source: Source, head: bytes, source_format: formats.Format, content: Content, *, all_tiles: bool
 ) -> tuple[list[Finding], bool]:
     """Return the findings, and whether the whole file was checked."""
+    if source_format is formats.GEOJSON:
+        content.savings = sampled_savings(head, source.size)
     check = passing_check(source_format, content)
     if check is not None:
         return _check_text_format(source, head, source_format, check)

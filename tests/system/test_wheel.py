@@ -101,7 +101,8 @@ from airflow_mapbox.uploads.errors import ApiError, MapboxError, SourceError, Th
 from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, MapboxUploadFailedError
 from airflow_mapbox.exceptions import MapboxUploadGoneError, MapboxUploadStalledError, MapboxUploadTimeoutError
 from airflow_mapbox.export import ExportError, stream_geojson, write_auto, write_geojson, write_mbtiles
-from airflow_mapbox.preflight import check_source
+from airflow_mapbox.preflight import check_source, estimate_area, expected_maxzoom
+from airflow_mapbox.billing.rates import Rates
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 """
 
