@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Name so many attributes in a log line; to_json() has all of them.
 _MAX_NAMED = 3
+# Less is said in bytes: zeros behind the decimal point are hard to read.
+_SMALLEST_IN_MEGABYTES = 10_000
 
 
 @dataclass(frozen=True)
@@ -139,4 +141,6 @@ class Bill:
 
 
 def _megabytes(size: int) -> str:
+    if size < _SMALLEST_IN_MEGABYTES:
+        return f"{size:,} bytes"
     return f"{size / 1_000_000:,.3g} MB" if size < 1_000_000_000 else f"{size / 1_000_000:,.0f} MB"

@@ -54,5 +54,6 @@ def _print(report: SourceReport, amount: dict[str, Any]) -> None:
         console.print(table)
     for note in report.notes:
         console.print(f"Note: {note}")
-    verdict = "Mapbox should accept it." if report.ok else f"Mapbox would refuse it ({len(report.problems)} problems)."
-    console.print(verdict)
+    count = len(report.problems)
+    refused = f"Mapbox would refuse it ({count} problem{'' if count == 1 else 's'})."
+    console.print(refused if count else "Mapbox should accept it.")

@@ -10,7 +10,7 @@ from airflow_mapbox.errors import MapboxError
 from airflow_mapbox.preflight.findings import Content
 from airflow_mapbox.preflight.formats import MBTILES, TIFF, Format
 
-_NOT_MEASURED = "The area was not measured: give area=True to check_source, or call estimate_area."
+_NOT_MEASURED = "The area was not measured: ask for it with area=True, or --area on the command line."
 _NOT_LOCAL = "The area of a remote file is not measured, because all of it would have to be read."
 _OF_TIFF = "The maxzoom of a TIFF follows from its pixels, in a way that Mapbox does not document."
 
@@ -30,7 +30,7 @@ def bill_of(source_format: Format | None, size: int | None, content: Content, pa
     is_tiles = source_format is MBTILES
     if is_tiles:
         maxzoom = content.maxzoom
-    elif size and content.bounds is not None:
+    elif size and content.bounds is not None and _is_on_earth(content.bounds):
         maxzoom = expected_maxzoom(content.counted_bytes or size, content.bounds)
     else:
         maxzoom = None
@@ -48,6 +48,11 @@ def bill_of(source_format: Format | None, size: int | None, content: Content, pa
         mbtiles_bytes=size if is_tiles else None,
         savings=content.savings,
     )
+
+
+def _is_on_earth(bounds: tuple[float, float, float, float]) -> bool:
+    west, south, east, north = bounds
+    return west >= -180 and east <= 180 and south >= -90 and north <= 90
 
 
 def _area(path: Path | None, tier: str, *, is_tiles: bool) -> tuple[float | None, str | None]:
