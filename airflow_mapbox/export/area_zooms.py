@@ -11,8 +11,8 @@ from airflow_mapbox.limits import GEOJSON_BYTES
 
 # The maxzoom that Mapbox chooses is known only at the end. It is 16 at most, so the tier 1cm is never that of GeoJSON.
 _OF_GEOJSON = (14, 11, 6)
-# The features of a source may be so many times as large as those of one batch.
-_MARGIN = 3
+# Guess the file's size when this share of the features is written. The others may be so many times as large on average.
+_SHARE_WRITTEN, _MARGIN = 1 / 16, 1.5
 
 
 class AreaZooms:
@@ -20,8 +20,8 @@ class AreaZooms:
     The zooms whose tiles are collected. Threads share it.
 
     Mapbox's maxzoom is lower, the more tiles the bounds have for each byte. Bounds only grow, and GeoJSON of more than
-    1 GiB is not accepted. If the source has a known number of features, a batch also tells the size of the file, within
-    a factor. So the tiles of a tier are no longer collected when the bounds are too large for that tier.
+    1 GiB is not accepted. If the source has a known number of features, the first of them also tell the size of the
+    file, within a factor. So the tiles of a tier are no longer collected when the bounds are too large for that tier.
 
     :param zooms: the zooms, from the highest to the lowest.
     :param chosen_by_mapbox: whether Mapbox chooses the maxzoom.
@@ -31,6 +31,7 @@ class AreaZooms:
         self._zooms = tuple(zooms)
         self._narrows = chosen_by_mapbox and len(self._zooms) > 1
         self._bounds = NO_BOUNDS
+        self._features = self._bytes = 0
         self._lock = threading.Lock()
 
     @classmethod
@@ -50,29 +51,34 @@ class AreaZooms:
         zoom = area_zoom(tier_of(maxzoom))
         return cls(() if zoom is None else (zoom,))
 
-    def within(self, bounds: Bounds, size: int | None = None) -> tuple[int, ...]:
+    def within(self, bounds: Bounds, features: int = 0, size: int = 0, total: int | None = None) -> tuple[int, ...]:
         """
         Return the zooms that a batch needs.
 
         :param bounds: the bounds of the batch.
-        :param size: the size of the file in bytes by the features of this batch, or None if it is unknown.
+        :param features: the number of its features.
+        :param size: their bytes in the file.
+        :param total: the number of all features of the source, or None if it is unknown.
         """
         if not self._narrows:
             return self._zooms
         with self._lock:
             west, south, east, north = zip(self._bounds, bounds, strict=True)
-            grown = min(west), min(south), max(east), max(north)
-            if grown != self._bounds or size is not None:
-                self._bounds = grown
-                highest = (
-                    TIER_AREA_ZOOM[
-                        tier_of(expected_maxzoom(min(GEOJSON_BYTES, (size or GEOJSON_BYTES) * _MARGIN), grown))
-                    ]
-                    or 0
-                )
-                # The lowest zoom always stays, so that a cover has one.
-                self._zooms = tuple(zoom for zoom in self._zooms if zoom <= highest) or self._zooms[-1:]
+            self._bounds = min(west), min(south), max(east), max(north)
+            self._features += features
+            self._bytes += size
+            maxzoom = expected_maxzoom(self._most_bytes(total), self._bounds)
+            highest = TIER_AREA_ZOOM[tier_of(maxzoom)] or 0
+            # The lowest zoom always stays, so that a cover has one.
+            self._zooms = tuple(zoom for zoom in self._zooms if zoom <= highest) or self._zooms[-1:]
             return self._zooms
+
+    def _most_bytes(self, total: int | None) -> int:
+        """Return the most bytes that the file may have."""
+        if total is None or self._features < total * _SHARE_WRITTEN:
+            return GEOJSON_BYTES
+        others = max(total - self._features, 0) * self._bytes / self._features * _MARGIN
+        return min(GEOJSON_BYTES, self._bytes + round(others))
 
 
 # Collects nothing.

@@ -82,8 +82,8 @@ def encode(
     if len(rows) < len(batch):
         properties = take_rows(properties, pa.array(rows))
     features = join_rows([opening, *boxes, '"geometry":', *geometry_parts, ',"properties":', *properties, "}"])
-    size = None if batch.total is None else int(pc.sum(pc.binary_length(features)).as_py()) * batch.total // len(batch)
-    if zooms := area_zooms.within(counts.bounds, size):
+    size = int(pc.sum(pc.binary_length(features)).as_py() or 0)
+    if zooms := area_zooms.within(counts.bounds, len(batch), size, batch.total):
         counts.cover = cover_of(prepared.shapes, zooms, unit=10.0**-prepared.decimals)
     if batch.first == 0:
         counts.sample = measure(batch.columns, all_properties, len(batch), prepared, features)
