@@ -184,8 +184,8 @@ class GeoJSONCheck:
             self._skip(len(text[: part.at].encode()))
             self._part, self._needed = _Part.FEATURES, min(self._needed, _CHUNK_BYTES)
             return
-        if text[part.at :].strip(" \t\r\n\x1e"):
-            raise self._stop(_LINES)
+        if rest := text[part.at :].strip(" \t\r\n\x1e"):
+            raise self._stop(_continued(rest))
         if not is_end:
             self._needed = len(self._buffer) + _CHUNK_BYTES
             return
@@ -342,7 +342,7 @@ class GeoJSONCheck:
         except BrokenJSONError as error:
             raise self._stop(finding(rules.NOT_JSON, f"is not JSON: {error}.", where="its end")) from None
         if not part.is_at_end:
-            raise self._stop(_LINES)
+            raise self._stop(_continued(text[part.at :]))
         self._part = _Part.DONE
 
 
@@ -378,6 +378,13 @@ def check_end(tail: bytes) -> list[Finding]:
 _FEATURE = re.compile(r'\{\s*"type"\s*:\s*"Feature"')
 _FEATURE_NUMBER = re.compile(r"(?:in )?feature \d+")
 _LINES = finding(rules.LINES, "has one JSON document a line (line-delimited GeoJSON), which Mapbox does not accept.")
+
+
+def _continued(rest: str) -> Finding:
+    """Return the finding for a document that continues after its end."""
+    if rest.startswith(("{", "\x1e")):
+        return _LINES
+    return finding(rules.NOT_JSON, f"is not JSON: it continues after its end with {rest[:20]!r}.", where="its end")
 
 
 def _near_end(found: Finding) -> Finding:
