@@ -317,12 +317,15 @@ class MapboxUploadsHook(BaseHook):
             report = check_source(source, tileset=tileset, name=name, area=needs_area)
             self.log.info("Preflight of %s", report)
             report.raise_for_problems()
+            for warning in report.warnings:
+                self.log.warning("%s", warning)
             self._keep_facts(source, report, facts or {})
+            limit, learns_more = report.limit, check_while_sent(source, report)
             if source.size is not None:
                 bill = Bill.from_json(source.facts["bill"], size=source.size)
-                ceilings.check(bill, source.description, is_final=False)
-            check_while_sent(source, report)
-            limit = report.limit
+                # Sending a file tells neither the area nor, of most formats, the maxzoom.
+                is_final = needs_area or not learns_more
+                ceilings.check(bill, source.description, is_final=is_final and source.checksum is None)
         elif source.size is not None:
             ceilings.check(Bill(bytes=source.size), source.description, is_final=False)
         staged = self._stager.stage(source, limit)

@@ -107,17 +107,18 @@ def check_source(
     return _with_findings(report, found)
 
 
-def check_while_sent(source: Source, report: SourceReport) -> None:
+def check_while_sent(source: Source, report: SourceReport) -> bool:
     """
     Have a source checked while it is sent, if the report could not check all of it.
 
     :param source: the source. The stream that it opens next raises SourceError at its end if Mapbox would refuse it.
     :param report: the report of :func:`check_source`.
+    :return: whether it will be checked. Its facts then have what was learnt.
     """
     source_format = next((one for one in formats.TEXTS if one.name == report.format), None)
     # An export has checked its own features.
     if report.is_complete or source_format is None or source.checksum is not None:
-        return
+        return False
 
     content = Content()
 
@@ -132,6 +133,7 @@ def check_while_sent(source: Source, report: SourceReport) -> None:
         source.facts.update(whole.source_facts())
 
     source.wrap_stream(checked)
+    return True
 
 
 def _with_findings(report: SourceReport, found: list[Finding]) -> SourceReport:

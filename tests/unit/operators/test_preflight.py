@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -137,6 +138,28 @@ class TestCeilings:
         assert "raise the ceiling" in str(failure.value)
         assert isinstance(failure.value, AirflowFailException)
         assert len(emulator.requests) == before
+
+    def test_an_area_that_stays_unknown_stops_the_task_before_a_byte_is_sent(
+        self, tmp_path: Path, emulator: Emulator
+    ) -> None:
+        data = Path(points(tmp_path, *[(7, 50)] * 3_000)).read_bytes()
+        before = len(emulator.requests)
+
+        with pytest.raises(MapboxFailError, match="Its area is unknown, so `max_area_km2` cannot be kept"):
+            run(io.BytesIO(data), max_area_km2=1e9)
+
+        assert len(emulator.requests) == before
+
+    @pytest.mark.parametrize(("max_tier", "ok"), [("free", False), ("1cm", True)])
+    def test_the_tier_of_a_stream_is_known_after_it_was_sent(self, tmp_path: Path, max_tier: str, ok: bool) -> None:
+        close = [(7 + number / 100_000, 50 + number / 100_000) for number in range(3_000)]
+        data = Path(points(tmp_path, *close)).read_bytes()
+
+        if ok:
+            assert run(io.BytesIO(data), max_tier=max_tier)["source"]["bill"]["tier"] == "30cm"
+        else:
+            with pytest.raises(MapboxFailError, match="`max_tier` is free"):
+                run(io.BytesIO(data), max_tier=max_tier)
 
     def test_a_stream_above_a_ceiling_creates_no_upload(self, tmp_path: Path, emulator: Emulator) -> None:
         path = tmp_path / "land.parquet"
