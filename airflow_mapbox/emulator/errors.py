@@ -70,13 +70,45 @@ class FailureMessage(StrEnum):
     SHAPEFILE_NO_PROJECTION = "Invalid shapefile: missing projection file"
     SHAPEFILE_BAD_PROJECTION = "Invalid shapefile: invalid projection file"
     NO_REPROJECTION = "Unable to reproject data. {}"
+    SQLITE = "{}: {}"
+    PREPARE = "Source cannot contain prepare key"
+    SCHEME = 'scheme must be "tms" or "xyz"'
+    METADATA_JSON = "Unexpected token {} in JSON at position {}"
+    METADATA_JSON_ENDS = "Unexpected end of JSON input"
+    METADATA_JSON_NULL = "Cannot convert undefined or null to object"
+    METADATA_ZOOM = "{} must be an integer between 0 and 30"
+    METADATA_ZOOM_ORDER = "minzoom must be less than or equal to maxzoom"
+    METADATA_TEXT = "{} must be a string of {} characters or less"
+    METADATA_URLS = "{} must be an array of templated urls"
+    CENTER_FORM = "center must be an array of the form [lon, lat, z]"
+    CENTER = "center {} value must be between {} and {}"
+    CENTER_ZOOM = "center z value must be an integer between 0 and 30"
+    CENTER_BOUNDS = "center {} value must be between bounds {} and {}"
+    CENTER_ZOOMS = "center zoom value must be {} than or equal to {} {}"
+    BOUNDS_FORM = "bounds must be an array of the form [west, south, east, north]"
+    BOUNDS = "bounds {} value must be between {} and {}"
+    BOUNDS_ORDER = "bounds {} value must be less than or equal to {}"
+    VECTOR_LAYER = "vector_layers[{}] must be a layer object"
+    VECTOR_LAYER_ID = "vector_layers[{}] id must be a string of 255 characters or less"
+    OLD_TILEMILL = "Use TileMill 0.7 or later to export MBTiles with a valid template."
+    OLD_CARMEN = "Carmen 0.1.x tilesets are no longer supported."
     METADATA_TOO_LARGE = "Metadata exceeds limit of 60kb"
     NO_VECTOR_LAYERS = 'Vector source must include "vector_layers" key'
     VECTOR_LAYERS_NO_ARRAY = "vector_layers must be an array of layer objects"
     VECTOR_LAYERS_DUPLICATE = 'Vector source "vector_layers" contains duplicate ID: {}'
     ZOOM_MISMATCH = "In mbtiles file, metadata.{} ({}) is {} than actual tiles {} ({})"
-    BOUNDS = "bounds {} value must be between {} and {}"
-    TILE_TOO_LARGE = "Tile exceeds maximum size of 500k at z{}. Reduce the detail or increase the zoom."
+    MAXZOOM = (
+        "Maxzoom exceeded for mbtiles file. There is a max zoom limit of {} but tiles up to zoom level {} were found. "
+        "If you need support for 1cm tilesets please reach out to support."
+    )
+    TILE_TOO_LARGE = (
+        "Tile exceeds maximum size of 500k at z{}. "
+        "Reduce the detail of data at this zoom level or omit it by adjusting your minzoom."
+    )
+    GRID_TOO_LARGE = (
+        "Grid exceeds maximum size of 500k at z{}. "
+        "Reduce the detail of data at this zoom level or omit it by adjusting your minzoom."
+    )
     TILE_INVALID = "Tile is invalid"
     TILE_BREAKS_SPEC = "Invalid tile based on the Mapbox Vector Tile spec: {}"
     TILE_MADE_TOO_LARGE = "Tile size exceeds limit. At least one vector tile is larger than 5MB."
@@ -84,10 +116,12 @@ class FailureMessage(StrEnum):
     TILESET_EMPTY = "Tileset is empty."
     UNKNOWN_FORMAT = "Unknown format."
     DATASET_MISSING = "Dataset not found. It may have been deleted during processing into a tileset."
+    RASTER_UNREADABLE = "Invalid raster: could not open the file"
+    RASTER_PIXELS = "Invalid raster: Invalid pixelsize in geotransform array"
+    RASTER_ROTATED = "Invalid raster: Invalid rotation value in geotransform array"
     RASTER_NOT_GEOREFERENCED = "Invalid raster: could not read georeferencing information"
     RASTER_NO_CRS = "Unable to reproject tif. No CRS information found."
-    # Only the first sentence was seen at Mapbox. The second is the emulator's own.
-    RASTER_NO_BOUNDS = "Invalid raster: Unable to compute bounds. Please check the projection."
+    RASTER_NO_BOUNDS = "Invalid raster: Unable to compute bounds. X or Y values exceed limits of provided CRS."
     RASTER_BOUNDS_INVALID = "Error calculating min/max zoom: Bounds invalid"
     # Mapbox documents the rule, but its wording is unknown.
     RASTER_NOT_8_BIT = "Invalid raster: only 8-bit TIFF is supported"
