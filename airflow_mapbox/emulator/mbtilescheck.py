@@ -1,8 +1,7 @@
 """Check MBTiles as Mapbox does: metadata, first tile, counts, sizes, zooms, and every tile.
 
-The order of the checks is that of mapbox/mapbox-upload-validate (lib/validators/mbtiles.js), so that a file with several
-faults gets Mapbox's message. Mapbox's validator looks at the first tile only; the others are checked when they are
-published.
+The order of the checks is that of mapbox/mapbox-upload-validate (lib/validators/mbtiles.js). A file with several faults
+gets Mapbox's message. Mapbox's validator reads only the first tile; the check of the others is the emulator's own.
 """
 
 from __future__ import annotations

@@ -292,7 +292,8 @@ def _parsed(values: list[Any]) -> Iterator[float]:
 
 def _is_truthy(value: object) -> bool:
     """Return whether JavaScript counts a value as true: also an empty array or object, but not NaN."""
-    return isinstance(value, list | dict | bytes) or (bool(value) and value == value)  # noqa: PLR0124 - NaN
+    is_nan = isinstance(value, float) and math.isnan(value)
+    return isinstance(value, list | dict | bytes) or (bool(value) and not is_nan)
 
 
 def _units(text: str) -> int:

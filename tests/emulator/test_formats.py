@@ -520,7 +520,9 @@ class TestMbtiles:
     def test_a_missing_column_is_an_error_of_sqlite(
         self, shared: Account, change_mbtiles: Callable[..., bytes]
     ) -> None:
-        data = change_mbtiles("DROP VIEW tiles", "CREATE VIEW tiles AS SELECT zoom_level, tile_column, tile_row FROM map")
+        data = change_mbtiles(
+            "DROP VIEW tiles", "CREATE VIEW tiles AS SELECT zoom_level, tile_column, tile_row FROM map"
+        )
 
         assert shared.upload(data)["error"] == "SQLITE_ERROR: no such column: tile_data"
 
