@@ -15,10 +15,8 @@ import shapely
 
 from airflow_mapbox.emulator.errors import DataError, FailureMessage
 from airflow_mapbox.emulator.features import Extent, Feature
-from airflow_mapbox.emulator.sniff import SEPARATORS
+from airflow_mapbox.emulator.sniff import LATITUDE, LONGITUDE, SEPARATORS
 
-LONGITUDE = frozenset({"longitude", "lon", "lng", "long", "x"})
-LATITUDE = frozenset({"latitude", "lat", "y"})
 WKT = frozenset({"wkt", "geom", "geometry"})
 GEOJSON = frozenset({"geojson"})
 INTEGER = re.compile(r"[+-]?\d{1,15}\Z")

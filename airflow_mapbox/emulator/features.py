@@ -14,6 +14,10 @@ from airflow_mapbox.emulator.errors import DataError, FailureMessage
 MERCATOR_LATITUDE = math.degrees(math.atan(math.sinh(math.pi)))
 # About a metre. Rounding to five decimals can move a coordinate on the edge that far.
 TOLERANCE_DEGREES = 1e-5
+# The largest longitude and latitude in GeoJSON and CSV, and in other formats. For those Mapbox's sources have only the
+# limits of a tileset's bounds (tilelive, lib/tilelive.js), and Mapbox's own test data reaches the poles.
+EDGES = (180.0, MERCATOR_LATITUDE)
+WIDE_EDGES = (360.0, 95.0)
 
 # By geometry type: depth of the coordinates' nesting, and minimum number of positions in the innermost array.
 DEPTHS = {
@@ -116,26 +120,25 @@ class Extent:
         self.west, self.east = min(self.west, x), max(self.east, x)
         self.south, self.north = min(self.south, y), max(self.north, y)
 
-    def check(self) -> None:
-        """Raise DataError with Mapbox's message if the bounds exceed the range of web mercator."""
-        if (
-            self.west < -180 - TOLERANCE_DEGREES
-            or self.east > 180 + TOLERANCE_DEGREES
-            or self.south < -MERCATOR_LATITUDE - TOLERANCE_DEGREES
-            or self.north > MERCATOR_LATITUDE + TOLERANCE_DEGREES
-        ):
+    def check(self, edges: tuple[float, float]) -> None:
+        """Raise DataError with Mapbox's message if the bounds exceed the largest longitude and latitude."""
+        longitude, latitude = (edge + TOLERANCE_DEGREES for edge in edges)
+        if self.west < -longitude or self.east > longitude or self.south < -latitude or self.north > latitude:
             raise DataError(FailureMessage.BEYOND_MERCATOR)
 
 
-def write_features(features: Iterable[Feature], file: Path, *, tick: Callable[[], None]) -> FeatureStats:
+def write_features(
+    features: Iterable[Feature], file: Path, *, edges: tuple[float, float] = EDGES, tick: Callable[[], None]
+) -> FeatureStats:
     """Write one feature per line and return their number and bounds.
 
     Only geometry and properties are written. Mapbox does not keep ids, and a ``tippecanoe`` member would change the
     tiling.
 
     :param features: features in longitude and latitude.
+    :param edges: the largest longitude and latitude.
     :param tick: called regularly; raises to abort the work.
-    :raises DataError: for an invalid geometry, and for one beyond the range of web mercator.
+    :raises DataError: for an invalid geometry, and for one beyond the edges.
     """
     extent = Extent()
     count = 0
@@ -148,7 +151,7 @@ def write_features(features: Iterable[Feature], file: Path, *, tick: Callable[[]
             try:
                 if not extent.add_geometry(geometry):
                     continue
-                extent.check()
+                extent.check(edges)
                 feature = {"type": "Feature", "geometry": geometry, "properties": properties or {}}
                 # Valid JSON can still contain values that cannot be written: 1e999 is infinite, \ud800 is not UTF-8.
                 stream.write(json.dumps(feature, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n")

@@ -42,14 +42,13 @@ def _read_collection(path: Path, root: dict[str, Any]) -> Iterator[Feature]:
     """Yield the elements of the file's ``features``, and put its other members into ``root``."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
         reader = JsonReader(stream)
-        is_inside = False
         try:
             for name in reader.members():
                 if name == "features" and reader.peek() == "[":
-                    is_inside = True
+                    if root.get("type", "FeatureCollection") != "FeatureCollection":
+                        raise DataError(FailureMessage.GEOJSON_INVALID)
                     for element in reader.elements():
                         yield _parse_feature(element)
-                    is_inside = False
                     root["features"] = True
                 else:
                     value = reader.value()
@@ -57,11 +56,10 @@ def _read_collection(path: Path, root: dict[str, Any]) -> Iterator[Feature]:
                         root[name] = value
             if reader.peek():
                 # Line-delimited GeoJSON is not documented: docs/reference/undocumented.md, "Reading a file".
-                raise DataError(FailureMessage.GEOJSON_FEATURE)
-        except UnicodeDecodeError:
-            raise DataError(FailureMessage.GEOJSON_FEATURE) from None
-        except JsonError:
-            raise DataError(FailureMessage.GEOJSON_FEATURE if is_inside else FailureMessage.GEOJSON_INVALID) from None
+                raise DataError(FailureMessage.GEOJSON_INVALID)
+        except (UnicodeDecodeError, JsonError):
+            # Mapbox reads the whole file when it opens it, so it never says that only one feature is invalid.
+            raise DataError(FailureMessage.GEOJSON_INVALID) from None
 
 
 def _parse_feature(element: object) -> Feature:

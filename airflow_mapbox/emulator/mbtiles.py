@@ -16,7 +16,10 @@ QUERY_SECONDS = 15.0
 _STEPS_PER_CHECK = 100_000  # steps of SQLite's virtual machine between two checks of the clock: some milliseconds
 # Much more than a tile may have (512,000 bytes).
 _MAX_VALUE_BYTES = 64 << 20
-MAX_METADATA_BYTES = 60 * 1024
+# Much more than Mapbox allows (60 kB), because its limit does not count tile statistics.
+MAX_METADATA_BYTES = 16 << 20
+# Also counted for each row, because a file may have any number of empty ones.
+METADATA_ROW_BYTES = 64
 # Zooms 0 to 30.
 _MAX_ZOOMS = 31
 
@@ -50,7 +53,7 @@ class QueryTimeoutError(Exception):
 
 
 class MetadataTooLargeError(Exception):
-    """The metadata exceeds Mapbox's limit."""
+    """There is too much metadata to read it."""
 
 
 class MBTiles:
@@ -103,17 +106,21 @@ class MBTiles:
     def metadata(self) -> dict[str, Any]:
         """Return the metadata.
 
-        :raises MetadataTooLargeError: if it exceeds Mapbox's limit.
+        :raises MetadataTooLargeError: if there is too much to read it.
         """
-        metadata: dict[str, Any] = {}
+        return {str(name): value for name, value in self.metadata_rows()}
+
+    def metadata_rows(self) -> Iterator[tuple[Any, Any]]:
+        """Yield name and value of each row of the metadata.
+
+        :raises MetadataTooLargeError: if there is too much to read it.
+        """
         size = 0
         for name, value in self.rows("SELECT name, value FROM metadata"):
-            # An empty row counts as a byte, because a file may have any number of them.
-            size += max(1, len(str(name).encode()) + len(str(value).encode()))
+            size += METADATA_ROW_BYTES + len(str(name)) + len(str(value))
             if size > MAX_METADATA_BYTES:
                 raise MetadataTooLargeError
-            metadata[str(name)] = value
-        return metadata
+            yield name, value
 
     def tile_format(self) -> str | None:
         """Return the format of the first tile. Like Mapbox, ignore the ``format`` in the metadata."""
@@ -174,11 +181,13 @@ def read_tile(path: Path, zoom: int, column: int, row: int) -> bytes | None:
 
 
 def format_of_tile(tile: bytes) -> str | None:
-    """Return a tile's format by its first bytes, as mapbox/tiletype does: a vector tile is always compressed."""
-    if tile.startswith(b"\x89PNG"):
+    """Return a tile's format by its bytes, as mapbox/tiletype does: a vector tile is always compressed."""
+    if tile.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
-    if tile.startswith(b"\xff\xd8"):
+    if tile.startswith(b"\xff\xd8") and tile.endswith(b"\xff\xd9"):
         return "jpg"
+    if tile.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
     if tile[:4] == b"RIFF" and tile[8:12] == b"WEBP":
         return "webp"
     return "pbf" if tile.startswith((b"\x1f\x8b", b"\x78\x9c")) else None

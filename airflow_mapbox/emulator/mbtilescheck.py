@@ -1,9 +1,12 @@
-"""Check MBTiles as Mapbox does: metadata, zooms, bounds, and every tile."""
+"""Check MBTiles as Mapbox does: metadata, first tile, counts, sizes, zooms, and every tile.
+
+The order of the checks is that of mapbox/mapbox-upload-validate (lib/validators/mbtiles.js). A file with several faults
+gets Mapbox's message. Mapbox's validator reads only the first tile; the check of the others is the emulator's own.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import json
+import math
 import sqlite3
 import zlib
 from collections.abc import Callable
@@ -11,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from airflow_mapbox.emulator.errors import DataError, FailureMessage
-from airflow_mapbox.emulator.mbtiles import MBTiles, MetadataTooLargeError, QueryTimeoutError
+from airflow_mapbox.emulator.mbtiles import MBTiles, MetadataTooLargeError, QueryTimeoutError, format_of_tile
+from airflow_mapbox.emulator.mbtilesinfo import MAX_ZOOM, Info, as_text, parse_integer, read_info
 from airflow_mapbox.emulator.vectortile import SpecError, check_vector_tile
 
+# Also of a grid.
 MAX_TILE_BYTES = 512_000
 # Tiles of all zooms (docs/reference/limits.md, "Sizes").
 MAX_TILES = 30_000_000
@@ -21,7 +26,6 @@ MAX_TILES = 30_000_000
 MAX_MADE_TILE_BYTES = 5_000_000
 # Only a decompression bomb of 512,000 bytes expands to more.
 MAX_DECOMPRESSED_BYTES = 64 << 20
-BOUNDS = (("west", 360), ("south", 90), ("east", 360), ("north", 90))
 
 
 def check_mbtiles(path: Path, *, tick: Callable[[], None]) -> None:
@@ -33,79 +37,58 @@ def check_mbtiles(path: Path, *, tick: Callable[[], None]) -> None:
     """
     try:
         with MBTiles(path, tick=tick) as mbtiles:
-            metadata = {name: str(value) for name, value in mbtiles.metadata().items()}
+            info = read_info(mbtiles, path.stat().st_size)
+            is_vector = _check_first_tile(mbtiles, info)
+            if mbtiles.row("SELECT 1 FROM carmen LIMIT 1") is not None:
+                raise DataError(FailureMessage.OLD_CARMEN)
             _check_count(mbtiles)
-            is_vector = _check_tile_format(mbtiles, metadata)
-            _check_zooms(mbtiles, metadata)
-            for number, (zoom, data) in enumerate(mbtiles.rows("SELECT zoom_level, tile_data FROM tiles")):
+            _check_sizes(mbtiles)
+            _check_zooms(mbtiles)
+            for number, (data,) in enumerate(mbtiles.rows("SELECT tile_data FROM tiles")):
                 if number % 100 == 0:
                     tick()
                 # The number of a view's rows may differ from its count.
                 if number >= MAX_TILES:
                     raise DataError(FailureMessage.TOO_MUCH)
-                _check_tile(int(zoom), data, vector=is_vector)
+                _check_tile(data, vector=is_vector)
     except MetadataTooLargeError:
         raise DataError(FailureMessage.METADATA_TOO_LARGE) from None
     except QueryTimeoutError:
         raise DataError(FailureMessage.TIMED_OUT) from None
-    except (sqlite3.Error, ValueError, TypeError):
-        raise DataError(FailureMessage.UNKNOWN_FORMAT) from None
+    except (sqlite3.DataError, OverflowError):
+        raise DataError(FailureMessage.UNKNOWN_FORMAT) from None  # a value that is too large for any tile
+    except sqlite3.Error as error:
+        # Extended codes such as SQLITE_CORRUPT_INDEX begin with the code that Mapbox shows.
+        code = "_".join(str(getattr(error, "sqlite_errorname", "SQLITE_ERROR")).split("_")[:2])
+        raise DataError(FailureMessage.SQLITE.format(code, error)) from None
 
 
-def _check_tile_format(mbtiles: MBTiles, metadata: dict[str, str]) -> bool:
+def _check_first_tile(mbtiles: MBTiles, info: Info) -> bool:
     """Return whether the tiles are vector tiles."""
-    if "bounds" in metadata:
-        _check_bounds(metadata["bounds"])
     first = mbtiles.row("SELECT tile_data FROM tiles LIMIT 1")
     if first is None:
         return False
-    if not first[0]:
+    data = first[0]
+    # An empty BLOB is not null for Mapbox, but has no known format.
+    if data is None or data in ("", 0):
         raise DataError(FailureMessage.TILE_INVALID)
-    tile_format = mbtiles.tile_format()
+    tile_format = format_of_tile(data) if isinstance(data, bytes) else None
     if tile_format is None:
         raise DataError(FailureMessage.UNKNOWN_FORMAT)
     if tile_format == "pbf":
-        _check_layers(metadata)
+        _check_layer_ids(info)
     return tile_format == "pbf"
 
 
-def _check_layers(metadata: dict[str, str]) -> None:
-    details: Any = None
-    with contextlib.suppress(ValueError):
-        details = json.loads(metadata.get("json", ""))
-    if not isinstance(details, dict) or "vector_layers" not in details:
+def _check_layer_ids(info: Info) -> None:
+    layers = info.get("vector_layers")
+    if layers is None:
         raise DataError(FailureMessage.NO_VECTOR_LAYERS)
-    layers = details["vector_layers"]
-    if not isinstance(layers, list) or not all(isinstance(layer, dict) and "id" in layer for layer in layers):
-        raise DataError(FailureMessage.VECTOR_LAYERS_NO_ARRAY)
-    names: set[str] = set()
+    ids: set[str] = set()
     for layer in layers:
-        name = str(layer["id"])
-        if name in names:
-            raise DataError(FailureMessage.VECTOR_LAYERS_DUPLICATE.format(name))
-        names.add(name)
-
-
-def _check_bounds(bounds: str) -> None:
-    values = [float(part) for part in bounds.split(",")]
-    for (name, limit), value in zip(BOUNDS, values, strict=True):
-        if not -limit <= value <= limit:
-            raise DataError(FailureMessage.BOUNDS.format(name, -limit, limit))
-
-
-def _check_zooms(mbtiles: MBTiles, metadata: dict[str, str]) -> None:
-    lowest, highest = mbtiles.row("SELECT min(zoom_level), max(zoom_level) FROM tiles") or (None, None)
-    if lowest is None:
-        return  # the file has only UTFGrids
-    zooms = {name: int(metadata[name]) for name in ("fillzoom", "maxzoom") if name in metadata}
-    for name, zoom in zooms.items():
-        if zoom < lowest:
-            raise DataError(FailureMessage.ZOOM_MISMATCH.format(name, zoom, "lower", "minzoom", lowest))
-        if zoom < highest and name == "maxzoom":
-            raise DataError(FailureMessage.ZOOM_MISMATCH.format(name, zoom, "lower", "maxzoom", highest))
-        # Mapbox makes the zooms above a fillzoom from the fillzoom's tiles.
-        if zoom > highest and not (name == "maxzoom" and "fillzoom" in zooms):
-            raise DataError(FailureMessage.ZOOM_MISMATCH.format(name, zoom, "higher", "maxzoom", highest))
+        if layer["id"] in ids:
+            raise DataError(FailureMessage.VECTOR_LAYERS_DUPLICATE.format(layer["id"]))
+        ids.add(layer["id"])
 
 
 def _check_count(mbtiles: MBTiles) -> None:
@@ -121,6 +104,52 @@ def _check_count(mbtiles: MBTiles) -> None:
         raise DataError(FailureMessage.TOO_MUCH)
 
 
+def _check_sizes(mbtiles: MBTiles) -> None:
+    for table, column, message in (
+        ("tiles", "tile_data", FailureMessage.TILE_TOO_LARGE),
+        ("grids", "grid", FailureMessage.GRID_TOO_LARGE),
+    ):
+        # SQLite takes zoom_level from the row with the maximum.
+        row = mbtiles.row(f"SELECT max(length({column})), zoom_level FROM {table}")  # noqa: S608 - constants
+        if row is not None and (row[0] or 0) > MAX_TILE_BYTES:
+            raise DataError(message.format(row[1]))
+
+
+def _check_zooms(mbtiles: MBTiles) -> None:
+    lowest, highest = mbtiles.row("SELECT min(zoom_level), max(zoom_level) FROM tiles") or (math.nan, math.nan)
+    highest_grid = (mbtiles.row("SELECT max(zoom_level) FROM grids") or (None,))[0]
+    for zoom in (highest, highest_grid):
+        if _as_number(zoom) > MAX_ZOOM:
+            raise DataError(FailureMessage.MAXZOOM.format(MAX_ZOOM, zoom))
+    rows = {
+        name: mbtiles.row("SELECT value FROM metadata WHERE name = ? LIMIT 1", (name,))
+        for name in ("fillzoom", "maxzoom")
+    }
+    for name, row in rows.items():
+        if row is None:
+            continue
+        zoom = parse_integer(row[0])
+        if zoom < _as_number(lowest):
+            raise _zoom_mismatch(name, zoom, "lower", "minzoom", lowest)
+        if name == "maxzoom" and zoom < _as_number(highest):
+            raise _zoom_mismatch(name, zoom, "lower", "maxzoom", highest)
+        # Mapbox makes the zooms above a fillzoom from the fillzoom's tiles.
+        if zoom > _as_number(highest) and (name == "fillzoom" or rows["fillzoom"] is None):
+            raise _zoom_mismatch(name, zoom, "higher", "maxzoom", highest)
+
+
+def _as_number(zoom: Any) -> float:
+    """Return a zoom as JavaScript compares it. Without tiles it is null, which is 0; without a table it is NaN."""
+    if zoom is None:
+        return 0.0
+    return float(zoom) if isinstance(zoom, int | float) else math.nan
+
+
+def _zoom_mismatch(name: str, zoom: float, relation: str, bound: str, actual: Any) -> DataError:
+    shown = "null" if actual is None else actual
+    return DataError(FailureMessage.ZOOM_MISMATCH.format(name, as_text(zoom), relation, bound, shown))
+
+
 def check_made_tiles(path: Path) -> None:
     """Refuse the tiler's output if a tile is too large, which happens with too many features in one place.
 
@@ -133,13 +162,11 @@ def check_made_tiles(path: Path) -> None:
         raise DataError(FailureMessage.TILE_MADE_TOO_LARGE)
 
 
-def _check_tile(zoom: int, data: object, *, vector: bool) -> None:
+def _check_tile(data: object, *, vector: bool) -> None:
     if not isinstance(data, bytes) or not data:
         raise DataError(FailureMessage.TILE_INVALID)
     if not vector:
         return
-    if len(data) > MAX_TILE_BYTES:
-        raise DataError(FailureMessage.TILE_TOO_LARGE.format(zoom))
     try:
         check_vector_tile(_decompress(data))
     except SpecError as error:

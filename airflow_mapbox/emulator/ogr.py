@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
-import re
 import shutil
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,13 +22,13 @@ import shapely
 from airflow_mapbox.emulator.errors import DataError, FailureMessage
 from airflow_mapbox.emulator.features import Feature
 from airflow_mapbox.emulator.sniff import Formats, check_size
+from airflow_mapbox.emulator.xmllayers import UnreadableError, check_gpx_root, kml_layer_names
 
 KML_LAYERS = 15
-GPX_LAYERS = ("waypoints", "routes", "tracks")
 BATCH_ROWS = 1000
 OPEN_ERRORS = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
-# GDAL's name for a second layer of the same name.
-DUPLICATE_LAYER = re.compile(r"(.+) \(#\d+\)\Z")
+# The beginning of a .shp, in big-endian bytes.
+SHAPEFILE_CODE = (9994).to_bytes(4, "big")
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,7 @@ class Shapefile:
 def unpack_shapefile(archive: Path, work: Path) -> Shapefile:
     """Unpack the first shapefile of a zip.
 
-    :raises DataError: if the zip has no shapefile, or the shapefile is too large, or its projection is missing or
-        invalid.
+    :raises DataError: if the zip has no shapefile, or the shapefile is too large, or a part is missing or invalid.
     """
     try:
         with zipfile.ZipFile(archive) as files:
@@ -59,7 +59,7 @@ def unpack_shapefile(archive: Path, work: Path) -> Shapefile:
                     shutil.copyfileobj(source, target)
             name = PurePosixPath(members["shp"].filename).name
     # zipfile raises NotImplementedError for an unknown compression, and RuntimeError for an encrypted member.
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError):
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error):
         raise DataError(FailureMessage.NO_SHAPEFILE) from None
     try:
         pyproj.CRS.from_wkt((work / "data.prj").read_text(encoding="utf-8", errors="replace"))
@@ -84,33 +84,65 @@ def _shapefile_members(files: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         for suffix in ("shp", "dbf", "shx", "prj", "cpg")
         if (name := f"{stem}.{suffix}") in members
     }
-    if not {"shp", "dbf", "shx"} <= parts.keys():
-        raise DataError(FailureMessage.NO_SHAPEFILE)
+    _check_header(files, parts["shp"])
+    for suffix in ("dbf", "shx"):
+        if suffix not in parts:
+            name = PurePosixPath(f"{stem}.{suffix}").name
+            raise DataError(FailureMessage.SHAPEFILE_PART_MISSING.format(name))
     if "prj" not in parts:
         raise DataError(FailureMessage.SHAPEFILE_NO_PROJECTION)
     return parts
 
 
+def _check_header(files: zipfile.ZipFile, shp: zipfile.ZipInfo) -> None:
+    """Mapbox detects the format of the unzipped .shp by its first bytes."""
+    with files.open(shp) as stream:
+        head = stream.read(33)
+    if len(head) <= 32 or not head.startswith(SHAPEFILE_CODE):
+        raise DataError(FailureMessage.UNKNOWN_FILETYPE)
+
+
 def kml_layers(file: Path) -> list[str]:
-    """Return the names of a KML file's layers.
+    """Return GDAL's names of a KML file's layers.
 
     :raises DataError: if there are no layers, more layers than Mapbox allows, or duplicate names.
     """
-    names = _list_layers(file, FailureMessage.KML_NO_LAYERS)
+    try:
+        names = kml_layer_names(file)
+    except UnreadableError:
+        raise DataError(FailureMessage.KML_UNREADABLE) from None
     if not names:
         raise DataError(FailureMessage.KML_NO_LAYERS)
     if len(names) > KML_LAYERS:
         raise DataError(FailureMessage.KML_TOO_MANY_LAYERS.format(len(names), KML_LAYERS))
-    duplicates = sorted({match[1] for name in names if (match := DUPLICATE_LAYER.match(name)) and match[1] in names})
+    duplicates = _duplicates([name or f"Layer #{number}" for number, name in enumerate(names)])
     if duplicates:
-        raise DataError(FailureMessage.KML_DUPLICATE_LAYERS.format(", ".join(duplicates)))
-    return names
+        listed = " ".join(f"{name} ({count})" for name, count in duplicates.items())
+        raise DataError(FailureMessage.KML_DUPLICATE_LAYERS.format(listed))
+    return _list_layers(file, FailureMessage.KML_UNREADABLE)
+
+
+def _duplicates(names: list[str]) -> dict[str, int]:
+    """Return how often each duplicate name occurs, in the order of their second occurrences."""
+    counts: Counter[str] = Counter()
+    duplicates: dict[str, int] = {}
+    for name in names:
+        counts[name] += 1
+        if counts[name] > 1:
+            duplicates[name] = counts[name]
+    return duplicates
 
 
 def gpx_layers(file: Path) -> list[str]:
-    """Return the names of a GPX file's layers, without the points of routes and tracks."""
-    names = _list_layers(file, FailureMessage.GPX_EMPTY)
-    return [name for name in GPX_LAYERS if name in names]
+    """Return the names of a GPX file's layers: waypoints, routes, tracks, and the points of both.
+
+    :raises DataError: if GDAL cannot open the file.
+    """
+    try:
+        check_gpx_root(file)
+    except UnreadableError:
+        raise DataError(FailureMessage.GPX_UNREADABLE) from None
+    return _list_layers(file, FailureMessage.GPX_UNREADABLE)
 
 
 def read_layer(file: Path, layer: str | None) -> Iterator[Feature]:
@@ -128,9 +160,9 @@ def read_layer(file: Path, layer: str | None) -> Iterator[Feature]:
         with pyogrio.open_arrow(file, layer=layer, batch_size=BATCH_ROWS, use_pyarrow=True) as (metadata, reader):
             column = metadata["geometry_name"] or "wkb_geometry"
             for batch in reader:
-                geometries = _transform(
-                    shapely.from_wkb(batch.column(column).to_numpy(zero_copy_only=False)), transformer
-                )
+                # A track of one point is not a line for GEOS. It has no geometry then.
+                values = batch.column(column).to_numpy(zero_copy_only=False)
+                geometries = _transform(shapely.from_wkb(values, on_invalid="ignore"), transformer)
                 rows = batch.drop_columns([column]).to_pylist()
                 geometries_json = shapely.to_geojson(geometries)
                 for geometry_json, properties in zip(geometries_json, rows, strict=True):

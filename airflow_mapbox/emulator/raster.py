@@ -16,7 +16,7 @@ import rasterio
 from PIL import Image
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import RasterioError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import Affine
 from rasterio.warp import calculate_default_transform, reproject
@@ -33,7 +33,9 @@ TILE_PIXELS = 256
 GDAL_OPTIONS = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_GEOREF_SOURCES": "INTERNAL", "GDAL_CACHEMAX": 128}
 # GDAL always decodes complete blocks, and a block can be the whole image.
 MAX_BLOCK_BYTES = 256 << 20
-READ_ERRORS = (RasterioError, CPLE_BaseError, MemoryError)
+READ_ERRORS = (RasterioError, CRSError, CPLE_BaseError, MemoryError)
+# The largest ratio of a pixel's sides (mapbox/mapnik-omnivore, lib/raster.js).
+MAX_PIXEL_RATIO = 2
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -84,13 +86,19 @@ def tile_raster(
                     raise DataError(FailureMessage.TILESET_EMPTY)
                 _write_metadata(db, grid, name)
     except READ_ERRORS:
-        raise DataError(FailureMessage.UNKNOWN_FILETYPE) from None
+        raise DataError(FailureMessage.RASTER_UNREADABLE) from None
 
 
 def _check(image: DatasetReader) -> None:
     if image.transform.is_identity:
         raise DataError(FailureMessage.RASTER_NOT_GEOREFERENCED)
-    if image.crs is None:
+    width, height = image.transform.a, image.transform.e
+    if width <= 0 or height >= 0 or not 1 / MAX_PIXEL_RATIO <= abs(width / height) <= MAX_PIXEL_RATIO:
+        raise DataError(FailureMessage.RASTER_PIXELS)
+    if image.transform.b or image.transform.d:
+        raise DataError(FailureMessage.RASTER_ROTATED)
+    # A local system is neither geographic nor projected: nothing says where on Earth it is.
+    if image.crs is None or not (image.crs.is_geographic or image.crs.is_projected):
         raise DataError(FailureMessage.RASTER_NO_CRS)
     if any(kind != "uint8" for kind in image.dtypes):
         raise DataError(FailureMessage.RASTER_NOT_8_BIT)

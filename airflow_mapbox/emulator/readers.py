@@ -8,7 +8,7 @@ from pathlib import Path
 
 from airflow_mapbox.emulator.csvfile import read_csv
 from airflow_mapbox.emulator.errors import DataError, FailureMessage
-from airflow_mapbox.emulator.features import NO_FEATURES, Feature, FeatureStats, Layer, write_features
+from airflow_mapbox.emulator.features import NO_FEATURES, WIDE_EDGES, Feature, FeatureStats, Layer, write_features
 from airflow_mapbox.emulator.geojson import read_geojson
 from airflow_mapbox.emulator.mbtilescheck import check_mbtiles
 from airflow_mapbox.emulator.sniff import Formats, sniff
@@ -125,7 +125,7 @@ def _write_layers(
     total = NO_FEATURES
     for number, (name, features) in enumerate(layers.items()):
         layer = Layer(name, work / f"features-{number}.geojsonl")
-        stats = write_features(features, layer.file, tick=tick)
+        stats = write_features(features, layer.file, edges=WIDE_EDGES, tick=tick)
         if stats.features:
             written.append(layer)
             total = total.merge(stats)

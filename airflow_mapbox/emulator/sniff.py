@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from airflow_mapbox.emulator.errors import DataError, FailureMessage
 
-HEAD_BYTES = 400
+HEAD_BYTES = 512
+# Mapbox looks at this many characters of JSON, and of all other formats.
+JSON_CHARACTERS, START_CHARACTERS = 400, 100
+MAX_TOO_SMALL = 2
 MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format and its sizes (see ``docs/reference/limits.md``, "Sizes").
-
-    :param limit: size limit in bytes.
-    :param min_size: size of the smallest valid file in bytes.
-    """
+    """A format and its size limit in bytes (see ``docs/reference/limits.md``, "Sizes")."""
 
     name: str
     limit: int
-    min_size: int = 1
 
 
 class Formats(Enum):
@@ -37,18 +34,28 @@ class Formats(Enum):
     KML = Format("kml", 260 * MIB)
     GPX = Format("gpx", 260 * MIB)
     # The limit applies to the unzipped .shp and .dbf together.
-    SHAPEFILE = Format("shapefile", 260 * MIB, min_size=22)
-    MBTILES = Format("mbtiles", 25 * 1024 * MIB, min_size=512)
-    TIFF = Format("tiff", 10 * 1000**3, min_size=8)
+    SHAPEFILE = Format("shapefile", 260 * MIB)
+    MBTILES = Format("mbtiles", 25 * 1024 * MIB)
+    TIFF = Format("tiff", 10 * 1000**3)
 
 
-TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-# The root element decides. GDAL gets only KML and GPX: in other XML formats it would follow references to files.
-XML_ROOT = re.compile(r"(?:\s|<\?[^>]*\?>|<!--.*?-->)*<(?:\w+:)?(\w+)", re.DOTALL)
 # Separators of CSV; the most frequent in the header counts.
 SEPARATORS = (",", "\t", "|", ";")
 WHOLE_GEOMETRY = frozenset({"wkt", "geom", "geometry", "geojson"})
-GEOJSON_MEMBER = re.compile(r'"(type|features|geometry|geometries|coordinates|properties)"\s*:')
+LONGITUDE = frozenset({"longitude", "lon", "lng", "long", "x"})
+LATITUDE = frozenset({"latitude", "lat", "y"})
+# Mapbox removes these from JSON. Control characters stay, because they are escaped before.
+SPACES = re.compile("[ \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]")
+# JavaScript's trim() removes these. isspace() counts other characters, too.
+JSON_START = re.compile(rf"(?:{SPACES.pattern}|[\t\n\v\f\r])*\{{")
+GEOJSON_MEMBERS = ('"features":', '"geometries":', '"coordinates":')
+GEOJSON_TYPES = frozenset(
+    {
+        *("Feature", "FeatureCollection", "Point", "MultiPoint", "LineString", "MultiLineString", "Polygon"),
+        *("MultiPolygon", "GeometryCollection"),
+    }
+)
+JSON_TYPE = re.compile(r'"type":\s?"(.+?)"')
 
 
 def sniff(path: Path) -> Formats:
@@ -62,11 +69,11 @@ def sniff(path: Path) -> Formats:
         raise DataError(FailureMessage.ZERO_BYTES)
     with path.open("rb") as stream:
         head = stream.read(HEAD_BYTES)
-    data_format = _detect(head, path)
+    if size <= MAX_TOO_SMALL:
+        raise DataError(FailureMessage.TOO_SMALL)
+    data_format = _detect(head)
     if data_format is None:
         raise DataError(FailureMessage.UNKNOWN_FILETYPE)
-    if size < data_format.value.min_size:
-        raise DataError(FailureMessage.TOO_SMALL)
     if data_format is not Formats.SHAPEFILE:
         check_size(data_format, size)
     return data_format
@@ -85,31 +92,52 @@ def check_size(data_format: Formats, size: int) -> None:
         raise DataError(FailureMessage.TOO_LARGE.format(f"{limit // unit} {name}"))
 
 
-def _detect(head: bytes, path: Path) -> Formats | None:
-    if head.startswith(b"SQLite format 3\x00"):
+def _detect(head: bytes) -> Formats | None:
+    """Return the format by the rules of mapbox/mapbox-file-sniff."""
+    text = _cut(head.decode("utf-8", errors="replace"), JSON_CHARACTERS)
+    if JSON_START.match(text):
+        return _detect_json(SPACES.sub("", text))
+    start = text[:START_CHARACTERS]
+    if start.startswith("SQLite format 3"):
         return Formats.MBTILES
-    if head.startswith(TIFF_MAGIC):
+    if start.startswith("PK"):
+        return Formats.SHAPEFILE
+    # Also BigTIFF, but not one with big-endian numbers: its 43 is in the fourth byte.
+    if start[:2] in ("II", "MM") and (head[2:3] in (b"*", b"+") or head[3:4] == b"*"):
         return Formats.TIFF
-    if head.startswith(b"PK\x03\x04"):
-        is_too_small = path.stat().st_size < Formats.SHAPEFILE.value.min_size
-        return Formats.SHAPEFILE if is_too_small or zipfile.is_zipfile(path) else None
-    if b"\x00" in head:
-        return None
-    start = head.decode("utf-8-sig", errors="replace").lstrip()
-    if start.startswith("{"):
-        return _detect_json(start)
-    if start.startswith("<"):
-        root = XML_ROOT.match(start)
-        return {"kml": Formats.KML, "gpx": Formats.GPX}.get(root[1]) if root else None
-    first = start.splitlines()[0] if start else ""
-    is_table = any(separator in first for separator in SEPARATORS) or first.strip('"').lower() in WHOLE_GEOMETRY
-    is_readable = first.replace("\t", " ").isprintable() and "\ufffd" not in first[:-1]
-    return Formats.CSV if is_table and is_readable else None
+    # After a byte order mark or any other character.
+    if "<?xml" in (start[:5], start[1:6]):
+        if "<kml" in start:
+            return Formats.KML
+        if "<gpx" in start:
+            return Formats.GPX
+    return Formats.CSV if _has_coordinate_columns(head) else None
 
 
-def _detect_json(start: str) -> Formats | None:
-    if '"tilejson":' in start:
+def _cut(text: str, length: int) -> str:
+    """Return the start of a text, whose length is counted like in JavaScript: in units of UTF-16."""
+    return text.encode("utf-16-le")[: 2 * length].decode("utf-16-le", errors="replace")
+
+
+def _detect_json(text: str) -> Formats | None:
+    if '"tilejson":' in text:
         return Formats.TILEJSON
-    if '"arcs":' in start or '"objects":' in start:
+    if '"arcs":' in text or '"objects":' in text:
         return Formats.TOPOJSON
-    return Formats.GEOJSON if GEOJSON_MEMBER.search(start) else None
+    if any(member in text for member in GEOJSON_MEMBERS):
+        return Formats.GEOJSON
+    kind = JSON_TYPE.search(text)
+    if kind is None:
+        return None
+    if kind[1] == "Topology":
+        return Formats.TOPOJSON
+    return Formats.GEOJSON if kind[1] in GEOJSON_TYPES else None
+
+
+def _has_coordinate_columns(head: bytes) -> bool:
+    """Return whether the first line is a CSV header with coordinates, by the rules of mapbox/detect-geocsv."""
+    header = next(filter(None, re.split(r"[\r\n]+", head.decode("utf-8", errors="replace"))), "")
+    names = [name.replace('"', "").lower() for name in header.split(max(SEPARATORS, key=header.count))]
+    has_longitude = any(name in LONGITUDE or "longitude" in name for name in names)
+    has_latitude = any(name in LATITUDE or "latitude" in name for name in names)
+    return (has_longitude and has_latitude) or any(name in WHOLE_GEOMETRY for name in names)

@@ -60,7 +60,9 @@ def _column(longitude: float, zoom: int) -> int:
 
 
 def _row(latitude: float, zoom: int) -> int:
-    return _clamp((1 - math.asinh(math.tan(math.radians(latitude))) / math.pi) / 2, zoom)
+    # Beyond the poles the tangent changes its sign.
+    within = min(max(latitude, -89.9), 89.9)
+    return _clamp((1 - math.asinh(math.tan(math.radians(within))) / math.pi) / 2, zoom)
 
 
 def _clamp(share: float, zoom: int) -> int:

@@ -429,6 +429,8 @@ def _not_geojson(kind: object, head: bytes) -> Finding:
         rules.OTHER_JSON,
         f"is JSON but not GeoJSON: it has {has} instead of FeatureCollection, Feature or a geometry's type. It begins "
         f"with {begins!r}.",
+        # Members such as `features` are enough to be recognised as GeoJSON, but not to be read.
+        message=None if sniff(head) is None else rules.NOT_JSON.message,
     )
 
 

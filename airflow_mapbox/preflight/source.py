@@ -22,6 +22,7 @@ from airflow_mapbox.preflight.shapefile import check_archive
 from airflow_mapbox.preflight.text import check_text, without_cut_character
 from airflow_mapbox.preflight.tiff import check_tiff
 from airflow_mapbox.preflight.units import pretty_bytes
+from airflow_mapbox.preflight.xmlfeatures import NOT_OPENED
 from airflow_mapbox.rules import csv as csv_rules
 from airflow_mapbox.rules import files as rules
 from airflow_mapbox.rules import xml as xml_rules
@@ -298,7 +299,7 @@ def _check_end(tail: bytes, source_format: formats.Format) -> list[Finding]:
         if closing.search(tail):
             return []
         what = f"does not end with </{source_format.name.lower()}>: it is cut off."
-        return [finding(xml_rules.NOT_XML, what, where="its end")]
+        return [finding(xml_rules.NOT_XML, what, where="its end", message=NOT_OPENED[source_format])]
     tail = without_cut_character(tail)
     found = check_text(tail, is_whole=True)
     if found is not None:

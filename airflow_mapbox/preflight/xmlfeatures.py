@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from xml.parsers import expat
 
 from airflow_mapbox.limits import KML_LAYERS, WEB_MERCATOR_LATITUDE
 from airflow_mapbox.preflight.findings import Content, Finding, finding
-from airflow_mapbox.preflight.formats import KML, Format
+from airflow_mapbox.preflight.formats import GPX, KML, Format
 from airflow_mapbox.rules import xml as rules
 
 if TYPE_CHECKING:
@@ -23,6 +23,15 @@ _MAX_TOKEN_BYTES = 16 * 2**20
 _TEXT_BYTES = 2**20
 _NAME_CHARACTERS = 200
 _POINTS_AT_ONCE = 10_000
+_MAX_KEPT_LAYERS = 1000
+_CONTAINERS = frozenset({"kml", "Document", "Folder"})
+_GEOMETRIES = frozenset({"Point", "LineString", "Polygon"})
+_COLLECTIONS = frozenset({"MultiGeometry", "MultiPoint", "MultiLineString", "MultiPolygon"})
+# Mapbox's messages for a file that GDAL cannot open: of its check of KML, and of its reader of both.
+NOT_OPENED = {
+    KML: "Error opening dataset",
+    GPX: "Error creating Mapnik Datasource: Invalid OGR: could not open the file",
+}
 # The elements of GPX that have positions, and GDAL's names of their layers.
 _GPX_LAYERS = {"wpt": "waypoints", "rte": "routes", "rtept": "route_points", "trk": "tracks", "trkpt": "track_points"}
 
@@ -43,6 +52,7 @@ class XMLCheck:
 
     def __init__(self, kind: Format, content: Content) -> None:
         self.findings: list[Finding] = []
+        self._kind = kind
         self._content = content
         self._fed = 0
         self._depth = 0
@@ -113,13 +123,16 @@ class XMLCheck:
             elif is_end:
                 what = f"is cut off: it ends inside an element ({message}, {where})."
                 self._is_stopped = True
-                self.findings.append(finding(rules.NOT_XML, what, where="its end"))
+                self.findings.append(self._not_xml(what, "its end"))
             else:
                 self._is_stopped = True
-                self.findings.append(finding(rules.NOT_XML, f"is not XML: {message} in {where}.", where=where))
+                self.findings.append(self._not_xml(f"is not XML: {message} in {where}.", where))
         except ValueError as error:  # an encoding that Python's codecs refuse
             self._content.notes.append(f"The file's content was not checked: {error}.")
             self._is_stopped = True
+
+    def _not_xml(self, what: str, where: str) -> Finding:
+        return finding(rules.NOT_XML, what, where=where, message=NOT_OPENED[self._kind])
 
     def _stop(self, found: Finding) -> None:
         self.findings.append(found)
@@ -190,19 +203,31 @@ class _Positions:
 
 
 @dataclass(slots=True)
-class _Container:
-    """A Document or Folder of KML."""
+class _Element:
+    """
+    An open element that can hold layers or features.
 
-    name: str = ""
+    :param layers: the names of the layers inside it, if something in the file has a geometry.
+    :param empty_layers: the names of the layers inside it, if nothing in the file has a geometry.
+    """
+
+    depth: int
+    kind: str
+    name: str | None = None
+    has_geometry: bool = False
     has_placemark: bool = False
+    is_layer: bool = False
+    layers: list[str] = field(default_factory=list)
+    empty_layers: list[str] = field(default_factory=list)
 
 
 class _KML:
     """
     The elements of a KML document.
 
-    Its layers are the Documents and Folders that directly hold a Placemark; if there are none, all Documents and
-    Folders (preflight of mapbox-upload-validate, by GDAL's KML driver).
+    The layers are those of GDAL's KML driver, which Mapbox's validator asks: each Document, Folder or kml that directly
+    holds a Placemark with a geometry, inner ones first. If nothing in the file has a geometry, they are all Folders,
+    and each Document or kml that directly holds a Placemark.
 
     :param collect: sets the handler of text; None for no handler.
     """
@@ -211,9 +236,8 @@ class _KML:
         self.positions = _Positions()
         self.features = 0
         self._collect = collect
-        self._open: list[tuple[int, _Container]] = []
-        self._containers: list[_Container] = []
-        self._layers: list[_Container] = []
+        self._open: list[_Element] = []
+        self._root: _Element | None = None
         self._name = ""
         self._coordinates = ""
         self._is_track = False
@@ -221,7 +245,8 @@ class _KML:
     @property
     def layers(self) -> tuple[str, ...]:
         """The names of the layers."""
-        return tuple(layer.name for layer in self._layers or self._containers)
+        root = self._root
+        return () if root is None else tuple(root.layers if root.has_geometry else root.empty_layers)
 
     def start(self, name: str, attributes: Attributes, depth: int) -> None:
         """
@@ -234,25 +259,23 @@ class _KML:
         if name == "coordinates" or name == "coord":
             self._coordinates, self._is_track = "", name == "coord"
             self._collect(self._add_coordinates)
-        elif name == "Placemark":
+            return
+        if name == "Placemark":
             self.features += 1
-            container = self._open[-1][1] if self._open and self._open[-1][0] == depth - 1 else None
-            if container is not None and not container.has_placemark:
-                container.has_placemark = True
-                self._keep(self._layers, container)
-        elif name in ("Document", "Folder", "kml"):
-            container = _Container()
-            self._open.append((depth, container))
-            if name != "kml":
-                self._keep(self._containers, container)
-        elif name == "name" and self._open and self._open[-1][0] == depth - 1:
+        # GDAL ignores the content of elements that it does not know, and of descriptions.
+        parent = self._open[-1] if self._open else None
+        if (parent.depth != depth - 1) if parent is not None else depth != 1:
+            return
+        if name in _GEOMETRIES or name in _COLLECTIONS:
+            for element in reversed(self._open):
+                if element.has_geometry:
+                    break
+                element.has_geometry = True
+        if name in _CONTAINERS or name in _COLLECTIONS or name == "Placemark":
+            self._open.append(_Element(depth, name, has_geometry=name in _COLLECTIONS))
+        elif name == "name" and parent is not None and parent.name is None:
             self._name = ""
             self._collect(self._add_name)
-
-    def _keep(self, containers: list[_Container], container: _Container) -> None:
-        # More layers than this are refused, whatever their number.
-        if len(containers) < 1000:
-            containers.append(container)
 
     def end(self, name: str, depth: int) -> None:
         """
@@ -265,11 +288,31 @@ class _KML:
             self._take_positions(self._coordinates)
             self._coordinates = ""
             self._collect(None)
-        elif name == "name" and self._open and self._open[-1][0] == depth - 1:
-            self._open[-1][1].name = self._name.strip()
+        elif not self._open:
+            return
+        elif self._open[-1].depth == depth:
+            self._close(self._open.pop())
+        elif name == "name" and self._open[-1].depth == depth - 1 and self._open[-1].name is None:
+            self._open[-1].name = self._name.strip()
             self._collect(None)
-        elif self._open and self._open[-1][0] == depth:
-            self._open.pop()
+
+    def _close(self, element: _Element) -> None:
+        parent = self._open[-1] if self._open else _Element(0, "")
+        if element.kind not in _CONTAINERS:
+            parent.has_placemark = True
+            parent.is_layer |= element.has_geometry
+            return
+        if element.is_layer:
+            element.layers.append(element.name or "")
+        if element.kind == "Folder" and element.has_placemark:
+            element.empty_layers.clear()
+        if element.kind == "Folder" or element.has_placemark:
+            element.empty_layers.append(element.name or "")
+        # More layers than this are refused, whatever their number.
+        for above, inner in ((parent.layers, element.layers), (parent.empty_layers, element.empty_layers)):
+            above += inner[: max(0, _MAX_KEPT_LAYERS - len(above))]
+        if not self._open:
+            self._root = element
 
     def _add_name(self, text: str) -> None:
         self._name = (self._name + text)[:_NAME_CHARACTERS]
@@ -293,30 +336,35 @@ class _KML:
 
     def too_many_layers(self) -> list[Finding]:
         """Return the finding for too many layers, as far as they are known."""
-        count = len(self._layers)
-        if count <= KML_LAYERS:
-            return []
-        what = f"has {count:,} layers; Mapbox accepts {KML_LAYERS}."
-        return [finding(rules.TOO_MANY_LAYERS, what, count=count, maximum=KML_LAYERS)]
+        count = sum(len(element.layers) + element.is_layer for element in self._open)
+        return [_too_many(count)] if count > KML_LAYERS else []
 
     def findings(self) -> list[Finding]:
         """Return the findings of the whole document."""
-        layers = self._layers or self._containers
+        layers = self.layers
         if not layers:
             return [finding(rules.NO_LAYERS, "has neither a Document nor a Folder with features.")]
         if len(layers) > KML_LAYERS:
-            what = f"has {len(layers):,} layers; Mapbox accepts {KML_LAYERS}."
-            return [finding(rules.TOO_MANY_LAYERS, what, count=len(layers), maximum=KML_LAYERS)]
+            return [_too_many(len(layers))]
         found = []
-        counts = Counter(layer.name for layer in layers if layer.name)
-        names = [name for name, count in counts.items() if count > 1]
-        if names:
-            listed = " ".join(f"{name} ({counts[name]})" for name in names)
-            what = f"has several layers of the same name: {', '.join(map(repr, names))}."
+        counts: Counter[str] = Counter()
+        duplicates: dict[str, int] = {}
+        for name in filter(None, layers):
+            counts[name] += 1
+            if counts[name] > 1:
+                duplicates[name] = counts[name]
+        if duplicates:
+            listed = " ".join(f"{name} ({count})" for name, count in duplicates.items())
+            what = f"has several layers of the same name: {', '.join(map(repr, duplicates))}."
             found.append(finding(rules.DUPLICATE_LAYERS, what, names=listed))
         if not self.positions.count:
             found.append(finding(rules.KML_EMPTY, "has no feature with coordinates."))
         return found
+
+
+def _too_many(count: int) -> Finding:
+    what = f"has {count:,} layers; Mapbox accepts {KML_LAYERS}."
+    return finding(rules.TOO_MANY_LAYERS, what, count=count, maximum=KML_LAYERS)
 
 
 class _GPX:

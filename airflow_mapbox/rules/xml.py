@@ -12,8 +12,9 @@ NOT_XML = Rule(
     name="xml-malformed",
     format="KML, GPX",
     meaning="The file is not well-formed XML: it is cut off or broken.",
+    message="Error opening dataset",
     remedy=WRITER,
-    evidence="source: mapnik-omnivore reads KML and GPX with GDAL",
+    evidence=f"{_KML}, with GDAL; for GPX, mapnik-omnivore says that it could not open the file",
 )
 DOCTYPE = Rule(
     name="xml-doctype",
@@ -47,7 +48,10 @@ NO_LAYERS = Rule(
 TOO_MANY_LAYERS = Rule(
     name="kml-layers-max",
     format="KML",
-    meaning="The file has more than 15 layers. Each Document or Folder that directly holds a Placemark is a layer.",
+    meaning=(
+        "The file has more than 15 layers. Each Document or Folder that directly holds a Placemark with a geometry is "
+        "a layer."
+    ),
     message="{count} layers found. Maximum of {maximum} layers allowed.",
     remedy=f"Put the features into fewer folders, or split the file. {EXPORT}",
     evidence=f"documented; {_KML}",

@@ -54,10 +54,11 @@ class TestCsv:
     @pytest.mark.parametrize(
         ("data", "message"),
         [
-            (
-                b"a,b\n1,2\n",
-                "Invalid CSV. Cannot detect column(s) with the name(s) of wkt, geojson, x/y, or latitude/longitude.",
-            ),
+            (b"a,b\n1,2\n", "Unknown filetype"),
+            (b"lon, lat\n1,2\n", "Unknown filetype"),
+            (b"id,the_geom\n1,POINT (1 2)\n", "Unknown filetype"),
+            (b"\xef\xbb\xbflon,lat\n1,2\n", "Unknown filetype"),
+            (b"\t".join([b"x" * 30] * 17) + b"\tlon\tlat\n", "Unknown filetype"),
             (b"lon,lat\n", "CSV file does not contain any features"),
             (b"lon,lat\nx,y\n", "CSV file does not contain any features"),
             (
@@ -65,7 +66,16 @@ class TestCsv:
                 "Coordinates beyond web mercator range. Please check projection and lat/lon values.",
             ),
         ],
-        ids=["no columns of coordinates", "no rows", "no valid row", "longitude 200"],
+        ids=[
+            "no columns of coordinates",
+            "space before a name",
+            "column of another name",
+            "byte order mark",
+            "columns after 512 bytes",
+            "no rows",
+            "no valid row",
+            "longitude 200",
+        ],
     )
     def test_csv_without_valid_coordinates_fails(self, shared: Account, data: bytes, message: str) -> None:
         assert shared.upload(data)["error"] == message
@@ -99,8 +109,8 @@ class TestShapefile:
         [
             (".prj", "Invalid shapefile: missing projection file"),
             (".shp", "Failed to find a shapefile in your zip"),
-            (".dbf", "Failed to find a shapefile in your zip"),
-            (".shx", "Failed to find a shapefile in your zip"),
+            (".dbf", "Error creating Mapnik Datasource: could not create file mapping for parcels.dbf"),
+            (".shx", "Error creating Mapnik Datasource: could not create file mapping for parcels.shx"),
         ],
         ids=["prj", "shp", "dbf", "shx"],
     )
@@ -148,16 +158,79 @@ class TestKml:
         [
             ("", "KML does not contain any layers."),
             ("".join(folder(f"f{n}") for n in range(16)), "16 layers found. Maximum of 15 layers allowed."),
-            (folder("One") + folder("One"), "Duplicate layer names: One"),
+            (folder("One") + folder("One"), "Duplicate layer names: One (2)"),
+            (
+                folder("b") + folder("a") + folder("a") + folder("b") + folder("b"),
+                "Duplicate layer names: a (2) b (3)",
+            ),
             (folder("One", "<Placemark><name>a</name></Placemark>"), "KML does not contain any valid features"),
+            ("<Placemark><name>a</name></Placemark>", "KML does not contain any valid features"),
+            ("<Folder><Folder></Folder>", "Error opening dataset"),
+            ("<Document>" * 32 + PLACE + "</Document>" * 32, "Error opening dataset"),
         ],
-        ids=["no layers", "16 layers", "duplicate layer names", "no geometries"],
+        ids=[
+            "no layers",
+            "16 layers",
+            "duplicate layer name",
+            "duplicate layer names",
+            "no geometries",
+            "no geometry in the Document",
+            "malformed",
+            "nested too deep",
+        ],
     )
     def test_invalid_kml_is_refused_with_mapboxs_message(self, shared: Account, content: str, message: str) -> None:
         assert shared.upload(KML.format(content).encode())["error"] == message
 
+    @pytest.mark.parametrize(
+        "content",
+        [
+            "".join(folder(f"f{n}") for n in range(15)) + folder("empty", "<Placemark><name>a</name></Placemark>"),
+            "".join(folder(f"f{n}") for n in range(15)) + folder("link", "<NetworkLink/>"),
+            folder("One") + folder("One", "<Placemark><name>a</name></Placemark>"),
+            folder("outer", folder("inner")),
+            "<Placemark><description><Folder><name>One</name></Folder></description></Placemark>" + folder("One"),
+            folder(
+                "lines",
+                "<Placemark><MultiGeometry><LineString><coordinates>1,2 3,4</coordinates></LineString>"
+                "</MultiGeometry></Placemark>",
+            ),
+        ],
+        ids=[
+            "folder without geometries beside 15",
+            "folder without Placemarks beside 15",
+            "folder without geometries of the same name",
+            "folders inside each other",
+            "HTML in a description",
+            "lines in a MultiGeometry",
+        ],
+    )
+    def test_only_folders_with_geometries_are_layers(self, shared: Account, content: str) -> None:
+        assert shared.upload(KML.format(content).encode(), "kml")["error"] is None
 
-GPX = '<gpx version="1.1" creator="t" xmlns="http://www.topografix.com/GPX/1/1">{}</gpx>'
+    def test_placemarks_beside_the_document_are_a_layer(self, shared: Account) -> None:
+        assert shared.upload(f'<?xml version="1.0"?><kml>{PLACE}</kml>'.encode(), "kml")["error"] is None
+
+    @pytest.mark.parametrize("start", ["", "<!-- no declaration -->", '<?xml version="1.0"?>' + " " * 100])
+    def test_kml_that_mapbox_does_not_recognise_is_unknown(self, shared: Account, start: str) -> None:
+        data = KML.format(PLACE).removeprefix('<?xml version="1.0"?>')
+
+        assert shared.upload(f"{start}{data}".encode())["error"] == "Unknown filetype"
+
+
+def test_kml_and_shapefiles_reach_the_poles(acme: Account, tmp_path: Path) -> None:
+    frame = geopandas.GeoDataFrame({"n": [1]}, geometry=[shapely.box(-180, -90, 180, -60)], crs="EPSG:4326")
+    frame.to_file(tmp_path / "Antarctica.shp")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as files:
+        for file in tmp_path.glob("Antarctica.*"):
+            files.write(file, file.name)
+
+    assert acme.upload(packed.getvalue())["error"] is None
+    assert acme.upload(KML.format(PLACE.replace("1,2,3", "1,-90")).encode())["error"] is None
+
+
+GPX = '<?xml version="1.0"?><gpx version="1.1" creator="t" xmlns="http://www.topografix.com/GPX/1/1">{}</gpx>'
 
 
 class TestGpx:
@@ -165,7 +238,18 @@ class TestGpx:
         track = '<trk><trkseg><trkpt lat="1" lon="1"/><trkpt lat="2" lon="2"/></trkseg></trk>'
 
         assert acme.upload(GPX.format('<wpt lat="1" lon="2"/>' + track).encode())["error"] is None
-        assert set(layers_of(acme)) == {"waypoints", "tracks"}
+        assert set(layers_of(acme)) == {"waypoints", "tracks", "track_points"}
+
+    def test_a_track_of_one_point_is_left_out(self, acme: Account) -> None:
+        track = '<trk><trkseg><trkpt lat="1" lon="1"/></trkseg></trk>'
+
+        assert acme.upload(GPX.format(track).encode())["error"] is None
+        assert set(layers_of(acme)) == {"track_points"}
+
+    def test_malformed_gpx_cannot_be_opened(self, shared: Account) -> None:
+        message = "Error creating Mapnik Datasource: Invalid OGR: could not open the file"
+
+        assert shared.upload(GPX.format("<wpt>").encode())["error"] == message
 
     def test_gpx_without_features_fails(self, shared: Account) -> None:
         assert shared.upload(GPX.format("").encode())["error"] == "GPX does not contain any valid features."
@@ -177,12 +261,33 @@ class TestGpx:
         b'<OGRVRTDataSource><!-- <kml> --><OGRVRTLayer name="x"><SrcDataSource>/etc/passwd</SrcDataSource>'
         b"</OGRVRTLayer></OGRVRTDataSource>",
         b"<html><body>not found</body></html>",
-        b"PK\x03\x04 and then nothing of a zip",
+        b"MM\x00+" + bytes(200),
+        b"\x00\x00\x27\x0a" + bytes(200),
     ],
-    ids=["VRT with a reference to a file", "HTML", "broken zip"],
+    ids=["VRT with a reference to a file", "HTML", "BigTIFF with big-endian numbers", ".shp without a zip"],
 )
-def test_formats_of_gdal_that_mapbox_does_not_support_are_unknown(shared: Account, data: bytes) -> None:
+def test_formats_that_uploads_does_not_take_are_unknown(shared: Account, data: bytes) -> None:
     assert shared.upload(data)["error"] == "Unknown filetype"
+
+
+@pytest.mark.parametrize(
+    ("tag", "message"),
+    [
+        ("kml", "Error opening dataset"),
+        ("gpx", "Error creating Mapnik Datasource: Invalid OGR: could not open the file"),
+    ],
+)
+def test_gdal_follows_no_references_of_other_xml_formats(shared: Account, tag: str, message: str) -> None:
+    data = (
+        f'<?xml version="1.0"?><!-- <{tag}> --><OGRVRTDataSource><OGRVRTLayer name="x">'
+        "<SrcDataSource>/etc/passwd</SrcDataSource></OGRVRTLayer></OGRVRTDataSource>"
+    )
+
+    assert shared.upload(data.encode())["error"] == message
+
+
+def test_broken_zip_has_no_shapefile(shared: Account) -> None:
+    assert shared.upload(b"PK\x03\x04 and then nothing of a zip")["error"] == "Failed to find a shapefile in your zip"
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +320,71 @@ def test_csv_can_have_each_of_four_separators(acme: Account, separator: str) -> 
 
     assert acme.upload(table.encode())["error"] is None
     assert set(acme.tileset().json()["vector_layers"][0]["fields"]) == {"name"}
+
+
+LESS_DETAIL = "Reduce the detail of data at this zoom level or omit it by adjusting your minzoom."
+METADATA_FAULTS = [
+    ("INSERT INTO metadata VALUES ('prepare', 1)", "Source cannot contain prepare key"),
+    (
+        "INSERT INTO metadata VALUES ('formatter', 'x')",
+        "Use TileMill 0.7 or later to export MBTiles with a valid template.",
+    ),
+    ("INSERT INTO metadata VALUES ('scheme', 'zxy')", 'scheme must be "tms" or "xyz"'),
+    ("UPDATE metadata SET value = '' WHERE name = 'minzoom'", "minzoom must be an integer between 0 and 30"),
+    ("UPDATE metadata SET value = 31 WHERE name = 'maxzoom'", "maxzoom must be an integer between 0 and 30"),
+    ("UPDATE metadata SET value = 5 WHERE name = 'minzoom'", "minzoom must be less than or equal to maxzoom"),
+    (
+        f"INSERT INTO metadata VALUES ('attribution', '{'x' * 2001}')",
+        "attribution must be a string of 2000 characters or less",
+    ),
+    ("INSERT INTO metadata VALUES ('version2', 1), ('tiles', 'x')", "tiles must be an array of templated urls"),
+    ("UPDATE metadata SET value = '1,2' WHERE name = 'center'", "center must be an array of the form [lon, lat, z]"),
+    ("UPDATE metadata SET value = '181,0,0' WHERE name = 'center'", "center lon value must be between -180 and 180"),
+    (
+        "UPDATE metadata SET value = '2,2,24' WHERE name = 'center'",
+        "center z value must be an integer between 0 and 30",
+    ),
+    (
+        "UPDATE metadata SET value = '2,2,1' WHERE name = 'center'",
+        "center zoom value must be less than or equal to maxzoom 0",
+    ),
+    (
+        "UPDATE metadata SET value = '1,2,x,4' WHERE name = 'bounds'",
+        "bounds must be an array of the form [west, south, east, north]",
+    ),
+    ("UPDATE metadata SET value = '1,-96,2,4' WHERE name = 'bounds'", "bounds south value must be between -95 and 95"),
+    (
+        "UPDATE metadata SET value = '3,1,2,4' WHERE name = 'bounds'",
+        "bounds west value must be less than or equal to east",
+    ),
+    (
+        "UPDATE metadata SET value = '50,40,60,50' WHERE name = 'bounds'",
+        "center lon value must be between bounds 50 and 60",
+    ),
+    ("""UPDATE metadata SET value = '{"a" 1}' WHERE name = 'json'""", "Unexpected token 1 in JSON at position 5"),
+    ("""UPDATE metadata SET value = '{"a":' WHERE name = 'json'""", "Unexpected end of JSON input"),
+    (
+        """UPDATE metadata SET value = '{"vector_layers": [1]}' WHERE name = 'json'""",
+        "vector_layers[0] must be a layer object",
+    ),
+    (
+        """UPDATE metadata SET value = '{"vector_layers": [{}]}' WHERE name = 'json'""",
+        "vector_layers[0] id must be a string of 255 characters or less",
+    ),
+    (
+        "CREATE TABLE carmen AS SELECT 1 AS term",
+        "Carmen 0.1.x tilesets are no longer supported.",
+    ),
+    (
+        "CREATE TABLE grids AS SELECT 3 AS zoom_level, zeroblob(512001) AS grid",
+        f"Grid exceeds maximum size of 500k at z3. {LESS_DETAIL}",
+    ),
+    (
+        "CREATE TABLE grids AS SELECT 31 AS zoom_level, x'00' AS grid",
+        "Maxzoom exceeded for mbtiles file. There is a max zoom limit of 30 but tiles up to zoom level 31 were found. "
+        "If you need support for 1cm tilesets please reach out to support.",
+    ),
+]
 
 
 class TestMbtiles:
@@ -253,7 +423,7 @@ class TestMbtiles:
             ("DELETE FROM map", "Tileset is empty."),
             (
                 "UPDATE metadata SET value = -1 WHERE name = 'maxzoom'",
-                "In mbtiles file, metadata.maxzoom (-1) is lower than actual tiles minzoom (0)",
+                "maxzoom must be an integer between 0 and 30",
             ),
             (
                 "INSERT INTO metadata VALUES ('fillzoom', 1)",
@@ -266,11 +436,14 @@ class TestMbtiles:
             (("UPDATE images SET tile_data = ?", (b"\x78\x9cnonsense",)), "Tile is invalid"),
             (("UPDATE images SET tile_data = ?", (gzip.compress(b"nonsense"),)), "Tile is invalid"),
             (("UPDATE images SET tile_data = ?", (gzip.compress(b"x")[:-4],)), "Tile is invalid"),
-            (("UPDATE images SET tile_data = ?", (b"",)), "Tile is invalid"),
+            (("UPDATE images SET tile_data = ?", (b"",)), "Unknown format."),
+            ("UPDATE images SET tile_data = NULL", "Tile is invalid"),
+            ("UPDATE images SET tile_data = ''", "Tile is invalid"),
             (
                 ("UPDATE images SET tile_data = ?", (b"\x1f\x8b" + bytes(511_999),)),
-                "Tile exceeds maximum size of 500k at z0. Reduce the detail or increase the zoom.",
+                f"Tile exceeds maximum size of 500k at z0. {LESS_DETAIL}",
             ),
+            *METADATA_FAULTS,
         ],
         ids=[
             "no vector_layers",
@@ -289,8 +462,11 @@ class TestMbtiles:
             "broken zlib",
             "gzip of nonsense",
             "truncated gzip",
-            "empty tile",
+            "tile of no bytes",
+            "tile NULL",
+            "tile an empty text",
             "tile too large",
+            *(statement[:60] for statement, _ in METADATA_FAULTS),
         ],
     )
     def test_invalid_mbtiles_are_refused_with_mapboxs_message(
@@ -309,7 +485,15 @@ class TestMbtiles:
             ["UPDATE metadata SET value = 'png' WHERE name = 'format'"],
             ["DELETE FROM metadata WHERE name IN ('format', 'minzoom', 'maxzoom', 'bounds', 'center')"],
             ["UPDATE metadata SET value = 9 WHERE name = 'maxzoom'", "INSERT INTO metadata VALUES ('fillzoom', 0)"],
-            ["UPDATE metadata SET value = 5 WHERE name = 'minzoom'"],
+            ["INSERT INTO metadata VALUES ('tilestats', '" + "x" * 70_000 + "')"],
+            ["UPDATE metadata SET value = '0 and more' WHERE name IN ('minzoom', 'maxzoom')"],
+            ["INSERT INTO metadata VALUES ('scheme', 'xyz')"],
+            ["CREATE TABLE carmen (term)"],
+            ["INSERT INTO metadata VALUES ('prepare', '')", "INSERT INTO metadata VALUES ('formatter', NULL)"],
+            [
+                "DELETE FROM metadata WHERE name = 'center'",
+                "UPDATE metadata SET value = '-190,-90,190,90' WHERE name = 'bounds'",
+            ],
         ],
         ids=[
             "no format",
@@ -317,7 +501,12 @@ class TestMbtiles:
             "wrong format",
             "only name and json",
             "maxzoom above fillzoom",
-            "wrong minzoom",
+            "70 kB of tile statistics",
+            "zooms with more after them",
+            "scheme xyz",
+            "empty table carmen",
+            "empty prepare and formatter",
+            "bounds beyond 180 degrees",
         ],
     )
     def test_metadata_that_mapbox_ignores_is_not_an_error(
@@ -328,12 +517,26 @@ class TestMbtiles:
         assert done["error"] is None
         assert shared.tileset("taken").json()["format"] == "pbf"
 
+    def test_a_missing_column_is_an_error_of_sqlite(
+        self, shared: Account, change_mbtiles: Callable[..., bytes]
+    ) -> None:
+        data = change_mbtiles(
+            "DROP VIEW tiles", "CREATE VIEW tiles AS SELECT zoom_level, tile_column, tile_row FROM map"
+        )
+
+        assert shared.upload(data)["error"] == "SQLITE_ERROR: no such column: tile_data"
+
     @pytest.mark.parametrize(
         ("tile", "kind"),
-        [(b"\x89PNG\r\n", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF\x8e\xf4\x00\x00WEBP", "webp")],
-        ids=["png", "jpg", "webp"],
+        [
+            (b"\x89PNG\r\n\x1a\n", "png"),
+            (b"\xff\xd8\xff\xd9", "jpg"),
+            (b"RIFF\x8e\xf4\x00\x00WEBP", "webp"),
+            (b"GIF89a", "gif"),
+        ],
+        ids=["png", "jpg", "webp", "gif"],
     )
-    def test_image_tiles_are_detected_by_their_first_bytes(
+    def test_image_tiles_are_detected_by_their_bytes(
         self, shared: Account, change_mbtiles: Callable[..., bytes], tile: bytes, kind: str
     ) -> None:
         data = change_mbtiles(("UPDATE images SET tile_data = ?", (tile,)), "DELETE FROM metadata WHERE name <> 'name'")
@@ -514,13 +717,24 @@ class TestGeometriesInTiles:
 
 
 class TestSize:
-    @pytest.mark.parametrize(
-        "data",
-        [b"II*\x00", b"MM\x00*\x00\x00\x00", b"SQLite format 3\x00" + b"\x00" * 84, b"PK\x03\x04 but no zip"],
-        ids=["4 bytes of TIFF", "7 bytes of TIFF", "100 bytes of MBTiles", "zip"],
-    )
-    def test_file_that_ends_within_its_header_is_too_small(self, shared: Account, data: bytes) -> None:
+    @pytest.mark.parametrize("data", [b"{", b"{}", b"PK"])
+    def test_file_of_one_or_two_bytes_is_too_small(self, shared: Account, data: bytes) -> None:
         assert shared.upload(data)["error"] == "File too small"
+
+    @pytest.mark.parametrize(
+        ("data", "message"),
+        [
+            (b"II*\x00", "Invalid raster: could not open the file"),
+            (b"MM\x00*\x00\x00\x00", "Invalid raster: could not open the file"),
+            (b"SQLite format 3\x00" + b"\x00" * 84, "SQLITE_NOTADB: file is not a database"),
+            (b"SQLite format 3", "SQLITE_NOTADB: file is not a database"),
+        ],
+        ids=["4 bytes of TIFF", "7 bytes of TIFF", "100 bytes of MBTiles", "15 bytes of MBTiles"],
+    )
+    def test_file_that_ends_within_its_header_cannot_be_opened(
+        self, shared: Account, data: bytes, message: str
+    ) -> None:
+        assert shared.upload(data)["error"] == message
 
     def test_too_many_tiles_are_refused(
         self, shared: Account, change_mbtiles: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
@@ -538,7 +752,7 @@ class TestSize:
         [
             (b'{"type": "FeatureCollection"', (1 << 30) + 1, "File is larger than 1 GB. Too big to process."),
             (b"lon,lat\n", (1 << 30) + 1, "File is larger than 1 GB. Too big to process."),
-            (b"<kml>", 272_629_761, "File is larger than 260 MB. Too big to process."),
+            (b'<?xml version="1.0"?><kml>', 272_629_761, "File is larger than 260 MB. Too big to process."),
             (b"SQLite format 3\x00", 26_843_545_601, "File is larger than 25 GB. Too big to process."),
             (b"II*\x00", 10_000_000_001, "File is larger than 10 GB. Too big to process."),
         ],

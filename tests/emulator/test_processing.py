@@ -215,7 +215,9 @@ BEYOND = "Coordinates beyond web mercator range. Please check projection and lat
 UNKNOWN = "Unknown filetype"
 BAD_GEOJSON: dict[str, tuple[bytes | dict[str, Any], str]] = {
     "empty file": (b"", "File is zero bytes."),
-    "empty object": (b"{}", UNKNOWN),
+    "two bytes": (b"{}", "File too small"),
+    "empty object": (b"{ }", UNKNOWN),
+    "members of another type": ({"type": "Bears", "features": [{"type": "Black"}]}, INVALID),
     "binary": (b"\x00\x01\x02", UNKNOWN),
     "gzipped GeoJSON": (gzip.compress(json.dumps(TOWNS).encode()), UNKNOWN),
     "gzipped CSV": (gzip.compress(b"lon,lat\n1,2\n"), UNKNOWN),
@@ -234,16 +236,16 @@ BAD_GEOJSON: dict[str, tuple[bytes | dict[str, Any], str]] = {
     "unknown type": ({"type": "Nonsense", "features": TOWNS["features"]}, INVALID),
     "type missing": ({"features": TOWNS["features"]}, INVALID),
     "truncated before features": (b'{"type": "FeatureCollection", ', INVALID),
-    "truncated after the bracket": (b'{"type": "FeatureCollection", "features": [', FEATURE),
-    "truncated in features": (json.dumps(TOWNS).encode()[:-3], FEATURE),
+    "truncated after the bracket": (b'{"type": "FeatureCollection", "features": [', INVALID),
+    "truncated in features": (json.dumps(TOWNS).encode()[:-3], INVALID),
     "truncated after features": (json.dumps(TOWNS).encode()[:-1], INVALID),
-    "text after the end": (json.dumps(TOWNS).encode() + b"x", FEATURE),
-    "line-delimited": (b"\n".join(json.dumps(feature).encode() for feature in TOWNS["features"]), FEATURE),
+    "text after the end": (json.dumps(TOWNS).encode() + b"x", INVALID),
+    "line-delimited": (b"\n".join(json.dumps(feature).encode() for feature in TOWNS["features"]), INVALID),
     "invalid JSON in a feature": (
         b'{"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": nope}]}',
-        FEATURE,
+        INVALID,
     ),
-    "invalid UTF-8": (b'{"type": "FeatureCollection", "features": [\xff\xfe]}', FEATURE),
+    "invalid UTF-8": (b'{"type": "FeatureCollection", "features": [\xff\xfe]}', INVALID),
     "infinite number": (json.dumps(TOWNS).replace('"number": 1', '"number": 1e400').encode(), FEATURE),
     "half a surrogate pair": (json.dumps(TOWNS).replace('"number": 1', '"number": "\\ud800"').encode(), FEATURE),
     "empty feature": ({"type": "FeatureCollection", "features": [{}]}, FEATURE),
@@ -272,7 +274,7 @@ BAD_GEOJSON: dict[str, tuple[bytes | dict[str, Any], str]] = {
             ("latitude 85.06", lon_lat(0, 85.06), BEYOND),
             ("latitude -90", lon_lat(0, -90), BEYOND),
             ("metres", lon_lat(2_600_000, 1_200_000), BEYOND),
-            ("infinite longitude", lon_lat(1e400, 0), FEATURE),
+            ("infinite longitude", lon_lat(1e400, 0), INVALID),
         ]
     },
 }

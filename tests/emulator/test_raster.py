@@ -30,6 +30,7 @@ pytestmark = [
 RED, GREEN, BLUE, CLEAR = (255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 255), (0, 0, 0, 0)
 # 40 km in UTM 32 north, at 9° east.
 UTM = (480_000.0, 5_520_000.0, 520_000.0, 5_560_000.0)
+LOCAL = 'LOCAL_CS["a building site",UNIT["metre",1]]'
 
 Geotiff = Callable[..., bytes]
 
@@ -194,9 +195,22 @@ class TestRefusals:
             ({"bounds": None, "crs": None}, "Invalid raster: could not read georeferencing information"),
             ({"bounds": None}, "Invalid raster: could not read georeferencing information"),
             ({"crs": None}, "Unable to reproject tif. No CRS information found."),
+            ({"crs": LOCAL}, "Unable to reproject tif. No CRS information found."),
+            (
+                {"bounds": (480_000.0, 5_520_000.0, 570_000.0, 5_560_000.0)},
+                "Invalid raster: Invalid pixelsize in geotransform array",
+            ),
+            (
+                {"bounds": (480_000.0, 5_560_000.0, 520_000.0, 5_520_000.0)},
+                "Invalid raster: Invalid pixelsize in geotransform array",
+            ),
+            (
+                {"change": lambda image: setattr(image, "transform", image.transform * Affine.rotation(1))},
+                "Invalid raster: Invalid rotation value in geotransform array",
+            ),
             (
                 {"bounds": (1e12, 1e12, 2e12, 2e12)},
-                "Invalid raster: Unable to compute bounds. Please check the projection.",
+                "Invalid raster: Unable to compute bounds. X or Y values exceed limits of provided CRS.",
             ),
             (
                 {"crs": "EPSG:4326", "bounds": (10, 86, 12, 89)},
@@ -217,6 +231,10 @@ class TestRefusals:
             "no bounds and no CRS",
             "no bounds",
             "no CRS",
+            "local CRS",
+            "pixels 2.25 times as wide as high",
+            "upside down",
+            "rotated",
             "outside of the projection",
             "beyond web mercator",
             "across the antimeridian",
@@ -234,8 +252,8 @@ class TestRefusals:
         assert shared.tileset("refused").status_code == 404
 
     @pytest.mark.parametrize("kept", [9, 100, -2000])
-    def test_truncated_image_is_unknown(self, shared: Account, geotiff: Geotiff, kept: int) -> None:
-        assert shared.upload(geotiff()[:kept])["error"] == "Unknown filetype"
+    def test_truncated_image_cannot_be_opened(self, shared: Account, geotiff: Geotiff, kept: int) -> None:
+        assert shared.upload(geotiff()[:kept])["error"] == "Invalid raster: could not open the file"
 
     def test_image_with_a_huge_block_is_not_decoded(self, shared: Account, tmp_path: Path) -> None:
         # A sparse file contains no pixels.

@@ -17,6 +17,19 @@ RING = [[0, 0], [1, 0], [1, 1], [0, 0]]
 
 class TestSmallDocuments:
     @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ({"message": "Not Found"}, "Unknown filetype"),
+            ({"type": "Topology", "data": 1}, "Unknown filetype"),
+            # Mapbox recognises GeoJSON by these members, and then cannot read it.
+            ({"type": "Bears", "features": [{"type": "Black"}]}, "Error creating Mapnik Datasource: Invalid geojson"),
+            ({"geometryType": "x", "features": [{}]}, "Error creating Mapnik Datasource: Invalid geojson"),
+        ],
+    )
+    def test_json_of_another_type_has_mapboxs_message(self, write: Write, content: Any, message: str) -> None:
+        assert [problem.message for problem in check_source(write(content)).problems] == [message]
+
+    @pytest.mark.parametrize(
         ("content", "why"),
         [
             (b'{"type": "FeatureCollection", "features": [', "not JSON"),

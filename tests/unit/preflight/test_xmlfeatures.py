@@ -47,6 +47,49 @@ def test_placemarks_directly_in_the_root_are_a_layer() -> None:
     assert check(kml(PLACE))[0] == []
 
 
+def test_an_outer_layer_comes_after_the_layers_inside_it() -> None:
+    assert check(kml(folder("outer", PLACE, folder("inner", PLACE))))[1].layers == ("inner", "outer")
+
+
+NO_GEOMETRY = "<Placemark><name>a</name></Placemark>"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        folder("x", NO_GEOMETRY),
+        folder("0", NO_GEOMETRY),
+        folder("x", "<NetworkLink/>"),
+        f"<Unknown>{folder('x', PLACE)}</Unknown>",
+        f"<Placemark><description>{folder('x', PLACE)}</description></Placemark>",
+    ],
+    ids=["no geometry", "no geometry, and a name of another", "no Placemark", "unknown element", "description"],
+)
+def test_folders_without_geometries_are_not_layers_beside_15_others(more: str) -> None:
+    data = kml("<Document>", *(folder(str(number), PLACE) for number in range(15)), more, "</Document>")
+
+    findings, content = check(data)
+
+    assert findings == []
+    assert content.layers == tuple(map(str, range(15)))
+
+
+def test_a_multigeometry_makes_its_folder_a_layer() -> None:
+    points = "<MultiGeometry><Point><coordinates>1,2</coordinates></Point></MultiGeometry>"
+
+    assert check(kml(folder("a", f"<Placemark>{points}</Placemark>")))[1].layers == ("a",)
+
+
+def test_a_document_without_placemarks_is_not_a_layer() -> None:
+    assert [found.message for found in check(kml("<Document><name>a</name></Document>"))[0]] == [
+        "KML does not contain any layers."
+    ]
+
+
+def test_a_document_whose_placemarks_have_no_geometry_has_no_features() -> None:
+    assert [found.rule for found in check(kml(f"<Document>{NO_GEOMETRY}</Document>"))[0]] == [rules.KML_EMPTY]
+
+
 def test_without_placemarks_all_folders_are_layers_and_the_file_has_no_features() -> None:
     findings, content = check(kml(folder("a"), folder("b")))
 
@@ -68,6 +111,19 @@ def test_layers_of_the_same_name_are_refused_and_named() -> None:
     findings, _ = check(kml(folder("x", PLACE), folder("x", PLACE), folder("y", PLACE)))
 
     assert [found.message for found in findings] == ["Duplicate layer names: x (2)"]
+
+
+def test_duplicate_names_are_in_the_order_in_which_mapbox_finds_them() -> None:
+    findings, _ = check(kml(*(folder(name, PLACE) for name in "baabb")))
+
+    assert [found.message for found in findings] == ["Duplicate layer names: a (2) b (3)"]
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_layers_without_a_name_are_no_duplicates(name: str | None) -> None:
+    unnamed = f"<Folder>{'' if name is None else '<name/>'}{PLACE}</Folder>"
+
+    assert check(kml(unnamed, unnamed))[0] == []
 
 
 def test_the_document_without_layers_is_refused() -> None:
@@ -124,6 +180,18 @@ def test_a_file_that_is_cut_off_is_refused(length: int) -> None:
     data = kml(folder("a", *[PLACE] * 5))
 
     assert [found.rule for found in check(data[:-length])[0]] == [rules.NOT_XML]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [(KML, "Error opening dataset"), (GPX, "Error creating Mapnik Datasource: Invalid OGR: could not open the file")],
+    ids=["KML", "GPX"],
+)
+def test_broken_xml_has_mapboxs_message(kind: object, message: str) -> None:
+    data = {KML: support.KML, GPX: support.GPX}[kind]  # type: ignore[index]
+
+    for broken in (data[:-3], data[:-20] + b"<" + data[-20:]):
+        assert [found.message for found in check(broken, kind)[0]] == [message]
 
 
 def test_an_error_names_its_line() -> None:
