@@ -13,7 +13,7 @@ import io
 import json
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -166,43 +166,48 @@ class _Rows:
                 self.number = 2
                 text = text[lines.tell() :]
             is_simple = not self._geometries and len(self._xs) == len(self._ys) == 1
-            if not (is_simple and self._read_plain(self._cells(lines, text), has_underscores="_" in text)):
+            if not (is_simple and self._read_plain(lines, text)):
                 self._read_each(csv.reader(io.StringIO(text, newline=""), delimiter=self._separator))
         self.has_open_quote = text.count('"') % 2 == 1
 
-    def _cells(self, lines: io.StringIO, text: str) -> Iterator[tuple[int, str, str]]:
-        """Yield the number of cells in each row, and the cells of its longitude and latitude."""
-        x, y, separator = self._xs[0], self._ys[0], self._separator
-        if '"' in text or "\r" in text:
-            return ((len(row), row[x], row[y]) for row in csv.reader(lines, delimiter=separator))
-        # Without quotation marks, the cells behind the coordinates need not be made.
-        last = max(x, y) + 1
-        split = (
-            (line.count(separator) + 1, line.split(separator, last)) for line in text.removesuffix("\n").split("\n")
-        )
-        return ((width, row[x], row[y]) for width, row in split)
-
-    def _read_plain(self, rows: Iterator[tuple[int, str, str]], *, has_underscores: bool) -> bool:
+    def _read_plain(self, lines: io.StringIO, text: str) -> bool:
         """Read rows of numbers at once. Return False if there is another kind of row among them."""
+        cells = self._columns_of(lines, text)
+        if cells is None:
+            return False
         try:
-            cells = list(rows)
-            widths, x_cells, y_cells = zip(*cells, strict=True)
-            xs, ys = list(map(float, x_cells)), list(map(float, y_cells))
-        except (ValueError, IndexError):
+            xs, ys = list(map(float, cells[0])), list(map(float, cells[1]))
+        except ValueError:
             return False
         box = min(xs), min(ys), max(xs), max(ys)
         # NaN passes no comparison, but may hide from min() and max(). Python takes 1_000 for a number.
         is_plain = (
-            set(widths) == {len(self._columns)}
-            and math.isfinite(sum(xs) + sum(ys))
+            math.isfinite(sum(xs) + sum(ys))
             and _is_on_map(box)
-            and not (has_underscores and "_" in "".join((*x_cells, *y_cells)))
+            and not ("_" in text and "_" in "".join((*cells[0], *cells[1])))
         )
         if is_plain:
-            self.count += len(cells)
-            self.number += len(cells)
+            self.count += len(xs)
+            self.number += len(xs)
             self._grow(*box)
         return is_plain
+
+    def _columns_of(self, lines: io.StringIO, text: str) -> tuple[Sequence[str], Sequence[str]] | None:
+        """Return the cells of longitude and latitude; None if there is a row with more or fewer cells than columns."""
+        x, y, separator, width = self._xs[0], self._ys[0], self._separator, len(self._columns)
+        if '"' in text or "\r" in text:
+            rows = list(csv.reader(lines, delimiter=separator))
+            if not rows or set(map(len, rows)) != {width}:
+                return None
+            return [row[x] for row in rows], [row[y] for row in rows]
+        # Without quotation marks, one split makes the cells of all rows. If each row has as many cells as the header,
+        # the first cell of each row but the first begins with the line break, and no other cell has one.
+        cells = text.removesuffix("\n").replace("\n", f"{separator}\n").split(separator)
+        first = cells[width::width]
+        breaks = text.count("\n") - text.endswith("\n")
+        if len(cells) != width * (breaks + 1) or "".join(first).count("\n") != breaks:
+            return None
+        return cells[x::width], cells[y::width]
 
     def _read_each(self, reader: Iterator[list[str]]) -> None:
         for number, row in enumerate(reader, self.number):

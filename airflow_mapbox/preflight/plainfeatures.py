@@ -7,7 +7,6 @@ not plain is left to :mod:`airflow_mapbox.preflight.features`, which explains wh
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from itertools import chain
 from typing import Annotated, Any, Literal, NamedTuple
@@ -24,6 +23,7 @@ _MAP: Box = (-180.0, -WEB_MERCATOR_LATITUDE, 180.0, WEB_MERCATOR_LATITUDE)
 # The nesting depth of the positions.
 _DEPTHS = {"Point": 0, "MultiPoint": 1, "LineString": 1, "MultiLineString": 2, "Polygon": 2, "MultiPolygon": 3}
 _AREAS = ("Polygon", "MultiPolygon")
+_PACK = msgspec.msgpack.Encoder().encode
 
 
 class _Properties(Struct, gc=False):
@@ -122,19 +122,28 @@ class _Decoder:
                 points.append(coordinates)
                 continue
             group = [coordinates] if depth == 1 else coordinates if depth == 2 else [*chain.from_iterable(coordinates)]
-            if kind in _AREAS and any(ring[0] != ring[-1] for ring in group):
-                return None
+            if kind in _AREAS:
+                for ring in group:  # any() with a generator takes twice as long
+                    if ring[0] != ring[-1]:
+                        return None
             lines += group
         positions = len(points) + sum(map(len, lines))
-        box = self._bounds(chain(points, chain.from_iterable(lines))) if with_bounds and positions else None
+        box = self._bounds([*points, *chain.from_iterable(lines)]) if with_bounds and positions else None
         return PlainFeatures(len(features), positions, box)
 
-    def _bounds(self, positions: Iterable[tuple[float, ...]]) -> Box:
+    def _bounds(self, positions: list[tuple[float, ...]]) -> Box:
         import numpy as np
 
-        numbers = np.fromiter(chain.from_iterable(positions), float).reshape(-1, self._ordinates)
-        (west, south), (east, north) = numbers[:, :2].min(axis=0), numbers[:, :2].max(axis=0)
-        return float(west), float(south), float(east), float(north)
+        # As MessagePack, a position is a byte, and each number another byte and eight of its own: numpy reads this
+        # twice as fast as it iterates over the tuples.
+        number = [("code", "u1"), ("value", ">f8")]
+        layout = np.dtype([("length", "u1"), ("numbers", number, self._ordinates)])
+        packed = _PACK(positions)
+        numbers = np.frombuffer(packed, layout, offset=len(packed) - len(positions) * layout.itemsize)["numbers"][
+            "value"
+        ]
+        xs, ys = numbers[:, 0].astype(float), numbers[:, 1].astype(float)
+        return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
 
 
 def _features_type(box: Box, ordinates: int) -> Any:

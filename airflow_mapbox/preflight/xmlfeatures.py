@@ -148,10 +148,16 @@ class XMLCheck:
         if self._depth > _MAX_DEPTH:
             where = f"line {self._parser.CurrentLineNumber:,}"
             self._stop(finding(rules.TOO_DEEP, f"has elements nested more than {_MAX_DEPTH} deep.", where=where))
-        self._elements.start(name.rpartition(":")[2] if ":" in name else name, attributes, self._depth)
+        if ":" in name:
+            name = name.rpartition(":")[2]
+        if name in self._elements.started:
+            self._elements.start(name, attributes, self._depth)
 
     def _end(self, name: str) -> None:
-        self._elements.end(name.rpartition(":")[2] if ":" in name else name, self._depth)
+        if ":" in name:
+            name = name.rpartition(":")[2]
+        if name in self._elements.ended:
+            self._elements.end(name, self._depth)
         self._depth -= 1
 
     def _collect(self, handler: Callable[[str], None] | None) -> None:
@@ -172,22 +178,44 @@ class _Positions:
         west, south, east, north = self._box
         return (west, south, east, north) if self.count else None
 
-    def add_text(self, positions: Sequence[Sequence[str]]) -> None:
+    def add_tuples(self, tuples: list[str]) -> None:
         """
         Add positions. Those that are not numbers are left out.
 
-        :param positions: longitudes and latitudes in degrees.
+        :param tuples: longitude, latitude and perhaps a height, with a comma between them.
         """
+        if not tuples:
+            return
+        # One split makes the numbers of all tuples. If each tuple is as long as the first, its longitude begins with
+        # the line break, and no other number has one.
+        width = tuples[0].count(",") + 1
+        numbers = ",\n".join(tuples).split(",")
+        is_even = len(numbers) == width * len(tuples) and "".join(numbers[::width]).count("\n") == len(tuples) - 1
+        if width > 1 and is_even and self._add_numbers(numbers[::width], numbers[1::width]):
+            return
+        self.add_pairs([position.split(",", 2) for position in tuples])
+
+    def add_pairs(self, pairs: Sequence[Sequence[str]]) -> None:
+        """
+        Add positions. Those that are not numbers are left out.
+
+        :param pairs: longitudes and latitudes in degrees.
+        """
+        pairs = [pair for pair in pairs if len(pair) > 1]
+        if not self._add_numbers([pair[0] for pair in pairs], [pair[1] for pair in pairs]):
+            for pair in pairs:
+                self._add_numbers([pair[0]], [pair[1]])
+
+    def _add_numbers(self, longitudes: list[str], latitudes: list[str]) -> bool:
+        """Add positions; return False if one of them is not a pair of numbers."""
         try:
-            xs, ys = [float(position[0]) for position in positions], [float(position[1]) for position in positions]
-            if math.isfinite(sum(xs) + sum(ys)):
-                self._add(xs, ys)
-                return
-        except (ValueError, IndexError):
-            pass
-        if len(positions) > 1:
-            for position in positions:
-                self.add_text((position,))
+            xs, ys = list(map(float, longitudes)), list(map(float, latitudes))
+        except ValueError:
+            return False
+        is_finite = math.isfinite(sum(xs) + sum(ys))
+        if is_finite:
+            self._add(xs, ys)
+        return is_finite
 
     def _add(self, xs: list[float], ys: list[float]) -> None:
         if not xs:
@@ -232,6 +260,8 @@ class _KML:
     :param collect: sets the handler of text; None for no handler.
     """
 
+    started = ended = frozenset({"coordinates", "coord", "Placemark", "Document", "Folder", "kml", "name"})
+
     def __init__(self, collect: Callable[[Callable[[str], None] | None], None]) -> None:
         self.positions = _Positions()
         self.features = 0
@@ -241,6 +271,7 @@ class _KML:
         self._name = ""
         self._coordinates = ""
         self._is_track = False
+        self._tuples: list[str] = []
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -328,11 +359,18 @@ class _KML:
             self._coordinates = rest[-_NAME_CHARACTERS:]
 
     def _take_positions(self, text: str) -> None:
-        tuples = [text.split()] if self._is_track else [position.split(",", 2) for position in text.split()]
-        self.positions.add_text(tuples)
+        if self._is_track:
+            self.positions.add_pairs([text.split()])
+            return
+        # Most elements have few positions. Many at once are read faster.
+        self._tuples += text.split()
+        if len(self._tuples) >= _POINTS_AT_ONCE:
+            self.close()
 
     def close(self) -> None:
-        """Do nothing: all positions are read at the end of their element."""
+        """Read the last positions."""
+        self.positions.add_tuples(self._tuples)
+        self._tuples = []
 
     def too_many_layers(self) -> list[Finding]:
         """Return the finding for too many layers, as far as they are known."""
@@ -370,6 +408,8 @@ def _too_many(count: int) -> Finding:
 class _GPX:
     """The elements of a GPX document."""
 
+    started, ended = frozenset(_GPX_LAYERS), frozenset[str]()
+
     def __init__(self) -> None:
         self.positions = _Positions()
         self._counts = dict.fromkeys(_GPX_LAYERS, 0)
@@ -393,12 +433,11 @@ class _GPX:
         :param attributes: its attributes.
         :param depth: its depth; the root's is 1.
         """
-        if name in _GPX_LAYERS:
-            self._counts[name] += 1
-            if attributes:
-                self._points.append(attributes)
-                if len(self._points) == _POINTS_AT_ONCE:
-                    self.close()
+        self._counts[name] += 1
+        if attributes:
+            self._points.append(attributes)
+            if len(self._points) == _POINTS_AT_ONCE:
+                self.close()
 
     def end(self, name: str, depth: int) -> None:
         """
@@ -411,7 +450,7 @@ class _GPX:
     def close(self) -> None:
         """Read the positions of the last points."""
         points = [(point["lon"], point["lat"]) for point in self._points if "lon" in point and "lat" in point]
-        self.positions.add_text(points)
+        self.positions.add_pairs(points)
         self._points.clear()
 
     def findings(self) -> list[Finding]:
