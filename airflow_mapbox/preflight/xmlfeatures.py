@@ -260,7 +260,9 @@ class _KML:
     :param collect: sets the handler of text; None for no handler.
     """
 
-    started = ended = frozenset({"coordinates", "coord", "Placemark", "Document", "Folder", "kml", "name"})
+    started = ended = (
+        frozenset({"coordinates", "coord", "Placemark", "name"}) | _CONTAINERS | _GEOMETRIES | _COLLECTIONS
+    )
 
     def __init__(self, collect: Callable[[Callable[[str], None] | None], None]) -> None:
         self.positions = _Positions()
