@@ -15,9 +15,9 @@ import shapely
 US_ATLAS = "us-atlas@3.0.1"  # counties of the US Census Bureau, in the public domain; package under ISC
 
 
-def points(times: int) -> geopandas.GeoDataFrame:
-    """Return 1,000,000 points with an integer, a string, a float and a time."""
-    rng, count = np.random.default_rng(1), 1_000_000 * times
+def points(times: float) -> geopandas.GeoDataFrame:
+    """Return 1,000,000 points, or a multiple or a part of them, with an integer, a string, a float and a time."""
+    rng, count = np.random.default_rng(1), round(1_000_000 * times)
     places = np.array([f"place {number}" for number in range(5000)], dtype=object)
     return geopandas.GeoDataFrame(
         {
@@ -31,9 +31,9 @@ def points(times: int) -> geopandas.GeoDataFrame:
     )
 
 
-def polygons(times: int) -> geopandas.GeoDataFrame:
+def polygons(times: float) -> geopandas.GeoDataFrame:
     """Return 200,000 irregular polygons of 33 vertices in metres (EPSG:5070)."""
-    rng, count = np.random.default_rng(2), 200_000 * times
+    rng, count = np.random.default_rng(2), round(200_000 * times)
     centre = np.stack([rng.uniform(-2e6, 2e6, count), rng.uniform(4e5, 2.9e6, count)], axis=1)
     turn = np.linspace(0, -2 * np.pi, 33)
     radius = rng.uniform(100, 3000, (count, 1)) * rng.uniform(0.8, 1.2, (count, 33))
@@ -52,9 +52,9 @@ def polygons(times: int) -> geopandas.GeoDataFrame:
     )
 
 
-def lines(times: int) -> geopandas.GeoDataFrame:
+def lines(times: float) -> geopandas.GeoDataFrame:
     """Return 10,000 lines of 1,000 vertices."""
-    rng, count = np.random.default_rng(3), 10_000 * times
+    rng, count = np.random.default_rng(3), round(10_000 * times)
     start = np.stack([rng.uniform(-150, 150, count), rng.uniform(-60, 60, count)], axis=1)
     steps = rng.normal(scale=0.005, size=(count, 1000, 2))
     tracks = start[:, None, :] + np.cumsum(steps, axis=1, out=steps)
@@ -80,7 +80,7 @@ def counties(times: int, folder: Path) -> geopandas.GeoDataFrame:
     return pd.concat([frame] * 20 * times, ignore_index=True)
 
 
-SYNTHETIC: dict[str, Callable[[int], geopandas.GeoDataFrame]] = {
+SYNTHETIC: dict[str, Callable[[float], geopandas.GeoDataFrame]] = {
     "points": points,
     "polygons": polygons,
     "lines": lines,

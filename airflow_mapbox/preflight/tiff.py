@@ -46,7 +46,7 @@ _SCALE, _TIEPOINT, _MATRIX, _GEO_KEYS = 33550, 33922, 34264, 34735
 # GDAL reads samples of an undefined format as unsigned.
 _UNSIGNED = (1, 4)
 # Keys that define a reference system: codes, and the first of the parameters that a user-defined system has.
-_GEOGRAPHIC, _PROJECTED, _LINEAR_UNIT = 2048, 3072, 3076
+_MODEL, _GEOGRAPHIC, _PROJECTED, _LINEAR_UNIT = 1024, 2048, 3072, 3076
 _CRS_KEYS = (_GEOGRAPHIC, _PROJECTED, 2050, 2056, 3074, 3075)
 _METRE = 9001
 _USER_DEFINED = 32767
@@ -218,6 +218,13 @@ def _check_image(directory: _Directory, content: Content) -> Iterator[Finding]:
     keys = _geo_keys(directory)
     if not any(keys.get(key) for key in _CRS_KEYS):
         yield finding(rules.NO_CRS, "has no coordinate reference system.", where="GeoKeyDirectoryTag")
+    elif not keys.get(_MODEL) and not keys.get(_PROJECTED):
+        # GDAL, which reads the file at Mapbox, has no reference system then.
+        yield finding(
+            rules.NO_CRS,
+            "does not say that its coordinate reference system is geographic (GTModelTypeGeoKey).",
+            where="GeoKeyDirectoryTag",
+        )
     elif transform is not None:
         yield from _check_bounds(keys, transform, width, height, content)
 

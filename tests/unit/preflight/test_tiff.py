@@ -91,6 +91,9 @@ class TestRules:
             (with_matrix(_4=-0.1), rules.ROTATED),
             ({34735: (3, [1, 1, 0, 1, 1024, 0, 1, 2])}, rules.NO_CRS),  # a kind of system, but none by name
             ({34735: (3, [1, 1, 0, 1, 2048, 0, 1, 0])}, rules.NO_CRS),
+            # GDAL reads no system from a code alone, if nothing says that it is geographic.
+            ({34735: (3, [1, 1, 0, 1, 2048, 0, 1, 4326])}, rules.NO_CRS),
+            ({34735: (3, [1, 1, 0, 2, 1024, 0, 1, 0, 2048, 0, 1, 4326])}, rules.NO_CRS),
             ({34735: (3, [1, 1, 0, 9])}, rules.NO_CRS),
             (utm(3857, -5e7, 0.0), rules.BOUNDS),
             ({33922: (12, [0.0, 0.0, 0.0, 400.0, 50.0, 0.0])}, rules.BOUNDS),
