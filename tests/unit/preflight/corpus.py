@@ -232,6 +232,7 @@ _LAYOUTS: dict[str, dict[str, Any]] = {
     "signed": {"dtype": "int8"},
     "no CRS": {"crs": None},
     "no position": {"crs": None, "box": None},
+    "a position of zeros and ones": {"crs": None, "box": (0, 128, 128, 0)},
     "wide pixels": {"box": (7, 50, 8, 50.4)},
     "pixels twice as wide as high": {"box": (7, 50, 8, 50.5)},
     "upside down": {"box": (7, 51, 8, 50)},
@@ -252,15 +253,23 @@ def _paint(
 
     import numpy as np
     import rasterio
-    from rasterio.transform import Affine, from_bounds
+    from rasterio.transform import from_bounds
 
     path, side = folder / "painted.tif", 128
-    profile = {"driver": driver, "width": side, "height": side, "count": bands, "dtype": dtype, "crs": crs}
-    transform = Affine.identity() if box is None else from_bounds(*box, side, side)
+    profile: dict[str, Any] = {
+        "driver": driver,
+        "width": side,
+        "height": side,
+        "count": bands,
+        "dtype": dtype,
+        "crs": crs,
+    }
+    if box is not None:
+        profile["transform"] = from_bounds(*box, side, side)
     pixels = np.arange(bands * side * side).reshape(bands, side, side) % 100
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the file without a position
-        with rasterio.open(path, "w", transform=transform, **profile, **options) as image:
+        with rasterio.open(path, "w", **profile, **options) as image:
             image.write(pixels.astype(dtype))
     return path.read_bytes()
 
@@ -387,5 +396,6 @@ def _binaries() -> dict[str, bytes]:
         "GIF.mbtiles": support.MBTILES,
         "header only.mbtiles": mbtiles()[:100],
         "GeoTIFF.tif": tiff(),
+        "GeoTIFF, kind of CRS missing.tif": tiff({34735: (3, [1, 1, 0, 1, 2048, 0, 1, 4326])}),
         "header only.tif": tiff()[:8],
     }
