@@ -149,7 +149,7 @@ class Features:
             raise _UnsoundError(f"a geometry of the unknown type {_shown(kind)}")
         depth_of_positions, min_positions, expected = _SHAPES[kind]
         coordinates = geometry.get("coordinates")
-        # GeoJSON allows an empty array: a geometry without a position (RFC 7946, 3.1). So is a ring or a line without one.
+        # GeoJSON allows an empty array: a geometry without a position (RFC 7946, 3.1).
         if coordinates == []:
             return
         try:
@@ -163,11 +163,11 @@ class Features:
         if depth == 0:
             self._add_positions((coordinates,))
         elif depth == 1:
-            if coordinates and len(coordinates) < min_positions:
+            if len(coordinates) < min_positions:
                 raise _UnsoundError(f"{len(coordinates)} of them")
             self._add_positions(coordinates)
             is_ring = min_positions == _RING_POSITIONS
-            if is_ring and coordinates and coordinates[0] != coordinates[-1] and self._unclosed is None:
+            if is_ring and coordinates[0] != coordinates[-1] and self._unclosed is None:
                 self._unclosed = self._feature
         else:
             for inner in coordinates:

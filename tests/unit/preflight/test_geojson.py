@@ -16,12 +16,6 @@ RING = [[0, 0], [1, 0], [1, 1], [0, 0]]
 
 
 class TestSmallDocuments:
-    def test_an_empty_ring_is_a_geometry_without_a_position(self, write: Write) -> None:
-        empty = with_geometry(type="Polygon", coordinates=[[]])
-
-        assert check_source(write(collection(POINT, empty))).problems == ()
-        assert [problem.name for problem in check_source(write(collection(empty))).problems] == ["geojson-empty"]
-
     @pytest.mark.parametrize(
         ("content", "message"),
         [
