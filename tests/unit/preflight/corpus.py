@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.conftest import ROOT
 from tests.unit.preflight import support
 from tests.unit.preflight.binaries import FIXTURES, mbtiles, shapefile, tiff
 
@@ -108,11 +109,12 @@ def files_of(folder: Path, origin: str, expected: dict[str, str | None] | None =
     suffixes = {".geojson", ".json", ".csv", ".kml", ".gpx", ".zip", ".mbtiles", ".tif", ".tiff"}
     ignored = {"package.json", "package-lock.json", "component.json"}
     for file in sorted(folder.rglob("*")):
-        name, expect = file.name, (expected or {}).get(file.name, UNTESTED)
+        name, expect = file.relative_to(folder).as_posix(), (expected or {}).get(file.name, UNTESTED)
         if file.suffix == ".shp":
             parts = list(file.parent.glob(f"{file.stem}.*"))
-            yield Case(f"{origin}/{file.stem}.zip", lambda _, parts=parts: zipped(parts), expect)  # type: ignore[misc]
-        elif file.is_file() and file.suffix in suffixes and name not in ignored:
+            shown = f"{origin}/{name.removesuffix('.shp')} (zipped here).zip"
+            yield Case(shown, lambda _, parts=parts: zipped(parts), expect)  # type: ignore[misc]
+        elif file.is_file() and file.suffix in suffixes and file.name not in ignored:
             yield Case(f"{origin}/{name}", lambda _, file=file: file.read_bytes(), expect)  # type: ignore[misc]
 
 
@@ -135,6 +137,7 @@ def _of_packages() -> Iterator[Case]:
 
     for package in (pyogrio, geopandas):
         yield from files_of(Path(str(package.__file__)).parent / "tests", package.__name__)
+    yield from files_of(ROOT / "dags" / "data", "examples")
 
 
 # --- What this provider and GDAL write ---
