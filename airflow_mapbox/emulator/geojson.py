@@ -66,6 +66,20 @@ def _parse_feature(element: object) -> Feature:
     if not isinstance(element, dict) or element.get("type") != "Feature":
         raise DataError(FailureMessage.GEOJSON_FEATURE)
     geometry, properties = element.get("geometry"), element.get("properties")
+    # Only a whole geometry may be empty. From other formats come lines with empty parts, so the writer allows them.
+    if isinstance(geometry, dict) and _has_empty_part(geometry):
+        raise DataError(FailureMessage.GEOJSON_FEATURE)
     if not (geometry is None or isinstance(geometry, dict)) or not (properties is None or isinstance(properties, dict)):
         raise DataError(FailureMessage.GEOJSON_FEATURE)
     return geometry, properties
+
+
+def _has_empty_part(geometry: dict[str, Any]) -> bool:
+    members = geometry.get("geometries")
+    if isinstance(members, list):
+        return any(_has_empty_part(member) for member in members if isinstance(member, dict))
+    parts = geometry.get("coordinates")
+    kind = geometry.get("type")
+    if not isinstance(parts, list) or kind not in ("MultiLineString", "Polygon", "MultiPolygon"):
+        return False
+    return any(part == [] or (kind == "MultiPolygon" and isinstance(part, list) and [] in part) for part in parts)

@@ -152,10 +152,11 @@ def _add_bounds(mbtiles: MBTiles, info: Info) -> None:
 
 
 def _add_center(info: Info) -> None:
-    bounds, low, high = _numbers(info.get("bounds"), 4), info.get("minzoom"), info.get("maxzoom")
-    if "center" in info or bounds is None or not isinstance(low, float) or not isinstance(high, float):
+    bounds, zooms = _numbers(info.get("bounds"), 4), _numbers([info.get("minzoom"), info.get("maxzoom")], 2)
+    if "center" in info or bounds is None or zooms is None:
         return
     west, south, east, north = bounds
+    low, high = zooms
     zoom = high if high - low <= 1 else math.floor((high - low) / 2) + low
     info["center"] = [(east - west) / 2 + west, (north - south) / 2 + south, zoom]
 

@@ -105,8 +105,14 @@ def _check_header(files: zipfile.ZipFile, shp: zipfile.ZipInfo) -> None:
 def kml_layers(file: Path) -> list[str]:
     """Return GDAL's names of a KML file's layers.
 
-    :raises DataError: if there are no layers, more layers than Mapbox allows, or duplicate names.
+    :raises DataError: if Mapbox refuses the layers, or GDAL cannot open the file.
     """
+    check_kml_layers(file)
+    return _list_layers(file, FailureMessage.KML_UNREADABLE)
+
+
+def check_kml_layers(file: Path) -> None:
+    """Raise DataError if a KML file has no layers, more layers than Mapbox allows, or duplicate names."""
     try:
         names = kml_layer_names(file)
     except UnreadableError:
@@ -119,7 +125,6 @@ def kml_layers(file: Path) -> list[str]:
     if duplicates:
         listed = " ".join(f"{name} ({count})" for name, count in duplicates.items())
         raise DataError(FailureMessage.KML_DUPLICATE_LAYERS.format(listed))
-    return _list_layers(file, FailureMessage.KML_UNREADABLE)
 
 
 def _duplicates(names: list[str]) -> dict[str, int]:

@@ -11,6 +11,7 @@ LIBKML driver, which counts other folders, so the rules of the KML driver are re
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.parsers import expat
@@ -24,6 +25,7 @@ KNOWN = GEOMETRIES | COLLECTIONS | CONTAINERS | RINGS | TEXTS | {"Placemark"}
 KML_ROOTS = frozenset({"kml", "Document"})
 MAX_DEPTH = 32
 BLOCK = 1 << 20
+LINE_BREAK = re.compile(r"[\r\n]")
 
 
 class UnreadableError(Exception):
@@ -127,7 +129,9 @@ class _Reader:
             return
         parent = self._open[-1]
         if element.name == "name" and parent.title is None:
-            parent.title = " ".join(filter(None, map(str.lstrip, "".join(element.text).splitlines())))
+            # GDAL keeps the spaces at the end of a line, so they make another name.
+            lines = (line.lstrip(" \t") for line in LINE_BREAK.split("".join(element.text)))
+            parent.title = " ".join(filter(None, lines))
         if element.name == "Placemark" or element.name in COLLECTIONS:
             parent.has_feature = True
             parent.has_counting_feature |= element.counts

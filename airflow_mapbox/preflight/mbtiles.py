@@ -383,7 +383,8 @@ class _Check:
         return kind
 
     def _check_layers(self, info: metadata.Info) -> Iterator[Finding]:
-        if "vector_layers" not in info:
+        # Null is no layers, either: Mapbox's program fails when it counts them.
+        if info.get("vector_layers") is None:
             yield finding(
                 rules.NO_VECTOR_LAYERS, "has vector tiles, but no vector_layers in its metadata.", where="metadata.json"
             )

@@ -24,10 +24,11 @@ from airflow_mapbox.preflight.formats import (
 MIN_BYTES = 3
 # For all formats but JSON.
 _START_CHARACTERS = 100
-_BOM = "\ufeff"
 
 # JavaScript's \s without the control characters: JSON.stringify escapes those before the spaces are removed.
 _SPACES = re.compile("[ \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]")
+# What JavaScript's trim() removes before it.
+_JSON_START = re.compile(rf"(?:{_SPACES.pattern}|[\t\n\v\f\r])*\{{")
 _GEOJSON_MEMBERS = ('"features":', '"geometries":', '"coordinates":')
 _TYPE = re.compile(r'"type":\s?"(.+?)"')
 GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
@@ -70,7 +71,7 @@ def sniff(head: bytes) -> Format | None:
 
 def is_json(head: bytes) -> bool:
     """Return whether Mapbox recognises a file as any kind of JSON."""
-    return _text(head[:SNIFFED_BYTES]).strip(_BOM + " \t\r\n\f\v").startswith("{")
+    return _JSON_START.match(_text(head[:SNIFFED_BYTES])) is not None
 
 
 def mistaken_for(head: bytes) -> tuple[str, str] | None:

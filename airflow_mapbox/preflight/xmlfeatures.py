@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
 _MAX_DEPTH = 256
+_LINE_BREAK = re.compile(r"[\r\n]")
 # expat takes quadratic time for tags and attributes that are much longer than what is fed at once.
 _MAX_TOKEN_BYTES = 16 * 2**20
 _TEXT_BYTES = 2**20
@@ -326,7 +328,7 @@ class _KML:
         elif self._open[-1].depth == depth:
             self._close(self._open.pop())
         elif name == "name" and self._open[-1].depth == depth - 1 and self._open[-1].name is None:
-            self._open[-1].name = self._name.strip()
+            self._open[-1].name = " ".join(filter(None, map(_left_stripped, _LINE_BREAK.split(self._name))))
             self._collect(None)
 
     def _close(self, element: _Element) -> None:
@@ -400,6 +402,11 @@ class _KML:
         if not self.positions.count:
             found.append(finding(rules.KML_EMPTY, "has no feature with coordinates."))
         return found
+
+
+def _left_stripped(line: str) -> str:
+    """Return a line of a name as GDAL reads it: with the spaces at its end, so that they make another name."""
+    return line.lstrip(" \t")
 
 
 def _too_many(count: int) -> Finding:

@@ -259,6 +259,7 @@ BAD_GEOJSON: dict[str, tuple[bytes | dict[str, Any], str]] = {
         for name, geometry, message in [
             ("geometry a number", 7, FEATURE),
             ("unknown geometry type", {"type": "Nonsense", "coordinates": [1, 2]}, FEATURE),
+            ("polygon with an empty ring", {"type": "Polygon", "coordinates": [[]]}, FEATURE),
             ("position of one number", {"type": "Point", "coordinates": [1]}, FEATURE),
             ("position of strings", {"type": "Point", "coordinates": ["1", "2"]}, FEATURE),
             ("position with a boolean", {"type": "Point", "coordinates": [True, 2]}, FEATURE),

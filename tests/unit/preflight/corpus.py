@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tests.conftest import ROOT
 from tests.unit.preflight import support
 from tests.unit.preflight.binaries import FIXTURES, mbtiles, shapefile, tiff
 
@@ -31,6 +32,11 @@ class Case:
     name: str
     content: Callable[[Path], bytes]
     mapbox: str | None = UNTESTED
+
+    @property
+    def origin(self) -> str:
+        """The origin, which begins the name."""
+        return self.name.partition("/")[0]
 
 
 # Mapbox's test/fixtures/index.js and test/expected/index.js. A file that it does not name is UNTESTED.
@@ -103,11 +109,12 @@ def files_of(folder: Path, origin: str, expected: dict[str, str | None] | None =
     suffixes = {".geojson", ".json", ".csv", ".kml", ".gpx", ".zip", ".mbtiles", ".tif", ".tiff"}
     ignored = {"package.json", "package-lock.json", "component.json"}
     for file in sorted(folder.rglob("*")):
-        name, expect = file.name, (expected or {}).get(file.name, UNTESTED)
+        name, expect = file.relative_to(folder).as_posix(), (expected or {}).get(file.name, UNTESTED)
         if file.suffix == ".shp":
             parts = list(file.parent.glob(f"{file.stem}.*"))
-            yield Case(f"{origin}/{file.stem}.zip", lambda _, parts=parts: zipped(parts), expect)  # type: ignore[misc]
-        elif file.is_file() and file.suffix in suffixes and name not in ignored:
+            shown = f"{origin}/{name.removesuffix('.shp')} (zipped here).zip"
+            yield Case(shown, lambda _, parts=parts: zipped(parts), expect)  # type: ignore[misc]
+        elif file.is_file() and file.suffix in suffixes and file.name not in ignored:
             yield Case(f"{origin}/{name}", lambda _, file=file: file.read_bytes(), expect)  # type: ignore[misc]
 
 
@@ -130,6 +137,7 @@ def _of_packages() -> Iterator[Case]:
 
     for package in (pyogrio, geopandas):
         yield from files_of(Path(str(package.__file__)).parent / "tests", package.__name__)
+    yield from files_of(ROOT / "dags" / "data", "examples")
 
 
 # --- What this provider and GDAL write ---
@@ -232,6 +240,7 @@ _LAYOUTS: dict[str, dict[str, Any]] = {
     "signed": {"dtype": "int8"},
     "no CRS": {"crs": None},
     "no position": {"crs": None, "box": None},
+    "a position of zeros and ones": {"crs": None, "box": (0, 128, 128, 0)},
     "wide pixels": {"box": (7, 50, 8, 50.4)},
     "pixels twice as wide as high": {"box": (7, 50, 8, 50.5)},
     "upside down": {"box": (7, 51, 8, 50)},
@@ -252,15 +261,23 @@ def _paint(
 
     import numpy as np
     import rasterio
-    from rasterio.transform import Affine, from_bounds
+    from rasterio.transform import from_bounds
 
     path, side = folder / "painted.tif", 128
-    profile = {"driver": driver, "width": side, "height": side, "count": bands, "dtype": dtype, "crs": crs}
-    transform = Affine.identity() if box is None else from_bounds(*box, side, side)
+    profile: dict[str, Any] = {
+        "driver": driver,
+        "width": side,
+        "height": side,
+        "count": bands,
+        "dtype": dtype,
+        "crs": crs,
+    }
+    if box is not None:
+        profile["transform"] = from_bounds(*box, side, side)
     pixels = np.arange(bands * side * side).reshape(bands, side, side) % 100
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the file without a position
-        with rasterio.open(path, "w", transform=transform, **profile, **options) as image:
+        with rasterio.open(path, "w", **profile, **options) as image:
             image.write(pixels.astype(dtype))
     return path.read_bytes()
 
@@ -328,7 +345,7 @@ def _texts() -> dict[str, Any]:
         "byte order mark, name first.csv": b"\xef\xbb\xbfn,lon,lat\n1,7,50\n",
         "space in the header.csv": "lon, lat\n7,50\n",
         "the_geom.csv": "id,the_geom\n1,POINT (7 50)\n",
-        "columns after 512 bytes.csv": f"{','.join(f'column_{number}' for number in range(80))},lon,lat\n{'1,' * 80}7,50\n",
+        "columns after 512 bytes.csv": "column," * 80 + "lon,lat\n" + "1," * 80 + "7,50\n",
         "no columns of coordinates.csv": "a,b\n1,2\n",
         "no rows.csv": "lon,lat\n",
         "no row that can be read.csv": "lon,lat\nx,y\n",
@@ -387,5 +404,6 @@ def _binaries() -> dict[str, bytes]:
         "GIF.mbtiles": support.MBTILES,
         "header only.mbtiles": mbtiles()[:100],
         "GeoTIFF.tif": tiff(),
+        "GeoTIFF, kind of CRS missing.tif": tiff({34735: (3, [1, 1, 0, 1, 2048, 0, 1, 4326])}),
         "header only.tif": tiff()[:8],
     }

@@ -119,6 +119,13 @@ def test_duplicate_names_are_in_the_order_in_which_mapbox_finds_them() -> None:
     assert [found.message for found in findings] == ["Duplicate layer names: a (2) b (3)"]
 
 
+def test_names_are_compared_as_gdal_reads_them() -> None:
+    """GDAL drops the spaces before each line of a name, and keeps those after it."""
+    assert check(kml(folder("x", PLACE), folder("x ", PLACE)))[0] == []
+    findings, _ = check(kml(folder("x y", PLACE), folder("\n  x\n y", PLACE)))
+    assert [found.message for found in findings] == ["Duplicate layer names: x y (2)"]
+
+
 @pytest.mark.parametrize("name", [None, ""])
 def test_layers_without_a_name_are_no_duplicates(name: str | None) -> None:
     unnamed = f"<Folder>{'' if name is None else '<name/>'}{PLACE}</Folder>"
