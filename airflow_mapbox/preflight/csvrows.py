@@ -28,7 +28,8 @@ from airflow_mapbox.rules import files as file_rules
 from airflow_mapbox.rules.remedies import WRITER
 
 _CHUNK_CHARACTERS = 64 * 1024
-_MAX_ROW_CHARACTERS = 16 * 2**20
+# Parsing a row takes up to 15 times its text in memory.
+_MAX_ROW_CHARACTERS = 8 * 2**20
 _HEADER_BYTES = 64 * 1024
 _MAX_CUTS_TRIED = 1000
 # The limit of the csv module is one for the whole process.
@@ -165,6 +166,9 @@ class _Rows:
                 next(csv.reader(lines, delimiter=self._separator))
                 self.number = 2
                 text = text[lines.tell() :]
+            if not text.strip("\r\n"):
+                self.number += len(text.splitlines())
+                return
             is_simple = not self._geometries and len(self._xs) == len(self._ys) == 1
             if not (is_simple and self._read_plain(lines, text)):
                 self._read_each(csv.reader(io.StringIO(text, newline=""), delimiter=self._separator))

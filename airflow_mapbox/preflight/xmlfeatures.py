@@ -306,8 +306,11 @@ class _KML:
         self._name = (self._name + text)[:_NAME_CHARACTERS]
 
     def _add_coordinates(self, text: str) -> None:
+        if self._is_track:
+            self._coordinates = (self._coordinates + text)[:_NAME_CHARACTERS]
+            return
         self._coordinates += text
-        if len(self._coordinates) >= _TEXT_BYTES and not self._is_track:
+        if len(self._coordinates) >= _TEXT_BYTES:
             # Everything up to the last space is complete.
             complete, space, rest = self._coordinates.rpartition(" ")
             if not space:
