@@ -107,15 +107,18 @@ def fuzz_jsonprefix(data: bytes) -> None:
     try:
         value = part.value()
     except (EndOfPart, BrokenJSONError):
-        with suppress(ValueError, RecursionError):
-            json.loads(text, parse_constant=_refuse)
-            raise AssertionError(f"{text!r} is JSON")
+        assert not _is_json(text), text
         return
-    except ValueError as error:
-        assert "digits" in str(error), error  # noqa: PT017 - the fuzzer shows the input
-        raise
     if part.is_at_end:
         assert repr(json.loads(text.lstrip(" \t\r\n"))) == repr(value)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _refuse(constant: str) -> None:
@@ -128,9 +131,8 @@ def fuzz_csvrows(data: bytes) -> None:
     if content.features is None:
         return
     text = data.decode("utf-8", "replace")
-    separator = ","
-    rows = [row for row in csv.reader(io.StringIO("lon,lat,a\n" + text, newline=""), delimiter=separator)][1:]
-    rows = [row for row in rows if any(cell.strip() for cell in row)]
+    reader = csv.reader(io.StringIO("lon,lat,a\n" + text, newline=""))
+    rows = [row for row in list(reader)[1:] if any(cell.strip() for cell in row)]
     assert content.features == len(rows), (content.features, len(rows))
     pairs = [pair for row in rows if len(row) > 1 and (pair := _numbers(row)) is not None]
     if pairs:

@@ -141,8 +141,9 @@ def _nested(path: Path) -> None:
 # --- XML ---
 
 _LAUGHS = (
-    b'<?xml version="1.0"?><!DOCTYPE kml [<!ENTITY a0 "ha">%b]><kml><Document><name>&a30;</name></Document></kml>'
-    % (b"".join(b'<!ENTITY a%d "&a%d;&a%d;">' % (n, n - 1, n - 1) for n in range(1, 31)))
+    b'<?xml version="1.0"?><!DOCTYPE kml [<!ENTITY a0 "ha">'
+    + b"".join(b'<!ENTITY a%d "&a%d;&a%d;">' % (number, number - 1, number - 1) for number in range(1, 31))
+    + b"]><kml><Document><name>&a30;</name></Document></kml>"
 )
 _EXTERNAL = b'<?xml version="1.0"?><!DOCTYPE kml [<!ENTITY a SYSTEM "file:///etc/passwd">]><kml><name>&a;</name></kml>'
 _POINT = b"<Placemark><Point><coordinates>1,2</coordinates></Point></Placemark>"
