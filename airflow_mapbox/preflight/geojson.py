@@ -36,8 +36,9 @@ _MAX_VALUE_BYTES = 5 * 2**20
 # More members than this beside `features` would take seconds.
 _MAX_MEMBERS = 10_000
 # Explaining features takes twenty times as long as accepting plain ones. Of a file that is refused anyway, not more
-# chunks than this are explained.
+# chunks or features than this are explained.
 _MAX_EXPLAINED_CHUNKS = 16
+_MAX_EXPLAINED_FEATURES = 200_000
 _BOM = b"\xef\xbb\xbf"
 # An escape in JSON: a surrogate pair, half of a pair, or anything else.
 _ESCAPES = re.compile(
@@ -79,7 +80,7 @@ class GeoJSONCheck:
         self._is_whole = True
         # The text between two features, from the last bracket of the first to the beginning of the second.
         self._separator = b""
-        self._explained_chunks = 0
+        self._explained_chunks = self._explained_features = 0
         self._has_half_character = False
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -325,7 +326,9 @@ class GeoJSONCheck:
                 self.findings.append(problem)
                 has_problem = True
         self._explained_chunks += 1
-        if self._explained_chunks > _MAX_EXPLAINED_CHUNKS and (has_problem or self._features.is_beyond_map):
+        self._explained_features += len(elements)
+        is_much = self._explained_chunks > _MAX_EXPLAINED_CHUNKS or self._explained_features > _MAX_EXPLAINED_FEATURES
+        if is_much and (has_problem or self._features.is_beyond_map):
             self._content.notes.append(
                 f"The check stopped at feature {self._features.count:,}, because Mapbox refuses the file anyway."
             )
