@@ -7,7 +7,8 @@
 # make crash  uploads whose processes die after each step, under each fault; five hundred of them at random
 # make lint   ruff, mypy, and the directions of imports
 # make big    a layer of 3 GB of GeoJSON from GeoParquet to a finished upload on the emulator; about ten minutes
-# make bench  how fast the export is and how much memory it takes, beside GDAL; writes build/benchmarks
+# make bench  how fast export and preflight are and how much memory they take; writes build/benchmarks
+# make fuzz   coverage-guided fuzzing of the preflight's parsers; SECONDS for each of them
 # make docs   write the pages that are made from code
 # make constraints   raise the pinned versions
 
@@ -23,7 +24,7 @@ DEMO := $(IN_VENV)/python -m demo.run
 PYTEST := $(IN_VENV)/python -m pytest
 PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check answers crash system ui lint bench big docs constraints clean
+.PHONY: demo test check answers crash system ui lint bench big fuzz docs constraints clean
 
 demo: $(INSTALLED)
 	@$(DEMO)
@@ -54,6 +55,16 @@ bench: $(INSTALLED)
 	$(IN_VENV)/python -m benchmarks.export
 	$(IN_VENV)/python -m benchmarks.overlap
 	TILESETS="$$(.ci/oracle $(abspath $(VENV))/oracle)" $(IN_VENV)/python -m benchmarks.area
+	$(IN_VENV)/python -m benchmarks.preflight
+
+FUZZED := sniff geojson jsonprefix csvrows kml gpx crs tiff shapefile mbtiles_metadata vectortile rules
+SECONDS ?= 60
+
+fuzz: $(INSTALLED)
+	@$(IN_VENV)/python -c 'import atheris' 2>/dev/null \
+	  || $(IN_VENV)/uv pip install --quiet --system-certs --python $(IN_VENV)/python -c constraints.txt --group fuzz 2>/dev/null \
+	  || $(IN_VENV)/pip install --quiet -c constraints.txt --group fuzz
+	for target in $(FUZZED); do $(IN_VENV)/python -m tests.fuzz.run $$target $(SECONDS) || exit 1; done
 
 docs: $(INSTALLED)
 	$(IN_VENV)/python -m airflow_mapbox.rules.page > docs/reference/refusals.md
@@ -77,7 +88,7 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 constraints: $(INSTALLED)
 	{ echo "# Every version that the checks of this repository run with; made by: make constraints"; \
 	  $(IN_VENV)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
-	    --extra emulator --extra s3 --extra postgis --extra mbtiles --group test --group lint --group bench \
+	    --extra emulator --extra s3 --extra postgis --extra mbtiles --group test --group lint --group bench --group fuzz \
 	    pyproject.toml; } > constraints.new
 	mv constraints.new constraints.txt
 

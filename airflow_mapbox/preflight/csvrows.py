@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import math
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,9 +29,12 @@ from airflow_mapbox.rules import files as file_rules
 from airflow_mapbox.rules.remedies import WRITER
 
 _CHUNK_CHARACTERS = 64 * 1024
-_MAX_ROW_CHARACTERS = 16 * 2**20
+# Parsing a row takes up to 15 times its text in memory.
+_MAX_ROW_CHARACTERS = 8 * 2**20
 _HEADER_BYTES = 64 * 1024
 _MAX_CUTS_TRIED = 1000
+# GEOS reads collections in collections recursively, and thousands of them end the process.
+_MAX_BRACKETS = 100
 # The limit of the csv module is one for the whole process.
 _FIELD_LIMIT = threading.Lock()
 
@@ -165,6 +169,9 @@ class _Rows:
                 next(csv.reader(lines, delimiter=self._separator))
                 self.number = 2
                 text = text[lines.tell() :]
+            if not text.strip("\r\n"):
+                self.number += len(text.splitlines())
+                return
             is_simple = not self._geometries and len(self._xs) == len(self._ys) == 1
             if not (is_simple and self._read_plain(lines, text)):
                 self._read_each(csv.reader(io.StringIO(text, newline=""), delimiter=self._separator))
@@ -340,11 +347,25 @@ def _box_of_geometry(cell: str) -> tuple[float, float, float, float] | None:
     else:
         # An overflow needs no warning here: the caller reports the position as beyond the map.
         with np.errstate(over="ignore"):
-            geometry = None if cell.upper().startswith("SRID") else shapely.from_wkt(cell, on_invalid="ignore")
+            upper = cell.upper()
+            is_refused = upper.startswith("SRID") or _is_deep(upper)
+            geometry = None if is_refused else shapely.from_wkt(cell, on_invalid="ignore")
     if geometry is None or geometry.is_empty:
         return None
     west, south, east, north = geometry.bounds
     return west, south, east, north
+
+
+def _is_deep(wkt: str) -> bool:
+    """Return whether geometries are nested deeper than GEOS can read."""
+    if wkt.count("COLLECTION") <= _MAX_BRACKETS:
+        return False
+    depth = 0
+    for bracket in re.finditer(r"[()]", wkt):
+        depth += 1 if bracket[0] == "(" else -1
+        if depth > _MAX_BRACKETS:
+            return True
+    return False
 
 
 def _is_geometry(cell: str) -> bool:

@@ -13,7 +13,6 @@ feature, too. If the guess is wrong, features are read one by one.
 
 from __future__ import annotations
 
-import json
 import re
 from enum import Enum, auto
 from typing import Any
@@ -24,7 +23,7 @@ from airflow_mapbox.limits import SNIFFED_BYTES, SNIFFED_CHARACTERS
 from airflow_mapbox.preflight.crs import check_crs
 from airflow_mapbox.preflight.features import Features
 from airflow_mapbox.preflight.findings import Content, Finding, finding
-from airflow_mapbox.preflight.jsonprefix import BrokenJSONError, EndOfPart, JSONPart
+from airflow_mapbox.preflight.jsonprefix import BrokenJSONError, EndOfPart, JSONPart, loads
 from airflow_mapbox.preflight.plainfeatures import PlainFeatures, PlainReader
 from airflow_mapbox.preflight.sniff import GEOJSON_TYPES, GEOMETRIES, mistaken_for, sniff
 from airflow_mapbox.preflight.text import not_utf8
@@ -32,11 +31,14 @@ from airflow_mapbox.rules import geojson as rules
 
 # Larger chunks fall out of the processor's cache.
 _CHUNK_BYTES = 256 * 1024
-# A parsed value takes about 13 times its text in memory.
-_MAX_VALUE_BYTES = 8 * 2**20
+# A parsed value takes 13 to 21 times its text in memory.
+_MAX_VALUE_BYTES = 5 * 2**20
+# More members than this beside `features` would take seconds.
+_MAX_MEMBERS = 10_000
 # Explaining features takes twenty times as long as accepting plain ones. Of a file that is refused anyway, not more
-# chunks than this are explained.
+# chunks or features than this are explained.
 _MAX_EXPLAINED_CHUNKS = 16
+_MAX_EXPLAINED_FEATURES = 200_000
 _BOM = b"\xef\xbb\xbf"
 # An escape in JSON: a surrogate pair, half of a pair, or anything else.
 _ESCAPES = re.compile(
@@ -78,7 +80,7 @@ class GeoJSONCheck:
         self._is_whole = True
         # The text between two features, from the last bracket of the first to the beginning of the second.
         self._separator = b""
-        self._explained_chunks = 0
+        self._explained_chunks = self._explained_features = 0
         self._has_half_character = False
 
     def feed(self, data: bytes | memoryview) -> None:
@@ -203,7 +205,7 @@ class GeoJSONCheck:
         if part.peek() == "}":
             part.take("}")
             return False
-        while True:
+        for _ in range(_MAX_MEMBERS):
             name = part.key()
             if name == "features" and part.peek() == "[":
                 part.take("[")
@@ -211,6 +213,13 @@ class GeoJSONCheck:
             self._members[name] = part.value()
             if part.take(",}") == "}":
                 return False
+        raise self._too_many_members("before")
+
+    def _too_many_members(self, where: str) -> _Stopped:
+        self._content.notes.append(
+            f"The document has more than {_MAX_MEMBERS:,} members {where} its features. The check stops there."
+        )
+        return self._stop()
 
     def _explain_break(self, error: BrokenJSONError) -> Finding:
         first, _, rest = self._buffer.lstrip().partition(b"\n")
@@ -263,7 +272,7 @@ class GeoJSONCheck:
             chunk = text[: ends[-1]].encode()
             if not self._check_chunk(chunk):
                 # Only orjson refuses numbers that overflow.
-                self._explain(json.loads(b"[%b]" % chunk))
+                self._explain(loads(f"[{chunk.decode()}]"))
         if problem is not None:
             raise self._stop(self._explain_features_break(text, part.at, problem))
         if closes:
@@ -317,7 +326,9 @@ class GeoJSONCheck:
                 self.findings.append(problem)
                 has_problem = True
         self._explained_chunks += 1
-        if self._explained_chunks > _MAX_EXPLAINED_CHUNKS and (has_problem or self._features.is_beyond_map):
+        self._explained_features += len(elements)
+        is_much = self._explained_chunks > _MAX_EXPLAINED_CHUNKS or self._explained_features > _MAX_EXPLAINED_FEATURES
+        if is_much and (has_problem or self._features.is_beyond_map):
             self._content.notes.append(
                 f"The check stopped at feature {self._features.count:,}, because Mapbox refuses the file anyway."
             )
@@ -334,9 +345,13 @@ class GeoJSONCheck:
         text = self._text(is_end=True)
         part = JSONPart(text)
         try:
+            read = 0
             while part.take(",}") == ",":
                 name = part.key()
                 self._members[name] = part.value()
+                read += 1
+                if read > _MAX_MEMBERS:
+                    raise self._too_many_members("after")
         except EndOfPart:
             raise self._stop(_cut_off(text)) from None
         except BrokenJSONError as error:

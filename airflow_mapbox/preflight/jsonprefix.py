@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, NoReturn
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 # An error at most this far from the end of the part may be a cut number, word or escape.
 _CUT_TOKEN_CHARACTERS = 16
+_MAX_DIGITS = 4000
 
 
 class EndOfPart(Exception):  # noqa: N818 - not an error: the rest of the document was not read
@@ -23,7 +25,25 @@ def _refuse_constant(name: str) -> NoReturn:
     raise BrokenJSONError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+def _integer(digits: str) -> float:
+    # int() refuses more than 4,300 digits. JSON has no leading zeros, so the number overflows anyway.
+    if len(digits) > _MAX_DIGITS:
+        return -math.inf if digits.startswith("-") else math.inf
+    return int(digits)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer)
+
+
+def loads(text: str) -> Any:
+    """
+    Return the value of a whole document, with infinity for integers that overflow.
+
+    :param text: the document.
+    :raises BrokenJSONError: for NaN and Infinity.
+    :raises ValueError: if it is not JSON.
+    """
+    return _DECODER.decode(text)
 
 
 class JSONPart:

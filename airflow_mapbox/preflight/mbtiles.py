@@ -40,6 +40,7 @@ _SAMPLED_TILES = 20
 _MAX_VIEW_USES, _MAX_VIEW_DEPTH = 5_000, 20
 _MAX_METADATA_ROWS = 10_000
 _MAX_JSON_BYTES = 4 << 20
+_MAX_METADATA_BYTES = 8 << 20
 _MAX_NAMED = 5
 _MAX_UNPACKED_BYTES = 20_000_000
 _MANY_UNPACKED_BYTES = 5_000_000
@@ -291,8 +292,17 @@ class _Check:
     def _metadata_rows(self) -> list[tuple[Any, Any]]:
         if not self._has("metadata"):
             return []
-        rows = []
-        for name, value in self._rows("metadata", "SELECT name, value FROM metadata LIMIT ?", _MAX_METADATA_ROWS):
+        rows: list[tuple[Any, Any]] = []
+        size = 0
+        query = "SELECT name, value FROM metadata LIMIT ?"
+        for name, value in self._rows("metadata", query, _MAX_METADATA_ROWS + 1):
+            size += sum(len(text) for text in (name, value) if isinstance(text, str | bytes))
+            if len(rows) == _MAX_METADATA_ROWS or size > _MAX_METADATA_BYTES:
+                self._content.notes.append(
+                    f"The metadata has more than {_MAX_METADATA_ROWS:,} rows or {_MAX_METADATA_BYTES:,} characters: "
+                    f"only the first {len(rows):,} rows were read."
+                )
+                break
             if isinstance(value, str | bytes) and len(value) > _MAX_JSON_BYTES:
                 self._content.notes.append(f"The metadata's {name} has {len(value):,} characters and was not read.")
             else:

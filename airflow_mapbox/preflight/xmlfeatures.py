@@ -65,8 +65,9 @@ class XMLCheck:
         self._parser.buffer_size = _TEXT_BYTES
         self._parser.StartDoctypeDeclHandler = self._refuse_doctype
         self._parser.StartElementHandler = self._start
-        self._parser.EndElementHandler = self._end
         self._elements: _KML | _GPX = _KML(self._collect) if kind is KML else _GPX()
+        self._started, self._ended = self._elements.started, self._elements.ended
+        self._parser.EndElementHandler = self._end if self._ended else self._leave
 
     def feed(self, data: bytes | memoryview) -> None:
         """
@@ -152,14 +153,17 @@ class XMLCheck:
             self._stop(finding(rules.TOO_DEEP, f"has elements nested more than {_MAX_DEPTH} deep.", where=where))
         if ":" in name:
             name = name.rpartition(":")[2]
-        if name in self._elements.started:
+        if name in self._started:
             self._elements.start(name, attributes, self._depth)
 
     def _end(self, name: str) -> None:
         if ":" in name:
             name = name.rpartition(":")[2]
-        if name in self._elements.ended:
+        if name in self._ended:
             self._elements.end(name, self._depth)
+        self._depth -= 1
+
+    def _leave(self, name: str) -> None:
         self._depth -= 1
 
     def _collect(self, handler: Callable[[str], None] | None) -> None:
@@ -353,8 +357,11 @@ class _KML:
         self._name = (self._name + text)[:_NAME_CHARACTERS]
 
     def _add_coordinates(self, text: str) -> None:
+        if self._is_track:
+            self._coordinates = (self._coordinates + text)[:_NAME_CHARACTERS]
+            return
         self._coordinates += text
-        if len(self._coordinates) >= _TEXT_BYTES and not self._is_track:
+        if len(self._coordinates) >= _TEXT_BYTES:
             # Everything up to the last space is complete.
             complete, space, rest = self._coordinates.rpartition(" ")
             if not space:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_mapbox.preflight import check_source
+from airflow_mapbox.preflight.csvrows import CSVCheck
+from airflow_mapbox.preflight.findings import Content
 from tests.unit.preflight.support import Stream, Write
 
 
@@ -111,3 +113,16 @@ def test_the_end_of_a_local_file_is_checked(write: Write, junk: bytes) -> None:
     rows = table(*["13.4,52.5,Berlin"] * 20_000) + b"13.4,52.5," + junk + b"\n"
 
     assert not check_source(write(rows, "a.csv")).ok
+
+
+def test_collections_in_collections_are_unreadable_and_many_in_one_are_not() -> None:
+    nested = "GEOMETRYCOLLECTION(" * 200_000
+    beside = f"GEOMETRYCOLLECTION({','.join(['GEOMETRYCOLLECTION(POINT(1 2))'] * 200)})"
+    content = Content()
+    check = CSVCheck(content)
+    check.feed(f'wkt\n"{nested}"\n"{beside}"\n'.encode())
+
+    findings = check.close()
+
+    assert [found.name for found in findings] == ["csv-skipped-rows"]
+    assert content.bounds == (1, 2, 1, 2)

@@ -141,14 +141,14 @@ def test_an_escaped_half_of_a_character_is_a_warning() -> None:
     assert content.features == 2_000
 
 
-def test_a_feature_of_more_than_8_mib_ends_the_check_with_a_note() -> None:
-    huge = with_geometry(type="MultiPoint", coordinates=[[1, 2]] * 1_100_000)
+def test_a_feature_of_more_than_5_mib_ends_the_check_with_a_note() -> None:
+    huge = with_geometry(type="MultiPoint", coordinates=[[1.5, 2.5]] * 1_000_000)
 
     findings, content = check(json.dumps(collection(POINT, huge, POINT)).encode())
 
     assert findings == []
     assert content.features is None
-    assert "Feature 1 has more than 8 MiB" in content.notes[0]
+    assert "Feature 1 has more than 5 MiB" in content.notes[0]
 
 
 def test_a_file_that_is_refused_anyway_is_not_explained_to_its_end() -> None:
