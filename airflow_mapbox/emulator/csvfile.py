@@ -20,7 +20,7 @@ from airflow_mapbox.emulator.sniff import LATITUDE, LONGITUDE, SEPARATORS
 WKT = frozenset({"wkt", "geom", "geometry"})
 GEOJSON = frozenset({"geojson"})
 INTEGER = re.compile(r"[+-]?\d{1,15}\Z")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\Z", re.ASCII)
 # A polygon in one cell can exceed the csv module's default of 128 kB.
 csv.field_size_limit(1 << 26)
 
@@ -83,8 +83,8 @@ def _geometry_or_none(geometry_of: Callable[[list[str]], dict[str, Any]], row: l
 
 
 def _number(cell: str) -> float:
-    number = float(cell.strip())
-    if not math.isfinite(number):
+    # float() also accepts 1_000 and digits of other scripts.
+    if not NUMBER.match(cell.strip()) or not math.isfinite(number := float(cell)):
         raise ValueError("not a coordinate")
     return number
 

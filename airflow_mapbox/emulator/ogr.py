@@ -62,7 +62,7 @@ def unpack_shapefile(archive: Path, work: Path) -> Shapefile:
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, zlib.error):
         raise DataError(FailureMessage.NO_SHAPEFILE) from None
     try:
-        pyproj.CRS.from_wkt((work / "data.prj").read_text(encoding="utf-8", errors="replace"))
+        pyproj.CRS.from_wkt((work / "data.prj").read_text(encoding="utf-8-sig", errors="replace"))
     except pyproj.exceptions.CRSError:
         raise DataError(FailureMessage.SHAPEFILE_BAD_PROJECTION) from None
     return Shapefile(name[: -len(".shp")], work / "data.shp", size)

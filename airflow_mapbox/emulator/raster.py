@@ -100,7 +100,9 @@ def _check(image: DatasetReader) -> None:
     # A local system is neither geographic nor projected: nothing says where on Earth it is.
     if image.crs is None or not (image.crs.is_geographic or image.crs.is_projected):
         raise DataError(FailureMessage.RASTER_NO_CRS)
-    if any(kind != "uint8" for kind in image.dtypes):
+    # GDAL reads samples of one bit as bytes, too.
+    bits = {image.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", "8") for band in image.indexes}
+    if bits != {"8"} or any(kind != "uint8" for kind in image.dtypes):
         raise DataError(FailureMessage.RASTER_NOT_8_BIT)
     if max(rows * columns for rows, columns in image.block_shapes) * image.count > MAX_BLOCK_BYTES:
         raise DataError(FailureMessage.TOO_MUCH)

@@ -48,6 +48,8 @@ _UNSIGNED = (1, 4)
 # Keys that define a reference system: codes, and the first of the parameters that a user-defined system has.
 _MODEL, _GEOGRAPHIC, _PROJECTED, _LINEAR_UNIT = 1024, 2048, 3072, 3076
 _CRS_KEYS = (_GEOGRAPHIC, _PROJECTED, 2050, 2056, 3074, 3075)
+# GDAL takes WGS 84 for a geographic system without a code.
+_MODEL_GEOGRAPHIC = 2
 _METRE = 9001
 _USER_DEFINED = 32767
 _MERCATOR_RADIUS = 6378137.0
@@ -216,7 +218,7 @@ def _check_image(directory: _Directory, content: Content) -> Iterator[Finding]:
     else:
         yield from _check_transform(transform)
     keys = _geo_keys(directory)
-    if not any(keys.get(key) for key in _CRS_KEYS):
+    if not any(keys.get(key) for key in _CRS_KEYS) and keys.get(_MODEL) != _MODEL_GEOGRAPHIC:
         yield finding(rules.NO_CRS, "has no coordinate reference system.", where="GeoKeyDirectoryTag")
     elif not keys.get(_MODEL) and not keys.get(_PROJECTED):
         # GDAL, which reads the file at Mapbox, has no reference system then.

@@ -47,7 +47,7 @@ class TestCsv:
         assert acme.upload(b'n,geojson\n1,"{""type"":""Point"",""coordinates"":[1,2]}"\n')["error"] is None
 
     def test_rows_that_do_not_parse_are_dropped_without_an_error(self, acme: Account) -> None:
-        done = acme.upload(b"lon,lat,n\n1,2,1\nx,y,2\n3\n,,\nnan,1,3\n\n")
+        done = acme.upload("lon,lat,n\n1,2,1\nx,y,2\n3\n,,\nnan,1,3\n\n1_0,1,4\n\u0661,1,5\n".encode())
 
         assert done["error"] is None
 

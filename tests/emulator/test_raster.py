@@ -221,6 +221,7 @@ class TestRefusals:
                 "Coordinates beyond web mercator range. Please check projection and lat/lon values.",
             ),
             ({"dtype": "uint16"}, "Invalid raster: only 8-bit TIFF is supported"),
+            ({"bands": 1, "nbits": 1}, "Invalid raster: only 8-bit TIFF is supported"),
             ({"dtype": "float32"}, "Invalid raster: only 8-bit TIFF is supported"),
             (
                 {"bands": 1, "nodata": 0, "change": lambda image: image.write(np.zeros((1, 20, 20), np.uint8))},
@@ -239,6 +240,7 @@ class TestRefusals:
             "beyond web mercator",
             "across the antimeridian",
             "uint16",
+            "one bit",
             "float32",
             "only nodata",
         ],

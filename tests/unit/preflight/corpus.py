@@ -236,6 +236,7 @@ _LAYOUTS: dict[str, dict[str, Any]] = {
     "COG": {"driver": "COG"},
     "the whole Earth": {"box": (-180, -90, 180, 90)},
     "16 bits": {"dtype": "uint16"},
+    "1 bit": {"bands": 1, "nbits": 1},
     "floats": {"dtype": "float32"},
     "signed": {"dtype": "int8"},
     "no CRS": {"crs": None},
@@ -404,6 +405,7 @@ def _binaries() -> dict[str, bytes]:
         "GIF.mbtiles": support.MBTILES,
         "header only.mbtiles": mbtiles()[:100],
         "GeoTIFF.tif": tiff(),
+        "GeoTIFF, only the kind of CRS.tif": tiff({34735: (3, [1, 1, 0, 1, 1024, 0, 1, 2])}),
         "GeoTIFF, kind of CRS missing.tif": tiff({34735: (3, [1, 1, 0, 1, 2048, 0, 1, 4326])}),
         "header only.tif": tiff()[:8],
     }

@@ -89,7 +89,7 @@ class TestRules:
             ({33550: (12, [math.nan, 0.5, 0.0])}, rules.PIXELS),
             (with_matrix(_5=0.5), rules.PIXELS),
             (with_matrix(_4=-0.1), rules.ROTATED),
-            ({34735: (3, [1, 1, 0, 1, 1024, 0, 1, 2])}, rules.NO_CRS),  # a kind of system, but none by name
+            ({34735: (3, [1, 1, 0, 1, 1024, 0, 1, 1])}, rules.NO_CRS),  # a kind of system, but none by name
             ({34735: (3, [1, 1, 0, 1, 2048, 0, 1, 0])}, rules.NO_CRS),
             # GDAL reads no system from a code alone, if nothing says that it is geographic.
             ({34735: (3, [1, 1, 0, 1, 2048, 0, 1, 4326])}, rules.NO_CRS),
@@ -112,6 +112,7 @@ class TestRules:
             {33550: (12, [0.5, 1.0, 0.0])},
             {33550: (12, [0.5, -0.5, 0.0])},  # GDAL ignores the sign
             {34735: (3, [1, 1, 0, 1, 3072, 0, 1, 32767])},  # user-defined
+            {34735: (3, [1, 1, 0, 1, 1024, 0, 1, 2])},  # geographic, for which GDAL takes WGS 84
             {33922: (12, [0.0, 0.0, 0.0, -180.25, 90.25, 0.0])},  # pixel centres at the edges
             {273: (4, [0]), 279: (4, [0])},  # sparse
             {279: (4, [2**32 - 1])},  # uncompressed: the rows say how long the strip is
