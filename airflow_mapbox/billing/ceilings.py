@@ -53,17 +53,14 @@ class Ceilings:
         :param is_final: whether more will not be known. A ceiling for a number that stays unknown is an error, too.
         :raises CeilingError: with each ceiling on a line of its own.
         """
-        problems = [*self._exceeded(bill), *(self._unknown(bill) if is_final else ())]
-        if problems:
-            raise CeilingError(
-                "\n".join(
-                    (
-                        f"No upload was created of {description}, because it would be larger than its owner allows.",
-                        *problems,
-                        "Send less data, or raise the ceiling.",
-                    )
-                )
-            )
+        exceeded, unknown = list(self._exceeded(bill)), list(self._unknown(bill) if is_final else ())
+        if not exceeded and not unknown:
+            return
+        why = "it would be larger than its owner allows" if exceeded else "a ceiling cannot be kept"
+        advice = "Send less data, or raise the ceiling." if exceeded else "Leave out the ceiling, or send a local file."
+        raise CeilingError(
+            "\n".join((f"No upload was created of {description}, because {why}.", *exceeded, *unknown, advice))
+        )
 
     def _exceeded(self, bill: Bill) -> Iterator[str]:
         if self.max_bytes is not None and bill.bytes is not None and bill.bytes > self.max_bytes:
@@ -77,6 +74,7 @@ class Ceilings:
         ):
             expected = "is expected to have" if bill.maxzoom_is_expected else "has"
             yield f"It {expected} maxzoom {bill.maxzoom}, which is tier {bill.tier}; `max_tier` is {self.max_tier}."
+            yield f'format="mbtiles" with export={{"tier": "{self.max_tier}"}} makes tiles of that tier.'
 
     def _unknown(self, bill: Bill) -> Iterator[str]:
         if self.max_bytes is not None and bill.bytes is None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from airflow_mapbox.cli.running import command
 from airflow_mapbox.hooks.uploads import readable_source
 from airflow_mapbox.preflight import SourceReport, check_source
-from airflow_mapbox.tasks.rates import amount_of, configured_rates
+from airflow_mapbox.tasks.rates import amount_of, configured_rates, describe_amount
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -43,7 +43,7 @@ def _print(report: SourceReport, amount: dict[str, Any]) -> None:
     for name, value in report.facts():
         facts.add_row(name, value)
     if amount:
-        facts.add_row("By your rates", f"{amount['amount']:,.2f} {amount['currency']}")
+        facts.add_row("Amount", describe_amount(amount))
     console.print(facts)
     findings = [*report.problems, *report.warnings]
     if findings:

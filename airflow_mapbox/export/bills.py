@@ -69,6 +69,6 @@ def _savings(counts: Counts, size: int) -> Savings | None:
     return Savings(
         sampled_features=sample.features,
         coordinates=round(sample.coordinates * times),
-        decimals={decimals: round(saved * times) for decimals, saved in sample.decimals.items()},
+        decimals={decimals: round(saved * times) for decimals, saved in sample.decimals.items() if saved > 0},
         attributes={name: round(taken * times) for name, taken in sample.attributes.items()},
     )

@@ -69,11 +69,12 @@ class ExportReport:
         accuracy = "unknown accuracy" if self.accuracy is None else f"an accuracy of {self.accuracy:g} m"
         where = "" if self.path is None else f" in {self.path}"
         notes = "".join(f" {note}" for note in self.notes)
+        savings = "" if self.bill.savings is None else f" {self.bill.savings}"
         return (
             f"{self.features_read:,} features read, {self.features:,} written, {dropped}{changed}; "
             f"CRS {' and '.join(self.crs_from)} to {self.crs_to} with {accuracy}; "
             f"bounds {west:.6g}, {south:.6g}, {east:.6g}, {north:.6g}; "
-            f"{self.bytes:,} bytes{where}, SHA-256 {self.sha256}.{notes} {self.bill}"
+            f"{self.bytes:,} bytes{where}, SHA-256 {self.sha256}.{notes} {self.bill}{savings}"
         )
 
     def to_json(self) -> dict[str, Any]:

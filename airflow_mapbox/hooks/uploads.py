@@ -26,7 +26,7 @@ from airflow_mapbox.sources.resolve import SourceLike, open_source, read_report
 from airflow_mapbox.sources.source import Source
 from airflow_mapbox.tasks.connection import CONN_TYPE, Access, access_by
 from airflow_mapbox.tasks.export_source import export_source
-from airflow_mapbox.tasks.rates import amount_of, configured_rates
+from airflow_mapbox.tasks.rates import amount_of, configured_rates, describe_amount
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import NotFoundError, TokenRejectedError, UploadActiveError
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload
@@ -315,39 +315,32 @@ class MapboxUploadsHook(BaseHook):
         if preflight:
             needs_area = ceilings.max_area_km2 is not None
             report = check_source(source, tileset=tileset, name=name, area=needs_area)
-            self.log.info("Preflight of %s", report)
+            self._log_report(report)
             report.raise_for_problems()
-            for warning in report.warnings:
-                self.log.warning("%s", warning)
-            self._keep_facts(source, report, facts or {})
-            limit, learns_more = report.limit, check_while_sent(source, report)
+            source.facts.update(_known_facts(source, report, facts or {}))
+            limit, learns_more = report.limit, check_while_sent(source, report, self._log_report)
             if source.size is not None:
                 bill = Bill.from_json(source.facts["bill"], size=source.size)
                 # Sending a file tells neither the area nor, of most formats, the maxzoom.
                 is_final = needs_area or not learns_more
                 ceilings.check(bill, source.description, is_final=is_final and source.checksum is None)
-        elif source.size is not None:
-            ceilings.check(Bill(bytes=source.size), source.description, is_final=False)
+        else:
+            source.facts.update(_known_facts(source, None, facts or {}))
+            if source.size is not None:
+                ceilings.check(Bill(bytes=source.size), source.description, is_final=False)
         staged = self._stager.stage(source, limit)
         known = source.facts.get("bill", {})
         bill = Bill.from_json(known, size=staged.bytes)
         amount = amount_of(bill, rates)
-        by_rates = f" By your rates: {amount['amount']:,.2f} {amount['currency']}." if amount else ""
-        self.log.info("The bill of %s: %s%s", source.description, bill, by_rates)
+        self.log.info("The bill of %s: %s %s", source.description, bill, describe_amount(amount))
         ceilings.check(bill, source.description, is_final=True)
         source.facts["bill"] = {**bill.to_json(), "savings": known.get("savings"), **amount}
         return staged
 
-    @staticmethod
-    def _keep_facts(source: Source, report: SourceReport, facts: Mapping[str, Any]) -> None:
-        """Keep what the preflight knows about the content, unless an export knows more, such as the area."""
-        if source.checksum is not None:
-            source.facts.setdefault("bill", report.bill.to_json())
-            return
-        source.facts.update(report.source_facts())
-        made = facts.get("bill", {})
-        if made and made.get("bytes") == source.size:
-            source.facts["bill"] = made
+    def _log_report(self, report: SourceReport) -> None:
+        self.log.info("Preflight of %s", report)
+        for warning in report.warnings:
+            self.log.warning("%s", warning)
 
     def _s3_client(self, credentials: StagingCredentials) -> Any:
         # Imported here: boto3 and the Amazon provider take half a second, and a status request needs neither.
@@ -380,6 +373,17 @@ def _prepare(
     return prepared if format is None else export_source(prepared, format, export, name=layer), facts
 
 
+def _known_facts(source: Source, report: SourceReport | None, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known about the content before it is sent."""
+    if source.checksum is not None:
+        # An export knows more than the preflight of its beginning. It may have ended already.
+        return {} if report is None or "bill" in source.facts else {"bill": report.bill.to_json()}
+    known = {} if report is None else report.source_facts()
+    made = facts.get("bill") or {}
+    # The export that wrote the file knows its area.
+    return known | ({"bill": made} if made and made.get("bytes") == source.size else {})
+
+
 def readable_source(source: Any) -> Any:
     """
     Return the path of a URL that Airflow's object storage reads; any other source unchanged.
@@ -389,6 +393,7 @@ def readable_source(source: Any) -> Any:
     """
     if not isinstance(source, str) or "://" not in source or _CORE_URL.match(source):
         return source
+    refuse_secrets(source)
     if source.startswith("mapbox://"):
         raise SourceError(f"{source!r} is not a dataset: the source of a dataset is mapbox://datasets/{{user}}/{{id}}.")
     problem = None

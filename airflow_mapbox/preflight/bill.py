@@ -8,9 +8,9 @@ from airflow_mapbox.billing.bill import Bill
 from airflow_mapbox.billing.zooms import expected_maxzoom, tier_of
 from airflow_mapbox.errors import MapboxError
 from airflow_mapbox.preflight.findings import Content
-from airflow_mapbox.preflight.formats import MBTILES, TIFF, Format
+from airflow_mapbox.preflight.formats import CSV, MBTILES, TIFF, Format
 
-_NOT_MEASURED = "The area was not measured: ask for it with area=True, or --area on the command line."
+_NOT_MEASURED = "The area was not measured. area=True, --area on the command line or max_area_km2 measures it."
 _NOT_LOCAL = "The area of a remote file is not measured, because all of it would have to be read."
 _OF_TIFF = "The maxzoom of a TIFF follows from its pixels, in a way that Mapbox does not document."
 
@@ -37,7 +37,7 @@ def bill_of(source_format: Format | None, size: int | None, content: Content, pa
     if maxzoom is None:
         return Bill(size, savings=content.savings)
     tier = tier_of(maxzoom)
-    area_km2, note = _area(path, tier, is_tiles=is_tiles) if area else (None, _NOT_MEASURED)
+    area_km2, note = _area(path, tier, source_format) if area else (None, _NOT_MEASURED if path else _NOT_LOCAL)
     return Bill(
         bytes=size,
         maxzoom=maxzoom,
@@ -55,7 +55,7 @@ def _is_on_earth(bounds: tuple[float, float, float, float]) -> bool:
     return west >= -180 and east <= 180 and south >= -90 and north <= 90
 
 
-def _area(path: Path | None, tier: str, *, is_tiles: bool) -> tuple[float | None, str | None]:
+def _area(path: Path | None, tier: str, source_format: Format | None) -> tuple[float | None, str | None]:
     """Return the area in km², or a note on why it is unknown."""
     # Imported here: reading geodata takes most of a second to import.
     from airflow_mapbox.preflight.area import estimate_area
@@ -64,7 +64,9 @@ def _area(path: Path | None, tier: str, *, is_tiles: bool) -> tuple[float | None
     if path is None:
         return None, _NOT_LOCAL
     try:
-        return estimate_tiled_area(path, tier=tier) if is_tiles else estimate_area(path, tier=tier), None
+        if source_format is MBTILES:
+            return estimate_tiled_area(path, tier=tier), None
+        return estimate_area(path, tier=tier, crs=None if source_format is not CSV else "OGC:CRS84"), None
     except MapboxError as error:
         first_line, _, _ = str(error).partition("\n")
         return None, f"The area could not be measured: {first_line}"

@@ -216,10 +216,10 @@ def beyond_map(
     where = f"{place} {number}"
     at = f"({_digits(x)}, {_digits(y)}) in {where}"
     if cause == "polar":
-        what = f"has {at}: Mapbox refuses latitudes beyond ±85.0511 degrees, which are outside the Web Mercator map"
+        what = f"has {at}: latitudes beyond ±85.0511 degrees are outside the Web Mercator map"
         return finding(rule, f"{what}{count}.", where=where, remedy=_CLIP)
     if cause == "longitude":
-        what = f"has {at}: Mapbox refuses longitudes beyond ±180 degrees"
+        what = f"has {at}: longitudes end at ±180 degrees"
         return finding(rule, f"{what}{count}.", where=where, remedy=_CUT)
     why = (
         "latitude comes first, or the coordinates are in another reference system"

@@ -380,18 +380,14 @@ def check_end(tail: bytes) -> list[Finding]:
         findings = check.close()
         if any(found.rule in (rules.NOT_JSON, rules.LINES) for found in findings):
             continue  # this match is not a feature of the collection, but a value inside a feature
-        # The numbers of features count from the start of the tail, not of the file.
-        return [_near_end(found) for found in findings]
-    if starts and text[: starts[-1]].rstrip(" \t\r\n\x1e").endswith("}"):
+        # Other features may have what these lack. Their numbers count from the start of the tail, not of the file.
+        return [_near_end(found) for found in findings if found.rule is not rules.EMPTY]
+    if starts and re.search(r"\}[ \t\r]*[\n\x1e]\s*\Z", text[: starts[-1]]):
         return [_LINES]
-    if starts:
-        what = "does not close its FeatureCollection: it is cut off, or invalid near its end."
-        return [finding(rules.NOT_JSON, what, where="its end")]
-    return []
+    return []  # a feature inside a value, or an error that shows when the whole file is read
 
 
 _FEATURE = re.compile(r'\{\s*"type"\s*:\s*"Feature"')
-_FEATURE_NUMBER = re.compile(r"(?:in )?feature \d+")
 _LINES = finding(rules.LINES, "has one JSON document a line (line-delimited GeoJSON), which Mapbox does not accept.")
 
 
@@ -413,8 +409,9 @@ def _near_end(found: Finding) -> Finding:
 
 
 def _cut_off(text: str) -> Finding:
-    what = f"is not JSON: it ends with {text.rstrip()[-20:]!r} instead of }}, so it is cut off."
-    return finding(rules.NOT_JSON, what, where="its end")
+    end = text.rstrip()[-20:]
+    why = "is broken near its end" if end.endswith("}") else "ends without }, so it is cut off"
+    return finding(rules.NOT_JSON, f"is not JSON: it {why} ({end!r}).", where="its end")
 
 
 def _check_recognised(head: bytes) -> Finding | None:

@@ -66,7 +66,8 @@ class CheckedStream(WrappedStream):
         data = self._stream.read(size)
         if data:
             self._bytes += len(data)
-            self._check.feed(bytes(data) if isinstance(data, bytearray) else data)
+            # A view may be of a buffer that its owner fills again.
+            self._check.feed(data if isinstance(data, bytes) else bytes(data))
         elif size and self._is_open:
             self._is_open = False
             self._refuse(self._check.close(), self._bytes)

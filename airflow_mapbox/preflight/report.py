@@ -75,8 +75,9 @@ class SourceReport:
     def __str__(self) -> str:
         facts = dict(self.facts())
         file, format, size = facts.pop("File"), facts.pop("Format"), facts.pop("Size")
-        rest = "".join(f", {name.lower()} {value}" for name, value in facts.items() if name != "Bill")
-        lines = [f"{file}: {format}, {size}{rest}", *([str(self.bill)] if self.bill.bytes is not None else ())]
+        told = ("Bill", "Savings")
+        rest = "".join(f", {name.lower()} {value}" for name, value in facts.items() if name not in told)
+        lines = [f"{file}: {format}, {size}{rest}", *(facts[name] for name in told if name in facts)]
         for kind, findings in (("Problem", self.problems), ("Warning", self.warnings)):
             for found in findings:
                 says = f' Mapbox says: "{found.message}"' if found.message else ""
@@ -164,6 +165,8 @@ class SourceReport:
             yield "Zooms", f"{self.minzoom} to {self.maxzoom}"
         if self.bill.bytes is not None:
             yield "Bill", str(self.bill)
+        if self.bill.savings is not None and (savings := str(self.bill.savings)):
+            yield "Savings", savings
 
 
 def _short(text: str) -> str:

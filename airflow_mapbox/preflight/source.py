@@ -27,6 +27,7 @@ from airflow_mapbox.rules import csv as csv_rules
 from airflow_mapbox.rules import files as rules
 from airflow_mapbox.rules import xml as xml_rules
 from airflow_mapbox.rules.remedies import WRITER
+from airflow_mapbox.security.endpoints import refuse_secrets
 from airflow_mapbox.sources.identity import is_dataset_url
 from airflow_mapbox.sources.ranges import HeadRanges
 from airflow_mapbox.sources.resolve import SourceLike, open_source
@@ -71,6 +72,7 @@ def check_source(
         report.raise_for_problems()
     """
     if isinstance(source, str) and source.startswith("mapbox://"):
+        refuse_secrets(source)
         report = SourceReport(source, "dataset", None, None, None, (), (), (), Bill(None), tileset=tileset, name=name)
         return _with_findings(report, [*_check_names(tileset, name), *_check_dataset_url(source)])
     if not isinstance(source, Source):
@@ -103,25 +105,26 @@ def check_source(
         bill=bill_of(source_format, source.size, content, source.path, area=area),
         tileset=tileset,
         name=name,
-        is_complete=is_complete,
+        is_complete=is_complete and not content.notes,
     )
     return _with_findings(report, found)
 
 
-def check_while_sent(source: Source, report: SourceReport) -> bool:
+def check_while_sent(source: Source, report: SourceReport, tell: Callable[[SourceReport], None]) -> bool:
     """
     Have a source checked while it is sent, if the report could not check all of it.
 
     :param source: the source. The stream that it opens next raises SourceError at its end if Mapbox would refuse it.
     :param report: the report of :func:`check_source`.
+    :param tell: called with the report of the whole source, before an error is raised.
     :return: whether it will be checked. Its facts then have what was learnt.
     """
     source_format = next((one for one in formats.TEXTS if one.name == report.format), None)
-    # An export has checked its own features.
-    if report.is_complete or source_format is None or source.checksum is not None:
+    # An export has checked its own features, and a local file was read.
+    if source_format is None or report.is_complete or source.path is not None or source.checksum is not None:
         return False
 
-    content = Content()
+    content = Content(savings=report.bill.savings)
 
     def checked(stream: ByteStream) -> ByteStream:
         check = passing_check(source_format, content)
@@ -129,9 +132,15 @@ def check_while_sent(source: Source, report: SourceReport) -> bool:
 
     def refuse(found: list[Finding], size: int) -> None:
         bill = bill_of(source_format, size, content, None, area=False)
-        whole = replace(report, bytes=size, features=content.features, bounds=content.bounds, bill=bill)
-        _with_findings(whole, found).raise_for_problems()
+        notes = tuple(content.notes)
+        whole = replace(report, bytes=size, features=content.features, bounds=content.bounds, bill=bill, notes=notes)
+        whole = _with_findings(replace(whole, is_complete=not notes), found)
+        tell(whole)
+        whole.raise_for_problems()
+        known = source.facts.get("bill") or {}
         source.facts.update(whole.source_facts())
+        if known.get("area_km2") is not None:
+            source.facts["bill"] = known  # of the export that wrote the file
 
     source.wrap_stream(checked)
     return True
@@ -253,7 +262,7 @@ def _check_content(
     if source_format is formats.MBTILES:
         if source.path is None:
             return list(check_mbtiles_header(head, source.size)), False
-        return list(check_mbtiles(source.path, content, all_tiles=all_tiles)), True
+        return list(check_mbtiles(source.path, content, all_tiles=all_tiles)), all_tiles
     ranges = source.ranges() or HeadRanges(head, source.size)
     with ranges:
         if source_format is formats.TIFF:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, Self, cast
 from urllib.parse import urljoin, urlsplit
@@ -188,14 +189,16 @@ def web_ranges(url: str, size: int | None, fingerprint: Fingerprint) -> Ranges |
     :param url: an ``https`` URL, or an ``http`` URL on the loopback.
     :param size: the file's size in bytes; None if it is unknown.
     :param fingerprint: values that change with the content, as the file's first response had them.
-    :raises SourceError: if the server cannot be reached, or redirects to where data must not come from.
+    :raises SourceError: if the server redirects to where data must not come from.
     """
     if not size:
         return None
     ranges = WebRanges(url, size, fingerprint)
     has_ranges = False
     try:
-        has_ranges = ranges.has_ranges()
+        # A server that fails here can still send the whole file.
+        with suppress(SourceUnavailableError):
+            has_ranges = ranges.has_ranges()
     finally:
         if not has_ranges:
             ranges.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from airflow.configuration import conf
@@ -40,8 +41,26 @@ def amount_of(bill: Bill, rates: Rates | None) -> dict[str, Any]:
     """
     Return the amount of a bill as JSON: ``amount`` and ``currency``. Empty without rates, or if it is unknown.
 
+    Rates without a price for the tier are no reason against an upload: the result then has an ``amount_note``.
+
     :param bill: the bill.
     :param rates: the account's rates.
     """
-    amount = None if rates is None else bill.amount(rates)
-    return {} if rates is None or amount is None else {"amount": amount, "currency": rates.currency}
+    if rates is None:
+        return {}
+    try:
+        amount = bill.amount(rates)
+    except OptionError as error:
+        return {"amount_note": str(error)}
+    return {} if amount is None else {"amount": amount, "currency": rates.currency}
+
+
+def describe_amount(amount: Mapping[str, Any]) -> str:
+    """
+    Return a sentence about an amount; empty without one.
+
+    :param amount: the result of :func:`amount_of`.
+    """
+    if "amount" in amount:
+        return f"{amount['amount']:,.2f} {amount['currency']}".strip() + " by your rates."
+    return str(amount.get("amount_note", ""))

@@ -104,6 +104,22 @@ class TestPreflight:
 
         assert (bill["amount"], bill["currency"]) == (pytest.approx(bill["bytes"]), "EUR")
 
+    def test_rates_without_a_price_for_the_tier_are_no_reason_against_the_upload(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AIRFLOW__MAPBOX__RATES", '{"per_km2": {"1cm": 1}}')
+        close = [(7 + number / 10_000, 50 + number / 10_000) for number in range(300)]
+
+        bill = run(points(tmp_path, *close), max_area_km2=1e6)["source"]["bill"]
+
+        assert "have no price per km² for tier 30cm" in bill["amount_note"]
+
+    def test_the_area_of_a_csv_is_known_because_mapbox_reads_degrees(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.csv"
+        path.write_text("lon,lat\n7,50\n7.1,50.1\n")
+
+        assert run(str(path), max_area_km2=1e6)["source"]["bill"]["area_km2"] is not None
+
     def test_rates_that_cannot_be_read_stop_the_task_before_mapbox_is_asked_for_anything(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulator: Emulator
     ) -> None:

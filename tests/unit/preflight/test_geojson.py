@@ -95,8 +95,8 @@ class TestSmallDocuments:
             ([-1e300, 0], "in another reference system"),
             ([10**30, 0], "in another reference system"),
             ([52, 100], "latitude comes first"),
-            ([180.0001, 0], "refuses longitudes beyond ±180"),
-            ([0, 85.06], "refuses latitudes beyond ±85.0511"),
+            ([180.0001, 0], "longitudes end at ±180"),
+            ([0, 85.06], "latitudes beyond ±85.0511"),
         ],
     )
     def test_positions_beyond_the_map_are_a_problem_with_its_cause_and_feature(

@@ -84,10 +84,19 @@ class TestWeb:
         [
             (large(POINT), []),
             (large(POINT, last=FAR), ["geojson-range"]),
-            (large(POINT)[:-2], ["geojson-json"]),
+            (large(POINT)[:-6], ["geojson-json"]),
+            (large(POINT, last=POINT | {"geometry": None}), []),
+            (large(POINT, last={"properties": {"a": {"type": "Feature", "b": 1}}, **POINT}), []),
             (large(FAR), ["geojson-range"]),
         ],
-        ids=["right", "wrong at the end", "cut off", "wrong at the beginning"],
+        ids=[
+            "right",
+            "wrong at the end",
+            "cut off",
+            "no geometry at the end",
+            "a feature in a value",
+            "wrong at the start",
+        ],
     )
     def test_the_beginning_and_the_end_of_a_text_are_read(self, server: Server, data: bytes, rules: list[str]) -> None:
         report = check_source(server.put("places.geojson", data))
