@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from airflow_mapbox.cli.definition import arguments_of
 from airflow_mapbox.cli.running import command
+from airflow_mapbox.cli.spelling import Spelling
 from airflow_mapbox.hooks.uploads import readable_source
 from airflow_mapbox.preflight import SourceReport, check_source
 from airflow_mapbox.tasks.rates import amount_of, configured_rates, describe_amount
@@ -45,12 +47,14 @@ def _print(report: SourceReport, amount: dict[str, Any]) -> None:
     if amount:
         facts.add_row("Amount", describe_amount(amount))
     console.print(facts)
+    # The remedies are about the upload, with its options.
+    spell = Spelling(arguments_of("uploads upload"), "airflow mapbox uploads upload")
     findings = [*report.problems, *report.warnings]
     if findings:
         table = Table("", "Rule", "Where", "What, and what to do", "Mapbox says", show_lines=True)
         for found in findings:
             kind = "refused" if found.refused else "warning"
-            table.add_row(kind, found.name, found.where, str(found), found.message or "")
+            table.add_row(kind, found.name, found.where, spell(str(found)), found.message or "")
         console.print(table)
     for note in report.notes:
         console.print(f"Note: {note}")

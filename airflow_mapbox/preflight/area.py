@@ -29,7 +29,7 @@ def estimate_area(
     :param zoom: the zoom of the tiles whose area counts, 0 to 17. Set at most one of ``zoom`` and ``tier``.
     :param tier: the price tier: ``"10m"`` counts tiles of zoom 6, ``"1m"`` 11, ``"30cm"`` 14 and ``"1cm"`` 17.
         ``"free"`` costs nothing, so its area is 0. If neither is set, it is the tier of :func:`expected_maxzoom`.
-    :param crs: the reference system of data that declares none.
+    :param crs: the reference system of data that declares none. Of CSV it is longitude, latitude by default.
     :param selection: ``layer``, ``where``, ``bbox``, ``x`` and ``y`` of :func:`~airflow_mapbox.export.stream_geojson`.
     :return: square kilometres; 0 if there is no feature.
     :raises OptionError: for an invalid option, and without ``zoom`` and ``tier`` if the source is not a local file.
@@ -53,7 +53,7 @@ def estimate_area(
         return _expected_area(source, crs, selection)
     from airflow_mapbox.export.touched import touched_tiles
 
-    cover, _ = touched_tiles(source, (zoom,), crs=crs, selection=selection)
+    cover, _ = touched_tiles(source, (zoom,), crs=_crs_of(source, crs), selection=selection)
     return cover.area_km2(zoom)
 
 
@@ -77,7 +77,7 @@ def expected_maxzoom(source: str | PathLike[str], *, crs: object = None, **selec
 
     _check_selection(selection)
     size = _size(source)
-    _, bounds = touched_tiles(source, (0,), crs=crs, selection=selection)
+    _, bounds = touched_tiles(source, (0,), crs=_crs_of(source, crs), selection=selection)
     return zooms.expected_maxzoom(size, _checked(bounds))
 
 
@@ -85,9 +85,15 @@ def _expected_area(source: ExportSource, crs: object, selection: dict[str, Any])
     from airflow_mapbox.export.touched import touched_tiles
 
     size = _size(source)
-    cover, bounds = touched_tiles(source, _CHOSEN_BY_MAPBOX, crs=crs, selection=selection)
+    cover, bounds = touched_tiles(source, _CHOSEN_BY_MAPBOX, crs=_crs_of(source, crs), selection=selection)
     zoom = zooms.area_zoom(zooms.tier_of(zooms.expected_maxzoom(size, _checked(bounds))))
     return 0.0 if zoom is None else cover.area_km2(zoom)
+
+
+def _crs_of(source: object, crs: object) -> object:
+    """Return the reference system of data that declares none. Mapbox reads longitude, latitude from CSV."""
+    is_csv = isinstance(source, str | PathLike) and str(source).lower().endswith(".csv")
+    return "OGC:CRS84" if crs is None and is_csv else crs
 
 
 def _size(source: object) -> int:

@@ -66,7 +66,7 @@ def _area(path: Path | None, tier: str, source_format: Format | None) -> tuple[f
     try:
         if source_format is MBTILES:
             return estimate_tiled_area(path, tier=tier), None
-        return estimate_area(path, tier=tier, crs=None if source_format is not CSV else "OGC:CRS84"), None
+        return estimate_area(path, tier=tier, crs="OGC:CRS84" if source_format is CSV else None), None
     except MapboxError as error:
         first_line, _, _ = str(error).partition("\n")
         return None, f"The area could not be measured: {first_line}"

@@ -160,7 +160,7 @@ class SourceReport:
             yield "Layers", ", ".join(self.layers[:_MAX_LISTED]) + more
         if self.bounds is not None:
             west, south, east, north = self.bounds
-            yield "Bounds", f"west {west:.6g}, south {south:.6g}, east {east:.6g}, north {north:.6g}"
+            yield "Bounds", f"west {west:.9g}, south {south:.9g}, east {east:.9g}, north {north:.9g}"
         if self.maxzoom is not None:
             yield "Zooms", f"{self.minzoom} to {self.maxzoom}"
         if self.bill.bytes is not None:

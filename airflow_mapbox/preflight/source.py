@@ -238,7 +238,10 @@ def _should_be(format_of_name: formats.Format | None) -> str:
 
 
 def _start(head: bytes) -> str:
-    return repr(head[:40].decode("utf-8", "replace"))
+    try:
+        return repr(head[:40].decode())
+    except UnicodeDecodeError:
+        return repr(head[:8])
 
 
 def _check_size(source: Source, source_format: formats.Format) -> Iterator[Finding]:
@@ -262,7 +265,12 @@ def _check_content(
     if source_format is formats.MBTILES:
         if source.path is None:
             return list(check_mbtiles_header(head, source.size)), False
-        return list(check_mbtiles(source.path, content, all_tiles=all_tiles)), all_tiles
+        found = list(check_mbtiles(source.path, content, all_tiles=all_tiles))
+        if not all_tiles:
+            content.notes.append(
+                "The inside of a sample of the tiles was checked. all_tiles=True or --all-tiles checks all."
+            )
+        return found, True
     ranges = source.ranges() or HeadRanges(head, source.size)
     with ranges:
         if source_format is formats.TIFF:

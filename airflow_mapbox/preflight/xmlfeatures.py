@@ -63,7 +63,7 @@ class XMLCheck:
         self._parser = expat.ParserCreate()
         self._parser.buffer_text = True
         self._parser.buffer_size = _TEXT_BYTES
-        self._parser.StartDoctypeDeclHandler = self._refuse_doctype
+        self._parser.StartDoctypeDeclHandler = self._doctype
         self._parser.StartElementHandler = self._start
         self._elements: _KML | _GPX = _KML(self._collect) if kind is KML else _GPX()
         self._started, self._ended = self._elements.started, self._elements.ended
@@ -142,9 +142,11 @@ class XMLCheck:
         self._is_stopped = True
         raise _Stopped
 
-    def _refuse_doctype(self, *declaration: object) -> None:
-        line = self._parser.CurrentLineNumber
-        self._stop(finding(rules.DOCTYPE, "has a <!DOCTYPE …>.", where=f"line {line:,}"))
+    def _doctype(self, name: str, system: str | None, public: str | None, has_declarations: bool) -> None:
+        where = f"line {self._parser.CurrentLineNumber:,}"
+        if has_declarations:
+            self._stop(finding(rules.ENTITIES, "declares entities in its <!DOCTYPE …>.", where=where))
+        self.findings.append(finding(rules.DOCTYPE, "has a <!DOCTYPE …>.", where=where))
 
     def _start(self, name: str, attributes: Attributes) -> None:
         self._depth += 1

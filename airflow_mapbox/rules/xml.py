@@ -19,7 +19,15 @@ NOT_XML = Rule(
 DOCTYPE = Rule(
     name="xml-doctype",
     format="KML, GPX",
-    meaning="The file declares a DOCTYPE. Its entities can make a small file huge, or read other files.",
+    meaning="The file names a document type, which neither KML nor GPX needs.",
+    remedy=f"Write it without <!DOCTYPE …>. {WRITER}",
+    evidence="none: GDAL ignores it",
+    refused=False,
+)
+ENTITIES = Rule(
+    name="xml-entities",
+    format="KML, GPX",
+    meaning="The file declares entities. They can make a small file huge, or read other files.",
     remedy=f"Write it without <!DOCTYPE …>; neither KML nor GPX needs one. {WRITER}",
     evidence="none: the check refuses it for safety",
 )
@@ -92,6 +100,7 @@ RANGE = Rule(
 RULES = (
     NOT_XML,
     DOCTYPE,
+    ENTITIES,
     TOO_DEEP,
     TOKEN_TOO_LONG,
     NO_LAYERS,

@@ -223,8 +223,11 @@ BILLION = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 20)
 @pytest.mark.parametrize(
     ("data", "rule"),
     [
-        (f'<?xml version="1.0"?><!DOCTYPE kml [<!ENTITY a0 "x">{BILLION}]><kml>&a19;</kml>'.encode(), rules.DOCTYPE),
-        (b'<?xml version="1.0"?><!DOCTYPE kml [<!ENTITY x SYSTEM "file:///etc/passwd">]><kml>&x;</kml>', rules.DOCTYPE),
+        (f'<?xml version="1.0"?><!DOCTYPE kml [<!ENTITY a0 "x">{BILLION}]><kml>&a19;</kml>'.encode(), rules.ENTITIES),
+        (
+            b'<?xml version="1.0"?><!DOCTYPE kml [<!ENTITY x SYSTEM "file:///etc/passwd">]><kml>&x;</kml>',
+            rules.ENTITIES,
+        ),
         (b'<?xml version="1.0"?><!DOCTYPE kml SYSTEM "http://127.0.0.1:1/x.dtd"><kml/>', rules.DOCTYPE),
         (kml("<Folder>" * 300_000), rules.TOO_DEEP),
         (kml("<Folder a='" + "x" * 20_000_000 + "'/>"), rules.TOKEN_TOO_LONG),
