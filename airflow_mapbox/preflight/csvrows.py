@@ -16,7 +16,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
 from airflow_mapbox.preflight.features import Features, beyond_map, guess_cause
@@ -37,6 +37,8 @@ _MAX_CUTS_TRIED = 1000
 _MAX_BRACKETS = 100
 # The limit of the csv module is one for the whole process.
 _FIELD_LIMIT = threading.Lock()
+
+Box: TypeAlias = "tuple[float, float, float, float]"
 
 
 class CSVCheck:
@@ -217,15 +219,15 @@ class _Rows:
         return cells[x::width], cells[y::width]
 
     def _read_each(self, reader: Iterator[list[str]]) -> None:
-        for number, row in enumerate(reader, self.number):
-            self.number = number + 1
+        rows = list(reader)
+        first, self.number = self.number, self.number + len(rows)
+        for number, (row, box) in enumerate(zip(rows, self._boxes_of(rows), strict=True), first):
             if not any(cell.strip() for cell in row):
                 continue
             self.count += 1
             if len(row) > len(self._columns):
                 self._first_wide = self._first_wide or number
                 self._wide += 1
-            box = self._box_of(row)
             if box is None:
                 if not self._unreadable:
                     self._first_unreadable = number, self._shown(row)
@@ -243,11 +245,15 @@ class _Rows:
         box = self._box
         self._box = [min(box[0], west), min(box[1], south), max(box[2], east), max(box[3], north)]
 
-    def _box_of(self, row: list[str]) -> tuple[float, float, float, float] | None:
-        """Return the bounds of a row's position or geometry, or None."""
+    def _boxes_of(self, rows: list[list[str]]) -> list[Box | None]:
+        """Return the bounds of each row's geometry or position, or None."""
+        boxes: list[Box | None] = [None] * len(rows)
         for index in self._geometries:
-            if index < len(row) and (box := _box_of_geometry(row[index].strip())) is not None:
-                return box
+            cells = [row[index].strip() if index < len(row) else "" for row in rows]
+            boxes = [box or other for box, other in zip(boxes, _boxes_of_geometries(cells), strict=True)]
+        return [box or self._position_of(row) for box, row in zip(boxes, rows, strict=True)]
+
+    def _position_of(self, row: list[str]) -> Box | None:
         for x in self._xs:
             for y in self._ys:
                 if max(x, y) < len(row) and (pair := _pair(row[x], row[y])) is not None:
@@ -335,25 +341,27 @@ def _pair(x: str, y: str) -> tuple[float, float] | None:
     return pair if is_number else None
 
 
-def _box_of_geometry(cell: str) -> tuple[float, float, float, float] | None:
-    """Return the bounds of WKT or GeoJSON, or None."""
+def _boxes_of_geometries(cells: list[str]) -> list[Box | None]:
+    """Return the bounds of WKT or GeoJSON in each cell, or None."""
     import numpy as np
     import shapely
 
-    if cell.startswith("{"):
-        if not _is_geometry(cell):
-            return None
-        geometry = shapely.from_geojson(cell, on_invalid="ignore")
-    else:
-        # An overflow needs no warning here: the caller reports the position as beyond the map.
-        with np.errstate(over="ignore"):
-            upper = cell.upper()
-            is_refused = upper.startswith("SRID") or _is_deep(upper)
-            geometry = None if is_refused else shapely.from_wkt(cell, on_invalid="ignore")
-    if geometry is None or geometry.is_empty:
-        return None
-    west, south, east, north = geometry.bounds
-    return west, south, east, north
+    as_wkt = np.array([cell if _is_wkt(cell) else None for cell in cells], dtype=object)
+    # An overflow needs no warning here: the caller reports the position as beyond the map.
+    with np.errstate(over="ignore"):
+        geometries = shapely.from_wkt(as_wkt, on_invalid="ignore")
+    for index, cell in enumerate(cells):
+        if cell.startswith("{") and _is_geometry(cell):
+            geometries[index] = shapely.from_geojson(cell, on_invalid="ignore")
+    # An empty geometry has no bounds.
+    return [None if math.isnan(box[0]) else tuple(box) for box in shapely.bounds(geometries).tolist()]
+
+
+def _is_wkt(cell: str) -> bool:
+    if not cell or cell.startswith("{"):
+        return False
+    upper = cell.upper()
+    return not (upper.startswith("SRID") or _is_deep(upper))
 
 
 def _is_deep(wkt: str) -> bool:
