@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from airflow_mapbox.exceptions import MapboxFailError
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from tests.connections import connection
 
+NUMBERS = itertools.count()
 LAND = geopandas.GeoDataFrame({"name": ["a"]}, geometry=[shapely.box(5, 45, 10, 50)], crs=4326)
 
 
@@ -35,7 +37,8 @@ def connected(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(source: Any, **options: Any) -> dict[str, Any]:
-    options = {"tileset": "points", "task_id": "upload"} | options
+    # A tileset of its own: Mapbox processes one upload of a tileset at a time.
+    options = {"tileset": f"points-{next(NUMBERS)}", "task_id": "upload"} | options
     return StageAndCreateUploadOperator(source=source, **options).execute({})  # type: ignore[typeddict-item]
 
 
