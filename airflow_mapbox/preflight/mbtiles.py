@@ -246,7 +246,7 @@ class _Check:
     def _rows(
         self, what: str, query: str, *parameters: object, seconds: float = _QUERY_SECONDS
     ) -> Iterator[tuple[Any, ...]]:
-        """Yield rows; none of a missing table. Other errors than a broken database are kept for the end."""
+        """Yield rows; a missing table has no rows. An error that is not a broken database is reported at the end."""
         try:
             yield from self._database.rows(query, *parameters, seconds=seconds)
         except TooSlowError:

@@ -1,5 +1,5 @@
 """
-Files that are made to exhaust whoever reads them, each written cheaply to a path.
+Write hostile files, which would exhaust the memory or the time of a reader. Writing one is cheap.
 
 A name is a key of ``FILES``. ``python -m tests.unit.preflight.hostile PATH`` checks a file in a process of its own.
 """
