@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
+from airflow_mapbox.preflight.csvcells import QUOTED, split_cells
 from airflow_mapbox.preflight.features import Features, beyond_map, guess_cause
 from airflow_mapbox.preflight.findings import Content, Finding, finding
 from airflow_mapbox.preflight.memory import without_garbage_collection
@@ -114,21 +115,22 @@ class CSVCheck:
             if not header:
                 return
             self._rows = _Rows(columns_of(header[0].encode()), separator_of(header[0]))
+        has_open_quote = False
         length = len(self._text) if is_end else _last_row_end(self._text)
         if length:
             text, self._text = self._text[:length], self._text[length:]
             self._rows.read(text)
+            has_open_quote = is_end and text.count('"') % 2 == 1
             self._needed = len(self._text) + _CHUNK_CHARACTERS
         elif len(self._text) > _MAX_ROW_CHARACTERS:
             row = self._rows.number
-            has_open_quote = self._text.count('"') % 2
             self._content.notes.append(
                 f"Row {row:,} has more than {_MAX_ROW_CHARACTERS // 2**20} MiB. The file is not checked from there on."
             )
-            self._stop(*([_unclosed_quote(row)] if has_open_quote else []))
+            self._stop(*([_unclosed_quote(row)] if self._text.count('"') % 2 else []))
         else:
             self._needed = 2 * len(self._text) + _CHUNK_CHARACTERS
-        if is_end and self._rows.has_open_quote:
+        if has_open_quote:
             self.findings.append(_unclosed_quote(self._rows.number - 1))
 
 
@@ -143,7 +145,6 @@ class _Rows:
     def __init__(self, columns: list[str], separator: str) -> None:
         self.count = 0
         self.number = 1  # of the next row; the header is row 1
-        self.has_open_quote = False
         self._columns, self._separator = columns, separator
         self._geometries = geometry_columns(columns)
         self._xs, self._ys = x_columns(columns), y_columns(columns)
@@ -177,7 +178,6 @@ class _Rows:
             is_simple = not self._geometries and len(self._xs) == len(self._ys) == 1
             if not (is_simple and self._read_plain(lines, text)):
                 self._read_each(csv.reader(io.StringIO(text, newline=""), delimiter=self._separator))
-        self.has_open_quote = text.count('"') % 2 == 1
 
     def _read_plain(self, lines: io.StringIO, text: str) -> bool:
         """Read rows of numbers at once. Return False if there is another kind of row among them."""
@@ -203,20 +203,14 @@ class _Rows:
 
     def _columns_of(self, lines: io.StringIO, text: str) -> tuple[Sequence[str], Sequence[str]] | None:
         """Return the cells of longitude and latitude; None if there is a row with more or fewer cells than columns."""
-        x, y, separator, width = self._xs[0], self._ys[0], self._separator, len(self._columns)
-        if '"' in text or "\r" in text:
-            rows = list(csv.reader(lines, delimiter=separator))
-            if not rows or set(map(len, rows)) != {width}:
-                return None
-            return [row[x] for row in rows], [row[y] for row in rows]
-        # Without quotation marks, one split makes the cells of all rows. If each row has as many cells as the header,
-        # the first cell of each row but the first begins with the line break, and no other cell has one.
-        cells = text.removesuffix("\n").replace("\n", f"{separator}\n").split(separator)
-        first = cells[width::width]
-        breaks = text.count("\n") - text.endswith("\n")
-        if len(cells) != width * (breaks + 1) or "".join(first).count("\n") != breaks:
+        x, y, width = self._xs[0], self._ys[0], len(self._columns)
+        cells = split_cells(text, self._separator, width)
+        if cells is not None and QUOTED not in (cells[x], cells[y]):
+            return cells[x::width], cells[y::width]
+        rows = list(csv.reader(lines, delimiter=self._separator))
+        if not rows or set(map(len, rows)) != {width}:
             return None
-        return cells[x::width], cells[y::width]
+        return [row[x] for row in rows], [row[y] for row in rows]
 
     def _read_each(self, reader: Iterator[list[str]]) -> None:
         rows = list(reader)

@@ -62,16 +62,22 @@ class Features:
         """Whether a position lies outside the map."""
         return bool(self._beyond)
 
-    def add_plain(self, features: int, positions: int, box: tuple[float, float, float, float] | None) -> None:
+    def add_plain(self, features: int, positions: int) -> None:
         """
         Count features that need no further check.
 
         :param features: their number.
         :param positions: the number of their positions, which lie inside the map.
-        :param box: their bounds; None if they lie inside the bounds of the features before.
         """
         self.count += features
         self.positions += positions
+
+    def extend(self, box: tuple[float, float, float, float] | None) -> None:
+        """
+        Extend the bounds by those of features that were only counted.
+
+        :param box: west, south, east, north; None if there is no position among them.
+        """
         if box is not None:
             self._grow(*box)
 

@@ -119,6 +119,7 @@ class GeoJSONCheck:
             what = "escapes half of a character (a lone surrogate such as \\ud83d), which is not valid Unicode."
             self.findings.append(finding(rules.HALF_CHARACTER, what))
         if self._is_whole:
+            self._features.extend(self._reader.bounds)
             self._content.features = self._features.count
             self._content.bounds = self._features.bounds
         return self.findings
@@ -308,7 +309,7 @@ class GeoJSONCheck:
         else:
             plain = self._reader.read(array)
         if plain is not None:
-            self._features.add_plain(plain.features, plain.positions, plain.box)
+            self._features.add_plain(plain.features, plain.positions)
             return True
         try:
             elements = _loads(array)

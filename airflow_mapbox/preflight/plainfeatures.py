@@ -23,6 +23,9 @@ _MAP: Box = (-180.0, -WEB_MERCATOR_LATITUDE, 180.0, WEB_MERCATOR_LATITUDE)
 # The nesting depth of the positions.
 _DEPTHS = {"Point": 0, "MultiPoint": 1, "LineString": 1, "MultiLineString": 2, "Polygon": 2, "MultiPolygon": 3}
 _AREAS = ("Polygon", "MultiPolygon")
+# The margin has room for as many arrays as this, if the bounds keep growing as they did.
+_MARGIN_ARRAYS = 24
+_MAX_HELD = 64
 _PACK = msgspec.msgpack.Encoder().encode
 
 
@@ -36,26 +39,31 @@ class PlainFeatures(NamedTuple):
 
     :param features: their number.
     :param positions: the number of their positions.
-    :param box: their bounds; None if they lie inside the bounds of the arrays before.
     """
 
     features: int
     positions: int
-    box: Box | None
 
 
 class PlainReader:
     """
     Reads arrays of plain features one after the other.
 
-    Computing bounds takes nearly as long as decoding. So an array is first decoded with the bounds of the arrays before
-    as a constraint, and its own bounds are computed only if that fails.
+    Computing bounds takes nearly as long as decoding. So most arrays are only decoded, with the constraint that all
+    positions lie in the bounds of the arrays before.
+
+    In sorted data, each array extends the bounds on the same side, so the constraint leaves a margin there. An array
+    that may reach into the margin is held until a later one extends the bounds beyond the margin: then its own bounds
+    are not needed. If too many arrays are held, their bounds are computed after all.
     """
 
     def __init__(self) -> None:
         self._ordinates = 2
-        self._box: Box | None = None
-        self._inside: _Decoder | None = None
+        self._box: Box | None = None  # the bounds, without the arrays that are held
+        self._decoder: _Decoder | None = None
+        self._held: list[tuple[bytes, _Decoder]] = []
+        self._side: int | None = None  # the only side on which the bounds were extended last
+        self._arrays = 0  # since then
 
     def read(self, array: bytes) -> PlainFeatures | None:
         """
@@ -69,27 +77,62 @@ class PlainReader:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
+    @property
+    def bounds(self) -> Box | None:
+        """West, south, east, north of all positions; None without a position."""
+        with without_garbage_collection():
+            self._release()
+        return self._box
+
     def _read(self, array: bytes) -> PlainFeatures | None:
-        if self._inside is not None and (plain := self._inside.decode(array, with_bounds=False)) is not None:
-            return plain
-        self._inside = None
+        self._arrays += 1
+        if self._decoder is not None and (decoded := self._decoder.decode(array)) is not None:
+            if self._decoder.box != self._box:
+                self._hold(array, self._decoder)
+            return decoded.plain()
         for ordinates in (self._ordinates, 5 - self._ordinates):
-            plain = _map_decoder(ordinates).decode(array, with_bounds=True)
-            if plain is not None:
+            if (decoded := _map_decoder(ordinates).decode(array)) is not None:
                 self._ordinates = ordinates
-                self._grow(plain.box)
-                return plain
+                self._extend(decoded.bounds())
+                return decoded.plain()
         return None
 
-    def _grow(self, box: Box | None) -> None:
-        """Extend the bounds. If that changes nothing, the next array is probably inside them, too."""
-        if box is None:
+    def _extend(self, box: Box | None) -> None:
+        before, self._box = self._box, _union(self._box, box)
+        self._held = [(array, decoder) for array, decoder in self._held if _union(self._box, decoder.box) != self._box]
+        self._constrain(before)
+
+    def _hold(self, array: bytes, decoder: _Decoder) -> None:
+        self._held.append((array, decoder))
+        if len(self._held) == _MAX_HELD:
+            before = self._box
+            self._release()
+            self._constrain(before)
+
+    def _release(self) -> None:
+        for array, decoder in self._held:
+            if (decoded := decoder.decode(array)) is not None:
+                self._box = _union(self._box, decoded.bounds())
+        self._held.clear()
+
+    def _constrain(self, before: Box | None) -> None:
+        """Choose the constraint for the next arrays by how the last ones extended the bounds."""
+        had_margin = self._decoder is not None and self._decoder.box != before
+        side, arrays = self._side, self._arrays
+        self._decoder, self._side, self._arrays = None, None, 0
+        if before is None or self._box is None:
             return
-        known = self._box or box
-        grown = min(known[0], box[0]), min(known[1], box[1]), max(known[2], box[2]), max(known[3], box[3])
-        if grown == self._box:
-            self._inside = _Decoder(grown, self._ordinates)
-        self._box = grown
+        steps = [after - value for value, after in zip(before, self._box, strict=True)]
+        sides = [index for index, step in enumerate(steps) if step]
+        if not sides:
+            self._decoder = _Decoder(self._box, self._ordinates)
+        elif len(sides) == 1:
+            self._side = sides[0]
+            # Once in a while, each side is extended in data of any order. Only a sorted side is extended all the time.
+            if self._side == side and (had_margin or arrays == 1):
+                box = [*self._box]
+                box[side] += steps[side] * _MARGIN_ARRAYS / arrays
+                self._decoder = _Decoder(_on_map(*box), self._ordinates)
 
 
 class _Decoder:
@@ -101,10 +144,11 @@ class _Decoder:
     """
 
     def __init__(self, box: Box, ordinates: int) -> None:
+        self.box = box
         self._ordinates = ordinates
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_features_type(box, ordinates))
 
-    def decode(self, array: bytes, *, with_bounds: bool) -> PlainFeatures | None:
+    def decode(self, array: bytes) -> _Decoded | None:
         """Return what is in an array; None if a feature is not plain, or has a position outside the box."""
         try:
             features = self._decoder.decode(array)
@@ -127,23 +171,44 @@ class _Decoder:
                     if ring[0] != ring[-1]:
                         return None
             lines += group
-        positions = len(points) + sum(map(len, lines))
-        box = self._bounds([*points, *chain.from_iterable(lines)]) if with_bounds and positions else None
-        return PlainFeatures(len(features), positions, box)
+        return _Decoded(len(features), points, lines, self._ordinates)
 
-    def _bounds(self, positions: list[tuple[float, ...]]) -> Box:
+
+class _Decoded(NamedTuple):
+    features: int
+    points: list[Any]
+    lines: list[Any]
+    ordinates: int
+
+    def plain(self) -> PlainFeatures:
+        return PlainFeatures(self.features, len(self.points) + sum(map(len, self.lines)))
+
+    def bounds(self) -> Box | None:
+        """Return the bounds of all positions; None without a position."""
         import numpy as np
 
+        positions = [*self.points, *chain.from_iterable(self.lines)]
+        if not positions:
+            return None
         # As MessagePack, a position is a byte, and each number another byte and eight of its own: numpy reads this
         # twice as fast as it iterates over the tuples.
         number = [("code", "u1"), ("value", ">f8")]
-        layout = np.dtype([("length", "u1"), ("numbers", number, self._ordinates)])
+        layout = np.dtype([("length", "u1"), ("numbers", number, self.ordinates)])
         packed = _PACK(positions)
-        numbers = np.frombuffer(packed, layout, offset=len(packed) - len(positions) * layout.itemsize)["numbers"][
-            "value"
-        ]
+        head = len(packed) - len(positions) * layout.itemsize
+        numbers = np.frombuffer(packed, layout, offset=head)["numbers"]["value"]
         xs, ys = numbers[:, 0].astype(float), numbers[:, 1].astype(float)
         return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
+
+
+def _union(one: Box | None, other: Box | None) -> Box | None:
+    if one is None or other is None:
+        return one or other
+    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
+
+
+def _on_map(west: float, south: float, east: float, north: float) -> Box:
+    return max(west, _MAP[0]), max(south, _MAP[1]), min(east, _MAP[2]), min(north, _MAP[3])
 
 
 def _features_type(box: Box, ordinates: int) -> Any:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
+import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_mapbox.preflight import formats
+from airflow_mapbox.preflight import formats, plainfeatures
+from airflow_mapbox.preflight.csvcells import QUOTED, split_cells
 from airflow_mapbox.preflight.findings import Content, Finding
 from airflow_mapbox.preflight.jsonprefix import BrokenJSONError, EndOfPart, JSONPart, loads
 from airflow_mapbox.preflight.passing import passing_check
@@ -110,11 +113,12 @@ def test_the_bounds_of_plain_features_are_those_of_their_positions(
 ) -> None:
     features = [with_geometry(type="LineString", coordinates=[(*pair, *height) for pair in line]) for line in lines]
 
-    plain = PlainReader().read(as_bytes(features))
+    reader = PlainReader()
+    plain = reader.read(as_bytes(features))
 
     assert plain is not None
     assert (plain.features, plain.positions) == (len(lines), sum(map(len, lines)))
-    assert plain.box == box_of([pair for line in lines for pair in line])
+    assert reader.bounds == box_of([pair for line in lines for pair in line])
 
 
 @pytest.mark.parametrize("digits", [4_000, 4_301, 100_000])
@@ -156,3 +160,89 @@ def test_more_members_than_any_writer_makes_end_the_check_with_a_note() -> None:
         _, content = checked(formats.GEOJSON, data.encode(), 1 << 18)
 
         assert "more than 10,000 members" in content.notes[0]
+
+
+def arrays_with_a_trend(rng: random.Random, count: int) -> Iterator[list[tuple[float, ...]]]:
+    """Yield the positions of arrays that move over the map: steadily, not at all, or in leaps."""
+    x, y, step_x, step_y, ordinates = rng.uniform(-100, 100), rng.uniform(-50, 50), 0.0, 0.0, 2
+    for number in range(count):
+        if number % 60 == 0:
+            step_x, step_y = rng.choice([(0, 0), (0.1, 0), (-0.1, 0), (0, 0.05), (0, -0.05), (0.1, 0.05), (5, 5)])
+            ordinates = rng.choice([2, 2, 2, 3])
+        x, y = min(max(x + step_x, -179), 179), min(max(y + step_y, -80), 80)
+        size = rng.choice([0, 1, 5, 5])
+        yield [(rng.uniform(x, x + 0.3), rng.gauss(y, 0.3), 7.0)[:ordinates] for _ in range(size)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_bounds_of_arrays_are_exact_in_any_order(seed: int) -> None:
+    rng = random.Random(seed)
+    arrays = list(arrays_with_a_trend(rng, 500))
+    reader = PlainReader()
+
+    for positions in arrays:
+        plain = reader.read(as_bytes([with_geometry(type="Point", coordinates=position) for position in positions]))
+        assert plain is not None
+        assert plain.positions == len(positions)
+
+    assert reader.bounds == box_of([position[:2] for positions in arrays for position in positions])
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_bounds_of_few_arrays_are_computed_in_sorted_data(
+    direction: int, axis: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    compute = plainfeatures._Decoded.bounds
+    monkeypatch.setattr(plainfeatures._Decoded, "bounds", lambda self: computed.append(1) or compute(self))
+    rng, reader, arrays = random.Random(5), PlainReader(), 1_000
+
+    for number in range(arrays):
+        along = direction * (0.1 * number - 50)
+        pairs = [(along + rng.uniform(0, 0.2), rng.uniform(-30, 30)) for _ in range(50)]
+        features = [with_geometry(type="Point", coordinates=pair if axis == 0 else pair[::-1]) for pair in pairs]
+        assert reader.read(as_bytes(features)) is not None
+
+    assert reader.bounds is not None
+    assert len(computed) < 0.2 * arrays
+
+
+TOKENS = [*'",;\n\r', "\r\n", '""', '","', '"\n"', "1", "a", " "]
+TABLE_TEXT = st.lists(st.sampled_from(TOKENS), max_size=30).map("".join)
+
+
+@settings(max_examples=3_000, deadline=None, derandomize=True)
+@given(TABLE_TEXT, st.integers(2, 3))
+@example('"a","b\nc","d","e"\n', 2)
+@example('"a","b","\nc","d"\n', 2)
+@example('a,"b', 2)
+@example('"a","\n","b"', 3)
+def test_cells_are_split_as_the_csv_module_does_or_not_at_all(text: str, width: int) -> None:
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+
+    cells = split_cells(text, ",", width)
+
+    if cells is not None:
+        assert [len(row) for row in rows] == [width] * len(rows)
+        read = [cell.replace("\r\n", "\n") for row in rows for cell in row]
+        assert len(cells) == len(read)
+        for cell, expected in zip(cells, read, strict=True):
+            assert cell.removeprefix("\n") in (expected, QUOTED)
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC, csv.QUOTE_MINIMAL])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("content", ["a", "a, b", "", "a\tb"])
+def test_common_tables_are_split_without_a_parser(quoting: Any, line_end: str, content: str) -> None:
+    written = io.StringIO(newline="")
+    csv.writer(written, quoting=quoting, lineterminator=line_end).writerows([[1.5, -2.5, content]] * 3)
+
+    cells = split_cells(written.getvalue(), ",", 3)
+
+    assert cells is not None
+    assert [float(cell) for cell in cells[::3] + cells[1::3]] == [1.5] * 3 + [-2.5] * 3
+
+
+def test_a_quotation_mark_in_a_cell_leaves_the_row_to_the_parser() -> None:
+    assert split_cells('1,2,"a ""b"""\n', ",", 3) is None
