@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from airflow_mapbox.emulator import Emulator
+from demo.postgres import Postgres
 from tests.conftest import ROOT
 
 FEED = ROOT / "dags" / "data" / "usgs-earthquakes-2018-01-31-to-02-07.geojson"
@@ -49,7 +50,7 @@ def run(dag: Any, day_after: str, **options: Any) -> Any:
 
 
 def test_the_example_dags_are_found(dags: dict[str, Any]) -> None:
-    assert set(dags) == {"counties_approved", "earthquakes_daily", "virginia_counties"}
+    assert set(dags) == {path.stem for path in (ROOT / "dags").glob("*.py")}
 
 
 @pytest.mark.usefixtures("mapbox_connection")
@@ -185,3 +186,116 @@ def test_an_approved_file_is_uploaded_and_the_person_saw_its_report(dags: dict[s
     for words in ("virginia\\-counties\\-approved", "Features", "136", "km²", "Mapbox should accept"):
         assert words.replace("\\-", "-") in shown
     assert outcome.get_task_instance("wait").xcom_pull(task_ids="wait")["complete"] is True
+
+
+def magnitudes(low: float, high: float) -> int:
+    """Return how many earthquakes of the bundled file have a magnitude from `low` until before `high`."""
+    quakes = (feature["properties"]["mag"] for feature in json.loads(FEED.read_text())["features"])
+    return sum(1 for magnitude in quakes if magnitude is not None and low <= magnitude < high)
+
+
+def features_of(outcome: Any, task_id: str = "upload") -> dict[str, int]:
+    """Return how many features each tileset of a run was made of, by the tileset's name."""
+    found = {}
+    for instance in outcome.get_task_instances():
+        if instance.task_id == task_id:
+            upload = instance.xcom_pull(task_ids=task_id, map_indexes=instance.map_index)
+            found[upload["tileset"].partition(".")[2]] = upload["source"]["features"]
+    return found
+
+
+@pytest.mark.usefixtures("mapbox_connection")
+@pytest.mark.parametrize(
+    ("dag_id", "task_id", "tilesets"),
+    [
+        (
+            "earthquakes_by_magnitude",
+            "upload",
+            {f"earthquakes-magnitude-{low}": magnitudes(low, low + 1) for low in (2, 4, 5)},
+        ),
+        ("earthquakes_decorated", "strong_earthquakes", {"earthquakes-strong": magnitudes(4, 10)}),
+        ("counties_as_tiles", "upload", {"virginia-counties-tiles": 136}),
+        ("counties_deferred", "upload", {"virginia-counties-deferred": 136}),
+        ("counties_approved_above", "upload", {"virginia-counties-limited": 136}),
+    ],
+)
+def test_an_example_makes_its_tilesets(
+    dags: dict[str, Any], dag_id: str, task_id: str, tilesets: dict[str, int]
+) -> None:
+    outcome = dags[dag_id].test(logical_date=datetime(2018, 2, 1, tzinfo=UTC))
+
+    assert outcome.state == "success"
+    assert features_of(outcome, task_id) == tilesets
+
+
+@pytest.mark.usefixtures("mapbox_connection")
+def test_a_mapped_layer_is_named_by_its_tileset(dags: dict[str, Any]) -> None:
+    outcome = dags["earthquakes_by_magnitude"].test(logical_date=datetime(2018, 2, 2, tzinfo=UTC))
+
+    names = [instance.rendered_map_index for instance in outcome.get_task_instances() if instance.task_id == "upload"]
+    assert sorted(names) == [f"earthquakes-magnitude-{magnitude}" for magnitude in (2, 4, 5)]
+
+
+@pytest.mark.usefixtures("mapbox_connection")
+def test_a_person_is_asked_above_the_limit(dags: dict[str, Any]) -> None:
+    outcome = dags["counties_approved_above"].test(
+        logical_date=datetime(2018, 2, 2, tzinfo=UTC), run_conf={"limit_kilobytes": 1}, mark_success_pattern="approve"
+    )
+
+    states = {instance.task_id: instance.state for instance in outcome.get_task_instances()}
+    assert states["approve"] == states["upload"] == states["wait"] == "success"
+
+
+@pytest.mark.usefixtures("mapbox_connection")
+def test_unchanged_counties_are_skipped_at_the_second_run(dags: dict[str, Any]) -> None:
+    first, second = (
+        dags["counties_if_changed"].test(logical_date=datetime(2018, 2, day, tzinfo=UTC)) for day in (1, 2)
+    )
+
+    assert features_of(first) == {"virginia-counties-if-changed": 136}
+    assert {instance.state for instance in second.get_task_instances()} == {"skipped"}
+
+
+@pytest.mark.usefixtures("mapbox_connection")
+def test_a_table_of_a_warehouse_becomes_a_tileset(
+    dags: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shapely
+
+    with sqlite3.connect(tmp_path / "warehouse.db") as database:
+        database.execute("CREATE TABLE places (name TEXT, visitors INTEGER, geom BLOB)")
+        rows = [(f"place {n}", n, shapely.to_wkb(shapely.Point(n / 10, 50))) for n in range(70)]
+        database.executemany("INSERT INTO places VALUES (?, ?, ?)", rows)
+    warehouse = {"conn_type": "sqlite", "host": str(tmp_path / "warehouse.db")}
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(warehouse))
+
+    outcome = dags["places_from_warehouse"].test(logical_date=datetime(2018, 2, 1, tzinfo=UTC))
+
+    assert outcome.state == "success"
+    assert features_of(outcome, "places") == {"places": 70}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Postgres.is_installed(), reason="PostgreSQL is not installed; .ci/run installs it")
+@pytest.mark.usefixtures("mapbox_connection")
+def test_a_query_of_postgis_becomes_a_tileset(dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    import psycopg
+
+    with Postgres() as server:
+        with psycopg.connect(**server.address) as connection:
+            connection.execute(
+                "CREATE EXTENSION postgis;"
+                "CREATE TABLE parcels AS SELECT n AS id, 'owner ' || n AS owner, 10.0 * n AS area_m2,"
+                " ST_Transform(ST_Expand(ST_SetSRID(ST_Point(7 + n / 100.0, 50), 4326), 0.001), 25832) AS geom"
+                " FROM generate_series(1, 50) AS n;"
+            )
+        address = server.address
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POSTGRES_DEFAULT",
+            f"postgres://{address['user']}@{address['host']}:{address['port']}/{address['dbname']}",
+        )
+
+        outcome = dags["parcels_from_postgis"].test(logical_date=datetime(2018, 2, 1, tzinfo=UTC))
+
+    assert outcome.state == "success"
+    assert features_of(outcome, "parcels") == {"parcels": 40}

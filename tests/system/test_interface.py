@@ -1,0 +1,218 @@
+"""
+What a data engineer sees and clicks in Airflow's pages: a real Airflow 3.3 in headless Chromium.
+
+Screenshots are left in build/screenshots, or in the folder SCREENSHOTS. ``make screenshots`` takes those of the
+documentation anew.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from playwright.sync_api import Locator, expect
+
+from demo.stack import Stack, every
+from tests.conftest import ROOT
+from tests.support.browser import CHROMIUM, Browser, browser
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; .ci/run installs it"),
+]
+SECONDS = 120
+WRONG_TOKEN = "sk.eyJ1IjoiZGVtbyJ9.wrong"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    # The pictures show paths, so the DAGs stand in a folder with a short name.
+    with tempfile.TemporaryDirectory(prefix="airflow-") as folder:
+        dags = Path(folder) / "dags"
+        shutil.copytree(ROOT / "dags", dags)
+        for dag in (ROOT / "tests/system/dags/interface").glob("*.py"):
+            shutil.copy(dag, dags)
+        options = {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)}
+        emulator = ("--rate-limit", "0", "--processing-seconds", "1")
+        with Stack(Path(folder), triggerer=True, airflow_options=options, emulator_options=emulator) as up:
+            for dag_id in ("earthquakes_daily", "mapped_layers"):
+                up.await_dag(dag_id)
+            yield up
+
+
+@pytest.fixture
+def person(stack: Stack) -> Iterator[Browser]:
+    with browser(ROOT / "build" / "screenshots") as opened:
+        opened.page.goto(stack.url)
+        yield opened
+        assert opened.foreign == []
+
+
+def await_run(stack: Stack, dag_id: str, *, state: str = "success") -> dict[str, Any]:
+    """Wait until the DAG's newest run has ended, and return it."""
+    for _ in every(1, SECONDS):
+        stack.check_alive()
+        runs = stack.api("GET", f"dags/{dag_id}/dagRuns", params={"limit": 1, "order_by": "-run_after"})["dag_runs"]
+        if runs and runs[0]["state"] in ("success", "failed"):
+            assert runs[0]["state"] == state
+            return dict(runs[0])
+    pytest.fail(f"DAG {dag_id} has no run that ended within {SECONDS} s")
+
+
+def run(stack: Stack, dag_id: str, *, state: str = "success") -> dict[str, Any]:
+    """Trigger a DAG by the API, and wait until its run has ended."""
+    stack.api("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None})
+    return await_run(stack, dag_id, state=state)
+
+
+def uploads(stack: Stack) -> list[dict[str, Any]]:
+    address = f"{stack.emulator.url}/uploads/v1/{stack.emulator.account}"
+    return list(requests.get(address, params={"access_token": stack.emulator.token}, timeout=10).json())
+
+
+# --- The connection ---
+
+
+def add_connection(person: Browser, stack: Stack, connection_id: str, token: str) -> Locator:
+    """Create a connection in its form, and return its row in the list."""
+    page = person.page
+    page.goto(f"{stack.url}/connections")
+    page.get_by_role("button", name="Add Connection").click()
+    form = page.get_by_role("dialog")
+    form.locator("input[name=connection_id]").fill(connection_id)
+    form.get_by_role("combobox").first.fill("mapbox")
+    page.get_by_role("option", name="Mapbox", exact=True).click()
+    form.locator("input[name=host]").fill(stack.emulator.url)
+    form.locator("input[name=password]").fill(token)
+    form.locator("input[name=port]").fill("0")
+    person.picture(f"connection-form-{connection_id}")
+    form.get_by_text("Extra Fields", exact=True).click()
+    form.locator("#element_s3_endpoint_url").fill(stack.emulator.s3_url)
+    form.get_by_role("button", name="Save").click()
+    row = page.get_by_role("row").filter(has_text=connection_id)
+    row.wait_for()
+    return row
+
+
+@pytest.mark.parametrize(("token", "colour"), [("", "green"), (WRONG_TOKEN, "red")], ids=["good", "wrong"])
+def test_a_connection_is_created_in_its_form_and_tested_by_its_icon(
+    person: Browser, stack: Stack, token: str, colour: str
+) -> None:
+    row = add_connection(person, stack, f"mapbox_{colour}", token or stack.emulator.token)
+
+    icon = row.get_by_role("button", name="Test Connection")
+    icon.click()
+
+    expect(icon.locator("svg")).to_have_css("color", {"green": "rgb(0, 128, 0)", "red": "rgb(255, 0, 0)"}[colour])
+    person.picture(f"connection-test-{colour}")
+    assert stack.emulator.token not in person.page.content()
+
+
+# --- Runs ---
+
+
+def open_trigger(person: Browser, stack: Stack, dag_id: str) -> Locator:
+    person.page.goto(f"{stack.url}/dags/{dag_id}")
+    person.page.get_by_test_id("trigger-dag-button").first.click()
+    return person.page.get_by_role("dialog").filter(has_text="Trigger a single run")
+
+
+def pick_date(person: Browser, field: Locator, day: str) -> None:
+    field.click()
+    date = person.page.locator('input[placeholder="YYYY/MM/DD"]:visible')
+    date.fill(day)
+    person.page.keyboard.press("Escape")
+    date.wait_for(state="hidden")
+
+
+def test_a_dag_is_triggered_with_parameters(person: Browser, stack: Stack) -> None:
+    form = open_trigger(person, stack, "earthquakes_daily")
+    other = Path(stack.environment()["AIRFLOW__CORE__DAGS_FOLDER"]) / "data" / "one-earthquake.geojson"
+    other.write_text(ONE_EARTHQUAKE)
+    form.locator("input[name=element_feed]").fill(str(other))
+    form.get_by_role("button", name="Advanced Options").click()
+    pick_date(person, form.get_by_test_id("datetime-input").first, "2020/01/02")
+    person.picture("trigger-with-parameters")
+
+    form.get_by_test_id("trigger-dag-submit").click()
+
+    done = await_run(stack, "earthquakes_daily")
+    assert done["conf"] == {"feed": str(other)}
+    assert [upload["tileset"] for upload in uploads(stack)] == ["demo.earthquakes-20200101"]
+
+
+ONE_EARTHQUAKE = """{"type": "FeatureCollection", "features": [{"type": "Feature", "id": "us1", "properties":
+{"mag": 5.1, "place": "near Bonn", "time": 1577880000000, "title": "M 5.1", "type": "earthquake", "url": ""},
+"geometry": {"type": "Point", "coordinates": [7.1, 50.7, 10.0]}}]}"""
+
+
+def test_a_backfill_of_a_range_of_dates_ends_green(person: Browser, stack: Stack) -> None:
+    form = open_trigger(person, stack, "earthquakes_daily")
+    form.locator("//label[.//input[@value='backfill']]").click()
+    form = person.page.get_by_role("dialog").filter(has_text="Date Range")
+    for field, day in zip(form.get_by_test_id("datetime-input").all(), ("2018/01/31", "2018/02/02"), strict=True):
+        pick_date(person, field, day)
+    expect(form.get_by_text("3 runs will be triggered")).to_be_visible()
+    person.picture("backfill-form")
+
+    form.get_by_role("button", name="Run Backfill").click()
+
+    for _ in every(1, SECONDS):
+        backfills = stack.api("GET", "backfills", params={"dag_id": "earthquakes_daily"})["backfills"]
+        if backfills and all(backfill["completed_at"] for backfill in backfills):
+            break
+    runs = stack.api("GET", "dags/earthquakes_daily/dagRuns", params={"limit": 10})["dag_runs"]
+    assert [run["state"] for run in runs if run["run_type"] == "backfill"] == ["success"] * 3
+    person.page.goto(f"{stack.url}/dags/earthquakes_daily")
+    expect(person.page.get_by_role("link", name="wait").first).to_be_visible()
+    person.picture("backfill-grid")
+    tilesets = [upload["tileset"] for upload in uploads(stack)]
+    assert sorted(name for name in tilesets if "earthquakes-2018" in name) == [
+        "demo.earthquakes-20180131",
+        "demo.earthquakes-20180201",
+        "demo.earthquakes-20180202",
+    ]
+
+
+# --- What a task shows ---
+
+
+def open_task(person: Browser, stack: Stack, of: dict[str, Any], task_id: str, tab: str = "") -> None:
+    person.page.goto(f"{stack.url}/dags/{of['dag_id']}/runs/{of['dag_run_id']}/tasks/{task_id}{tab}")
+
+
+def test_the_log_shows_progress_and_no_token(person: Browser, stack: Stack) -> None:
+    done = run(stack, "virginia_counties")
+
+    open_task(person, stack, done, "upload")
+
+    log = person.page.get_by_test_id("virtualized-list")
+    expect(log).to_contain_text("Created upload")
+    person.picture("log-of-an-upload")
+    assert stack.emulator.token not in person.page.content()
+
+
+def test_the_log_of_a_refused_file_has_a_problem_a_line(person: Browser, stack: Stack) -> None:
+    done = run(stack, "refused_file", state="failed")
+
+    open_task(person, stack, done, "upload")
+
+    log = person.page.get_by_test_id("virtualized-list")
+    expect(log).to_contain_text("geojson-range")
+    person.picture("log-of-a-refused-file")
+
+
+def test_mapped_tasks_are_named_by_their_tilesets(person: Browser, stack: Stack) -> None:
+    done = run(stack, "mapped_layers")
+
+    open_task(person, stack, done, "upload", "/mapped")
+
+    for tileset in ("rivers", "lakes"):
+        expect(person.page.get_by_role("link", name=re.compile(tileset)).first).to_be_visible()
+    person.picture("mapped-tasks")
