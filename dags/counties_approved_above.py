@@ -57,9 +57,8 @@ def counties_approved_above() -> None:
         return {"bytes": report.bytes, "report": report.to_markdown()}
 
     @task.branch
-    def ask_or_upload(size: int, params: dict[str, Any] | None = None) -> str:
-        assert params is not None
-        return "approve" if size > params["limit_kilobytes"] * 1000 else "upload"
+    def ask_or_upload(size: int, **context: Any) -> str:
+        return "approve" if size > context["params"]["limit_kilobytes"] * 1000 else "upload"
 
     exported = export()
     checked = check(exported)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -137,10 +138,20 @@ class Bill:
             return f"{maxzoom}, which is free of charge."
         if self.area_km2 is None:
             return f"{maxzoom}. {self.area_note or 'The area is unknown.'}"
-        return f"{self.area_km2:,.6g} km² in {maxzoom}."
+        return f"{readable(self.area_km2)} km² in {maxzoom}."
+
+
+def readable(number: float, digits: int = 6) -> str:
+    """
+    Return a number without an exponent, rounded to some significant digits.
+
+    :param number: zero or a positive number.
+    :param digits: how many digits are significant. None is dropped before the point.
+    """
+    whole = len(f"{number:.0f}") if number >= 1 else 1 if number == 0 else math.floor(math.log10(number)) + 1
+    text = f"{number:,.{max(digits - whole, 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _megabytes(size: int) -> str:
-    if size < _SMALLEST_IN_MEGABYTES:
-        return f"{size:,} bytes"
-    return f"{size / 1_000_000:,.3g} MB" if size < 1_000_000_000 else f"{size / 1_000_000:,.0f} MB"
+    return f"{size:,} bytes" if size < _SMALLEST_IN_MEGABYTES else f"{readable(size / 1_000_000, 3)} MB"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from airflow_mapbox.billing.bill import Bill
+from airflow_mapbox.billing.bill import Bill, readable
 from airflow_mapbox.errors import CeilingError, OptionError
 from airflow_mapbox.limits import TIER_MAXZOOM
 
@@ -64,9 +64,10 @@ class Ceilings:
 
     def _exceeded(self, bill: Bill) -> Iterator[str]:
         if self.max_bytes is not None and bill.bytes is not None and bill.bytes > self.max_bytes:
-            yield f"It has {bill.bytes / 1e6:,.6g} MB; `max_megabytes` is {self.max_megabytes:,g}."
+            yield f"It has {readable(bill.bytes / 1e6)} MB; `max_megabytes` is {readable(self.max_megabytes)}."
         if self.max_area_km2 is not None and bill.area_km2 is not None and bill.area_km2 > self.max_area_km2:
-            yield f"It covers {bill.area_km2:,.6g} km² in tier {bill.tier}; `max_area_km2` is {self.max_area_km2:,g}."
+            covered, ceiling = readable(bill.area_km2), readable(self.max_area_km2)
+            yield f"It covers {covered} km² in tier {bill.tier}; `max_area_km2` is {ceiling}."
         if (
             self.max_tier is not None
             and bill.tier is not None

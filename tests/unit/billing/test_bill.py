@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_mapbox.billing.bill import Bill, Savings
+from airflow_mapbox.billing.bill import Bill, Savings, readable
 from airflow_mapbox.billing.rates import Rates
 from airflow_mapbox.errors import OptionError
 
@@ -18,6 +18,31 @@ def test_a_bill_says_both_rules_in_two_sentences() -> None:
     assert str(BILL) == (
         "Billed by size: 198 MB. For accounts from before August 2024: 2,500 km² in tier 1m by the expected maxzoom 12."
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "digits", "text"),
+    [
+        (0, 6, "0"),
+        (0.0246, 3, "0.0246"),
+        (0.00012345, 3, "0.000123"),
+        (198.428, 3, "198"),
+        (999.9996, 3, "1,000"),
+        (1_234.5, 6, "1,234.5"),
+        (1_008_840.3, 6, "1,008,840"),
+        (510_000_000, 6, "510,000,000"),
+        (5e8, 6, "500,000,000"),
+    ],
+)
+def test_a_number_in_a_sentence_has_no_exponent(number: float, digits: int, text: str) -> None:
+    assert readable(number, digits) == text
+
+
+def test_a_bill_of_a_continent_has_no_exponent() -> None:
+    said = str(Bill(999_999_999, 10, True, "10m", 24_709_000.7))
+
+    assert "1,000 MB" in said
+    assert "24,709,001 km²" in said
 
 
 def test_a_free_tier_says_so() -> None:

@@ -1,4 +1,4 @@
-"""Two layers by dynamic task mapping, and one file that Mapbox would refuse."""
+"""Two layers by dynamic task mapping, and one file that Mapbox would refuse for two reasons."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def _write(name: str, *positions: tuple[float, float]) -> str:
     ]
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{name}.geojson"
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    document = {"type": "FeatureCollection", "features": features}
+    if name == "metres":
+        document["crs"] = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::25832"}}
+    path.write_text(json.dumps(document))
     return str(path)
 
 
@@ -43,7 +46,7 @@ def refused_file() -> None:
     def write() -> str:
         return _write("metres", (807_000.5, 6_575_000.5), (808_000.5, 6_576_000.5))
 
-    StageAndCreateUploadOperator(task_id="upload", source=write(), tileset="{{ dag.dag_id }}-has-a-name-that-is-too-long", name="Places in metres")
+    StageAndCreateUploadOperator(task_id="upload", source=write(), tileset="metres", name="In metres")
 
 
 mapped_layers()
