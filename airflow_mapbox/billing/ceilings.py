@@ -64,7 +64,7 @@ class Ceilings:
 
     def _exceeded(self, bill: Bill) -> Iterator[str]:
         if self.max_bytes is not None and bill.bytes is not None and bill.bytes > self.max_bytes:
-            yield f"It has {readable(bill.bytes / 1e6)} MB; `max_megabytes` is {readable(self.max_megabytes)}."
+            yield f"It has {readable(bill.bytes / 1e6)} MB; `max_megabytes` is {readable(self.max_bytes / 1e6)}."
         if self.max_area_km2 is not None and bill.area_km2 is not None and bill.area_km2 > self.max_area_km2:
             covered, ceiling = readable(bill.area_km2), readable(self.max_area_km2)
             yield f"It covers {covered} km² in tier {bill.tier}; `max_area_km2` is {ceiling}."
