@@ -107,7 +107,7 @@ def newest_events(asset: Asset, limit: int) -> Any:
 
 def asset_state(asset: Asset) -> Any:
     """
-    Return the state store of an asset. Its methods raise ``AirflowRuntimeError`` if Airflow does not know the asset.
+    Return the state store of an asset. Its methods raise an error of Airflow's own if Airflow does not know the asset.
 
     The public way, ``context["asset_state_store"]``, needs the asset among the task's inlets or outlets.
 

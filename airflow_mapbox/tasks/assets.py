@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import Asset, AssetAlias
-from airflow.sdk.exceptions import AirflowRuntimeError
 
 from airflow_mapbox.assets.uris import create_asset
 from airflow_mapbox.compat import asset_state, is_mapped_instance, newest_events
@@ -163,18 +162,21 @@ def remember(task: BaseOperator, tileset: str, published: Published) -> None:
     """
     try:
         asset_state(_asset_of(task, tileset)).set(_SOURCE_KEY, published.to_json())
-    except AirflowRuntimeError as error:
-        # Airflow answers 404 for the state of an asset that no DAG refers to.
+    except Exception as error:
+        # Airflow answers 404 for the state of an asset that no DAG refers to. Its errors have a root of their own, and
+        # are not public. The upload exists in any case.
         log.info(
-            "The asset of tileset %s has no state (%s). Its next event has the same facts", tileset, error.error.error
+            "The asset of tileset %s has no state (%s). Its next event has the same facts",
+            tileset,
+            type(error).__name__,
         )
 
 
 def _stored_source(asset: Asset) -> object:
     try:
         return asset_state(asset).get(_SOURCE_KEY)
-    except AirflowRuntimeError:
-        return None  # Airflow does not know the asset yet
+    except Exception:
+        return None  # Airflow does not know the asset yet, as in `remember`
 
 
 def _asset_of(task: BaseOperator, tileset: str) -> Asset:

@@ -52,7 +52,7 @@ class TestOutlets:
     @pytest.mark.parametrize("key", [None, "id"])
     def test_a_sensor_knows_the_tileset_of_the_task_that_creates_the_upload(self, key: str | None) -> None:
         with DAG("tested", schedule=None):
-            created = operator(wait_for_completion=False).output
+            created = StageAndCreateUploadOperator(task_id="upload", source="/data/x.geojson", tileset=TILESET).output
             waiting = UploadCompleteSensor(task_id="wait", upload_id=created if key is None else created[key])
 
         assert waiting.outlets == [ASSET]
@@ -117,7 +117,7 @@ class TestEvents:
     def test_a_partition_of_a_tileset_that_turns_out_to_be_another_is_an_error(self) -> None:
         task = operator("{{ params.tileset }}", outlets=[tileset_asset("demo.other")], partition="a")
 
-        with pytest.raises(MapboxFailError, match="mapbox://tilesets/demo.parcels is not among the task's outlets"):
+        with pytest.raises(MapboxFailError, match=r"mapbox://tilesets/demo\.parcels is not among the task's outlets"):
             sent(task, partition="a")
 
 
