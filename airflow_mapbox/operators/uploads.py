@@ -23,6 +23,7 @@ from airflow_mapbox.tasks.assets import (
     last_published,
     remember,
 )
+from airflow_mapbox.tasks.lineage import Lineage, source_uri
 from airflow_mapbox.tasks.links import Pages, TilesetLink, UploadLink
 from airflow_mapbox.tasks.parameters import constant, is_template, or_default_deferrable, to_seconds
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay, reschedule_in
@@ -34,6 +35,7 @@ from airflow_mapbox.uploads.waiting.interval import fit_to_deadline, interval_wh
 from airflow_mapbox.uploads.waiting.policy import WaitPolicy
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_mapbox.export.options import ExportFormat
@@ -191,6 +193,7 @@ class StageAndCreateUploadOperator(BaseOperator):
             }
             _refuse_without_effect(waiting, shared=kwargs.get("default_args") or {})
         self.pages = Pages()
+        self._lineage = Lineage()
         self._hook: MapboxUploadsHook | None = None
         with airflow_errors():
             self._check(rendered=False)
@@ -251,6 +254,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         :return: the upload object.
         """
         label_map_index(context, self.tileset)
+        self._lineage.source = source_uri(source)
         # A poll of the created upload needs neither the source nor boto3.
         if self.wait_for_completion and is_rescheduled(context):
             with airflow_errors():
@@ -259,6 +263,7 @@ class StageAndCreateUploadOperator(BaseOperator):
             if state is not None and upload is not None and state["upload_id"] == upload.id:
                 return self._wait(context, upload)
         created, facts = self._create(source, context)
+        self._lineage.facts = facts
         if self.wait_for_completion:
             return self._wait(context, created)
         page = self.pages.tileset
@@ -285,6 +290,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         from airflow_mapbox.tasks.events import base_url_from_event, upload_from_event
 
         label_map_index(context, self.tileset)
+        self._lineage.source = source_uri(self.source)
         with airflow_errors(self.task_id):
             state = stored_value(context, WAIT_KEY).read() or {}
             upload = upload_from_event(event, state.get("upload_id", ""))
@@ -303,7 +309,7 @@ class StageAndCreateUploadOperator(BaseOperator):
                 method = self.execute_complete.__name__
                 self.defer(**deferral(wait, policy, self.mapbox_conn_id), method_name=method)
             client = client_for(self.mapbox_conn_id, ONE_TRY)
-            self.pages = Pages.of(created, client.base_url)
+            self._note(created, client.base_url)
             decision = wait.poll(client, policy)
         if decision.upload is not None:
             return self._finish(context, decision.upload, client.base_url)
@@ -321,10 +327,10 @@ class StageAndCreateUploadOperator(BaseOperator):
 
     def _finish(self, context: Context, upload: Upload, base_url: str | None) -> dict[str, Any]:
         """Add the asset event of the finished upload, log it, and return the result."""
-        self.pages = Pages.of(upload, base_url)
+        self._note(upload, base_url)
         with airflow_errors(self.task_id):
             entry = task_ledger(context).read()
-        source = {} if entry is None else entry.source_to_json()
+        self._lineage.facts = source = {} if entry is None else entry.source_to_json()
         add_event(context, self, upload, source, self.partition)
         self.log.info("%s", self.pages.describe_finished(upload))
         return self._result(upload, source)
@@ -374,8 +380,21 @@ class StageAndCreateUploadOperator(BaseOperator):
             published = Published.from_json({"upload_id": upload.id, **facts})
             if published is not None:
                 remember(self, upload.tileset, published)
-        self.pages = Pages.of(upload, hook.get_conn().base_url)
+        self._note(upload, hook.get_conn().base_url)
         return upload, facts
+
+    def _note(self, upload: Upload, base_url: str | None) -> None:
+        """Note the upload for the task's links and its lineage."""
+        self.pages = Pages.of(upload, base_url)
+        self._lineage.upload, self._lineage.tileset, self._lineage.base_url = upload, upload.tileset, base_url
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+        """
+        Return the source and the tileset. The OpenLineage provider calls this after each try, also after a failed one.
+
+        :param task_instance: the task instance. It is not needed, because the task itself knows its upload.
+        """
+        return self._lineage.to_openlineage()
 
     def _make_hook(self) -> MapboxUploadsHook:
         from airflow_mapbox.hooks.uploads import MapboxUploadsHook

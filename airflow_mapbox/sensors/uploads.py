@@ -18,6 +18,7 @@ from airflow_mapbox import defaults
 from airflow_mapbox.compat import label_map_index
 from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, airflow_errors
 from airflow_mapbox.tasks.assets import add_event, add_tileset_outlet, check_partition
+from airflow_mapbox.tasks.lineage import Lineage
 from airflow_mapbox.tasks.links import Pages, TilesetLink, UploadLink
 from airflow_mapbox.tasks.parameters import (
     is_missing,
@@ -35,6 +36,7 @@ from airflow_mapbox.uploads.waiting.interval import fit_to_deadline
 from airflow_mapbox.uploads.waiting.policy import WaitPolicy
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_mapbox.tasks.state import MemoryValue, StoredValue
@@ -117,6 +119,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         with airflow_errors():
             self._check(rendered=False)
         self.pages = Pages()
+        self._lineage = Lineage()
         self.upload_id = upload_id
         self.mapbox_conn_id = mapbox_conn_id
         self.deferrable = or_default_deferrable(deferrable)
@@ -260,9 +263,20 @@ class UploadCompleteSensor(BaseSensorOperator):
         """Add the asset event of the finished upload, log it, and return the result."""
         if base_url is not None:
             self.pages = Pages.of(upload, base_url)
+        self._lineage = Lineage(
+            tileset=upload.tileset, upload=upload, base_url=base_url, facts=source_facts(self.upload_id)
+        )
         add_event(context, self, upload, source_facts(self.upload_id), self.partition)
         self.log.info("%s", self.pages.describe_finished(upload))
         return upload.to_json() | {"tileset_url": self.pages.tileset}
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+        """
+        Return the tileset. Its source is in the lineage of the task that created the upload.
+
+        :param task_instance: the task instance. It is not needed, because the task itself knows its upload.
+        """
+        return self._lineage.to_openlineage()
 
     def _wait(self, context: Context) -> TaskWait:
         from airflow_mapbox.tasks.state import stored_value
