@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from airflow.sdk import Asset, AssetAlias, Context
+    from airflow.sdk import Asset, BaseOperator, Context
 
     from airflow_mapbox.http.environment import Route
 
@@ -77,40 +77,45 @@ def label_map_index(context: Context, label: str) -> None:
         values |= {"mapbox_tileset": label, "map_index_template": "{{ mapbox_tileset }}"}
 
 
+def is_mapped_instance(task: BaseOperator) -> bool:
+    """
+    Return whether Airflow makes this task from a mapped one, in the worker. Airflow parses only the mapped task.
+
+    There is no public way to tell.
+
+    :param task: the task, in or after its ``__init__``.
+    """
+    return bool(getattr(task, "_BaseOperator__from_mapped", False))
+
+
 # --- Assets ---
 
 
-def newest_events(alias: AssetAlias, limit: int) -> Any:
+def newest_events(asset: Asset, limit: int) -> Any:
     """
-    Return the asset events of an alias, newest first.
+    Return the events of an asset, newest first.
 
-    The public way, ``context["inlet_events"]``, needs the alias among the task's inlets.
+    The public way, ``context["inlet_events"]``, needs the asset among the task's inlets.
 
-    :param alias: the alias.
+    :param asset: the asset.
     :param limit: number of events at most.
     """
     from airflow.sdk.execution_time.context import InletEventsAccessors
 
-    return InletEventsAccessors([alias])[alias].ascending(False).limit(limit)
+    return InletEventsAccessors([asset])[asset].ascending(False).limit(limit)
 
 
-def asset_state(alias: AssetAlias, asset: Asset) -> Any | None:
+def asset_state(asset: Asset) -> Any:
     """
-    Return the state store of an asset.
+    Return the state store of an asset. Its methods raise an error of Airflow's own if Airflow does not know the asset.
 
-    The public way, ``context["asset_state_store"]``, lacks the alias in a mapped task: Airflow builds it from the
-    arguments of ``partial`` alone.
+    The public way, ``context["asset_state_store"]``, needs the asset among the task's inlets or outlets.
 
-    :param alias: an alias of the asset.
     :param asset: the asset.
-    :return: None before the first event of the asset.
     """
     from airflow.sdk.execution_time.context import AssetStateStoreAccessors
 
-    try:
-        return AssetStateStoreAccessors([alias])[asset]
-    except KeyError:
-        return None
+    return AssetStateStoreAccessors([asset])[asset]
 
 
 # --- The command line ---

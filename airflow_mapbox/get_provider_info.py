@@ -26,6 +26,15 @@ def get_provider_info() -> dict[str, Any]:
         "task-decorators": [
             {"name": "mapbox_upload", "class-name": "airflow_mapbox.decorators.uploads.mapbox_upload_task"}
         ],
+        "asset-uris": [
+            {
+                "schemes": ["mapbox"],
+                "handler": "airflow_mapbox.assets.uris.check_uri",
+                "factory": "airflow_mapbox.assets.uris.create_asset",
+                "to_openlineage_converter": "airflow_mapbox.assets.uris.to_openlineage",
+            }
+        ],
+        "extra-links": ["airflow_mapbox.tasks.links.TilesetLink", "airflow_mapbox.tasks.links.UploadLink"],
         "cli": ["airflow_mapbox.cli.definition.get_mapbox_cli_commands"],
         "config": {
             "mapbox": {

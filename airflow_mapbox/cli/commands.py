@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.cli.simple_table import AirflowConsole
 from rich.console import Console
@@ -20,6 +20,7 @@ from airflow_mapbox.cli.running import command
 from airflow_mapbox.defaults import CONN_ID
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.uploads.errors import UploadActiveError
+from airflow_mapbox.uploads.links import tileset_page, upload_page
 from airflow_mapbox.uploads.models import Upload
 from airflow_mapbox.uploads.once.ledger import Entry, MemoryLedger
 from airflow_mapbox.uploads.staging.stager import StagingOptions
@@ -56,7 +57,7 @@ def upload(args: Namespace) -> None:
         raise KeyboardInterrupt(_after_interrupt(ledger.entry, args)) from None
     if args.wait:
         created = _wait(hook, created.id, args)
-    _print(created, args)
+    _print(created, hook, args)
 
 
 @contextmanager
@@ -102,9 +103,10 @@ def _command_line(*words: str, args: Namespace) -> str:
 @command("uploads list")
 def list_uploads(args: Namespace) -> None:
     """List the account's recent uploads."""
-    uploads = list(MapboxUploadsHook(args.mapbox_conn_id).list_uploads(limit=args.limit))
+    hook = MapboxUploadsHook(args.mapbox_conn_id)
+    uploads = list(hook.list_uploads(limit=args.limit))
     if args.json:
-        print(json.dumps([upload.to_json() for upload in uploads]))
+        print(json.dumps([_to_json(upload, hook) for upload in uploads]))
     else:
         AirflowConsole().print_as_table([_row(upload) for upload in uploads])
 
@@ -112,13 +114,15 @@ def list_uploads(args: Namespace) -> None:
 @command("uploads show")
 def show(args: Namespace) -> None:
     """Show one upload."""
-    _print(MapboxUploadsHook(args.mapbox_conn_id).get_upload(args.upload_id), args)
+    hook = MapboxUploadsHook(args.mapbox_conn_id)
+    _print(hook.get_upload(args.upload_id), hook, args)
 
 
 @command("uploads wait")
 def wait(args: Namespace) -> None:
     """Wait until an upload is processed."""
-    _print(_wait(MapboxUploadsHook(args.mapbox_conn_id), args.upload_id, args), args)
+    hook = MapboxUploadsHook(args.mapbox_conn_id)
+    _print(_wait(hook, args.upload_id, args), hook, args)
 
 
 @command("uploads delete")
@@ -157,11 +161,20 @@ def _bar(*columns: ProgressColumn) -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
-def _print(upload: Upload, args: Namespace) -> None:
+def _print(upload: Upload, hook: MapboxUploadsHook, args: Namespace) -> None:
     if args.json:
-        print(json.dumps(upload.to_json()))
-    else:
-        AirflowConsole().print_as_table([_row(upload)])
+        print(json.dumps(_to_json(upload, hook)))
+        return
+    AirflowConsole().print_as_table([_row(upload)])
+    # The tileset's page exists once the upload is done. Until then, only an emulator has a page to show.
+    base_url = hook.get_conn().base_url
+    page = tileset_page(upload.tileset, base_url) if upload.is_successful else upload_page(upload.id, base_url)
+    if page:
+        print(page)
+
+
+def _to_json(upload: Upload, hook: MapboxUploadsHook) -> dict[str, Any]:
+    return upload.to_json() | {"tileset_url": tileset_page(upload.tileset, hook.get_conn().base_url)}
 
 
 def _row(upload: Upload) -> dict[str, str]:

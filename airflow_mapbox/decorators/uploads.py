@@ -31,7 +31,10 @@ class _MapboxUploadOperator(DecoratedOperator, StageAndCreateUploadOperator):
         *DecoratedOperator.template_fields,
         *(field for field in StageAndCreateUploadOperator.template_fields if field != "source"),
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = dict(DecoratedOperator.template_fields_renderers)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **StageAndCreateUploadOperator.template_fields_renderers,
+    }
     custom_operator_name = "@task.mapbox_upload"
 
     def __init__(

@@ -57,7 +57,7 @@ def home_page(account: str, uploads: Sequence[Mapping[str, object]], tilesets: S
             ("upload", "tileset", "name", "created", "state"),
             (
                 (
-                    f"<code>{escape(str(upload['id']))}</code>",
+                    f'<code id="{escape(str(upload["id"]))}">{escape(str(upload["id"]))}</code>',
                     _tileset_link(str(upload["tileset"]))
                     if upload["tileset"] in published
                     else escape(str(upload["tileset"])),

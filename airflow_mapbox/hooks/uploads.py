@@ -26,6 +26,7 @@ from airflow_mapbox.sources.resolve import SourceLike, open_source, read_report
 from airflow_mapbox.sources.source import Source
 from airflow_mapbox.tasks.connection import CONN_TYPE, Access, access_by
 from airflow_mapbox.tasks.export_source import export_source
+from airflow_mapbox.tasks.lineage import report_to_collector
 from airflow_mapbox.tasks.rates import amount_of, configured_rates, describe_amount
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import NotFoundError, TokenRejectedError, UploadActiveError
@@ -263,6 +264,7 @@ class MapboxUploadsHook(BaseHook):
                 time.sleep(delay)
             else:
                 self.log.info("Mapbox is processing upload %s of tileset %s", upload.id, upload.tileset)
+                report_to_collector(self, source, upload.tileset)
                 return upload
 
     def cancel(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
@@ -16,17 +16,26 @@ from airflow_mapbox.compat import is_rescheduled, label_map_index
 from airflow_mapbox.exceptions import MapboxFailError, airflow_errors
 from airflow_mapbox.export.options import check_format
 from airflow_mapbox.security.endpoints import refuse_secrets
-from airflow_mapbox.tasks.assets import add_event, last_published, remember, tileset_alias
+from airflow_mapbox.tasks.assets import (
+    add_event,
+    add_tileset_outlet,
+    check_partition,
+    last_published,
+    remember,
+)
+from airflow_mapbox.tasks.lineage import Lineage, source_uri
+from airflow_mapbox.tasks.links import Pages, TilesetLink, UploadLink
 from airflow_mapbox.tasks.parameters import constant, is_template, or_default_deferrable, to_seconds
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay, reschedule_in
 from airflow_mapbox.tasks.state import stored_value, task_ledger
 from airflow_mapbox.tasks.wait import WAIT_KEY, TaskWait, upload_named_in_timeouts
-from airflow_mapbox.uploads.names import check_display_name, check_tileset_part
+from airflow_mapbox.uploads.names import check_display_name, check_tileset
 from airflow_mapbox.uploads.once.ledger import Published
 from airflow_mapbox.uploads.waiting.interval import fit_to_deadline, interval_while_active
 from airflow_mapbox.uploads.waiting.policy import WaitPolicy
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_mapbox.export.options import ExportFormat
@@ -51,8 +60,8 @@ class StageAndCreateUploadOperator(BaseOperator):
     ``upload.output["id"]`` or the whole output is what
     :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor` takes.
 
-    Templated are ``source``, ``tileset``, ``name``, ``mapbox_conn_id``, ``format``, ``export`` and ``if_active``. The
-    other parameters are checked when the DAG is parsed.
+    Templated are ``source``, ``tileset``, ``name``, ``mapbox_conn_id``, ``format``, ``export``, ``if_active`` and
+    ``partition``. The other parameters are checked when the DAG is parsed.
 
     :param source: a local path, an object-storage or ``https://`` URL, an ``ObjectStoragePath``, or
         ``mapbox://datasets/{user}/{id}``, which needs no staging. Or the whole report of an export
@@ -60,7 +69,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         path or URL of geodata, as GeoParquet or in any format that OGR reads. Sources that contain a password or a
         signature are refused, because the UI shows parameters: name a connection in the URL instead.
     :param tileset: ``name`` or ``account.name``, 1 to 32 of A-Z, a-z, 0-9, - and _. Build it from the data interval, so
-        that each DAG run has its own.
+        that each DAG run has its own. With its account and without a template, it is an asset in Airflow's graph.
     :param name: the display name, at most 64 characters.
     :param mapbox_conn_id: the connection.
     :param format: format to export geodata to: ``"geojson"``, which is sent during the export; ``"mbtiles"``; or
@@ -88,10 +97,13 @@ class StageAndCreateUploadOperator(BaseOperator):
         :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor` does in a task of its own. It holds no worker slot
         between two polls. The result is then the finished upload object.
     :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``. This parameter and the
-        next two need ``wait_for_completion=True``.
+        next three need ``wait_for_completion=True``.
     :param wait_timeout: longest time to wait for completion, in seconds, across all retries; 2.5 hours by default.
         Mapbox stops processing after one hour, for MBTiles after two.
     :param stall_timeout: fail the wait after this many seconds without progress; None for never.
+    :param partition: partition key of the tileset's asset event, such as ``"{{ ds }}"``; None for an event without one.
+        It needs a tileset that is known when the DAG is parsed. DAGs with a plain ``schedule=[asset]`` ignore events
+        with a key.
     :raises ValueError: when the DAG is parsed, if a parameter is invalid or cannot be templated.
     :raises MapboxUploadFailedError: if processing failed. The wait also raises the sensor's other exceptions.
     :raises MapboxFailError: if a name, the source or the connection must be changed. It is not retried.
@@ -115,7 +127,10 @@ class StageAndCreateUploadOperator(BaseOperator):
         "format",
         "export",
         "if_active",
+        "partition",
     )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"export": "json"}
+    operator_extra_links = (TilesetLink(), UploadLink())
     ui_color = "#dfe9ff"
     _clock = staticmethod(time.time)
 
@@ -141,6 +156,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         deferrable: bool | None = None,
         wait_timeout: timedelta | float | None = None,
         stall_timeout: timedelta | float | None = None,
+        partition: str | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("multiple_outputs", True)
@@ -165,11 +181,19 @@ class StageAndCreateUploadOperator(BaseOperator):
         self.wait_timeout = to_seconds(wait_timeout, "wait_timeout") or defaults.WAIT_TIMEOUT_SECONDS
         self.stall_timeout = to_seconds(stall_timeout, "stall_timeout")
         self.deferrable = constant(or_default_deferrable(deferrable), bool, "deferrable")
+        self.partition = partition
         if self.wait_for_completion:
-            self.outlets = [*self.outlets, tileset_alias(self.dag_id)]
+            add_tileset_outlet(self, tileset)
         else:
-            waiting = {"deferrable": deferrable, "wait_timeout": wait_timeout, "stall_timeout": stall_timeout}
+            waiting = {
+                "deferrable": deferrable,
+                "wait_timeout": wait_timeout,
+                "stall_timeout": stall_timeout,
+                "partition": partition,
+            }
             _refuse_without_effect(waiting, shared=kwargs.get("default_args") or {})
+        self.pages = Pages()
+        self._lineage = Lineage()
         self._hook: MapboxUploadsHook | None = None
         with airflow_errors():
             self._check(rendered=False)
@@ -197,15 +221,13 @@ class StageAndCreateUploadOperator(BaseOperator):
             return isinstance(value, str) and (rendered or not is_template(value))
 
         if is_final(self.tileset):
-            account, dot, name = self.tileset.rpartition(".")
-            check_tileset_part(name, "name")
-            if dot:
-                check_tileset_part(account, "account")
+            check_tileset(self.tileset)
         if is_final(self.name):
             check_display_name(self.name)
         if is_final(self.if_active) and self.if_active not in defaults.IF_ACTIVE_CHOICES:
             choices = ", ".join(defaults.IF_ACTIVE_CHOICES)
             raise ValueError(f"if_active must be one of {choices}, got {self.if_active!r}")
+        check_partition(self.partition, self.outlets, rendered=rendered)
         # A string is never a mapping of options. The output of another task is unknown when the DAG is parsed.
         if is_final(self.export) or (
             (self.format is None or is_final(self.format)) and (isinstance(self.export, Mapping) or rendered)
@@ -232,15 +254,21 @@ class StageAndCreateUploadOperator(BaseOperator):
         :return: the upload object.
         """
         label_map_index(context, self.tileset)
+        self._lineage.source = source_uri(source)
         # A poll of the created upload needs neither the source nor boto3.
         if self.wait_for_completion and is_rescheduled(context):
             with airflow_errors():
                 state, entry = stored_value(context, WAIT_KEY).read(), task_ledger(context).read()
                 upload = None if entry is None else entry.created_upload()
             if state is not None and upload is not None and state["upload_id"] == upload.id:
-                return self._wait(context, upload.id)
-        created = self._create(source, context)
-        return self._wait(context, created["id"]) if self.wait_for_completion else created
+                return self._wait(context, upload)
+        created, facts = self._create(source, context)
+        self._lineage.facts = facts
+        if self.wait_for_completion:
+            return self._wait(context, created)
+        page = self.pages.tileset
+        self.log.info("Once upload %s is done, its tileset %s is at %s", created.id, created.tileset, page)
+        return self._result(created, facts)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the triggerer has waited; see :meth:`execute_complete`."""
@@ -259,28 +287,32 @@ class StageAndCreateUploadOperator(BaseOperator):
         :param event: the event of the trigger.
         :return: the finished upload object.
         """
-        from airflow_mapbox.tasks.events import upload_from_event
+        from airflow_mapbox.tasks.events import base_url_from_event, upload_from_event
 
+        label_map_index(context, self.tileset)
+        self._lineage.source = source_uri(self.source)
         with airflow_errors(self.task_id):
             state = stored_value(context, WAIT_KEY).read() or {}
             upload = upload_from_event(event, state.get("upload_id", ""))
-        return self._finish(context, upload)
+        return self._finish(context, upload, base_url_from_event(event))
 
-    def _wait(self, context: Context, upload_id: str) -> dict[str, Any]:
+    def _wait(self, context: Context, created: Upload) -> dict[str, Any]:
         """Poll once. If the upload has not ended, reschedule the task or defer."""
         from airflow_mapbox.http.retry import ONE_TRY
         from airflow_mapbox.tasks.connection import client_for
         from airflow_mapbox.triggers.uploads import deferral
 
         with airflow_errors(self.task_id):
-            wait = TaskWait(upload_id, stored_value(context, WAIT_KEY), clock=self._clock)
+            wait = TaskWait(created.id, stored_value(context, WAIT_KEY), clock=self._clock)
             policy = self._wait_policy(wait)
             if self.deferrable:
                 method = self.execute_complete.__name__
                 self.defer(**deferral(wait, policy, self.mapbox_conn_id), method_name=method)
-            decision = wait.poll(client_for(self.mapbox_conn_id, ONE_TRY), policy)
+            client = client_for(self.mapbox_conn_id, ONE_TRY)
+            self._note(created, client.base_url)
+            decision = wait.poll(client, policy)
         if decision.upload is not None:
-            return self._finish(context, decision.upload)
+            return self._finish(context, decision.upload, client.base_url)
         delay = max(decision.delay, decision.min_delay)
         delay = fit_to_deadline(delay, decision.max_delay, min_interval=policy.min_interval)
         self.log.info("%s. Polling again in %.0f s; the worker slot is free until then.", decision, delay)
@@ -293,18 +325,23 @@ class StageAndCreateUploadOperator(BaseOperator):
             deadline=wait.state.started + self.wait_timeout,
         )
 
-    def _finish(self, context: Context, upload: Upload) -> dict[str, Any]:
-        """Log the finished upload, add its asset event, and return the result."""
-        self.log.info("Upload %s is done: tileset %s", upload.id, upload.tileset)
+    def _finish(self, context: Context, upload: Upload, base_url: str | None) -> dict[str, Any]:
+        """Add the asset event of the finished upload, log it, and return the result."""
+        self._note(upload, base_url)
         with airflow_errors(self.task_id):
             entry = task_ledger(context).read()
-        source = {} if entry is None else entry.source_to_json()
-        add_event(context, tileset_alias(self.dag_id), upload, source)
-        return upload.to_json() | {"source": source}
+        self._lineage.facts = source = {} if entry is None else entry.source_to_json()
+        add_event(context, self, upload, source, self.partition)
+        self.log.info("%s", self.pages.describe_finished(upload))
+        return self._result(upload, source)
+
+    def _result(self, upload: Upload, source: Mapping[str, Any]) -> dict[str, Any]:
+        return upload.to_json() | {"tileset_url": self.pages.tileset, "source": dict(source)}
 
     def _create(
         self, source: SourceLike | Mapping[str, Any] | Callable[[], ExportSource], context: Context
-    ) -> dict[str, Any]:
+    ) -> tuple[Upload, dict[str, Any]]:
+        """Return the created upload, and facts about its source."""
         from airflow_mapbox.uploads.errors import (
             CreationUnknownError,
             ServerError,
@@ -342,8 +379,22 @@ class StageAndCreateUploadOperator(BaseOperator):
         if self.skip_unchanged:
             published = Published.from_json({"upload_id": upload.id, **facts})
             if published is not None:
-                remember(tileset_alias(self.dag_id), upload.tileset, published)
-        return upload.to_json() | {"source": facts}
+                remember(self, upload.tileset, published)
+        self._note(upload, hook.get_conn().base_url)
+        return upload, facts
+
+    def _note(self, upload: Upload, base_url: str | None) -> None:
+        """Note the upload for the task's links and its lineage."""
+        self.pages = Pages.of(upload, base_url)
+        self._lineage.upload, self._lineage.tileset, self._lineage.base_url = upload, upload.tileset, base_url
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+        """
+        Return the source and the tileset. The OpenLineage provider calls this after each try, also after a failed one.
+
+        :param task_instance: the task instance. It is not needed, because the task itself knows its upload.
+        """
+        return self._lineage.to_openlineage()
 
     def _make_hook(self) -> MapboxUploadsHook:
         from airflow_mapbox.hooks.uploads import MapboxUploadsHook
@@ -366,7 +417,7 @@ class StageAndCreateUploadOperator(BaseOperator):
     def _last_published(self, hook: MapboxUploadsHook) -> Published | None:
         if not self.skip_unchanged:
             return None
-        return last_published(tileset_alias(self.dag_id), str(hook.get_conn().tileset_id(self.tileset)))
+        return last_published(self, str(hook.get_conn().tileset_id(self.tileset)))
 
     def _when_active(self, error: UploadActiveError, now: float) -> BaseException:
         """Return what to raise if Mapbox is processing another upload of the tileset."""

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,9 +17,12 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, A
 from airflow_mapbox import defaults
 from airflow_mapbox.compat import label_map_index
 from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, airflow_errors
-from airflow_mapbox.tasks.assets import add_event, tileset_alias
+from airflow_mapbox.tasks.assets import add_event, add_tileset_outlet, check_partition
+from airflow_mapbox.tasks.lineage import Lineage
+from airflow_mapbox.tasks.links import Pages, TilesetLink, UploadLink
 from airflow_mapbox.tasks.parameters import (
     is_missing,
+    is_template,
     or_default_deferrable,
     source_facts,
     to_seconds,
@@ -26,10 +30,13 @@ from airflow_mapbox.tasks.parameters import (
 )
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay
 from airflow_mapbox.tasks.wait import WAIT_KEY, TaskWait, upload_named_in_timeouts
+from airflow_mapbox.uploads.links import tileset_page, upload_page
+from airflow_mapbox.uploads.names import check_tileset
 from airflow_mapbox.uploads.waiting.interval import fit_to_deadline
 from airflow_mapbox.uploads.waiting.policy import WaitPolicy
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
     from airflow_mapbox.tasks.state import MemoryValue, StoredValue
@@ -52,6 +59,11 @@ class UploadCompleteSensor(BaseSensorOperator):
 
     :param upload_id: the id of an upload, or the whole result of
         :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator`, so that the sensor can be mapped.
+    :param tileset: the upload's tileset, ``account.name``, so that it is an asset in Airflow's graph. By default it is
+        the ``tileset`` of the task whose output ``upload_id`` is. The task fails if the upload makes another tileset.
+    :param partition: partition key of the tileset's asset event, such as ``"{{ ds }}"``; None for an event without one.
+        It needs a tileset that is known when the DAG is parsed. DAGs with a plain ``schedule=[asset]`` ignore events
+        with a key.
     :param mapbox_conn_id: the connection.
     :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``.
     :param poke_interval: shortest time between two polls, in seconds. Unless ``mode`` is ``"poke"``, it is at least
@@ -77,7 +89,8 @@ class UploadCompleteSensor(BaseSensorOperator):
         UploadCompleteSensor(task_id="wait", upload_id=upload.output)
     """
 
-    template_fields: Sequence[str] = ("upload_id", "mapbox_conn_id")
+    template_fields: Sequence[str] = ("upload_id", "mapbox_conn_id", "tileset", "partition")
+    operator_extra_links = (TilesetLink(), UploadLink())
     ui_color = "#e6f1f2"
     _clock = staticmethod(time.time)
 
@@ -93,12 +106,20 @@ class UploadCompleteSensor(BaseSensorOperator):
         timeout: datetime.timedelta | float = defaults.WAIT_TIMEOUT_SECONDS,
         total_timeout: datetime.timedelta | float | None = None,
         stall_timeout: datetime.timedelta | float | None = None,
+        tileset: str | None = None,
+        partition: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(mode=mode, poke_interval=poke_interval, max_wait=max_wait, timeout=timeout, **kwargs)
         if self.exponential_backoff and not self.poke_interval:
             raise ValueError("exponential_backoff doubles poke_interval: give one above 0")
-        self.outlets = [*self.outlets, tileset_alias(self.dag_id)]
+        self.tileset = tileset
+        add_tileset_outlet(self, tileset or _tileset_of_creator(upload_id))
+        self.partition = partition
+        with airflow_errors():
+            self._check(rendered=False)
+        self.pages = Pages()
+        self._lineage = Lineage()
         self.upload_id = upload_id
         self.mapbox_conn_id = mapbox_conn_id
         self.deferrable = or_default_deferrable(deferrable)
@@ -106,6 +127,16 @@ class UploadCompleteSensor(BaseSensorOperator):
         self.stall_timeout = to_seconds(stall_timeout, "stall_timeout")
         self._decision: Decision | None = None
         self._store: StoredValue | MemoryValue | None = None
+
+    def _check(self, *, rendered: bool) -> None:
+        """
+        Check the templated parameters.
+
+        :param rendered: whether the templates are rendered. When the DAG is parsed, a template cannot be checked.
+        """
+        if isinstance(self.tileset, str) and (rendered or not is_template(self.tileset)):
+            check_tileset(self.tileset)
+        check_partition(self.partition, self.outlets, rendered=rendered)
 
     @cached_property
     def _client(self) -> UploadsClient:
@@ -124,6 +155,12 @@ class UploadCompleteSensor(BaseSensorOperator):
         """
         if is_missing(self.upload_id) and self.upstream_task_ids:
             self._end_without_upload(context)
+        try:
+            with airflow_errors():
+                self._check(rendered=True)
+        except ValueError as error:
+            raise MapboxFailError(str(error)) from None
+        self.pages = Pages.from_result(self.upload_id)
         with upload_named_in_timeouts(self._describe):
             try:
                 return super().execute(context)
@@ -178,13 +215,26 @@ class UploadCompleteSensor(BaseSensorOperator):
             wait = self._wait(context)
             if self.deferrable:
                 self._defer(wait)
+            base_url = self._client.base_url
+            self.pages = replace(self.pages, upload=upload_page(wait.state.upload_id, base_url))
             self._decision = wait.poll(self._client, self._policy(wait))
         self.log.info("%s", self._decision)
-        if self._decision.state.tileset is not None:
-            label_map_index(context, self._decision.state.tileset)
-        if self._decision.upload is None:
+        tileset, upload = self._decision.state.tileset, self._decision.upload
+        if tileset is not None:
+            self._expect_tileset(tileset)
+            label_map_index(context, tileset)
+            self.pages = replace(self.pages, tileset=tileset_page(tileset, base_url))
+        if upload is None:
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=self._finish(context, self._decision.upload))
+        return PokeReturnValue(is_done=True, xcom_value=self._finish(context, upload, base_url))
+
+    def _expect_tileset(self, tileset: str) -> None:
+        """Fail if the upload makes another tileset than the one that the graph shows."""
+        if self.tileset not in (None, tileset, tileset.rpartition(".")[2]):
+            raise MapboxFailError(
+                f"Upload {upload_id_from(self.upload_id)} makes the tileset {tileset}, not {self.tileset}.\n"
+                "Correct the sensor's `tileset`, or give it the upload of that tileset."
+            )
 
     def _defer(self, wait: TaskWait) -> None:
         from airflow_mapbox.triggers.uploads import deferral
@@ -201,17 +251,32 @@ class UploadCompleteSensor(BaseSensorOperator):
         :param event: the event of the trigger.
         :return: the finished upload object.
         """
-        from airflow_mapbox.tasks.events import upload_from_event
+        from airflow_mapbox.tasks.events import base_url_from_event, upload_from_event
 
         with self._errors():
             upload = upload_from_event(event, upload_id_from(self.upload_id))
-        return self._finish(context, upload)
+        self._expect_tileset(upload.tileset)
+        label_map_index(context, upload.tileset)
+        return self._finish(context, upload, base_url_from_event(event))
 
-    def _finish(self, context: Context, upload: Upload) -> dict[str, Any]:
-        """Log the finished upload, add its asset event, and return the result."""
-        self.log.info("Upload %s is done: tileset %s", upload.id, upload.tileset)
-        add_event(context, tileset_alias(self.dag_id), upload, source_facts(self.upload_id))
-        return upload.to_json()
+    def _finish(self, context: Context, upload: Upload, base_url: str | None) -> dict[str, Any]:
+        """Add the asset event of the finished upload, log it, and return the result."""
+        if base_url is not None:
+            self.pages = Pages.of(upload, base_url)
+        self._lineage = Lineage(
+            tileset=upload.tileset, upload=upload, base_url=base_url, facts=source_facts(self.upload_id)
+        )
+        add_event(context, self, upload, source_facts(self.upload_id), self.partition)
+        self.log.info("%s", self.pages.describe_finished(upload))
+        return upload.to_json() | {"tileset_url": self.pages.tileset}
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+        """
+        Return the tileset. Its source is in the lineage of the task that created the upload.
+
+        :param task_instance: the task instance. It is not needed, because the task itself knows its upload.
+        """
+        return self._lineage.to_openlineage()
 
     def _wait(self, context: Context) -> TaskWait:
         from airflow_mapbox.tasks.state import stored_value
@@ -269,3 +334,8 @@ class UploadCompleteSensor(BaseSensorOperator):
         delay = fit_to_deadline(max(min_delay, delay), remaining, min_interval=self._safe_interval)
         self.log.info("Polling again in %.0f s", delay)
         return delay
+
+
+def _tileset_of_creator(upload_id: object) -> object:
+    """Return the tileset that the task makes whose output the sensor was given; None if that is unknown."""
+    return getattr(getattr(upload_id, "operator", None), "tileset", None)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import Asset, AssetAlias
-from airflow.sdk.exceptions import AirflowRuntimeError
 
-from airflow_mapbox.compat import asset_state, newest_events
+from airflow_mapbox.assets.uris import create_asset
+from airflow_mapbox.compat import asset_state, is_mapped_instance, newest_events
+from airflow_mapbox.exceptions import MapboxFailError
+from airflow_mapbox.tasks.parameters import is_template
+from airflow_mapbox.uploads.names import is_tileset_id
 from airflow_mapbox.uploads.once.ledger import Published
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperator, Context
 
     from airflow_mapbox.uploads.models import Upload
 
@@ -21,8 +24,11 @@ log = logging.getLogger(__name__)
 
 # The key of the source in an asset's state, and in the extra of its events.
 _SOURCE_KEY = "mapbox_source"
-# Search this many events of a DAG's tilesets, newest first.
+# Search this many events of a tileset, newest first.
 _EVENTS = 100
+_TILESETS = "mapbox://tilesets/"
+# The longest key that Airflow stores (airflow.models.base.ID_LEN).
+_KEY_CHARACTERS = 250
 
 
 def tileset_asset(tileset: str) -> Asset:
@@ -31,52 +37,111 @@ def tileset_asset(tileset: str) -> Asset:
 
     :param tileset: ``account.name``.
     """
-    uri = f"mapbox://tilesets/{tileset}"
-    return Asset(name=uri, uri=uri)
+    return create_asset(tileset=tileset)
 
 
 def tileset_alias(dag_id: str) -> AssetAlias:
     """
-    Return the alias of all tilesets of a DAG. A tileset's id may be known only when its task runs.
+    Return the alias of those tilesets of a DAG whose id is known only when their task runs.
 
     :param dag_id: the DAG whose tasks make the tilesets.
     """
     return AssetAlias(f"mapbox_tilesets/{dag_id}")
 
 
-def add_event(context: Context, alias: AssetAlias, upload: Upload, source: Mapping[str, Any]) -> None:
+def add_tileset_outlet(task: BaseOperator, tileset: object) -> None:
+    """
+    Add the outlet through which a task sends the events of its tileset.
+
+    It is the tileset's asset if the id is known when the DAG is parsed. Airflow then shows it in the graph, also before
+    the first run. Otherwise it is the alias of the DAG: for a template, for a name whose account only the
+    connection knows, and in a mapped task, of which Airflow parses no instance.
+
+    :param task: the task.
+    :param tileset: the parameter.
+    """
+    # An instance of a mapped task may use an asset that the author has added to the outlets in `partial`.
+    if isinstance(tileset, str) and _asset_among(task.outlets, tileset) is not None:
+        return
+    if isinstance(tileset, str) and is_tileset_id(tileset) and not is_mapped_instance(task):
+        task.outlets = [*task.outlets, tileset_asset(tileset)]
+    else:
+        task.outlets = [*task.outlets, tileset_alias(task.dag_id)]
+
+
+def check_partition(partition: object, outlets: Sequence[object], *, rendered: bool) -> None:
+    """
+    Refuse a partition that cannot become the key of an event.
+
+    :param partition: the parameter; None for an event without a key.
+    :param outlets: the outlets of the task.
+    :param rendered: whether templates are rendered. When the DAG is parsed, a template cannot be checked.
+    :raises ValueError: if Airflow would refuse the key, or no outlet can have one.
+    """
+    if partition is None:
+        return
+    if not any(isinstance(outlet, Asset) and outlet.uri.startswith(_TILESETS) for outlet in outlets):
+        raise ValueError(
+            "partition needs a tileset that is known when the DAG is parsed.\nWrite the tileset with its account and "
+            "without a template, such as tileset='acme.parcels'. Of a mapped task, add "
+            "Asset('mapbox://tilesets/acme.parcels') to the outlets in partial(…)."
+        )
+    if not rendered and (not isinstance(partition, str) or is_template(partition)):
+        return
+    if not isinstance(partition, str) or partition.strip() in ("", "None") or len(partition) > _KEY_CHARACTERS:
+        raise ValueError(
+            f"partition must be 1 to {_KEY_CHARACTERS} characters, got {str(partition)[:80]!r}.\n"
+            "If it comes from {{ partition_key }}: this DAG run has none. Trigger the DAG with a partition key."
+        )
+
+
+def add_event(
+    context: Context, task: BaseOperator, upload: Upload, source: Mapping[str, Any], partition: str | None = None
+) -> None:
     """
     Add an event of the tileset. Airflow sends it after the task has succeeded.
 
-    :param context: the task's context. The alias is among the task's outlets.
-    :param alias: alias of the DAG's tilesets.
+    :param context: the task's context.
+    :param task: the task, with the outlet that :func:`add_tileset_outlet` added.
     :param upload: the finished upload.
     :param source: facts about its source. They are in the event's extra, beside the upload.
+    :param partition: the event's partition key, or None.
+    :raises MapboxFailError: if there is a partition, but the tileset's asset is not among the outlets.
     """
-    events = cast("dict[str, Any]", context).get("outlet_events")
+    events = cast("dict[Any, Any] | None", cast("dict[str, Any]", context).get("outlet_events"))
     if events is None:
         return  # a test that calls `poke` itself
     facts = {name: source[name] for name in ("features", "bytes", "bounds", "bill") if name in source}
     extra = {"upload_id": upload.id, "name": upload.name, "modified": upload.modified, **facts}
-    events[alias].add(tileset_asset(upload.tileset), extra={**extra, _SOURCE_KEY: dict(source)})
+    extra[_SOURCE_KEY] = dict(source)
+    asset = _asset_among(task.outlets, upload.tileset)
+    if asset is not None:
+        events[asset].extra = extra
+        if partition is not None:
+            events[asset].add_partitions(partition)
+        return
+    if partition is not None:
+        raise MapboxFailError(
+            f"The event of tileset {upload.tileset} cannot have the partition {partition!r}: the asset "
+            f"{_TILESETS}{upload.tileset} is not among the task's outlets.\nAdd it to the outlets, or leave out the "
+            "partition."
+        )
+    events[tileset_alias(task.dag_id)].add(tileset_asset(upload.tileset), extra=extra)
 
 
-def last_published(alias: AssetAlias, tileset: str) -> Published | None:
+def last_published(task: BaseOperator, tileset: str) -> Published | None:
     """
-    Return what a task of this DAG last made a tileset from, or None if Airflow does not know.
+    Return what a tileset was last made from, or None if Airflow does not know.
 
     It is in the tileset's last event, if the sensor was given the whole result of the upload task. Otherwise it is in
-    the asset's state. Airflow keeps that state only after the asset's first event, and while a DAG refers to the asset.
+    the asset's state. Airflow keeps that state only while a DAG refers to the asset.
 
-    :param alias: alias of the DAG's tilesets.
+    :param task: the task that makes it.
     :param tileset: ``account.name``.
     """
-    asset = tileset_asset(tileset)
-    of_tileset = (event.extra for event in newest_events(alias, _EVENTS) if event.asset.uri == asset.uri)
-    published = next(filter(None, map(_source_in, of_tileset)), None)
-    if published is None:
-        state = asset_state(alias, asset)
-        published = None if state is None else state.get(_SOURCE_KEY)
+    asset = _asset_of(task, tileset)
+    from_events = filter(None, (_source_in(event.extra) for event in newest_events(asset, _EVENTS)))
+    published = next(from_events, None) or _stored_source(asset)
     return Published.from_json(published) if isinstance(published, Mapping) else None
 
 
@@ -87,21 +152,39 @@ def _source_in(extra: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {**source, "upload_id": extra["upload_id"]}
 
 
-def remember(alias: AssetAlias, tileset: str, published: Published) -> None:
+def remember(task: BaseOperator, tileset: str, published: Published) -> None:
     """
     Store what a tileset is made from, for later DAG runs. See :func:`last_published`.
 
-    :param alias: alias of the DAG's tilesets.
+    :param task: the task that makes it.
     :param tileset: ``account.name``.
     :param published: the upload and its source.
     """
-    state = asset_state(alias, tileset_asset(tileset))
-    if state is None:
-        return
     try:
-        state.set(_SOURCE_KEY, published.to_json())
-    except AirflowRuntimeError as error:
-        # Airflow answers 404 for the state of an asset that no DAG refers to.
+        asset_state(_asset_of(task, tileset)).set(_SOURCE_KEY, published.to_json())
+    except Exception as error:
+        # Airflow answers 404 for the state of an asset that no DAG refers to. Its errors have a root of their own, and
+        # are not public. The upload exists in any case.
         log.info(
-            "The asset of tileset %s has no state (%s). Its next event has the same facts", tileset, error.error.error
+            "The asset of tileset %s has no state (%s). Its next event has the same facts",
+            tileset,
+            type(error).__name__,
         )
+
+
+def _stored_source(asset: Asset) -> object:
+    try:
+        return asset_state(asset).get(_SOURCE_KEY)
+    except Exception:
+        return None  # Airflow does not know the asset yet, as in `remember`
+
+
+def _asset_of(task: BaseOperator, tileset: str) -> Asset:
+    asset = _asset_among(task.outlets, tileset)
+    return tileset_asset(tileset) if asset is None else asset
+
+
+def _asset_among(outlets: Sequence[object], tileset: str) -> Asset | None:
+    """Return the asset of a tileset among the outlets. Its author may have given it another name."""
+    uri = f"{_TILESETS}{tileset}"
+    return next((outlet for outlet in outlets if isinstance(outlet, Asset) and outlet.uri == uri), None)

@@ -22,17 +22,18 @@ _CLASSES: dict[str, type[MapboxError]] = {
 }
 
 
-def to_event(result: Upload | Exception) -> dict[str, Any]:
+def to_event(result: Upload | Exception, base_url: str | None = None) -> dict[str, Any]:
     """
     Return the event of a wait that has ended.
 
     :param result: the finished upload, or the error that ended the wait. Of an unexpected error, the event has only the
         class and the redacted message, because Airflow stores events in its database.
+    :param base_url: base URL of the API. The task makes its links from it, without reading the connection again.
     """
     if isinstance(result, UploadFailedError):
         result = result.upload
     if isinstance(result, Upload):
-        return {"upload": result.to_json()}
+        return {"upload": result.to_json(), "base_url": base_url}
     name = type(result).__name__
     if isinstance(result, MapboxError):
         return {"error": name, "retryable": result.retryable, "message": redact(str(result))}
@@ -40,6 +41,16 @@ def to_event(result: Upload | Exception) -> dict[str, Any]:
         f"Waiting for the upload was interrupted ({name}: {redact(str(result))[:300]}). Mapbox is still processing it."
     )
     return {"error": name, "retryable": True, "message": message}
+
+
+def base_url_from_event(event: object) -> str | None:
+    """
+    Return the base URL of the API, or None if the event has none, as one of an earlier version.
+
+    :param event: the event, as Airflow passes it to the task.
+    """
+    base_url = event.get("base_url") if isinstance(event, Mapping) else None
+    return base_url if isinstance(base_url, str) else None
 
 
 def upload_from_event(event: object, upload_id: str) -> Upload:

@@ -110,7 +110,7 @@ class UploadCompleteTrigger(BaseTrigger):
         state = self.state
         while True:
             try:
-                upload = await _shared().wait(self.mapbox_conn_id, state, self.policy)
+                upload, base_url = await _shared().wait(self.mapbox_conn_id, state, self.policy)
             except AccountChangedError as changed:
                 state = changed.state
                 continue
@@ -118,7 +118,7 @@ class UploadCompleteTrigger(BaseTrigger):
                 # Airflow stores what a trigger raises as a traceback in its database, and tells the task nothing.
                 event = to_event(error)
             else:
-                event = to_event(upload)
+                event = to_event(upload, base_url)
             break
         if self.not_before is not None:
             await asyncio.sleep(max(0.0, self.not_before - time.time()))
@@ -155,9 +155,11 @@ class _Shared:
         self._connectors: dict[str, _Connector] = {}
         self._users: Counter[str] = Counter()
 
-    async def wait(self, conn_id: str, state: WaitState, policy: WaitPolicy) -> Upload:
+    async def wait(self, conn_id: str, state: WaitState, policy: WaitPolicy) -> tuple[Upload, str]:
         """
         Wait for an upload, together with the other waits for uploads of its account.
+
+        Return the upload, and the base URL of its API.
 
         :param conn_id: the connection.
         :param state: the state of the wait.
@@ -171,7 +173,7 @@ class _Shared:
             account = Account.of(await self._client(connector, state, policy))
             poller = self.pollers.setdefault(account, Poller(account, _EXECUTOR))
             try:
-                return await poller.wait(state, policy, connector.client)
+                return await poller.wait(state, policy, connector.client), account.base_url
             finally:
                 if poller.is_idle and self.pollers.get(account) is poller:
                     del self.pollers[account]

@@ -52,6 +52,16 @@ class TilesetId:
         return f"{self.owner}.{self.name}"
 
 
+def is_tileset_id(string: str) -> bool:
+    """
+    Return whether a string is a whole tileset id, ``account.name``. A template is not.
+
+    :param string: the string.
+    """
+    account, dot, name = string.rpartition(".")
+    return bool(dot) and all(map(TILESET_PART.fullmatch, (account, name)))
+
+
 def check_tileset_part(part: str, meaning: str) -> None:
     """
     Refuse one part of a tileset id.
@@ -68,6 +78,19 @@ def check_tileset_part(part: str, meaning: str) -> None:
         f"{part!r} cannot be a tileset's {meaning}: it {problem}. Mapbox accepts 1 to 32 of A-Z, a-z, 0-9, - and _.\n"
         "Change the `tileset` parameter."
     )
+
+
+def check_tileset(tileset: str) -> None:
+    """
+    Refuse a tileset that Mapbox would refuse.
+
+    :param tileset: ``name`` or ``account.name``.
+    :raises InvalidTilesetError: if a part is not 1 to 32 of ``A-Z a-z 0-9 _ -``. The message says what is wrong.
+    """
+    account, dot, name = tileset.rpartition(".")
+    check_tileset_part(name, "name")
+    if dot:
+        check_tileset_part(account, "account")
 
 
 def check_display_name(name: str | None) -> None:

@@ -75,6 +75,7 @@ def test_a_script_can_upload_wait_show_list_and_delete(airflow: Run, geojson: Pa
     done = json_output(airflow("wait", created["id"], "--timeout", "60", "--json"))
     assert (done["id"], done["complete"], done["error"]) == (created["id"], True, None)
 
+    assert done["tileset_url"] == f"{emulator.url}/tilesets/{emulator.account}.scripted"
     assert json_output(airflow("show", created["id"], "--json")) == done
     listed = json_output(airflow("list", "--limit", "100", "--json"))
     assert done in listed
@@ -107,6 +108,7 @@ def test_a_person_sees_a_table_and_no_log(airflow: Run, geojson: Path, emulator:
     assert lines[0].split() == ["id", "|", "tileset", "|", "name", "|", "state", "|", "created"]
     assert f"{emulator.account}.shown" in lines[2]
     assert "done" in lines[2]
+    assert lines[-1] == f"{emulator.url}/tilesets/{emulator.account}.shown"
     assert "answered" not in done.stdout + done.stderr
 
 

@@ -18,14 +18,14 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from airflow.sdk import DAG, Asset, AssetAlias, BaseOperator, BaseSensorOperator
+from airflow.sdk import DAG, Asset, BaseOperator, BaseSensorOperator
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_mapbox import compat
 from airflow_mapbox.sensors.uploads import UploadCompleteSensor
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-ALIAS = AssetAlias("tilesets")
+ASSET = Asset("mapbox://tilesets/acme.places")
 
 
 @contextmanager
@@ -155,40 +155,49 @@ class TestContextOfATask:
             assert source.index("= _execute_task(context") < source.rindex("= _render_map_index(context")
 
 
+class TestMappedTasks:
+    def test_an_instance_of_a_mapped_task_is_marked_as_such_in_its_init(self) -> None:
+        seen: list[bool] = []
+
+        class Seeing(BaseOperator):
+            def __init__(self, *, value: int, **kwargs: Any) -> None:
+                super().__init__(**kwargs)
+                seen.append(compat.is_mapped_instance(self))
+
+        with contract("BaseOperator.__from_mapped"), DAG("contract", schedule=None):
+            Seeing(task_id="plain", value=1)
+            mapped: Any = Seeing.partial(task_id="mapped").expand(value=[1])
+            mapped.unmap({"value": 1})
+
+            assert seen == [False, True]
+
+
 class TestAssets:
-    def test_inlet_events_accessors_ask_for_the_newest_events_of_an_alias(
+    def test_inlet_events_accessors_ask_for_the_newest_events_of_an_asset(
         self, supervisor: Callable[[Any], Supervisor]
     ) -> None:
         from airflow.sdk.execution_time.comms import AssetEventsResult
 
         airflow = supervisor(AssetEventsResult(asset_events=[]))
-        with contract("InletEventsAccessors([alias])[alias].ascending().limit()"):
-            assert list(compat.newest_events(ALIAS, 7)) == []
+        with contract("InletEventsAccessors([asset])[asset].ascending().limit()"):
+            assert list(compat.newest_events(ASSET, 7)) == []
 
             (request,) = airflow.requests
-            assert (request.alias_name, request.ascending, request.limit) == ("tilesets", False, 7)
+            assert (request.name, request.uri) == (ASSET.name, ASSET.uri)
+            assert (request.ascending, request.limit) == (False, 7)
 
-    def test_asset_state_store_accessors_find_an_asset_through_its_alias(
+    def test_asset_state_store_accessors_reach_an_asset_by_its_name(
         self, supervisor: Callable[[Any], Supervisor]
     ) -> None:
-        from airflow.sdk.execution_time.comms import AssetResult, AssetsByAliasResult
+        from airflow.sdk.execution_time.comms import AssetStateStoreResult
 
-        asset = Asset("mapbox://tilesets/acme.places")
-        supervisor(AssetsByAliasResult(assets=[AssetResult(name=asset.name, uri=asset.uri, group="mapbox")]))
-        with contract("AssetStateStoreAccessors([alias])[asset]"):
-            state: Any = compat.asset_state(ALIAS, asset)
+        airflow = supervisor(AssetStateStoreResult(value={"a": 1}))
+        with contract("AssetStateStoreAccessors([asset])[asset]"):
+            state = compat.asset_state(ASSET)
 
-            inspect.signature(state.get).bind("key")
+            assert state.get("key") == {"a": 1}
+            assert airflow.requests[0].name == ASSET.name
             inspect.signature(state.set).bind("key", {"a": 1})
-
-    def test_asset_state_store_accessors_raise_a_key_error_before_the_first_event(
-        self, supervisor: Callable[[Any], Supervisor]
-    ) -> None:
-        from airflow.sdk.execution_time.comms import AssetsByAliasResult
-
-        supervisor(AssetsByAliasResult(assets=[]))
-        with contract("the KeyError of AssetStateStoreAccessors for an asset without events"):
-            assert compat.asset_state(ALIAS, Asset("mapbox://tilesets/acme.places")) is None
 
 
 class TestConnectionsOfACommand:

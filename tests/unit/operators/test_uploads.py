@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
@@ -63,7 +63,8 @@ def test_the_result_is_the_upload_object_as_multiple_outputs(tmp_path: Path, emu
 
     assert task.multiple_outputs is True
     assert list(upload) == [
-        "id", "tileset", "complete", "error", "progress", "name", "owner", "created", "modified", "source"
+        "id", "tileset", "complete", "error", "progress", "name", "owner", "created", "modified",
+        "tileset_url", "source",
     ]  # fmt: skip
     assert (upload["tileset"], upload["name"], upload["error"]) == (f"{emulator.account}.points", "Points", None)
     assert upload["source"]["bytes"] == path.stat().st_size
@@ -109,6 +110,9 @@ def test_the_parameters_that_it_names_are_templated() -> None:
         format="{{ kind }}",
         export={"where": "day = '{{ day }}'"},
         if_active="{{ active }}",
+        wait_for_completion=True,
+        outlets=[Asset("mapbox://tilesets/acme.quakes")],
+        partition="{{ day }}",
     )
 
     task.render_template_fields({"day": "20180131", "kind": "geojson", "active": "fail"})  # type: ignore[typeddict-unknown-key]
@@ -121,6 +125,7 @@ def test_the_parameters_that_it_names_are_templated() -> None:
         "format": "geojson",
         "export": {"where": "day = '20180131'"},
         "if_active": "fail",
+        "partition": "20180131",
     }
     documented = StageAndCreateUploadOperator.__doc__ or ""
     assert all(
@@ -306,7 +311,7 @@ def test_the_state_has_what_a_retry_needs_and_no_secret(points: str, emulator: E
     upload = operator(points, "state").execute(context(store))
 
     entry = store.values["mapbox_upload"]
-    assert entry["upload"] == {name: value for name, value in upload.items() if name != "source"}
+    assert entry["upload"] == {name: value for name, value in upload.items() if name not in ("source", "tileset_url")}
     assert (entry["tileset"], entry["source"], entry["max_tries"]) == (f"{emulator.account}.state", points, 0)
     assert entry["url"].startswith("https://")
     assert emulator.token not in json.dumps(store.values)

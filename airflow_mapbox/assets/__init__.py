@@ -1,0 +1,3 @@
+"""The scheme ``mapbox`` of Airflow's asset URIs."""
+
+from __future__ import annotations

@@ -1,0 +1,165 @@
+"""What a task read and which tileset it made, for Airflow's lineage and for OpenLineage."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow_mapbox.assets.uris import openlineage_name
+from airflow_mapbox.security.redaction import redact
+from airflow_mapbox.sources.identity import file_url_path, has_scheme
+from airflow_mapbox.sources.source import ReadablePath
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from airflow.sdk import BaseHook
+
+    from airflow_mapbox.uploads.models import Upload
+
+log = logging.getLogger(__name__)
+
+# The facts about a source that are a facet of the tileset.
+_FACTS = ("bytes", "features", "bounds", "bill")
+
+
+@dataclass
+class Lineage:
+    """
+    What one task knows of its data's way. Every process of a task fills it anew, also after a deferral.
+
+    :param source: URI of the data; None if it is unknown or no file, object or dataset.
+    :param tileset: ``account.name``; None before it is known.
+    :param upload: the upload; None before it exists.
+    :param base_url: base URL of the API; None if it is unknown.
+    :param facts: facts about the source, as the result of the upload task has them.
+    """
+
+    source: str | None = None
+    tileset: str | None = None
+    upload: Upload | None = None
+    base_url: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_openlineage(self) -> OperatorLineage:
+        """Return what the OpenLineage provider asks an operator for. It is installed if this is called."""
+        from airflow.providers.common.compat.openlineage.facet import (
+            Dataset,
+            ExternalQueryRunFacet,
+            OutputDataset,
+            OutputStatisticsOutputDatasetFacet,
+        )
+        from airflow.providers.openlineage.extractors import OperatorLineage
+
+        inputs = [] if self.source is None else [Dataset(*dataset_name(self.source))]
+        inputs += [dataset for dataset in _inputs_of_hooks() if dataset not in inputs]
+        outputs, run_facets = [], {}
+        if self.tileset is not None:
+            facets: dict[str, Any] = {}
+            statistics: dict[str, Any] = {}
+            if self.upload is not None:
+                facets["mapbox_upload"] = _facet_class()(
+                    uploadId=self.upload.id,
+                    displayName=self.upload.name,
+                    complete=self.upload.complete,
+                    **{name: self.facts.get(name) for name in _FACTS},
+                )
+            if "bytes" in self.facts:
+                statistics["outputStatistics"] = OutputStatisticsOutputDatasetFacet(
+                    rowCount=self.facts.get("features"), size=self.facts["bytes"], fileCount=1
+                )
+            namespace, name = openlineage_name(f"mapbox://tilesets/{self.tileset}")
+            outputs = [OutputDataset(namespace, name, facets=facets, outputFacets=statistics)]
+        if self.upload is not None:
+            # OpenLineage's standard facet for the id of a job in another system.
+            source = self.base_url or "Mapbox Uploads API"
+            run_facets["externalQuery"] = ExternalQueryRunFacet(externalQueryId=self.upload.id, source=source)
+        return OperatorLineage(inputs=inputs, outputs=outputs, run_facets=run_facets)
+
+
+def source_uri(source: object) -> str | None:
+    """
+    Return the URI of a source without its query and its connection; None if it has none, as a function.
+
+    :param source: a source, as the operator takes it, or the whole report of an export.
+    """
+    if isinstance(source, Mapping):
+        source = source.get("path")
+    if not isinstance(source, str | os.PathLike | ReadablePath):
+        return None
+    text = file_url_path(source) or str(source)
+    if not has_scheme(text):
+        return f"file://{Path(text).absolute()}"
+    parts = urlsplit(text)
+    # Airflow writes the connection before the bucket: s3://my_conn@bucket/key.
+    host = parts.netloc.rpartition("@")[2]
+    return redact(parts._replace(netloc=host, query="", fragment="").geturl())
+
+
+def dataset_name(uri: str) -> tuple[str, str]:
+    """
+    Return the namespace and the name that OpenLineage's naming conventions give a URI.
+
+    :param uri: the URI.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return "file", parts.path
+    return f"{parts.scheme}://{parts.netloc}", parts.path.lstrip("/") or "/"
+
+
+def report_to_collector(hook: BaseHook, source: object, tileset: str) -> None:
+    """
+    Report an upload to Airflow's collector of the lineage of hooks. A problem is logged and does not end the upload.
+
+    :param hook: the hook that made the upload.
+    :param source: the source, as the hook took it.
+    :param tileset: ``account.name``.
+    """
+    from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
+
+    try:
+        collector = get_hook_lineage_collector()
+        uri = source_uri(source)
+        if uri is not None:
+            collector.add_input_asset(context=hook, uri=uri)
+        collector.add_output_asset(context=hook, scheme="mapbox", asset_kwargs={"tileset": tileset})
+    except Exception as error:
+        # Each scheme's provider checks URIs by rules of its own.
+        log.info("The upload of tileset %s is not in the lineage of hooks: %s", tileset, redact(str(error)))
+
+
+def _inputs_of_hooks() -> list[Any]:
+    """Return what the hooks have read in this process, for example in a function that makes the data."""
+    from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
+    from airflow.providers.openlineage.utils.utils import translate_airflow_asset
+
+    collected = get_hook_lineage_collector().collected_assets
+    datasets = (translate_airflow_asset(item.asset, item.context) for item in collected.inputs)
+    return [dataset for dataset in datasets if dataset is not None]
+
+
+@cache
+def _facet_class() -> type[Any]:
+    """Return the class of the facet ``mapbox_upload``. Its base class exists only with the OpenLineage provider."""
+    import attrs
+    from airflow.providers.common.compat.openlineage.facet import DatasetFacet
+
+    @attrs.define(kw_only=True)
+    class MapboxUploadDatasetFacet(DatasetFacet):
+        """The upload that made a tileset."""
+
+        uploadId: str  # noqa: N815 - OpenLineage's names of fields
+        displayName: str | None  # noqa: N815
+        complete: bool
+        bytes: int | None
+        features: int | None
+        bounds: list[float] | None
+        bill: dict[str, Any] | None
+
+    return MapboxUploadDatasetFacet

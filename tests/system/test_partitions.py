@@ -1,0 +1,147 @@
+"""Partitions, assets and templates under a real scheduler: the example DAGs, and each kind of run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+import requests
+
+from demo.postgres import Postgres
+from demo.stack import ROOT, Stack, every
+
+pytestmark = pytest.mark.timeout(300)
+
+LATEST_DAY = "mapbox://tilesets/demo.quakes-latest-day"
+KINDS = "mapbox://tilesets/demo.kinds"
+# As in dags/data/README.md, of the days in February.
+IN_FEBRUARY = 231 + 242 + 259 + 301 + 249 + 213 + 14
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    bundles = [
+        {
+            "name": folder.replace("/", "-"),
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(ROOT / folder), "refresh_interval": 600},
+        }
+        for folder in ("dags", "tests/system/dags")
+    ]
+    options = {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles), "PYTHONPATH": str(ROOT)}
+    with Stack(
+        tmp_path_factory.mktemp("stack"),
+        airflow_options=options,
+        emulator_options=("--rate-limit", "0", "--processing-seconds", "0"),
+        postgres=Postgres.is_installed(),
+    ) as running:
+        for dag_id in ("quakes_by_month", "after_counties", "kind_partitioned_asset"):
+            running.await_dag(dag_id)
+        yield running
+
+
+def trigger(stack: Stack, dag_id: str, **body: Any) -> str:
+    run = stack.api("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None, **body})
+    return str(run["dag_run_id"])
+
+
+def await_run(stack: Stack, dag_id: str, run_id: str | None = None, **wanted: Any) -> dict[str, Any]:
+    """Wait for a run of a DAG to end: the run of an id, or one with some attributes."""
+    runs: list[dict[str, Any]] = []
+    for _ in every(0.5, 90):
+        stack.check_alive()
+        runs = stack.api("GET", f"dags/{dag_id}/dagRuns", params={"limit": 100})["dag_runs"]
+        for run in runs:
+            right = run["dag_run_id"] == run_id if run_id else wanted.items() <= run.items()
+            if right and run["state"] in ("success", "failed"):
+                assert run["state"] == "success", run
+                return dict(run)
+    pytest.fail(f"no run of {dag_id} with {run_id or wanted} has ended: {runs}")
+
+
+def asset_id(stack: Stack, uri: str) -> int:
+    assets = stack.api("GET", "assets", params={"uri_pattern": uri})["assets"]
+    return int(next(asset["id"] for asset in assets if asset["uri"] == uri))
+
+
+def xcom(stack: Stack, dag_id: str, run_id: str, task_id: str) -> Any:
+    path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+    return stack.api("GET", path, params={"deserialize": True})["value"]
+
+
+def test_the_month_is_rebuilt_when_all_of_its_days_are_there(stack: Stack) -> None:
+    asset = asset_id(stack, LATEST_DAY)
+    *others, last = (str(date(2018, 2, 1) + timedelta(days=number)) for number in range(28))
+    # The example publishes two of the days, and the others are events of the REST API. The last completes the month.
+    by_dag = ("2018-02-05", "2018-02-06")
+    for day in by_dag:
+        await_run(stack, "quakes_by_day", trigger(stack, "quakes_by_day", partition_key=day))
+    for day in others:
+        if day not in by_dag:
+            stack.api("POST", "assets/events", json={"asset_id": asset, "partition_key": day})
+    assert stack.api("GET", "dags/quakes_by_month/dagRuns")["dag_runs"] == [], "a day is missing"
+
+    stack.api("POST", "assets/events", json={"asset_id": asset, "partition_key": last})
+    await_run(stack, "quakes_by_month", partition_key="2018-02")
+
+    tilejson = requests.get(f"{stack.emulator.url}/tilesets/demo.quakes-2018-02.json", timeout=10).json()
+    assert tilejson["name"] == "Earthquakes of 2018-02"
+    result = xcom(stack, "quakes_by_month", latest_run(stack, "quakes_by_month"), "publish")
+    assert result["source"]["features"] == IN_FEBRUARY
+
+
+def latest_run(stack: Stack, dag_id: str) -> str:
+    return str(stack.api("GET", f"dags/{dag_id}/dagRuns")["dag_runs"][0]["dag_run_id"])
+
+
+def test_a_day_of_the_partitioned_example_sends_one_event_with_its_key(stack: Stack) -> None:
+    await_run(stack, "quakes_by_day", trigger(stack, "quakes_by_day", partition_key="2018-02-07"))
+
+    asset = asset_id(stack, LATEST_DAY)
+    events = stack.api("GET", "assets/events", params={"asset_id": asset, "source_dag_id": "quakes_by_day"})
+    keyed = [event for event in events["asset_events"] if event["partition_key"] == "2018-02-07"]
+    assert [event["extra"]["features"] for event in keyed] == [14]
+
+
+def test_a_dag_that_waits_for_a_tileset_starts_with_what_its_event_says(stack: Stack) -> None:
+    await_run(stack, "virginia_counties", trigger(stack, "virginia_counties"))
+
+    run = await_run(stack, "after_counties", run_type="asset_triggered")
+
+    told = xcom(stack, "after_counties", run["dag_run_id"], "announce")
+    assert told["features"] == 136
+    assert told["upload_id"]
+
+
+def test_the_table_of_templates_is_what_airflow_renders(stack: Stack) -> None:
+    """The table in docs/assets.md."""
+    kinds = asset_id(stack, KINDS)
+    moment = "2018-02-02T00:00:00Z"
+    runs = {
+        "manual with a logical date": ("kind_interval", trigger(stack, "kind_interval", logical_date=moment)),
+        "manual without": ("kind_interval", trigger(stack, "kind_interval")),
+        "manual with a key": ("kind_partition", trigger(stack, "kind_partition", partition_key="2018-02-02")),
+        "manual with a date, cron": ("kind_cron", trigger(stack, "kind_cron", logical_date=moment)),
+    }
+    for dag_id in ("kind_interval", "kind_cron", "kind_partition"):
+        body = {"dag_id": dag_id, "from_date": "2018-03-01T00:00:00Z", "to_date": "2018-03-01T00:00:00Z"}
+        stack.api("POST", "backfills", json=body)
+        runs[f"backfill of {dag_id}"] = (dag_id, await_run(stack, dag_id, run_type="backfill")["dag_run_id"])
+    for dag_id in ("kind_interval", "kind_cron"):
+        runs[f"scheduled {dag_id}"] = (dag_id, await_run(stack, dag_id, run_type="scheduled")["dag_run_id"])
+    stack.api("POST", "assets/events", json={"asset_id": kinds})
+    runs["asset"] = ("kind_asset", await_run(stack, "kind_asset", run_type="asset_triggered")["dag_run_id"])
+    stack.api("POST", "assets/events", json={"asset_id": kinds, "partition_key": "2018-02-03"})
+    runs["partitioned asset"] = (
+        "kind_partitioned_asset",
+        await_run(stack, "kind_partitioned_asset", partition_key="2018-02-03")["dag_run_id"],
+    )
+    rendered = {}
+    for kind, (dag_id, run_id) in runs.items():
+        await_run(stack, dag_id, run_id)
+        rendered[kind] = xcom(stack, dag_id, run_id, "rendered")
+    print(json.dumps(rendered, indent=1))
+    assert len(stack.api("GET", "dags/kind_asset/dagRuns")["dag_runs"]) == 1, "a keyed event starts no plain DAG"
