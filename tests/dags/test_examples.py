@@ -49,7 +49,7 @@ def run(dag: Any, day_after: str, **options: Any) -> Any:
 
 
 def test_the_example_dags_are_found(dags: dict[str, Any]) -> None:
-    assert set(dags) == {"counties_approved", "earthquakes_daily", "virginia_counties"}
+    assert set(dags) == {"counties_approved", "earthquakes_daily", "layer_in_parts", "virginia_counties"}
 
 
 @pytest.mark.usefixtures("mapbox_connection")

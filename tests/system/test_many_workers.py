@@ -25,7 +25,11 @@ from tests.system.celery_dags.under_fire import DEFERRED
 BACKFILLED = "earthquakes_daily"
 DAYS = [date(2018, 1, 31) + timedelta(days=number) for number in range(8)]
 # Examples that run without parameters, and the tilesets that they make.
-EXAMPLES = {"virginia_counties": ["virginia-counties"], "counties_approved": ["virginia-counties-approved"]}
+EXAMPLES = {
+    "virginia_counties": ["virginia-counties"],
+    "counties_approved": ["virginia-counties-approved"],
+    "layer_in_parts": ["virginia-counties-in-parts"],
+}
 UNDER_FIRE = ["staged", "held-poked", "held-rescheduled", *DEFERRED]
 SECONDS = 420
 # ApprovalOperator fails if it is answered sooner.
