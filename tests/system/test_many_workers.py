@@ -82,7 +82,7 @@ class Drill:
 
     def kill_worker(self, while_task: Callable[[], dict[str, Any] | None]) -> None:
         """Kill the worker that runs a task with SIGKILL, and start another one."""
-        for _ in every(0.2, SECONDS):
+        for _ in every(0.4, SECONDS):
             self.look_after()
             if (task := while_task()) and (worker := self.stack.worker_of(task)):
                 break
