@@ -3,6 +3,7 @@
 # make check  the tests marked "slow", which make test leaves out: killed processes, large files, hundreds of waits, load
 # make ui     look at what the demo made: Airflow and the emulator, until Ctrl-C
 # make system the wheel in an empty environment, a backfill in a running Airflow, the compose file, load, Mapbox's clients
+# make workers   Celery: two workers, two triggerers and the scheduler, killed while they work; part of make system
 # make answers   the provider's tests again, with each plausible form of Mapbox's undocumented behaviour
 # make crash  uploads whose processes die after each step, under each fault; five hundred of them at random
 # make lint   ruff, mypy, and the directions of imports
@@ -24,7 +25,7 @@ DEMO := $(IN_VENV)/python -m demo.run
 PYTEST := $(IN_VENV)/python -m pytest
 PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check answers crash system ui lint bench big fuzz docs constraints clean
+.PHONY: demo test check answers crash system workers ui lint bench big fuzz docs constraints clean
 
 demo: $(INSTALLED)
 	@$(DEMO)
@@ -47,6 +48,9 @@ crash: $(INSTALLED)
 system: $(INSTALLED)
 	COMPOSE="$$(.ci/compose $(abspath $(VENV))/compose)" TILESETS="$$(.ci/oracle $(abspath $(VENV))/oracle)" \
 	  $(IN_VENV)/python -m pytest tests/system tests/clients
+
+workers: $(INSTALLED)
+	$(IN_VENV)/python -m pytest tests/system/test_many_workers.py
 
 big: $(INSTALLED)
 	$(IN_VENV)/python -m pytest -s tests/big

@@ -9,6 +9,7 @@ from airflow_mapbox.errors import ExportError
 if TYPE_CHECKING:
     from airflow_mapbox.export.auto import write_auto
     from airflow_mapbox.export.geojson import GeoJSONStream, stream_geojson, write_geojson
+    from airflow_mapbox.export.joined import JoinReport, join_mbtiles
     from airflow_mapbox.export.mbtiles import TilesetReport, write_mbtiles
     from airflow_mapbox.export.readers.postgis import PostGISQuery
     from airflow_mapbox.export.report import ExportReport
@@ -17,8 +18,10 @@ __all__ = [
     "ExportError",
     "ExportReport",
     "GeoJSONStream",
+    "JoinReport",
     "PostGISQuery",
     "TilesetReport",
+    "join_mbtiles",
     "stream_geojson",
     "write_auto",
     "write_geojson",
@@ -28,8 +31,10 @@ __all__ = [
 _MODULES = {
     "ExportReport": "report",
     "GeoJSONStream": "geojson",
+    "JoinReport": "joined",
     "PostGISQuery": "readers.postgis",
     "TilesetReport": "mbtiles",
+    "join_mbtiles": "joined",
     "stream_geojson": "geojson",
     "write_auto": "auto",
     "write_geojson": "geojson",

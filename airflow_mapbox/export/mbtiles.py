@@ -276,7 +276,7 @@ def tile_features(
             raise NoSpaceError(f"There was no space left in {file.parent} for the tileset ({error}).") from None
         notes = list(_notes(tiles, guessed=zooms[1] is None))
         report = _tileset_report(features, tiles, unfinished, target, notes)
-        _sync(unfinished)
+        sync_file(unfinished)
         publish(unfinished, file)
     log.info("Exported %s", report)
     return report
@@ -314,15 +314,10 @@ def _check_tiles(file: Path, name: str, geometries: int) -> _Tiles:
         metadata = dict(db.execute("SELECT name, value FROM metadata"))
         count, largest = db.execute("SELECT count(*), max(length(tile_data)) FROM tiles").fetchone()
         _clean_metadata(db, name)
-        _check_limits(db, count, largest)
+        check_limits(db, count, largest)
         maxzoom = int(metadata["maxzoom"])
         incomplete = geometries - _geometries_at(db, maxzoom, geometries)
-    size = file.stat().st_size
-    if size > MBTILES_BYTES:
-        raise TooLargeError(
-            f"The tileset has {size:,} bytes; Mapbox accepts MBTiles of at most {MBTILES_BYTES:,}.\n"
-            "Lower the maxzoom, or write fewer attributes."
-        )
+    check_size(file)
     return _Tiles(int(metadata["minzoom"]), maxzoom, count, largest, incomplete, metadata.get("strategies", "[]"))
 
 
@@ -416,8 +411,31 @@ def _clean_metadata(db: sqlite3.Connection, name: str) -> None:
         db.execute("UPDATE metadata SET value = ? WHERE name IN ('name', 'description')", (name,))
 
 
-def _check_limits(db: sqlite3.Connection, tiles: int, largest: int | None) -> None:
-    """Check Mapbox's limits for MBTiles (docs/reference/limits.md, "Sizes")."""
+def check_size(file: Path) -> None:
+    """
+    Check Mapbox's limit for the size of MBTiles.
+
+    :param file: the file.
+    :raises TooLargeError: if it is larger.
+    """
+    size = file.stat().st_size
+    if size > MBTILES_BYTES:
+        raise TooLargeError(
+            f"The tileset has {size:,} bytes; Mapbox accepts MBTiles of at most {MBTILES_BYTES:,}.\n"
+            "Lower the maxzoom, or write fewer attributes."
+        )
+
+
+def check_limits(db: sqlite3.Connection, tiles: int, largest: int | None) -> None:
+    """
+    Check Mapbox's limits for the content of MBTiles (docs/reference/limits.md, "Sizes").
+
+    :param db: the file.
+    :param tiles: number of tiles.
+    :param largest: bytes of the largest tile.
+    :raises EmptyExportError: if there is no tile.
+    :raises TilerError: if a tile or the metadata is too large.
+    """
     if not tiles:
         raise EmptyExportError("The features made no tile.\nMapbox refuses an empty tileset: check maxzoom=.")
     if largest is not None and largest > TILE_BYTES:
@@ -432,7 +450,12 @@ def _check_limits(db: sqlite3.Connection, tiles: int, largest: int | None) -> No
         )
 
 
-def _sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """
+    Write a file to its disk, so that it survives a power cut.
+
+    :param path: the file.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
