@@ -10,6 +10,7 @@
 # make big    a layer of 3 GB of GeoJSON from GeoParquet to a finished upload on the emulator; about ten minutes
 # make bench  how fast export and preflight are and how much memory they take; writes build/benchmarks
 # make fuzz   coverage-guided fuzzing of the preflight's parsers; SECONDS for each of them
+# make screenshots  take the pictures of the documentation again, in a real Airflow; needs Chromium
 # make docs   write the pages that are made from code
 # make constraints   raise the pinned versions
 
@@ -25,7 +26,7 @@ DEMO := $(IN_VENV)/python -m demo.run
 PYTEST := $(IN_VENV)/python -m pytest
 PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check answers crash system workers ui lint bench big fuzz docs constraints clean
+.PHONY: demo test check answers crash system workers ui lint bench big fuzz docs screenshots constraints clean
 
 demo: $(INSTALLED)
 	@$(DEMO)
@@ -69,6 +70,9 @@ fuzz: $(INSTALLED)
 	  || $(IN_VENV)/uv pip install --quiet --system-certs --python $(IN_VENV)/python -c constraints.txt --group fuzz 2>/dev/null \
 	  || $(IN_VENV)/pip install --quiet -c constraints.txt --group fuzz
 	for target in $(FUZZED); do $(IN_VENV)/python -m tests.fuzz.run $$target $(SECONDS) || exit 1; done
+
+screenshots: $(INSTALLED)
+	SCREENSHOTS=docs/images $(IN_VENV)/python -m pytest tests/system/test_interface.py
 
 docs: $(INSTALLED)
 	$(IN_VENV)/python -m airflow_mapbox.rules.page > docs/reference/refusals.md
