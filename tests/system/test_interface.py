@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; .ci/run installs it"),
 ]
 SECONDS = 120
+HASTY = "approved_in_seconds"
 WRONG_TOKEN = "sk.eyJ1IjoiZGVtbyJ9.wrong"
 
 
@@ -38,10 +40,14 @@ def stack() -> Iterator[Stack]:
         shutil.copytree(ROOT / "dags", dags)
         for dag in (ROOT / "tests/system/dags/interface").glob("*.py"):
             shutil.copy(dag, dags)
+        # The example waits a day for an answer.
+        example = (ROOT / "dags" / "counties_approved.py").read_text()
+        hasty = example.replace("timedelta(days=1)", "timedelta(seconds=5)").replace("counties_approved", HASTY)
+        (dags / f"{HASTY}.py").write_text(hasty)
         options = {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)}
         emulator = ("--rate-limit", "0", "--processing-seconds", "1")
         with Stack(Path(folder), triggerer=True, airflow_options=options, emulator_options=emulator) as up:
-            for dag_id in ("earthquakes_daily", "mapped_layers"):
+            for dag_id in ("earthquakes_daily", "mapped_layers", HASTY):
                 up.await_dag(dag_id)
             yield up
 
@@ -279,10 +285,27 @@ def test_the_asset_shows_its_events_and_what_waits_for_it(person: Browser, stack
 # --- A person in the loop ---
 
 
+def await_question(stack: Stack, dag_id: str, **conf: Any) -> dict[str, Any]:
+    """Start a run, and wait until it asks."""
+    started = stack.api("POST", f"dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})
+    assert any(state_of(stack, started, "approve") == "awaiting_input" for _ in every(1, SECONDS))
+    return dict(started)
+
+
+def state_of(stack: Stack, of: dict[str, Any], task_id: str) -> str:
+    return str(stack.api("GET", f"dags/{of['dag_id']}/dagRuns/{of['dag_run_id']}/taskInstances/{task_id}")["state"])
+
+
+def answer(stack: Stack, of: dict[str, Any], option: str) -> None:
+    task = f"dags/{of['dag_id']}/dagRuns/{of['dag_run_id']}/taskInstances/approve/-1/hitlDetails"
+    time.sleep(
+        4
+    )  # an answer within a second of the question fails the task: Airflow's executor has not noticed its exit
+    stack.api("PATCH", task, json={"chosen_options": [option], "params_input": {}})
+
+
 def test_a_person_reads_the_report_and_approves(person: Browser, stack: Stack) -> None:
-    started = stack.api("POST", "dags/counties_approved/dagRuns", json={"logical_date": None})
-    task = f"dags/counties_approved/dagRuns/{started['dag_run_id']}/taskInstances/approve"
-    assert any(stack.api("GET", task)["state"] == "awaiting_input" for _ in every(1, SECONDS))
+    started = await_question(stack, "counties_approved")
     open_task(person, stack, started, "approve", "/required_actions")
     expect(person.page.get_by_text("Mapbox should accept").first).to_be_visible()
     person.picture("approval")
@@ -290,4 +313,42 @@ def test_a_person_reads_the_report_and_approves(person: Browser, stack: Stack) -
     person.page.get_by_test_id("hitl-option-Approve").click()
 
     await_run(stack, started)
-    assert stack.api("GET", f"{task.removesuffix('approve')}upload")["state"] == "success"
+    assert state_of(stack, started, "upload") == "success"
+
+
+def test_an_approval_through_the_api_starts_the_upload(stack: Stack) -> None:
+    started = await_question(stack, "counties_approved_above", limit_kilobytes=1)
+
+    answer(stack, started, "Approve")
+
+    await_run(stack, started)
+    assert [state_of(stack, started, task) for task in ("upload", "wait")] == ["success", "success"]
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf"), [("counties_approved", {}), ("counties_approved_above", {"limit_kilobytes": 1})]
+)
+def test_a_rejection_through_the_api_uploads_nothing(stack: Stack, dag_id: str, conf: dict[str, Any]) -> None:
+    before = uploads(stack)
+    started = await_question(stack, dag_id, **conf)
+
+    answer(stack, started, "Reject")
+
+    await_run(stack, started)
+    assert [state_of(stack, started, task) for task in ("upload", "wait")] == ["skipped", "skipped"]
+    assert uploads(stack) == before
+
+
+def test_no_answer_in_time_fails_and_uploads_nothing(stack: Stack) -> None:
+    before = uploads(stack)
+
+    started = run(stack, HASTY, state="failed")
+
+    assert [state_of(stack, started, task) for task in ("approve", "upload")] == ["failed", "upstream_failed"]
+    assert uploads(stack) == before
+
+
+def test_below_the_limit_nobody_is_asked(stack: Stack) -> None:
+    done = run(stack, "counties_approved_above")
+
+    assert [state_of(stack, done, task) for task in ("approve", "upload", "wait")] == ["skipped", "success", "success"]
