@@ -22,7 +22,7 @@ from airflow_mapbox.preflight import SourceReport, check_source
 from airflow_mapbox.preflight.source import check_while_sent
 from airflow_mapbox.security.endpoints import API_URL, refuse_secrets
 from airflow_mapbox.sources.identity import is_dataset_url
-from airflow_mapbox.sources.resolve import SourceLike, open_source, read_report
+from airflow_mapbox.sources.resolve import ReportedFile, SourceLike, open_source, read_report
 from airflow_mapbox.sources.source import Source
 from airflow_mapbox.tasks.connection import CONN_TYPE, Access, access_by
 from airflow_mapbox.tasks.export_source import export_source
@@ -241,12 +241,19 @@ class MapboxUploadsHook(BaseHook):
         client = self.get_conn()
         tileset_id = client.tileset_id(tileset)
         check_display_name(name)
-        prepared, facts = _prepare(source, format, export, layer=tileset_id.name)
+        reported = read_report(source) if isinstance(source, Mapping) else None
+        prepared = _prepare(source if reported is None else reported, format, export, layer=tileset_id.name)
+        facts = {} if reported is None else reported.facts
         limits = ceilings or Ceilings()
         if is_dataset_url(prepared) and limits != Ceilings():
             raise SourceError(f"The size of {prepared} is unknown before Mapbox processes it: leave out the ceilings.")
         stage = partial(
-            self._check_and_stage, tileset=tileset, name=name, preflight=preflight, ceilings=limits, facts=facts
+            self._check_and_stage,
+            tileset=tileset,
+            name=name,
+            preflight=preflight,
+            ceilings=limits,
+            reported=reported,
         )
         once = OneUpload(client, ledger or MemoryLedger(), stage, published=published, facts=facts)
         while True:
@@ -311,15 +318,16 @@ class MapboxUploadsHook(BaseHook):
         name: str | None = None,
         preflight: bool = True,
         ceilings: Ceilings = Ceilings(),  # noqa: B008 - frozen
-        facts: Mapping[str, Any] | None = None,
+        reported: ReportedFile | None = None,
     ) -> StagedFile:
         limit, rates = None, configured_rates()
+        facts = {} if reported is None else reported.facts
         if preflight:
             needs_area = ceilings.max_area_km2 is not None
             report = check_source(source, tileset=tileset, name=name, area=needs_area)
             self._log_report(report)
             report.raise_for_problems()
-            source.facts.update(_known_facts(source, report, facts or {}))
+            source.facts.update(_known_facts(source, report, facts))
             limit, learns_more = report.limit, check_while_sent(source, report, self._log_report)
             if source.size is not None:
                 bill = Bill.from_json(source.facts["bill"], size=source.size)
@@ -327,10 +335,12 @@ class MapboxUploadsHook(BaseHook):
                 is_final = needs_area or not learns_more
                 ceilings.check(bill, source.description, is_final=is_final and source.checksum is None)
         else:
-            source.facts.update(_known_facts(source, None, facts or {}))
+            source.facts.update(_known_facts(source, None, facts))
             if source.size is not None:
                 ceilings.check(Bill(bytes=source.size), source.description, is_final=False)
         staged = self._stager.stage(source, limit)
+        if reported is not None:
+            reported.check(source.description, staged.sha256)
         known = source.facts.get("bill", {})
         bill = Bill.from_json(known, size=staged.bytes)
         amount = amount_of(bill, rates)
@@ -357,22 +367,19 @@ def _mask(credentials: StagingCredentials) -> None:
         mask_secret(secret)
 
 
-def _prepare(
-    source: Any, format: ExportFormat | None, export: Mapping[str, Any] | None, *, layer: str
-) -> tuple[Any, dict[str, Any]]:
-    """Return a dataset's URL, an export, or the source itself; and the facts that are known about its content."""
-    facts: dict[str, Any] = {}
-    if isinstance(source, Mapping):
-        source, facts = read_report(source)
+def _prepare(source: Any, format: ExportFormat | None, export: Mapping[str, Any] | None, *, layer: str) -> Any:
+    """Return a dataset's URL, an export, or the source itself."""
+    if isinstance(source, ReportedFile):
         if format is not None:
             raise SourceError(f"The source is the report of an export: leave out the format ({format}).")
+        source = source.path
     refuse_secrets(source)
     if is_dataset_url(source):
         if format is not None:
             raise SourceError(f"Mapbox itself makes the tileset of {source}: leave out the format ({format}).")
-        return source, facts
+        return source
     prepared = readable_source(source)
-    return prepared if format is None else export_source(prepared, format, export, name=layer), facts
+    return prepared if format is None else export_source(prepared, format, export, name=layer)
 
 
 def _known_facts(source: Source, report: SourceReport | None, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_mapbox.errors import SourceError
 from airflow_mapbox.security.endpoints import refuse_secrets
@@ -63,9 +63,38 @@ def open_source(source: SourceLike) -> Source:
     )
 
 
-def read_report(report: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+class ReportedFile(NamedTuple):
     """
-    Return the path in the report of an export, and the facts about the content.
+    A file, and what the report of the export that wrote it says.
+
+    :param path: the file.
+    :param facts: facts about the content.
+    :param sha256: its checksum; None if the report has none.
+    """
+
+    path: Any
+    facts: dict[str, Any]
+    sha256: str | None
+
+    def check(self, description: str, sha256: str) -> None:
+        """
+        Check that the bytes that were read are those of the export.
+
+        :param description: the source, for the message.
+        :param sha256: their checksum.
+        :raises SourceError: if they are others.
+        """
+        if self.sha256 is not None and sha256 != self.sha256:
+            raise SourceError(
+                f"{description} has changed since it was exported: its SHA-256 is {sha256}, and the report of the "
+                f"export says {self.sha256}.\nNo upload was created. Export again; or give the path alone, to upload "
+                "the file as it is."
+            )
+
+
+def read_report(report: Mapping[str, Any]) -> ReportedFile:
+    """
+    Return the file in the report of an export, and what the report says about it.
 
     :param report: the result of :meth:`airflow_mapbox.export.ExportReport.to_json`.
     :raises SourceError: if it has no path.
@@ -76,7 +105,9 @@ def read_report(report: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
             "The mapping given as source has no path: give the report of an export, as write_geojson(…).to_json() "
             "returns it, or the path itself."
         )
-    return path, {name: report[name] for name in _FACTS if name in report}
+    sha256 = report.get("sha256")
+    facts = {name: report[name] for name in _FACTS if name in report}
+    return ReportedFile(path, facts, sha256 if isinstance(sha256, str) else None)
 
 
 def _stream_source(stream: ReadableStream) -> Source:

@@ -367,3 +367,28 @@ def test_an_object_in_s3_is_streamed_by_its_own_connection(
             hook.upload(f"s3://{conn_id}@exports/nothing.geojson", "points-of-s3")
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("change", ["another name of the same length", "more bytes"])
+def test_a_file_that_changed_after_its_export_makes_no_upload(
+    connect: Connect, emulator: Emulator, tmp_path: Path, change: str
+) -> None:
+    import geopandas
+    import shapely
+
+    from airflow_mapbox.export import write_geojson
+
+    frame = geopandas.GeoDataFrame({"name": ["first"]}, geometry=[shapely.Point(7.1, 50.7)], crs=4326)
+    report = write_geojson(frame, tmp_path / "approved.geojson").to_json()
+    content = (tmp_path / "approved.geojson").read_text()
+    changed = content.replace("first", "other") if change.startswith("another") else content + "\n"
+    (tmp_path / "approved.geojson").write_text(changed)
+    hook = connect()
+    before = [upload.id for upload in hook.list_uploads()]
+
+    with pytest.raises(SourceError, match="has changed since it was exported") as raised:
+        hook.upload(report, "approved-points")
+
+    assert "give the path alone" in str(raised.value)
+    assert [upload.id for upload in hook.list_uploads()] == before
+    assert hook.upload(report["path"], "approved-points").tileset.endswith(".approved-points")
