@@ -87,6 +87,9 @@ def test_the_month_is_rebuilt_when_all_of_its_days_are_there(stack: Stack) -> No
     stack.api("POST", "assets/events", json={"asset_id": asset, "partition_key": last})
     await_run(stack, "quakes_by_month", partition_key="2018-02")
 
+    # In a run with a key Airflow gives it to every event, also to that of a templated tileset, through the alias.
+    (event,) = stack.api("GET", "assets/events", params={"source_dag_id": "quakes_by_month"})["asset_events"]
+    assert (event["uri"], event["partition_key"]) == ("mapbox://tilesets/demo.quakes-2018-02", "2018-02")
     tilejson = requests.get(f"{stack.emulator.url}/tilesets/demo.quakes-2018-02.json", timeout=10).json()
     assert tilejson["name"] == "Earthquakes of 2018-02"
     result = xcom(stack, "quakes_by_month", latest_run(stack, "quakes_by_month"), "publish")
@@ -116,32 +119,65 @@ def test_a_dag_that_waits_for_a_tileset_starts_with_what_its_event_says(stack: S
     assert told["upload_id"]
 
 
-def test_the_table_of_templates_is_what_airflow_renders(stack: Stack) -> None:
-    """The table in docs/assets.md."""
+def documented_kinds() -> dict[str, list[bool]]:
+    """Return the table of templates in docs/assets.md: for each kind of run, whether each column has a value."""
+    table = (ROOT / "docs/assets.md").read_text().partition("| kind of run |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    return {kind.replace("`", ""): [cell != "no" for cell in cells] for kind, *cells in rows}
+
+
+def has_value(rendered: dict[str, str]) -> list[bool]:
+    """Return whether the templates of each column of the table have a value."""
+    columns = (
+        ("ds", "ds_nodash", "logical_date"),
+        ("data_interval_start", "data_interval_end"),
+        ("partition_key",),
+        ("run_after",),
+        ("triggering_asset_events",),
+    )
+    missing = ("UndefinedError", "None", "0")
+    values = [{rendered[name] not in missing for name in column} for column in columns]
+    assert all(len(found) == 1 for found in values), rendered
+    return [found.pop() for found in values]
+
+
+def test_each_kind_of_run_renders_the_templates_that_the_documentation_lists(stack: Stack) -> None:
     kinds = asset_id(stack, KINDS)
-    moment = "2018-02-02T00:00:00Z"
+    moment, march = "2018-02-02T00:00:00Z", {"from_date": "2018-03-01T00:00:00Z", "to_date": "2018-03-01T00:00:00Z"}
     runs = {
         "manual with a logical date": ("kind_interval", trigger(stack, "kind_interval", logical_date=moment)),
-        "manual without": ("kind_interval", trigger(stack, "kind_interval")),
-        "manual with a key": ("kind_partition", trigger(stack, "kind_partition", partition_key="2018-02-02")),
-        "manual with a date, cron": ("kind_cron", trigger(stack, "kind_cron", logical_date=moment)),
+        "manual without a logical date": ("kind_interval", trigger(stack, "kind_interval")),
+        "manual with a partition key": ("kind_partition", trigger(stack, "kind_partition", partition_key="2018-02-02")),
     }
-    for dag_id in ("kind_interval", "kind_cron", "kind_partition"):
-        body = {"dag_id": dag_id, "from_date": "2018-03-01T00:00:00Z", "to_date": "2018-03-01T00:00:00Z"}
-        stack.api("POST", "backfills", json=body)
-        runs[f"backfill of {dag_id}"] = (dag_id, await_run(stack, dag_id, run_type="backfill")["dag_run_id"])
-    for dag_id in ("kind_interval", "kind_cron"):
-        runs[f"scheduled {dag_id}"] = (dag_id, await_run(stack, dag_id, run_type="scheduled")["dag_run_id"])
+    schedules = {
+        "kind_interval": "CronDataIntervalTimetable",
+        "kind_cron": '"@daily"',
+        "kind_partition": "CronPartitionTimetable",
+    }
+    for dag_id, schedule in schedules.items():
+        stack.api("POST", "backfills", json={"dag_id": dag_id, **march})
+        runs[f"backfill, {schedule}"] = (dag_id, await_run(stack, dag_id, run_type="backfill")["dag_run_id"])
+        if dag_id != "kind_partition":  # its first scheduled run is at the next midnight
+            runs[f"scheduled, {schedule}"] = (dag_id, await_run(stack, dag_id, run_type="scheduled")["dag_run_id"])
     stack.api("POST", "assets/events", json={"asset_id": kinds})
-    runs["asset"] = ("kind_asset", await_run(stack, "kind_asset", run_type="asset_triggered")["dag_run_id"])
-    stack.api("POST", "assets/events", json={"asset_id": kinds, "partition_key": "2018-02-03"})
-    runs["partitioned asset"] = (
-        "kind_partitioned_asset",
-        await_run(stack, "kind_partitioned_asset", partition_key="2018-02-03")["dag_run_id"],
+    runs["started by an asset"] = (
+        "kind_asset",
+        await_run(stack, "kind_asset", run_type="asset_triggered")["dag_run_id"],
     )
+    stack.api("POST", "assets/events", json={"asset_id": kinds, "partition_key": "2018-02-03"})
+    keyed = await_run(stack, "kind_partitioned_asset", partition_key="2018-02-03")
+    runs["started by an asset with a key"] = ("kind_partitioned_asset", keyed["dag_run_id"])
+
     rendered = {}
     for kind, (dag_id, run_id) in runs.items():
         await_run(stack, dag_id, run_id)
         rendered[kind] = xcom(stack, dag_id, run_id, "rendered")
-    print(json.dumps(rendered, indent=1))
-    assert len(stack.api("GET", "dags/kind_asset/dagRuns")["dag_runs"]) == 1, "a keyed event starts no plain DAG"
+
+    assert {kind: has_value(values) for kind, values in rendered.items()} == documented_kinds()
+    days = {kind: (values["ds"], values["data_interval_start"]) for kind, values in rendered.items()}
+    assert days["backfill, CronDataIntervalTimetable"] == ("2018-03-01", "2018-03-01")
+    assert days["manual with a logical date"] == ("2018-02-02", "2018-02-01"), "the interval is the day before"
+    assert rendered["backfill, CronPartitionTimetable"]["partition_key"] == "2018-03-01"
+    # A keyed event starts no plain DAG, and one without a key no partitioned DAG.
+    assert len(stack.api("GET", "dags/kind_asset/dagRuns")["dag_runs"]) == 1
+    assert len(stack.api("GET", "dags/kind_partitioned_asset/dagRuns")["dag_runs"]) == 1
