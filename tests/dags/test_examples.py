@@ -49,7 +49,14 @@ def run(dag: Any, day_after: str, **options: Any) -> Any:
 
 
 def test_the_example_dags_are_found(dags: dict[str, Any]) -> None:
-    assert set(dags) == {"counties_approved", "earthquakes_daily", "virginia_counties"}
+    assert set(dags) == {
+        "after_counties",
+        "counties_approved",
+        "earthquakes_daily",
+        "quakes_by_day",
+        "quakes_by_month",
+        "virginia_counties",
+    }
 
 
 @pytest.mark.usefixtures("mapbox_connection")
