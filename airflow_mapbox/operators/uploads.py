@@ -23,7 +23,7 @@ from airflow_mapbox.tasks.assets import (
     last_published,
     remember,
 )
-from airflow_mapbox.tasks.lineage import Lineage, source_uri
+from airflow_mapbox.tasks.lineage import Lineage, save_inputs, saved_inputs, source_uri
 from airflow_mapbox.tasks.links import Pages, TilesetLink, UploadLink
 from airflow_mapbox.tasks.parameters import constant, is_template, or_default_deferrable, to_seconds
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay, reschedule_in
@@ -265,6 +265,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         created, facts = self._create(source, context)
         self._lineage.facts = facts
         if self.wait_for_completion:
+            save_inputs(context)
             return self._wait(context, created)
         page = self.pages.tileset
         self.log.info("Once upload %s is done, its tileset %s is at %s", created.id, created.tileset, page)
@@ -331,6 +332,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         with airflow_errors(self.task_id):
             entry = task_ledger(context).read()
         self._lineage.facts = source = {} if entry is None else entry.source_to_json()
+        self._lineage.hook_inputs = saved_inputs(context)
         add_event(context, self, upload, source, self.partition)
         self.log.info("%s", self.pages.describe_finished(upload))
         return self._result(upload, source)
@@ -388,7 +390,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         self.pages = Pages.of(upload, base_url)
         self._lineage.upload, self._lineage.tileset, self._lineage.base_url = upload, upload.tileset, base_url
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """
         Return the source and the tileset. The OpenLineage provider calls this after each try, also after a failed one.
 

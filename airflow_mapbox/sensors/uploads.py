@@ -270,7 +270,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         self.log.info("%s", self.pages.describe_finished(upload))
         return upload.to_json() | {"tileset_url": self.pages.tileset}
 
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage:
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """
         Return the tileset. Its source is in the lineage of the task that created the upload.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -12,20 +13,22 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_mapbox.assets.uris import openlineage_name
+from airflow_mapbox.errors import MapboxError
 from airflow_mapbox.security.redaction import redact
 from airflow_mapbox.sources.identity import file_url_path, has_scheme
 from airflow_mapbox.sources.source import ReadablePath
+from airflow_mapbox.tasks.state import stored_value
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
-    from airflow.sdk import BaseHook
+    from airflow.sdk import BaseHook, Context
 
     from airflow_mapbox.uploads.models import Upload
 
 log = logging.getLogger(__name__)
 
-# The facts about a source that are a facet of the tileset.
-_FACTS = ("bytes", "features", "bounds", "bill")
+# The key of what hooks have read, in the task state store.
+_INPUTS_KEY = "mapbox_lineage"
 
 
 @dataclass
@@ -38,6 +41,7 @@ class Lineage:
     :param upload: the upload; None before it exists.
     :param base_url: base URL of the API; None if it is unknown.
     :param facts: facts about the source, as the result of the upload task has them.
+    :param hook_inputs: URIs that the hooks of an earlier process of this task have read.
     """
 
     source: str | None = None
@@ -45,8 +49,9 @@ class Lineage:
     upload: Upload | None = None
     base_url: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    hook_inputs: Sequence[str] = ()
 
-    def to_openlineage(self) -> OperatorLineage:
+    def to_openlineage(self) -> OperatorLineage[Any, Any]:
         """Return what the OpenLineage provider asks an operator for. It is installed if this is called."""
         from airflow.providers.common.compat.openlineage.facet import (
             Dataset,
@@ -56,8 +61,10 @@ class Lineage:
         )
         from airflow.providers.openlineage.extractors import OperatorLineage
 
-        inputs = [] if self.source is None else [Dataset(*dataset_name(self.source))]
-        inputs += [dataset for dataset in _inputs_of_hooks() if dataset not in inputs]
+        source = [] if self.source is None else [Dataset(*dataset_name(self.source))]
+        # The hook has reported the source too, if this is the process that read it.
+        datasets = [*_to_datasets([*self.hook_inputs, *collected_inputs()]), *source]
+        inputs = {(dataset.namespace, dataset.name): dataset for dataset in datasets}
         outputs, run_facets = [], {}
         if self.tileset is not None:
             facets: dict[str, Any] = {}
@@ -67,7 +74,11 @@ class Lineage:
                     uploadId=self.upload.id,
                     displayName=self.upload.name,
                     complete=self.upload.complete,
-                    **{name: self.facts.get(name) for name in _FACTS},
+                    bytes=self.facts.get("bytes"),
+                    features=self.facts.get("features"),
+                    bounds=self.facts.get("bounds"),
+                    # Without the advice on savings, whose keys are the names of the data's columns.
+                    bill={name: value for name, value in self.facts.get("bill", {}).items() if name != "savings"},
                 )
             if "bytes" in self.facts:
                 statistics["outputStatistics"] = OutputStatisticsOutputDatasetFacet(
@@ -77,9 +88,10 @@ class Lineage:
             outputs = [OutputDataset(namespace, name, facets=facets, outputFacets=statistics)]
         if self.upload is not None:
             # OpenLineage's standard facet for the id of a job in another system.
-            source = self.base_url or "Mapbox Uploads API"
-            run_facets["externalQuery"] = ExternalQueryRunFacet(externalQueryId=self.upload.id, source=source)
-        return OperatorLineage(inputs=inputs, outputs=outputs, run_facets=run_facets)
+            run_facets["externalQuery"] = ExternalQueryRunFacet(
+                externalQueryId=self.upload.id, source=self.base_url or "Mapbox Uploads API"
+            )
+        return OperatorLineage(inputs=list(inputs.values()), outputs=outputs, run_facets=run_facets)
 
 
 def source_uri(source: object) -> str | None:
@@ -124,7 +136,7 @@ def report_to_collector(hook: BaseHook, source: object, tileset: str) -> None:
     from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
     try:
-        collector = get_hook_lineage_collector()
+        collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
         uri = source_uri(source)
         if uri is not None:
             collector.add_input_asset(context=hook, uri=uri)
@@ -134,13 +146,42 @@ def report_to_collector(hook: BaseHook, source: object, tileset: str) -> None:
         log.info("The upload of tileset %s is not in the lineage of hooks: %s", tileset, redact(str(error)))
 
 
-def _inputs_of_hooks() -> list[Any]:
-    """Return what the hooks have read in this process, for example in a function that makes the data."""
+def collected_inputs() -> list[str]:
+    """Return the URIs that hooks have read in this process, for example in a function that makes the data."""
     from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
-    from airflow.providers.openlineage.utils.utils import translate_airflow_asset
 
-    collected = get_hook_lineage_collector().collected_assets
-    datasets = (translate_airflow_asset(item.asset, item.context) for item in collected.inputs)
+    collected = get_hook_lineage_collector().collected_assets  # type: ignore[no-untyped-call]
+    return [redact(item.asset.uri) for item in collected.inputs]
+
+
+def save_inputs(context: Context) -> None:
+    """
+    Keep what hooks have read until the end of the wait. Another process ends it, and its hooks have read nothing.
+
+    :param context: the task's context.
+    """
+    inputs = collected_inputs()
+    if inputs:
+        with suppress(MapboxError):  # lineage is no reason to fail an upload
+            stored_value(context, _INPUTS_KEY).write({"inputs": inputs})
+
+
+def saved_inputs(context: Context) -> list[str]:
+    """
+    Return what :func:`save_inputs` has kept for this task.
+
+    :param context: the task's context.
+    """
+    with suppress(MapboxError):
+        return list((stored_value(context, _INPUTS_KEY).read() or {}).get("inputs", ()))
+    return []
+
+
+def _to_datasets(uris: Iterable[str]) -> list[Any]:
+    from airflow.providers.openlineage.utils.utils import translate_airflow_asset
+    from airflow.sdk import Asset
+
+    datasets = (translate_airflow_asset(Asset(uri), None) for uri in uris)
     return [dataset for dataset in datasets if dataset is not None]
 
 

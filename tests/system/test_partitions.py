@@ -1,4 +1,4 @@
-"""Partitions, assets and templates under a real scheduler: the example DAGs, and each kind of run."""
+"""Assets, partitions, links, lineage and templates under a real scheduler: examples, and each kind of run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import requests
 
 from demo.postgres import Postgres
 from demo.stack import ROOT, Stack, every
+from tests.system.canaries import issued_secrets
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -31,9 +32,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         }
         for folder in ("dags", "tests/system/dags")
     ]
-    options = {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles), "PYTHONPATH": str(ROOT)}
+    folder = tmp_path_factory.mktemp("stack")
+    transport = {"type": "file", "log_file_path": str(folder / "lineage.jsonl"), "append": True}
+    options = {"AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport)}
+    options |= {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles), "PYTHONPATH": str(ROOT)}
     with Stack(
-        tmp_path_factory.mktemp("stack"),
+        folder,
         airflow_options=options,
         emulator_options=("--rate-limit", "0", "--processing-seconds", "0"),
         postgres=Postgres.is_installed(),
@@ -72,76 +76,128 @@ def xcom(stack: Stack, dag_id: str, run_id: str, task_id: str) -> Any:
     return stack.api("GET", path, params={"deserialize": True})["value"]
 
 
+def links(stack: Stack, dag_id: str, run_id: str, task_id: str) -> dict[str, str | None]:
+    return dict(stack.api("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links")["extra_links"])
+
+
+def test_a_tileset_with_its_account_is_in_the_graph_before_its_first_event(stack: Stack) -> None:
+    asset = stack.api("GET", f"assets/{asset_id(stack, LATEST_DAY)}")
+
+    assert [(task["dag_id"], task["task_id"]) for task in asset["producing_tasks"]] == [("quakes_by_day", "publish")]
+    assert [dag["dag_id"] for dag in asset["scheduled_dags"]] == ["quakes_by_month"]
+
+
 def test_the_month_is_rebuilt_when_all_of_its_days_are_there(stack: Stack) -> None:
     asset = asset_id(stack, LATEST_DAY)
-    *others, last = (str(date(2018, 2, 1) + timedelta(days=number)) for number in range(28))
-    # The example publishes two of the days, and the others are events of the REST API. The last completes the month.
-    by_dag = ("2018-02-05", "2018-02-06")
-    for day in by_dag:
-        await_run(stack, "quakes_by_day", trigger(stack, "quakes_by_day", partition_key=day))
-    for day in others:
-        if day not in by_dag:
-            stack.api("POST", "assets/events", json={"asset_id": asset, "partition_key": day})
+    days = [str(date(2018, 2, 1) + timedelta(days=number)) for number in range(28)]
+    days.remove("2018-02-07")
+    for day in days:
+        stack.api("POST", "assets/events", json={"asset_id": asset, "partition_key": day})
     assert stack.api("GET", "dags/quakes_by_month/dagRuns")["dag_runs"] == [], "a day is missing"
 
-    stack.api("POST", "assets/events", json={"asset_id": asset, "partition_key": last})
-    await_run(stack, "quakes_by_month", partition_key="2018-02")
-
-    tilejson = requests.get(f"{stack.emulator.url}/tilesets/demo.quakes-2018-02.json", timeout=10).json()
-    assert tilejson["name"] == "Earthquakes of 2018-02"
-    result = xcom(stack, "quakes_by_month", latest_run(stack, "quakes_by_month"), "publish")
-    assert result["source"]["features"] == IN_FEBRUARY
-
-
-def latest_run(stack: Stack, dag_id: str) -> str:
-    return str(stack.api("GET", f"dags/{dag_id}/dagRuns")["dag_runs"][0]["dag_run_id"])
-
-
-def test_a_day_of_the_partitioned_example_sends_one_event_with_its_key(stack: Stack) -> None:
     await_run(stack, "quakes_by_day", trigger(stack, "quakes_by_day", partition_key="2018-02-07"))
+    month = await_run(stack, "quakes_by_month", partition_key="2018-02")
 
-    asset = asset_id(stack, LATEST_DAY)
     events = stack.api("GET", "assets/events", params={"asset_id": asset, "source_dag_id": "quakes_by_day"})
-    keyed = [event for event in events["asset_events"] if event["partition_key"] == "2018-02-07"]
-    assert [event["extra"]["features"] for event in keyed] == [14]
+    sent = [(event["partition_key"], event["extra"]["features"]) for event in events["asset_events"]]
+    assert sent == [("2018-02-07", 14)]
+    # In a run with a key Airflow gives it to every event, also to that of a templated tileset, through the alias.
+    (event,) = stack.api("GET", "assets/events", params={"source_dag_id": "quakes_by_month"})["asset_events"]
+    assert (event["uri"], event["partition_key"]) == ("mapbox://tilesets/demo.quakes-2018-02", "2018-02")
+    result = xcom(stack, "quakes_by_month", month["dag_run_id"], "publish")
+    assert result["source"]["features"] == IN_FEBRUARY
+    assert requests.get(result["tileset_url"], timeout=10).status_code == 200
 
 
 def test_a_dag_that_waits_for_a_tileset_starts_with_what_its_event_says(stack: Stack) -> None:
-    await_run(stack, "virginia_counties", trigger(stack, "virginia_counties"))
+    counties = trigger(stack, "virginia_counties")
+    await_run(stack, "virginia_counties", counties)
 
     run = await_run(stack, "after_counties", run_type="asset_triggered")
 
     told = xcom(stack, "after_counties", run["dag_run_id"], "announce")
     assert told["features"] == 136
-    assert told["upload_id"]
+    for task_id in ("upload", "wait"):
+        assert links(stack, "virginia_counties", counties, task_id) == {
+            "Tileset": f"{stack.emulator.url}/tilesets/demo.virginia-counties",
+            "Upload": f"{stack.emulator.url}/#{told['upload_id']}",
+        }
 
 
-def test_the_table_of_templates_is_what_airflow_renders(stack: Stack) -> None:
-    """The table in docs/assets.md."""
+def test_openlineage_knows_the_file_of_the_counties_in_a_workers_own_process(stack: Stack) -> None:
+    written = (stack.folder / "lineage.jsonl").read_text()
+    events = [event for event in map(json.loads, written.splitlines()) if event["eventType"] == "COMPLETE"]
+    datasets = {
+        event["job"]["name"]: [(item["namespace"], item["name"]) for item in (*event["inputs"], *event["outputs"])]
+        for event in events
+    }
+
+    tileset = ("mapbox://tilesets", "demo.virginia-counties")
+    exported = ("file", str(stack.folder / "exports" / "virginia_counties.geojson"))
+    assert datasets["virginia_counties.upload"] == [exported, tileset]
+    assert datasets["virginia_counties.wait"] == [tileset]
+    assert not [secret for secret in issued_secrets(stack) if secret in written]
+
+
+def documented_kinds() -> dict[str, list[bool]]:
+    """Return the table of templates in docs/assets.md: for each kind of run, whether each column has a value."""
+    table = (ROOT / "docs/assets.md").read_text().partition("| kind of run |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    return {kind.replace("`", ""): [cell != "no" for cell in cells] for kind, *cells in rows}
+
+
+def has_value(rendered: dict[str, str]) -> list[bool]:
+    """Return whether the templates of each column of the table have a value."""
+    columns = (
+        ("ds", "ds_nodash", "logical_date"),
+        ("data_interval_start", "data_interval_end"),
+        ("partition_key",),
+        ("run_after",),
+        ("triggering_asset_events",),
+    )
+    missing = ("UndefinedError", "None", "0")
+    values = [{rendered[name] not in missing for name in column} for column in columns]
+    assert all(len(found) == 1 for found in values), rendered
+    return [found.pop() for found in values]
+
+
+def test_each_kind_of_run_renders_the_templates_that_the_documentation_lists(stack: Stack) -> None:
     kinds = asset_id(stack, KINDS)
-    moment = "2018-02-02T00:00:00Z"
+    moment, march = "2018-02-02T00:00:00Z", {"from_date": "2018-03-01T00:00:00Z", "to_date": "2018-03-01T00:00:00Z"}
     runs = {
         "manual with a logical date": ("kind_interval", trigger(stack, "kind_interval", logical_date=moment)),
-        "manual without": ("kind_interval", trigger(stack, "kind_interval")),
-        "manual with a key": ("kind_partition", trigger(stack, "kind_partition", partition_key="2018-02-02")),
-        "manual with a date, cron": ("kind_cron", trigger(stack, "kind_cron", logical_date=moment)),
+        "manual without a logical date": ("kind_interval", trigger(stack, "kind_interval")),
+        "manual with a partition key": ("kind_partition", trigger(stack, "kind_partition", partition_key="2018-02-02")),
     }
-    for dag_id in ("kind_interval", "kind_cron", "kind_partition"):
-        body = {"dag_id": dag_id, "from_date": "2018-03-01T00:00:00Z", "to_date": "2018-03-01T00:00:00Z"}
-        stack.api("POST", "backfills", json=body)
-        runs[f"backfill of {dag_id}"] = (dag_id, await_run(stack, dag_id, run_type="backfill")["dag_run_id"])
-    for dag_id in ("kind_interval", "kind_cron"):
-        runs[f"scheduled {dag_id}"] = (dag_id, await_run(stack, dag_id, run_type="scheduled")["dag_run_id"])
+    schedules = {
+        "kind_interval": "CronDataIntervalTimetable",
+        "kind_cron": '"@daily"',
+        "kind_partition": "CronPartitionTimetable",
+    }
+    for dag_id, schedule in schedules.items():
+        stack.api("POST", "backfills", json={"dag_id": dag_id, **march})
+        runs[f"backfill, {schedule}"] = (dag_id, await_run(stack, dag_id, run_type="backfill")["dag_run_id"])
+        if dag_id != "kind_partition":  # its first scheduled run is at the next midnight
+            runs[f"scheduled, {schedule}"] = (dag_id, await_run(stack, dag_id, run_type="scheduled")["dag_run_id"])
     stack.api("POST", "assets/events", json={"asset_id": kinds})
-    runs["asset"] = ("kind_asset", await_run(stack, "kind_asset", run_type="asset_triggered")["dag_run_id"])
-    stack.api("POST", "assets/events", json={"asset_id": kinds, "partition_key": "2018-02-03"})
-    runs["partitioned asset"] = (
-        "kind_partitioned_asset",
-        await_run(stack, "kind_partitioned_asset", partition_key="2018-02-03")["dag_run_id"],
+    runs["started by an asset"] = (
+        "kind_asset",
+        await_run(stack, "kind_asset", run_type="asset_triggered")["dag_run_id"],
     )
+    stack.api("POST", "assets/events", json={"asset_id": kinds, "partition_key": "2018-02-03"})
+    keyed = await_run(stack, "kind_partitioned_asset", partition_key="2018-02-03")
+    runs["started by an asset with a key"] = ("kind_partitioned_asset", keyed["dag_run_id"])
+
     rendered = {}
     for kind, (dag_id, run_id) in runs.items():
         await_run(stack, dag_id, run_id)
         rendered[kind] = xcom(stack, dag_id, run_id, "rendered")
-    print(json.dumps(rendered, indent=1))
-    assert len(stack.api("GET", "dags/kind_asset/dagRuns")["dag_runs"]) == 1, "a keyed event starts no plain DAG"
+
+    assert {kind: has_value(values) for kind, values in rendered.items()} == documented_kinds()
+    days = {kind: (values["ds"], values["data_interval_start"]) for kind, values in rendered.items()}
+    assert days["backfill, CronDataIntervalTimetable"] == ("2018-03-01", "2018-03-01")
+    assert days["manual with a logical date"] == ("2018-02-02", "2018-02-01"), "the interval is the day before"
+    assert rendered["backfill, CronPartitionTimetable"]["partition_key"] == "2018-03-01"
+    # A keyed event starts no plain DAG, and one without a key no partitioned DAG.
+    assert len(stack.api("GET", "dags/kind_asset/dagRuns")["dag_runs"]) == 1
+    assert len(stack.api("GET", "dags/kind_partitioned_asset/dagRuns")["dag_runs"]) == 1

@@ -101,6 +101,15 @@ def test_a_report_that_cannot_be_uploaded_says_why(report: Any, options: Any, me
     assert "c4n4ry" not in str(refusal.value)
 
 
+def test_the_interface_shows_the_exports_options_as_json() -> None:
+    from airflow_mapbox.decorators.uploads import _MapboxUploadOperator
+
+    for kind in (StageAndCreateUploadOperator, _MapboxUploadOperator):
+        assert kind.template_fields_renderers["export"] == "json"
+        assert "export" in kind.template_fields
+    assert _MapboxUploadOperator.template_fields_renderers["op_kwargs"] == "py"
+
+
 def test_the_parameters_that_it_names_are_templated() -> None:
     task = operator(
         "/data/{{ day }}.geojson",

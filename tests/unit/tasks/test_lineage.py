@@ -1,0 +1,152 @@
+"""The names of sources in lineage, what hooks report, and a package that needs no OpenLineage."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import Asset, ObjectStoragePath
+from airflow.sdk.lineage import HookLineageCollector
+
+from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.tasks.lineage import (
+    Lineage,
+    dataset_name,
+    report_to_collector,
+    save_inputs,
+    saved_inputs,
+    source_uri,
+)
+from airflow_mapbox.uploads.models import Upload
+from tests.unit.support import FakeStore, upload_json
+
+
+@pytest.mark.parametrize(
+    ("source", "uri", "name"),
+    [
+        ("/data/x.geojson", "file:///data/x.geojson", ("file", "/data/x.geojson")),
+        (Path("/data/x.parquet"), "file:///data/x.parquet", ("file", "/data/x.parquet")),
+        ("file:///data/x.geojson", "file:///data/x.geojson", ("file", "/data/x.geojson")),
+        ({"path": "/data/x.geojson", "features": 3}, "file:///data/x.geojson", ("file", "/data/x.geojson")),
+        ("s3://my_conn@bucket/a/x.geojson", "s3://bucket/a/x.geojson", ("s3://bucket", "a/x.geojson")),
+        (ObjectStoragePath("s3://bucket/x", conn_id="my_conn"), "s3://bucket/x", ("s3://bucket", "x")),
+        ("https://data.example/x.kml?page=2", "https://data.example/x.kml", ("https://data.example", "x.kml")),
+        ("mapbox://datasets/acme/cj5e1", "mapbox://datasets/acme/cj5e1", ("mapbox://datasets", "acme/cj5e1")),
+    ],
+)
+def test_a_source_has_the_name_that_openlineage_gives_it(source: Any, uri: str, name: tuple[str, str]) -> None:
+    assert source_uri(source) == uri
+    assert dataset_name(uri) == name
+
+
+@pytest.mark.parametrize("source", [lambda: None, iter([b""]), {"features": 1}, None, 7])
+def test_a_source_that_is_no_file_has_none(source: Any) -> None:
+    assert source_uri(source) is None
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["https://user:c4n4ry@data.example/x?token=c4n4ry#c4n4ry", "s3://key:c4n4ry@bucket/x?X-Amz-Signature=c4n4ry"],
+)
+def test_a_secret_in_a_source_is_in_no_name(source: str) -> None:
+    assert "c4n4ry" not in str(source_uri(source))
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> HookLineageCollector:
+    collector = HookLineageCollector()
+    monkeypatch.setattr("airflow.providers.common.compat.lineage.hook.get_hook_lineage_collector", lambda: collector)
+    return collector
+
+
+def test_a_hook_reports_the_source_and_the_tileset(collector: HookLineageCollector) -> None:
+    hook = MapboxUploadsHook()
+
+    report_to_collector(hook, "s3://my_conn@bucket/x.geojson", "acme.parcels")
+
+    lineage = collector.collected_assets
+    assert [item.asset.uri for item in lineage.inputs] == ["s3://bucket/x.geojson"]
+    assert [item.asset for item in lineage.outputs] == [Asset("mapbox://tilesets/acme.parcels")]
+    assert lineage.outputs[0].context is hook
+
+
+def test_a_uri_that_its_provider_refuses_does_not_end_the_upload(collector: HookLineageCollector) -> None:
+    report_to_collector(MapboxUploadsHook(), "s3:///no-bucket", "acme.parcels")
+
+    assert not collector.collected_assets.inputs
+
+
+def test_what_other_hooks_read_is_an_input_too_and_once(collector: HookLineageCollector) -> None:
+    for _ in range(2):
+        collector.add_input_asset(context=MapboxUploadsHook(), uri="file:///data/x.csv")
+    collector.add_input_asset(context=MapboxUploadsHook(), uri="s3://bucket/y.csv")
+
+    lineage = Lineage(source="file:///data/x.csv", tileset="acme.parcels").to_openlineage()
+
+    assert {(item.namespace, item.name) for item in lineage.inputs} == {
+        ("file", "/data/x.csv"),
+        ("s3://bucket", "y.csv"),
+    }
+    assert len(lineage.inputs) == 2
+
+
+def test_what_a_function_read_is_still_known_in_the_process_that_ends_the_wait(
+    collector: HookLineageCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context: Any = {"ti": SimpleNamespace(max_tries=0), "task_state_store": FakeStore()}
+    collector.add_input_asset(context=MapboxUploadsHook(), uri="s3://bucket/y.csv")
+    save_inputs(context)
+    monkeypatch.setattr("airflow.providers.common.compat.lineage.hook.get_hook_lineage_collector", HookLineageCollector)
+
+    lineage = Lineage(tileset="acme.parcels", hook_inputs=saved_inputs(context)).to_openlineage()
+
+    assert [(item.namespace, item.name) for item in lineage.inputs] == [("s3://bucket", "y.csv")]
+
+
+def test_a_task_whose_hooks_have_read_nothing_stores_nothing(collector: HookLineageCollector) -> None:
+    store = FakeStore()
+    context: Any = {"ti": SimpleNamespace(max_tries=0), "task_state_store": store}
+
+    save_inputs(context)
+
+    assert store.kept == {}
+    assert saved_inputs(context) == []
+
+
+def test_the_advice_on_savings_is_in_no_facet(collector: HookLineageCollector) -> None:
+    facts = {"bytes": 9, "bill": {"megabytes": 0.1, "savings": {"attributes": {"a_column": 1}}}}
+    upload = Upload.from_json(upload_json())
+
+    (output,) = Lineage(tileset=upload.tileset, upload=upload, facts=facts).to_openlineage().outputs
+
+    assert output.facets["mapbox_upload"].bill == {"megabytes": 0.1}
+
+
+WITHOUT_OPENLINEAGE = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        # Airflow itself reads the metadata of every installed provider.
+        ours = name.startswith("airflow.providers.openlineage.") and not name.endswith(".get_provider_info")
+        if name.partition(".")[0] == "openlineage" or ours:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+import airflow_mapbox.decorators.uploads, airflow_mapbox.sensors.uploads
+from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.tasks.lineage import report_to_collector
+report_to_collector(MapboxUploadsHook(), "/data/x.geojson", "acme.parcels")
+print(sorted(name for name in sys.modules if name.partition(".")[0] == "openlineage"))
+"""
+
+
+def test_the_package_works_without_the_openlineage_provider() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_OPENLINEAGE], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
