@@ -36,6 +36,10 @@ _NARROW = 0.01
 _ON_BORDER = 1e-4
 # Positions of a block: its arrays stay in the processor's cache.
 _BLOCK = 1 << 17
+# So many consecutive edges are skipped together if they lie in one tile.
+_WINDOW = 64
+# If fewer windows of a block are skipped, looking for them in the next block costs more than it saves.
+_LEAST_SKIPPED = 0.25
 # Runs that are made at once. One segment may cross 131,072 rows, and a polygon's edges any number of them.
 _MAX_RUNS = 1 << 16
 
@@ -91,22 +95,35 @@ def burn_paths(
     :return: zooms and tiles.
     """
     breaks = paths[1:-1] - 1
-    owners = _owners(paths, polygons)
-    fills: dict[int, list[tuple[_Edges, NDArray[np.int32]]]] = {zoom: [] for zoom in zooms}
+    rings = None if polygons is None else paths[polygons[1:]]  # the end of each polygon's positions
+    fills: dict[int, list[tuple[_Edges, NDArray[np.int64]]]] = {zoom: [] for zoom in zooms}
+    skips = True
     for start in range(0, len(x) - 1, _BLOCK):
         block = slice(start, start + _BLOCK + 1)
-        positions = _Positions(columns_of(x[block], unit), rows_of(y[block], unit))
-        first, last = np.searchsorted(breaks, (start, start + len(positions.x) - 1))
+        block_x, block_y = x[block], y[block]
+        first, last = np.searchsorted(breaks, (start, start + len(block_x) - 1))
         gaps = breaks[first:last] - start
-        missing = np.union1d(gaps, _off_map(y[block], unit)) if reaches_edge(positions.y) else gaps
+        left = None
+        if skips and len(block_x) > _WINDOW:
+            windows = _Windows.of(block_x, block_y, unit)
+            inside = windows.in_one_tile(zooms, has_rings=polygons is not None)
+            skips = bool(inside.mean() >= _LEAST_SKIPPED)
+            if inside.any():
+                for zoom in zooms:
+                    yield zoom, _singles(windows.tiles(inside, zoom), zoom)
+                left, gaps = _left(inside, gaps, len(block_x))
+                block_x, block_y = block_x[left], block_y[left]
+        positions = _Positions(columns_of(block_x, unit), rows_of(block_y, unit))
+        missing = np.union1d(gaps, _off_map(block_y, unit)) if reaches_edge(positions.y) else gaps
         edges = None
         for zoom in zooms:
-            if owners is not None:
+            if rings is not None:
                 crossing = _centre_crossing(positions.y, edges, gaps, zoom)
                 if len(crossing):
-                    fills[zoom].append((positions.edges(crossing, zoom), owners[crossing + start]))
+                    at = start + (crossing if left is None else left[crossing])
+                    fills[zoom].append((positions.edges(crossing, zoom), np.searchsorted(rings, at, side="right")))
             edges = _changes(positions, edges, missing, zoom)
-            for runs in _burn_changes(positions, edges, owners is not None, zoom):
+            for runs in _burn_changes(positions, edges, rings is not None, zoom):
                 yield zoom, runs
     for zoom, parts in fills.items():
         if parts:
@@ -116,11 +133,87 @@ def burn_paths(
                 yield zoom, runs
 
 
-def _owners(paths: NDArray[np.int64], polygons: NDArray[np.int64] | None) -> NDArray[np.int32] | None:
-    """Return the polygon of each position."""
-    if polygons is None:
-        return None
-    return np.repeat(np.arange(len(polygons) - 1, dtype=np.int32), np.diff(paths[polygons]))
+class _Windows(NamedTuple):
+    """
+    The bounds of windows: each has the ends of :data:`_WINDOW` edges. What is left of a block at its end has none.
+
+    :param west: units from the map's western edge, shape (w,).
+    :param north: units from its northern edge; likewise the others.
+    """
+
+    west: NDArray[np.uint32]
+    north: NDArray[np.uint32]
+    east: NDArray[np.uint32]
+    south: NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, x: NDArray[np.float64], y: NDArray[np.float64], unit: float) -> _Windows:
+        """
+        Return the windows of consecutive positions.
+
+        :param x: longitudes, shape (m,).
+        :param y: latitudes, shape (m,).
+        :param unit: the unit of the coordinates in degrees.
+        """
+        # Windows have their last position in common with the next one, and reduceat is faster than min(axis=1).
+        ends = np.arange(0, len(x) - _WINDOW, _WINDOW)
+        (low_x, high_x), (low_y, high_y) = (
+            (
+                np.minimum(np.minimum.reduceat(side[: ends[-1] + _WINDOW], ends), side[ends + _WINDOW]),
+                np.maximum(np.maximum.reduceat(side[: ends[-1] + _WINDOW], ends), side[ends + _WINDOW]),
+            )
+            for side in (x, y)
+        )
+        return cls(columns_of(low_x, unit), rows_of(high_y, unit), columns_of(high_x, unit), rows_of(low_y, unit))
+
+    def in_one_tile(self, zooms: Sequence[int], *, has_rings: bool) -> NDArray[np.bool_]:
+        """
+        Return which windows burn the tile that they lie in, and do nothing else, at all zooms.
+
+        :param zooms: from the highest to the lowest. A tile of a lower zoom contains those of a higher one.
+        :param has_rings: whether the edges are those of polygons, which also fill tiles, and burn nothing on borders.
+        """
+        shift = np.uint32(BITS - zooms[0])
+        inside: NDArray[np.bool_] = (self.west >> shift == self.east >> shift) & (
+            self.north >> shift == self.south >> shift
+        )
+        # What is beyond the map is on its edge here.
+        inside &= (self.north > 0) & (self.south < np.uint32(2**BITS - 1))
+        if has_rings:
+            inside &= _centres_north(self.north, zooms[0]) == _centres_north(self.south, zooms[0])
+            for zoom in zooms:
+                for side in self:
+                    inside &= ~_is_near_border(side, zoom)
+        return inside
+
+    def tiles(self, chosen: NDArray[np.bool_], zoom: int) -> NDArray[Any]:
+        """Return the number of each tile that windows lie in."""
+        shift = np.uint32(BITS - zoom)
+        numbers = _numbers(self.west[chosen] >> shift, self.north[chosen] >> shift, zoom)
+        distinct: NDArray[Any] = numbers[np.append(True, numbers[1:] != numbers[:-1])]
+        return distinct
+
+
+def _left(
+    skipped: NDArray[np.bool_], gaps: NDArray[np.int64], positions: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """
+    Return the positions that are left without skipped windows, and after which of them there is no edge.
+
+    :param skipped: whether each window is skipped.
+    :param gaps: the positions of the block after which there is no edge.
+    :param positions: the number of positions of the block.
+    """
+    begins_edge = np.ones(positions, np.bool_)
+    begins_edge[: _WINDOW * len(skipped)] = np.repeat(~skipped, _WINDOW)
+    begins_edge[gaps] = False
+    begins_edge[-1] = False
+    # A position is left if an edge that is left begins or ends there.
+    is_left = begins_edge.copy()
+    is_left[1:] |= begins_edge[:-1]
+    left = np.flatnonzero(is_left)
+    without_edge = np.flatnonzero(~begins_edge[left])
+    return left, without_edge[without_edge < len(left) - 1]
 
 
 def _off_map(latitudes: NDArray[np.float64], unit: float) -> NDArray[np.int64]:
@@ -383,7 +476,7 @@ def _centres_north(y: NDArray[np.uint32], zoom: int) -> NDArray[np.uint32]:
     return rows
 
 
-def _fill(edges: _Edges, owners: NDArray[np.int32], zoom: int) -> Iterator[Tiles]:
+def _fill(edges: _Edges, owners: NDArray[np.int64], zoom: int) -> Iterator[Tiles]:
     """
     Yield the tiles whose centre is in a polygon.
 

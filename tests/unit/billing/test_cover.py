@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import shapely
 
+from airflow_mapbox.billing import burn
 from airflow_mapbox.billing.area import EARTH_RADIUS_KM
 from airflow_mapbox.billing.cover import Cover
 from airflow_mapbox.export.encode import cover_of
@@ -31,9 +32,13 @@ def covered(geometries: Any, *zooms: int) -> Cover:
 
 
 def tiles(geometries: Any, zoom: int = ZOOM) -> set[tuple[int, int]]:
+    return tiles_in(covered(geometries, zoom), zoom)
+
+
+def tiles_in(cover: Cover, zoom: int) -> set[tuple[int, int]]:
     """The columns and rows of all tiles."""
     found = set()
-    for runs in covered(geometries, zoom).tiles(zoom).parts():
+    for runs in cover.tiles(zoom).parts():
         for run in runs.tolist():
             number, more = run >> zoom, run & ((1 << zoom) - 1)
             row, column = number >> zoom + 1, number & ((1 << zoom + 1) - 1)
@@ -101,6 +106,40 @@ def test_a_cover_is_exact_but_for_gdals_tolerances(rng: np.random.Generator, sha
     # GDAL burns edges that are narrower than 0.01 tile in one column, and nothing else differs: see burn.py.
     assert len(ours ^ theirs) <= max(2, 0.02 * len(theirs))
     assert len(ours) > 1
+
+
+def on_borders(geometries: Any) -> Any:
+    """Move a third of the vertices to the borders of tiles, or nearly there. Equal vertices stay equal."""
+    offsets = np.array([0, 1e-9, -5e-5, 5e-3])
+
+    def move(points: Any) -> Any:
+        on_map, digits = to_map(points), np.floor(np.abs(points) * 1e8).astype(int)
+        moved = np.where(digits % 3 == 0, np.round(on_map * 2) / 2 + offsets[digits % 4], on_map)
+        x, y = moved.T / 2**ZOOM
+        return np.stack([x * 360 - 180, np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * y))))], axis=1)
+
+    return [shapely.transform(geometry, move) for geometry in geometries]
+
+
+@pytest.mark.parametrize("window", [1, 2, 7, 64])
+@pytest.mark.parametrize("shapes", [name for name in SHAPES if name != "points"])
+def test_edges_that_are_skipped_together_change_nothing(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, shapes: str, window: int
+) -> None:
+    monkeypatch.setattr(burn, "_LEAST_SKIPPED", 0.0)
+    monkeypatch.setattr(burn, "_BLOCK", 100)
+    zooms = (ZOOM + 3, ZOOM + 1, ZOOM)
+    geometries = on_borders(SHAPES[shapes](rng))
+    parts = [part for geometry in geometries for part in shapely.get_parts(geometry)]
+    covers = []
+
+    for size in (10**9, window):
+        monkeypatch.setattr(burn, "_WINDOW", size)
+        covers.append(covered(parts, *zooms))
+
+    for zoom in zooms:
+        without, with_windows = (tiles_in(cover, zoom) for cover in covers)
+        assert with_windows == without
 
 
 def test_a_hole_does_not_count() -> None:
