@@ -150,7 +150,9 @@ def test_a_hole_does_not_count() -> None:
     assert (32, 32) not in tiles(holed)
 
 
-def test_an_edge_on_a_tiles_border_does_not_burn_the_tile_beyond() -> None:
+@pytest.mark.parametrize("window", [1, 64])
+def test_an_edge_on_a_tiles_border_does_not_burn_the_tile_beyond(monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    monkeypatch.setattr(burn, "_WINDOW", window)
     """GDAL's rule for polygons; 90 degrees is the border between two columns of every zoom from 2."""
     dense = shapely.segmentize(shapely.box(0, 0, 90, 66.51326044311186), 5.0)
 
