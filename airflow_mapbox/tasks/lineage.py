@@ -119,9 +119,9 @@ def dataset_name(uri: str) -> tuple[str, str]:
 
     :param uri: the URI.
     """
+    if uri.startswith("file://"):
+        return "file", uri.removeprefix("file://")  # a path may contain ? and #
     parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return "file", parts.path
     return f"{parts.scheme}://{parts.netloc}", parts.path.lstrip("/") or "/"
 
 
@@ -160,10 +160,12 @@ def save_inputs(context: Context) -> None:
 
     :param context: the task's context.
     """
-    inputs = collected_inputs()
-    if inputs:
-        with suppress(MapboxError):  # lineage is no reason to fail an upload
+    try:
+        inputs = collected_inputs()
+        if inputs:
             stored_value(context, _INPUTS_KEY).write({"inputs": inputs})
+    except Exception as error:  # lineage is no reason to fail an upload
+        log.info("The lineage of this upload lacks what other hooks have read: %s", redact(str(error)))
 
 
 def saved_inputs(context: Context) -> list[str]:

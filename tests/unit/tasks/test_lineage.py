@@ -31,6 +31,7 @@ from tests.unit.support import FakeStore, upload_json
         ("/data/x.geojson", "file:///data/x.geojson", ("file", "/data/x.geojson")),
         (Path("/data/x.parquet"), "file:///data/x.parquet", ("file", "/data/x.parquet")),
         ("file:///data/x.geojson", "file:///data/x.geojson", ("file", "/data/x.geojson")),
+        ("/data/a #1?.geojson", "file:///data/a #1?.geojson", ("file", "/data/a #1?.geojson")),
         ({"path": "/data/x.geojson", "features": 3}, "file:///data/x.geojson", ("file", "/data/x.geojson")),
         ("s3://my_conn@bucket/a/x.geojson", "s3://bucket/a/x.geojson", ("s3://bucket", "a/x.geojson")),
         (ObjectStoragePath("s3://bucket/x", conn_id="my_conn"), "s3://bucket/x", ("s3://bucket", "x")),
