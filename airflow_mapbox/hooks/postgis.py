@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import BaseHook
+
 from airflow_mapbox.errors import without_frames
 from airflow_mapbox.tasks.connection import get_connection
+from airflow_mapbox.tasks.lineage import report_tables
 
 if TYPE_CHECKING:
     import psycopg
@@ -38,14 +41,15 @@ def postgis_query(
     """
     from airflow_mapbox.export import PostGISQuery
 
-    return PostGISQuery(sql, lambda: _connect(postgres_conn_id), geometry=geometry, parameters=parameters)
+    return PostGISQuery(sql, lambda: _connect(postgres_conn_id, sql), geometry=geometry, parameters=parameters)
 
 
 @without_frames
-def _connect(conn_id: str) -> psycopg.Connection[Any]:
+def _connect(conn_id: str, sql: str) -> psycopg.Connection[Any]:
     import psycopg
 
     connection = get_connection(conn_id, "postgres")
+    report_tables(BaseHook(), sql, host=connection.host, port=connection.port, database=connection.schema)
     extra = {name: value for name, value in connection.extra_dejson.items() if name in _EXTRA}
     try:
         return psycopg.connect(

@@ -292,10 +292,15 @@ class StageAndCreateUploadOperator(BaseOperator):
 
         label_map_index(context, self.tileset)
         self._lineage.source = source_uri(self.source)
+        base_url = base_url_from_event(event)
         with airflow_errors(self.task_id):
+            entry = task_ledger(context).read()
+            created = None if entry is None else entry.created_upload()
+            if created is not None:
+                self._note(created, base_url)  # also for a failed upload
             state = stored_value(context, WAIT_KEY).read() or {}
             upload = upload_from_event(event, state.get("upload_id", ""))
-        return self._finish(context, upload, base_url_from_event(event))
+        return self._finish(context, upload, base_url)
 
     def _wait(self, context: Context, created: Upload) -> dict[str, Any]:
         """Poll once. If the upload has not ended, reschedule the task or defer."""

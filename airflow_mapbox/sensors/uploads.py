@@ -253,11 +253,16 @@ class UploadCompleteSensor(BaseSensorOperator):
         """
         from airflow_mapbox.tasks.events import base_url_from_event, upload_from_event
 
+        base_url = base_url_from_event(event)
+        self.pages = Pages.from_result(self.upload_id)
         with self._errors():
-            upload = upload_from_event(event, upload_id_from(self.upload_id))
+            upload_id = upload_id_from(self.upload_id)
+            if base_url is not None:
+                self.pages = replace(self.pages, upload=upload_page(upload_id, base_url))
+            upload = upload_from_event(event, upload_id)
         self._expect_tileset(upload.tileset)
         label_map_index(context, upload.tileset)
-        return self._finish(context, upload, base_url_from_event(event))
+        return self._finish(context, upload, base_url)
 
     def _finish(self, context: Context, upload: Upload, base_url: str | None) -> dict[str, Any]:
         """Add the asset event of the finished upload, log it, and return the result."""

@@ -36,7 +36,8 @@ def to_event(result: Upload | Exception, base_url: str | None = None) -> dict[st
         return {"upload": result.to_json(), "base_url": base_url}
     name = type(result).__name__
     if isinstance(result, MapboxError):
-        return {"error": name, "retryable": result.retryable, "message": redact(str(result))}
+        message = redact(str(result))
+        return {"error": name, "retryable": result.retryable, "message": message, "base_url": base_url}
     message = (
         f"Waiting for the upload was interrupted ({name}: {redact(str(result))[:300]}). Mapbox is still processing it."
     )

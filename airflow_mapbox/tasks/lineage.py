@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # The key of what hooks have read, in the task state store.
 _INPUTS_KEY = "mapbox_lineage"
+_POSTGRES = "postgres://"
+_PLACEHOLDER = re.compile(r"%\(\w+\)[sbt]|%[sbt]")
 
 
 @dataclass
@@ -119,9 +122,9 @@ def dataset_name(uri: str) -> tuple[str, str]:
 
     :param uri: the URI.
     """
+    if uri.startswith("file://"):
+        return "file", uri.removeprefix("file://")  # a path may contain ? and #
     parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return "file", parts.path
     return f"{parts.scheme}://{parts.netloc}", parts.path.lstrip("/") or "/"
 
 
@@ -146,6 +149,36 @@ def report_to_collector(hook: BaseHook, source: object, tileset: str) -> None:
         log.info("The upload of tileset %s is not in the lineage of hooks: %s", tileset, redact(str(error)))
 
 
+def report_tables(hook: BaseHook, sql: str, *, host: str | None, port: int | None, database: str | None) -> None:
+    """
+    Report the tables that a PostgreSQL query reads. Without OpenLineage's SQL parser nothing is reported.
+
+    A table without a schema counts as one of ``public``.
+
+    :param hook: the hook that the collector names.
+    :param sql: the query.
+    :param host: host of the server; None for this machine.
+    :param port: its port; None for 5432.
+    :param database: the database; None for the default one.
+    """
+    from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
+
+    try:
+        from openlineage.common.sql import parse
+
+        # The parser does not know the placeholders of psycopg.
+        parsed = parse([_PLACEHOLDER.sub("NULL", sql)], dialect="postgres", default_schema="public")
+        collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
+        for table in parsed.in_tables if parsed else ():
+            # The form of Airflow's own asset URIs for PostgreSQL.
+            path = f"{database or 'postgres'}/{table.schema or 'public'}/{table.name}"
+            collector.add_input_asset(context=hook, uri=f"postgres://{host or 'localhost'}:{port or 5432}/{path}")
+    except ImportError:
+        return
+    except Exception as error:
+        log.info("The tables of the query are not in the lineage of hooks: %s", redact(str(error)))
+
+
 def collected_inputs() -> list[str]:
     """Return the URIs that hooks have read in this process, for example in a function that makes the data."""
     from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
@@ -160,10 +193,12 @@ def save_inputs(context: Context) -> None:
 
     :param context: the task's context.
     """
-    inputs = collected_inputs()
-    if inputs:
-        with suppress(MapboxError):  # lineage is no reason to fail an upload
+    try:
+        inputs = collected_inputs()
+        if inputs:
             stored_value(context, _INPUTS_KEY).write({"inputs": inputs})
+    except Exception as error:  # lineage is no reason to fail an upload
+        log.info("The lineage of this upload lacks what other hooks have read: %s", redact(str(error)))
 
 
 def saved_inputs(context: Context) -> list[str]:
@@ -178,11 +213,20 @@ def saved_inputs(context: Context) -> list[str]:
 
 
 def _to_datasets(uris: Iterable[str]) -> list[Any]:
+    """Return the datasets of URIs, by the converter of each scheme's provider. Without one, a URI is left out."""
+    from airflow.providers.common.compat.openlineage.facet import Dataset
     from airflow.providers.openlineage.utils.utils import translate_airflow_asset
     from airflow.sdk import Asset
 
-    datasets = (translate_airflow_asset(Asset(uri), None) for uri in uris)
-    return [dataset for dataset in datasets if dataset is not None]
+    datasets = []
+    for uri in uris:
+        dataset = translate_airflow_asset(Asset(uri), None)
+        if dataset is None and uri.startswith(_POSTGRES):  # its provider need not be installed
+            server, *table = uri.removeprefix(_POSTGRES).split("/")
+            dataset = Dataset(namespace=f"{_POSTGRES}{server}", name=".".join(table))
+        if dataset is not None:
+            datasets.append(dataset)
+    return datasets
 
 
 @cache

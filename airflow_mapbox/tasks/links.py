@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_mapbox.security.redaction import has_secret
 from airflow_mapbox.uploads.links import tileset_page, upload_page
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Pages:
         :param result: the whole result, or an upload's id, which names none.
         """
         tileset = result.get("tileset_url") if isinstance(result, Mapping) else None
-        return cls(tileset if isinstance(tileset, str) else "")
+        is_page = isinstance(tileset, str) and tileset.startswith(("https://", "http://")) and not has_secret(tileset)
+        return cls(str(tileset) if is_page else "")
 
 
 class TilesetLink(BaseOperatorLink):

@@ -110,7 +110,7 @@ class UploadCompleteTrigger(BaseTrigger):
         state = self.state
         while True:
             try:
-                upload, base_url = await _shared().wait(self.mapbox_conn_id, state, self.policy)
+                result, base_url = await _shared().wait(self.mapbox_conn_id, state, self.policy)
             except AccountChangedError as changed:
                 state = changed.state
                 continue
@@ -118,7 +118,7 @@ class UploadCompleteTrigger(BaseTrigger):
                 # Airflow stores what a trigger raises as a traceback in its database, and tells the task nothing.
                 event = to_event(error)
             else:
-                event = to_event(upload, base_url)
+                event = to_event(result, base_url)
             break
         if self.not_before is not None:
             await asyncio.sleep(max(0.0, self.not_before - time.time()))
@@ -155,17 +155,17 @@ class _Shared:
         self._connectors: dict[str, _Connector] = {}
         self._users: Counter[str] = Counter()
 
-    async def wait(self, conn_id: str, state: WaitState, policy: WaitPolicy) -> tuple[Upload, str]:
+    async def wait(self, conn_id: str, state: WaitState, policy: WaitPolicy) -> tuple[Upload | Exception, str]:
         """
         Wait for an upload, together with the other waits for uploads of its account.
 
-        Return the upload, and the base URL of its API.
+        Return the finished upload or the error that ended the wait, and the base URL of the API.
 
         :param conn_id: the connection.
         :param state: the state of the wait.
         :param policy: how often to poll, and what ends the wait.
         :raises AccountChangedError: if the connection belongs to another account than when the wait started.
-        :raises MapboxError: as :meth:`~airflow_mapbox.uploads.waiting.poller.Poller.wait` does.
+        :raises MapboxError: if the connection cannot be used.
         """
         connector = self._connectors.setdefault(conn_id, _Connector(conn_id))
         self._users[conn_id] += 1
@@ -174,6 +174,10 @@ class _Shared:
             poller = self.pollers.setdefault(account, Poller(account, _EXECUTOR))
             try:
                 return await poller.wait(state, policy, connector.client), account.base_url
+            except AccountChangedError:
+                raise
+            except Exception as error:
+                return error, account.base_url
             finally:
                 if poller.is_idle and self.pollers.get(account) is poller:
                     del self.pollers[account]

@@ -87,22 +87,30 @@ def test_every_kind_of_task_links_to_its_tileset_and_its_upload(
     assert f"its tileset {emulator.account}.linked is at {links['upload', -1]['TilesetLink']}" in outcome.written
 
 
-def test_a_failed_wait_still_links_to_its_upload(
+def test_a_failed_wait_still_links_to_its_upload_in_each_way_to_wait(
     run_dag: RunDag, tmp_path: Path, emulator: Emulator, links_of_last_run: Callable[[], Links]
 ) -> None:
     empty = tmp_path / "empty.kml"
     empty.write_text('<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document></Document></kml>')
 
     def make() -> None:
-        created = StageAndCreateUploadOperator(task_id="upload", source=str(empty), tileset="unlinked", preflight=False)
+        options = {"source": str(empty), "preflight": False}
+        created = StageAndCreateUploadOperator(task_id="upload", tileset="unlinked", **options)
         UploadCompleteSensor(task_id="wait", upload_id=created.output)
+        UploadCompleteSensor(task_id="deferred", upload_id=created.output, deferrable=True, poke_interval=0.2)
+        for name, deferrable in {"publish": False, "publish_deferred": True}.items():
+            options["tileset"] = f"unlinked-{name}"
+            StageAndCreateUploadOperator(task_id=name, wait_for_completion=True, deferrable=deferrable, **options)
 
     outcome = run_dag(make)
 
-    assert outcome.states == {"upload": "success", "wait": "failed"}
-    found = links_of_last_run()["wait", -1]
-    assert found["UploadLink"].startswith(f"{emulator.url}/#")
-    assert found["TilesetLink"] == f"{emulator.url}/tilesets/{emulator.account}.unlinked"
+    assert outcome.states.pop("upload") == "success"
+    assert set(outcome.states.values()) == {"failed"}
+    found = links_of_last_run()
+    for name in outcome.states:
+        assert found[name, -1]["UploadLink"].startswith(f"{emulator.url}/#c")
+        tileset = f"unlinked-{name}" if name.startswith("publish") else "unlinked"
+        assert found[name, -1]["TilesetLink"] == f"{emulator.url}/tilesets/{emulator.account}.{tileset}"
 
 
 def test_a_task_that_never_came_to_an_upload_has_empty_links(

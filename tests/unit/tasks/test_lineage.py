@@ -9,13 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import Asset, ObjectStoragePath
+from airflow.sdk import Asset, BaseHook, ObjectStoragePath
 from airflow.sdk.lineage import HookLineageCollector
 
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.tasks.lineage import (
     Lineage,
     dataset_name,
+    report_tables,
     report_to_collector,
     save_inputs,
     saved_inputs,
@@ -31,6 +32,7 @@ from tests.unit.support import FakeStore, upload_json
         ("/data/x.geojson", "file:///data/x.geojson", ("file", "/data/x.geojson")),
         (Path("/data/x.parquet"), "file:///data/x.parquet", ("file", "/data/x.parquet")),
         ("file:///data/x.geojson", "file:///data/x.geojson", ("file", "/data/x.geojson")),
+        ("/data/a #1?.geojson", "file:///data/a #1?.geojson", ("file", "/data/a #1?.geojson")),
         ({"path": "/data/x.geojson", "features": 3}, "file:///data/x.geojson", ("file", "/data/x.geojson")),
         ("s3://my_conn@bucket/a/x.geojson", "s3://bucket/a/x.geojson", ("s3://bucket", "a/x.geojson")),
         (ObjectStoragePath("s3://bucket/x", conn_id="my_conn"), "s3://bucket/x", ("s3://bucket", "x")),
@@ -117,6 +119,23 @@ def test_a_task_whose_hooks_have_read_nothing_stores_nothing(collector: HookLine
     assert saved_inputs(context) == []
 
 
+def test_the_tables_of_a_query_are_inputs(collector: HookLineageCollector) -> None:
+    sql = "SELECT p.id, p.geom FROM parcels p JOIN city.owners o ON o.id = %(owner)s AND o.name <> %s"
+    server = {"host": "db.example", "port": None, "database": "gis"}
+
+    report_tables(BaseHook(), sql, **server)
+
+    lineage = Lineage(tileset="acme.parcels").to_openlineage()
+    names = {(item.namespace, item.name) for item in lineage.inputs}
+    assert names == {("postgres://db.example:5432", f"gis.{table}") for table in ("public.parcels", "city.owners")}
+
+
+def test_a_query_that_the_parser_cannot_read_reports_nothing(collector: HookLineageCollector) -> None:
+    report_tables(BaseHook(), "SELEC nonsense", host=None, port=None, database=None)
+
+    assert not collector.collected_assets.inputs
+
+
 def test_the_advice_on_savings_is_in_no_facet(collector: HookLineageCollector) -> None:
     facts = {"bytes": 9, "bill": {"megabytes": 0.1, "savings": {"attributes": {"a_column": 1}}}}
     upload = Upload.from_json(upload_json())
@@ -139,8 +158,9 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 import airflow_mapbox.decorators.uploads, airflow_mapbox.sensors.uploads
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
-from airflow_mapbox.tasks.lineage import report_to_collector
+from airflow_mapbox.tasks.lineage import report_tables, report_to_collector
 report_to_collector(MapboxUploadsHook(), "/data/x.geojson", "acme.parcels")
+report_tables(MapboxUploadsHook(), "SELECT 1 FROM x", host=None, port=None, database=None)
 print(sorted(name for name in sys.modules if name.partition(".")[0] == "openlineage"))
 """
 
