@@ -19,9 +19,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,13 +40,17 @@ class Measurement:
     One measurement.
 
     :param tiling: seconds until the last part is tiled.
+    :param tiling_cpu: CPU seconds of the worker that used most.
     :param joining: seconds to join the parts.
+    :param joining_cpu: CPU seconds to join the parts.
     :param features: number of distinct features in the tiles of the maxzoom, by their attribute.
     :param bytes: size of the tileset.
     """
 
     tiling: float
+    tiling_cpu: float
     joining: float
+    joining_cpu: float
     features: int
     bytes: int
 
@@ -55,33 +59,45 @@ class Measurement:
         """Seconds in all."""
         return self.tiling + self.joining
 
-
-def tile(source: Path, target: Path, core: int) -> None:
-    """Tile one part in a process of its own, on one core."""
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks.parts", "--tile", source, target, "--core", str(core)], check=True
-    )
+    @property
+    def total_cpu(self) -> float:
+        """CPU seconds one after the other: what it takes in all if nothing else uses the cores."""
+        return self.tiling_cpu + self.joining_cpu
 
 
-def tile_all(parts: Sequence[Path], folder: Path, workers: int) -> list[Path]:
-    """Tile all parts; each worker takes the next one when it has finished one."""
+def run_process(*arguments: object, core: int) -> float:
+    """Run this module in a process of its own on one core, and return its CPU seconds with those of its children."""
+    command = [sys.executable, "-m", "benchmarks.parts", *map(str, arguments), "--core", str(core)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{arguments} ended with {process.returncode}")
+    return usage.ru_utime + usage.ru_stime
+
+
+def tile_all(parts: Sequence[Path], folder: Path, workers: int) -> tuple[list[Path], float]:
+    """
+    Tile all parts; each worker takes the next one when it has finished one.
+
+    Return the files, and the CPU seconds of the worker that used most.
+    """
     waiting: queue.SimpleQueue[Path] = queue.SimpleQueue()
     for part in parts:
         waiting.put(part)
     targets = {part: folder / f"{part.stem}.mbtiles" for part in parts}
 
-    def work(core: int) -> None:
+    def work(core: int) -> float:
+        used = 0.0
         with contextlib.suppress(queue.Empty):
             while True:
                 part = waiting.get_nowait()
-                tile(part, targets[part], core)
+                used += run_process("--tile", part, targets[part], core=core)
+        return used
 
-    threads = [threading.Thread(target=work, args=(core,)) for core in range(workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return list(targets.values())
+    with ThreadPoolExecutor(workers) as threads:
+        used = list(threads.map(work, range(workers)))
+    return list(targets.values()), max(used)
 
 
 def measure(parts: Sequence[Path], folder: Path, workers: int) -> Measurement:
@@ -90,15 +106,14 @@ def measure(parts: Sequence[Path], folder: Path, workers: int) -> Measurement:
     folder.mkdir()
     joined = folder / "joined.mbtiles"
     started = time.perf_counter()
-    tiled = tile_all(parts, folder, workers)
-    between = time.perf_counter()
+    tiled, tiling_cpu = tile_all(parts, folder, workers)
+    between, joining_cpu = time.perf_counter(), 0.0
     if len(tiled) == 1:
         tiled[0].rename(joined)
     else:
-        command = [sys.executable, "-m", "benchmarks.parts", "--join", *tiled, joined, "--core", "0"]
-        subprocess.run(command, check=True)
-    ended = time.perf_counter()
-    return Measurement(between - started, ended - between, count_features(joined), joined.stat().st_size)
+        joining_cpu = run_process("--join", *tiled, joined, core=0)
+    seconds = between - started, tiling_cpu, time.perf_counter() - between, joining_cpu
+    return Measurement(*seconds, count_features(joined), joined.stat().st_size)
 
 
 def count_features(path: Path) -> int:
@@ -139,7 +154,7 @@ def run(features: int, count: int, runs: int) -> None:
     medians = {
         case: {
             name: round(statistics.median(getattr(item, name) for item in items), 1)
-            for name in ("tiling", "joining", "total", "bytes")
+            for name in ("tiling", "tiling_cpu", "joining", "joining_cpu", "total", "total_cpu", "bytes")
         }
         for case, items in found.items()
     }
@@ -149,7 +164,7 @@ def run(features: int, count: int, runs: int) -> None:
 def main() -> None:
     """Measure, or be the process that tiles a part or joins all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--features", type=int, default=200_000)
+    parser.add_argument("--features", type=int, default=100_000)
     parser.add_argument("--parts", type=int, default=8)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--tile", type=Path, nargs=2, help=argparse.SUPPRESS)

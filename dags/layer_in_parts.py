@@ -54,7 +54,7 @@ def layer_in_parts() -> None:
         return parts
 
     # Without a maximum, the parts of one large layer would take all worker slots.
-    @task(map_index_template="{{ part }}", retries=2, max_active_tis_per_dag=8)
+    @task(map_index_template="{{ part.rpartition('/')[2] }}", retries=2, max_active_tis_per_dag=8)
     def tile(part: str) -> str:
         from airflow_mapbox.export import ExportError, write_mbtiles
 

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 _SCHEMA = """
 CREATE TABLE metadata (name text, value text);
 CREATE UNIQUE INDEX name ON metadata (name);
-CREATE TABLE map (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, tile_id TEXT);
-CREATE TABLE images (zoom_level INTEGER, tile_data BLOB, tile_id TEXT);
+CREATE TABLE map (zoom_level INTEGER, tile_column INTEGER, tile_row INTEGER, tile_id BLOB);
+CREATE TABLE images (zoom_level INTEGER, tile_data BLOB, tile_id BLOB);
 CREATE UNIQUE INDEX images_id ON images (zoom_level, tile_id);
 CREATE VIEW tiles AS SELECT map.zoom_level AS zoom_level, map.tile_column AS tile_column, map.tile_row AS tile_row,
     images.tile_data AS tile_data FROM map JOIN images ON images.tile_id = map.tile_id
@@ -244,7 +244,7 @@ def _write(file: Path, parts: list[_Part], metadata: dict[str, str]) -> tuple[in
         tiles = heapq.merge(*(part.tiles(number) for number, part in enumerate(parts)))
         for address, same in itertools.groupby(tiles, itemgetter(0, 1, 2)):
             data, sources = _join_tile(list(same), parts)
-            tile_id = hashlib.sha256(data).hexdigest()
+            tile_id = hashlib.blake2b(data, digest_size=16).digest()  # short, because it is stored three times
             db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?)", (address[0], data, tile_id))
             db.execute("INSERT INTO map VALUES (?, ?, ?, ?)", (*address, tile_id))
             count, merged, largest = count + 1, merged + (sources > 1), max(largest, len(data))

@@ -59,7 +59,7 @@ def test_each_part_is_a_mapped_task_named_by_its_file(dag: Any, database: Path) 
             "SELECT rendered_map_index FROM task_instance WHERE run_id = ? AND task_id = 'tile'", [outcome.run_id]
         ).fetchall()
     assert len(tiles) == 4
-    assert sorted(name.rpartition("/")[2] for (name,) in names) == [f"part-{number}.parquet" for number in range(1, 5)]
+    assert sorted(name for (name,) in names) == [f"part-{number}.parquet" for number in range(1, 5)]
 
 
 @pytest.mark.usefixtures("mapbox_connection")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import signal
 import sqlite3
 import time
 from collections import Counter
@@ -185,6 +186,17 @@ class Drill:
 
 
 @contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the test as Ctrl-C does, so that no process is left."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def printing(request: pytest.FixtureRequest) -> Iterator[Callable[[str], None]]:
     """Yield a function that prints a line with the seconds so far, also if pytest captures the output."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
@@ -217,7 +229,7 @@ def drill(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     (exports / "small.csv").write_text("lon,lat,n\n" + "".join(f"{n},{n % 80},{n}\n" for n in range(100)))
     text = "x" * 20_000
     (exports / "large.csv").write_text("lon,lat,n\n" + "".join(f"{n % 170},{n % 80},{text}{n}\n" for n in range(600)))
-    with printing(request) as say, stack:
+    with stopped_by_signals(), printing(request) as say, stack:
         say(f"started {', '.join(stack._processes)}; Redis, PostgreSQL and an object store")
         drill = Drill(stack, say)
         drill.run()
