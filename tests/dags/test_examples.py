@@ -192,3 +192,15 @@ def test_an_approved_file_is_uploaded_and_the_person_saw_its_report(dags: dict[s
     for words in ("virginia\\-counties\\-approved", "Features", "136", "km²", "Mapbox should accept"):
         assert words.replace("\\-", "-") in shown
     assert outcome.get_task_instance("wait").xcom_pull(task_ids="wait")["complete"] is True
+
+
+def test_the_run_at_midnight_publishes_the_day_that_has_just_ended(dags: dict[str, Any]) -> None:
+    from airflow.serialization.encoders import coerce_to_core_timetable
+    from airflow.timetables.base import TimeRestriction
+
+    timetable = coerce_to_core_timetable(dags["quakes_by_day"].timetable)
+    restriction = TimeRestriction(earliest=datetime(2018, 2, 3, tzinfo=UTC), latest=None, catchup=True)
+
+    info = timetable.next_dagrun_info_v2(last_dagrun_info=None, restriction=restriction)
+
+    assert (info.run_after.isoformat(), info.partition_key) == ("2018-02-03T00:00:00+00:00", "2018-02-02")
