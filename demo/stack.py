@@ -214,7 +214,10 @@ class Stack:
         newest = max(file.stat().st_mtime for file in (ROOT / "dags").glob("*.py"))
 
         def is_current() -> bool:
-            response = self._session.get(f"{self.url}/api/v2/dags/{dag_id}/details", timeout=10)
+            try:
+                response = self._session.get(f"{self.url}/api/v2/dags/{dag_id}/details", timeout=10)
+            except requests.Timeout:
+                return False  # on a busy machine, the API server's first answer takes longer
             last_parsed = response.json().get("last_parsed") if response.status_code == 200 else None
             return last_parsed is not None and datetime.fromisoformat(last_parsed).timestamp() > newest
 

@@ -299,3 +299,15 @@ def test_a_query_of_postgis_becomes_a_tileset(dags: dict[str, Any], monkeypatch:
 
     assert outcome.state == "success"
     assert features_of(outcome, "parcels") == {"parcels": 40}
+
+
+def test_the_run_at_midnight_publishes_the_day_that_has_just_ended(dags: dict[str, Any]) -> None:
+    from airflow.serialization.encoders import coerce_to_core_timetable
+    from airflow.timetables.base import TimeRestriction
+
+    timetable = coerce_to_core_timetable(dags["quakes_by_day"].timetable)
+    restriction = TimeRestriction(earliest=datetime(2018, 2, 3, tzinfo=UTC), latest=None, catchup=True)
+
+    info = timetable.next_dagrun_info_v2(last_dagrun_info=None, restriction=restriction)
+
+    assert (info.run_after.isoformat(), info.partition_key) == ("2018-02-03T00:00:00+00:00", "2018-02-02")
