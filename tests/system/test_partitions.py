@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -43,8 +44,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         postgres=Postgres.is_installed(),
     ) as running:
         for dag_id in ("quakes_by_month", "after_counties", "kind_partitioned_asset"):
-            running.await_dag(dag_id)
+            await_dag(running, dag_id)
         yield running
+
+
+def await_dag(stack: Stack, dag_id: str) -> None:
+    """Wait for a DAG. On a busy machine the API server is silent for ten seconds while all DAGs are parsed."""
+    for _ in every(1, 90):
+        with contextlib.suppress(requests.Timeout):
+            return stack.await_dag(dag_id)
+    pytest.fail(f"Airflow's API server did not answer in time for DAG {dag_id}")
 
 
 def trigger(stack: Stack, dag_id: str, **body: Any) -> str:
