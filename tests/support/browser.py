@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from PIL import Image
-from playwright.sync_api import FloatRect, Page, Route, ViewportSize, sync_playwright
+from playwright.sync_api import FloatRect, Page, Route, ViewportSize, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _OPTIONS = (
@@ -24,7 +24,8 @@ _OPTIONS = (
     "--disable-sync",
     "--enable-unsafe-swiftshader",
 )
-_MILLISECONDS = 20_000
+# Airflow answers late on a busy machine.
+_MILLISECONDS = 45_000
 _COLOURS = 96
 # A picture in the documentation is as wide as a page of text.
 _VIEWPORT: ViewportSize = {"width": 1280, "height": 880}
@@ -43,6 +44,7 @@ class Browser:
         self.pictures = pictures
         self.foreign: list[str] = []
         page.set_default_timeout(_MILLISECONDS)
+        expect.set_options(timeout=_MILLISECONDS)
         page.route("**/*", self._stay_on_loopback)
 
     def _stay_on_loopback(self, route: Route) -> None:

@@ -24,10 +24,10 @@ from tests.conftest import ROOT
 from tests.support.browser import CHROMIUM, Browser, browser
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(420),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; .ci/run installs it"),
 ]
-SECONDS = 120
+SECONDS = 240
 HASTY = "approved_in_seconds"
 WRONG_TOKEN = "sk.eyJ1IjoiZGVtbyJ9.wrong"
 
