@@ -178,17 +178,18 @@ class CeleryStack(Stack):
         """
         for _ in every(0.3, seconds):
             self.check_alive()
-            if fresh := self.jobs(name.partition("-")[0]) - known:
+            if fresh := self.jobs(name.partition("-")[0], is_alive="true") - known:
                 return min(fresh)
         raise StackError(f"{name} had no heartbeat after {seconds:g} s; its log is {self.logs / f'{name}.log'}")
 
-    def jobs(self, part: str) -> set[int]:
+    def jobs(self, part: str, **filters: str) -> set[int]:
         """
-        Return the ids of the living jobs of a kind.
+        Return the ids of all jobs of a kind so far.
 
         :param part: ``scheduler`` or ``triggerer``.
+        :param filters: more parameters of the API. A busy job does not always count as ``is_alive``.
         """
-        found = self.api("GET", "jobs", params={"job_type": _JOBS[part], "is_alive": "true", "limit": 100})
+        found = self.api("GET", "jobs", params={"job_type": _JOBS[part], "limit": 100, **filters})
         return {job["id"] for job in found["jobs"]}
 
 

@@ -54,7 +54,7 @@ class Drill:
         self.hold_uploads()
         self.trigger()
         self.kill_worker(while_task=self.staging)
-        self.kill_worker(while_task=lambda: self.task("under_fire", "poke", "running"))
+        self.kill_worker(while_task=self.waiting)
         self.restart_triggerers()
         self.restart_scheduler()
         self.let_uploads_finish()
@@ -92,7 +92,8 @@ class Drill:
         victims = [item for item in self.tasks(state="running") if self.stack.worker_of(item) == worker]
         self.stack.kill(worker)
         names = ", ".join(sorted(f"{item['dag_id']}.{item['task_id']}" for item in victims))
-        self.death(f"{worker} killed (-9) while it ran {names}")
+        waiting = len(self.tasks(state="up_for_reschedule"))
+        self.death(f"{worker} killed (-9) while it ran {names}, and {waiting} sensors waited for their next poll")
         self.say(f"started {self.stack.start_part('worker')}")
 
     def staging(self) -> dict[str, Any] | None:
@@ -101,6 +102,12 @@ class Drill:
         if any(fault["where"] == "s3" for fault in faults):
             return None
         return self.task("under_fire", "stage", "running")
+
+    def waiting(self) -> dict[str, Any] | None:
+        """Return the task that waits on a worker, while another one waits for its next poll."""
+        if self.task("under_fire", "reschedule", "up_for_reschedule") is None:
+            return None
+        return self.task("under_fire", "poke", "running")
 
     def restart_triggerers(self) -> None:
         """Kill one triggerer after the other while deferred waits run in them."""

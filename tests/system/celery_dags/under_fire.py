@@ -35,6 +35,9 @@ with DAG("under_fire", schedule=None, start_date=datetime(2018, 1, 1, tzinfo=UTC
     )
     UploadCompleteSensor(task_id="reschedule", upload_id=rescheduled.output, **PROMPT)
 
+    # The worker that stages is the first to be killed. When the second is, sensors are to wait.
+    [poked, rescheduled] >> staged
+
     deferred = StageAndCreateUploadOperator.partial(task_id="create_deferred", source=str(SMALL)).expand(
         tileset=DEFERRED
     )
