@@ -29,6 +29,12 @@ DAYS = [date(2018, 1, 31) + timedelta(days=number) for number in range(8)]
 EXAMPLES = {
     "virginia_counties": ["virginia-counties"],
     "counties_approved": ["virginia-counties-approved"],
+    "counties_approved_above": ["virginia-counties-limited"],
+    "counties_as_tiles": ["virginia-counties-tiles"],
+    "counties_deferred": ["virginia-counties-deferred"],
+    "counties_if_changed": ["virginia-counties-if-changed"],
+    "earthquakes_by_magnitude": [f"earthquakes-magnitude-{low}" for low in (2, 4, 5)],
+    "earthquakes_decorated": ["earthquakes-strong"],
     "layer_in_parts": ["virginia-counties-in-parts"],
 }
 UNDER_FIRE = ["staged", "held-poked", "held-rescheduled", *DEFERRED]
@@ -113,7 +119,7 @@ class Drill:
         """Kill one triggerer after the other while deferred waits run in them."""
         for _ in every(0.5, SECONDS):
             self.look_after()
-            if len(self.tasks(state="deferred")) == len(DEFERRED):
+            if len(self.tasks(dag_id="under_fire", state="deferred")) == len(DEFERRED):
                 break
         for name in self.stack.names("triggerer"):
             known = self.stack.jobs("triggerer")

@@ -159,3 +159,9 @@ def test_each_message_in_the_troubleshooting_table_exists() -> None:
     assert len(messages) >= 6
     missing = [part for message in messages for part in message.lower().split("…") if part.strip() not in code]
     assert missing == []
+
+
+def test_each_example_is_in_the_table() -> None:
+    listed = re.findall(r"^\| `(\w+\.py)`", (ROOT / "docs" / "examples.md").read_text(), re.M)
+
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "dags").glob("*.py"))
