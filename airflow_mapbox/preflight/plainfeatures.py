@@ -25,7 +25,9 @@ _DEPTHS = {"Point": 0, "MultiPoint": 1, "LineString": 1, "MultiLineString": 2, "
 _AREAS = ("Polygon", "MultiPolygon")
 # The margin has room for as many arrays as this, if the bounds keep growing as they did.
 _MARGIN_ARRAYS = 24
-_MAX_HELD = 64
+_MAX_HELD = 96
+# In data of any order, each side is extended once in a while. If so many arrays in a row do it, the data is sorted.
+_IN_A_ROW = 3
 _PACK = msgspec.msgpack.Encoder().encode
 
 
@@ -62,8 +64,8 @@ class PlainReader:
         self._box: Box | None = None  # the bounds, without the arrays that are held
         self._decoder: _Decoder | None = None
         self._held: list[tuple[bytes, _Decoder]] = []
-        self._side: int | None = None  # the only side on which the bounds were extended last
-        self._arrays = 0  # since then
+        self._sides = tuple(_Side() for _ in range(4))  # west, south, east, north
+        self._arrays = 0  # since the constraint was chosen
 
     def read(self, array: bytes) -> PlainFeatures | None:
         """
@@ -107,6 +109,7 @@ class PlainReader:
         if len(self._held) == _MAX_HELD:
             before = self._box
             self._release()
+            self._sides = tuple(_Side() for _ in range(4))
             self._constrain(before)
 
     def _release(self) -> None:
@@ -117,22 +120,43 @@ class PlainReader:
 
     def _constrain(self, before: Box | None) -> None:
         """Choose the constraint for the next arrays by how the last ones extended the bounds."""
-        had_margin = self._decoder is not None and self._decoder.box != before
-        side, arrays = self._side, self._arrays
-        self._decoder, self._side, self._arrays = None, None, 0
+        arrays, self._arrays, self._decoder = self._arrays, 0, None
         if before is None or self._box is None:
             return
-        steps = [after - value for value, after in zip(before, self._box, strict=True)]
-        sides = [index for index, step in enumerate(steps) if step]
-        if not sides:
-            self._decoder = _Decoder(self._box, self._ordinates)
-        elif len(sides) == 1:
-            self._side = sides[0]
-            # Once in a while, each side is extended in data of any order. Only a sorted side is extended all the time.
-            if self._side == side and (had_margin or arrays == 1):
-                box = [*self._box]
-                box[side] += steps[side] * _MARGIN_ARRAYS / arrays
-                self._decoder = _Decoder(_on_map(*box), self._ordinates)
+        for side, old, new in zip(self._sides, before, self._box, strict=True):
+            side.add(new - old, arrays)
+        margins = [side.margin for side in self._sides]
+        # Without a margin, the next array of sorted data lies outside again, and would be decoded in vain.
+        if any(margins) or self._box == before:
+            box = (value + margin for value, margin in zip(self._box, margins, strict=True))
+            self._decoder = _Decoder(_on_map(*box), self._ordinates)
+
+
+class _Side:
+    """How arrays extend the bounds on one side."""
+
+    def __init__(self) -> None:
+        self._in_a_row = 0  # arrays one after the other, each of which extended it
+        self._growth = 0.0
+        self._arrays = 0
+
+    def add(self, growth: float, arrays: int) -> None:
+        """
+        Count growth.
+
+        :param growth: how far the side was extended in all, in degrees; negative to the west and south.
+        :param arrays: by how many arrays.
+        """
+        if self._in_a_row < _IN_A_ROW:
+            self._in_a_row = 0 if not growth else self._in_a_row + 1 if arrays == 1 else 1
+        else:
+            self._growth += growth
+            self._arrays += arrays
+
+    @property
+    def margin(self) -> float:
+        """How far the next arrays will extend it, in degrees; 0 if no trend is known."""
+        return _MARGIN_ARRAYS * self._growth / self._arrays if self._arrays else 0.0
 
 
 class _Decoder:

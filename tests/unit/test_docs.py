@@ -162,6 +162,6 @@ def test_each_message_in_the_troubleshooting_table_exists() -> None:
 
 
 def test_each_example_is_in_the_table() -> None:
-    listed = re.findall(r"^\| `(\w+\.py)`", (ROOT / "docs" / "examples.md").read_text(), re.M)
+    listed = re.findall(r"^\| `(\w+\.py)`", (ROOT / "docs/examples.md").read_text(), re.M)
 
     assert sorted(listed) == sorted(path.name for path in (ROOT / "dags").glob("*.py"))
