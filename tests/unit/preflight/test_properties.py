@@ -228,7 +228,7 @@ def test_cells_are_split_as_the_csv_module_does_or_not_at_all(text: str, width: 
         read = [cell.replace("\r\n", "\n") for row in rows for cell in row]
         assert len(cells) == len(read)
         for cell, expected in zip(cells, read, strict=True):
-            assert cell.removeprefix("\n") in (expected, QUOTED)
+            assert cell in (expected, QUOTED, f"\n{expected}", f"\n{QUOTED}")
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC, csv.QUOTE_MINIMAL])
