@@ -148,9 +148,9 @@ def _tiff(path: Path) -> None:
     values_at = 4096
     offsets_at, sizes_at = values_at + 4096, values_at + 4096 + 8 * tiles
     data_at = sizes_at + 8 * tiles
-    keys = (1, 1, 0, 1, 2048, 0, 1, 4326)
+    keys = (1, 1, 0, 2, 1024, 0, 1, 2, 2048, 0, 1, 4326)  # geographic, WGS 84
     scale, tiepoint = (1e-5, 1e-5, 0.0), (0.0, 0.0, 0.0, 7.0, 50.0, 0.0)
-    values = struct.pack("<3d6d8H", *scale, *tiepoint, *keys)
+    values = struct.pack("<3d6d12H", *scale, *tiepoint, *keys)
     tags = [
         (256, 4, 1, side * across),
         (257, 4, 1, side * across),
@@ -165,7 +165,7 @@ def _tiff(path: Path) -> None:
         (325, 16, tiles, sizes_at),
         (33550, 12, 3, values_at),
         (33922, 12, 6, values_at + 24),
-        (34735, 3, 8, values_at + 72),
+        (34735, 3, len(keys), values_at + 72),
     ]
     directory = struct.pack("<Q", len(tags)) + b"".join(struct.pack("<HHQQ", *tag) for tag in tags) + bytes(8)
     with path.open("wb") as file:
