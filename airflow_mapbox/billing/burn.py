@@ -38,6 +38,9 @@ _ON_BORDER = 1e-4
 _BLOCK = 1 << 17
 # So many consecutive edges are skipped together if they lie in one tile.
 _WINDOW = 64
+# Paths may lie far from each other, so a window with several paths is rarely in one tile. This many windows must be in
+# a path on average.
+_LEAST_WINDOWS = 1
 # If fewer windows of a block are skipped, looking for them in the next block costs more than it saves.
 _LEAST_SKIPPED = 0.25
 # Runs that are made at once. One segment may cross 131,072 rows, and a polygon's edges any number of them.
@@ -97,7 +100,7 @@ def burn_paths(
     breaks = paths[1:-1] - 1
     rings = None if polygons is None else paths[polygons[1:]]  # the end of each polygon's positions
     fills: dict[int, list[tuple[_Edges, NDArray[np.int64]]]] = {zoom: [] for zoom in zooms}
-    skips = True
+    skips = len(x) > _LEAST_WINDOWS * _WINDOW * len(paths)
     for start in range(0, len(x) - 1, _BLOCK):
         block = slice(start, start + _BLOCK + 1)
         block_x, block_y = x[block], y[block]
@@ -317,7 +320,9 @@ def _burn_changes(positions: _Positions, changes: _Changes, has_rings: bool, zoo
     # A tile is burnt if an edge lies in it, or an edge that burns its ends begins or ends there.
     inside = np.empty(len(tile), np.bool_)
     np.greater(after[1:] - after[:-1], 1, out=inside[1:-1])
-    inside[0], inside[-1] = len(x) > 1 and (not len(after) or after[0] > 0), len(after) and after[-1] < len(x) - 2
+    inside[0] = len(x) > 1 and (not len(after) or after[0] > 0)
+    if len(after):
+        inside[-1] = after[-1] < len(x) - 2
     if has_rings:
         inside[_runs_on_border(positions, np.concatenate(([-1], after, [len(x) - 1])), zoom)] = False
         off_border = ~_on_border(positions, after, zoom)

@@ -51,13 +51,22 @@ class AreaZooms:
         zoom = area_zoom(tier_of(maxzoom))
         return cls(() if zoom is None else (zoom,))
 
-    def within(self, bounds: Bounds, features: int = 0, size: int = 0, total: int | None = None) -> tuple[int, ...]:
+    def add(self, features: int, size: int) -> None:
+        """
+        Count what is written.
+
+        :param features: a number of features.
+        :param size: their bytes in the file.
+        """
+        with self._lock:
+            self._features += features
+            self._bytes += size
+
+    def within(self, bounds: Bounds, total: int | None = None) -> tuple[int, ...]:
         """
         Return the zooms that a batch needs.
 
         :param bounds: the bounds of the batch.
-        :param features: the number of its features.
-        :param size: their bytes in the file.
         :param total: the number of all features of the source, or None if it is unknown.
         """
         if not self._narrows:
@@ -65,8 +74,6 @@ class AreaZooms:
         with self._lock:
             west, south, east, north = zip(self._bounds, bounds, strict=True)
             self._bounds = min(west), min(south), max(east), max(north)
-            self._features += features
-            self._bytes += size
             maxzoom = expected_maxzoom(self._most_bytes(total), self._bounds)
             highest = TIER_AREA_ZOOM[tier_of(maxzoom)] or 0
             # The lowest zoom always stays, so that a cover has one.

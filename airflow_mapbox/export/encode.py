@@ -65,11 +65,15 @@ def encode(
         prepared = prepare_geometries(geometries.shapes, source_crs, options.geometry)
     except ProblemError as error:
         raise _export_error(error, geometries, batch, crs_note) from None
+    if any(map(len, prepared.shapes)):
+        # The coordinates are in the processor's cache still.
+        counts.bounds = _bounds(prepared)
+        if zooms := area_zooms.within(counts.bounds, batch.total):
+            counts.cover = cover_of(prepared.shapes, zooms, unit=10.0**-prepared.decimals)
     rows, geometry_parts = _geometry_parts(geometries, prepared)
     _count_prepared(geometries, prepared, rows, counts)
     if not len(rows):
         return pa.array([], pa.string()), counts
-    counts.bounds = _bounds(prepared)
     boxes: RowParts = []
     if options.write_bbox:
         counts.heights = _heights(prepared)
@@ -82,9 +86,7 @@ def encode(
     if len(rows) < len(batch):
         properties = take_rows(properties, pa.array(rows))
     features = join_rows([opening, *boxes, '"geometry":', *geometry_parts, ',"properties":', *properties, "}"])
-    size = int(pc.sum(pc.binary_length(features)).as_py() or 0)
-    if zooms := area_zooms.within(counts.bounds, len(batch), size, batch.total):
-        counts.cover = cover_of(prepared.shapes, zooms, unit=10.0**-prepared.decimals)
+    area_zooms.add(len(batch), int(pc.sum(pc.binary_length(features)).as_py() or 0))
     if batch.first == 0:
         counts.sample = measure(batch.columns, all_properties, len(batch), prepared, features)
     return features, counts

@@ -126,7 +126,8 @@ def on_borders(geometries: Any) -> Any:
 def test_edges_that_are_skipped_together_change_nothing(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, shapes: str, window: int
 ) -> None:
-    monkeypatch.setattr(burn, "_LEAST_SKIPPED", 0.0)
+    monkeypatch.setattr(burn, "_LEAST_SKIPPED", -1.0)
+    monkeypatch.setattr(burn, "_LEAST_WINDOWS", 0)
     monkeypatch.setattr(burn, "_BLOCK", 100)
     zooms = (ZOOM + 3, ZOOM + 1, ZOOM)
     geometries = on_borders(SHAPES[shapes](rng))
@@ -142,6 +143,20 @@ def test_edges_that_are_skipped_together_change_nothing(
         assert with_windows == without
 
 
+@pytest.mark.parametrize("zoom", [0, 2, 6, 11])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        shapely.box(7.1, 50.7, 7.101, 50.701),
+        shapely.LineString([(7.1, 50.7), (7.101, 50.701)]),
+        shapely.segmentize(shapely.LineString([(7.1, 50.7), (7.101, 50.701)]), 1e-5),
+    ],
+    ids=["box", "line", "line of many positions"],
+)
+def test_one_shape_inside_a_tile_burns_that_tile(shape: Any, zoom: int) -> None:
+    assert tiles(shape, zoom) == exact(shape, zoom) if zoom < 7 else len(tiles(shape, zoom)) == 1
+
+
 def test_a_hole_does_not_count() -> None:
     shell = shapely.box(-90, -60, 90, 60)
     holed = shapely.difference(shell, shapely.box(-45, -40, 45, 40))
@@ -152,8 +167,8 @@ def test_a_hole_does_not_count() -> None:
 
 @pytest.mark.parametrize("window", [1, 64])
 def test_an_edge_on_a_tiles_border_does_not_burn_the_tile_beyond(monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    # GDAL's rule for polygons. 90 degrees is the border between two columns of every zoom from 2.
     monkeypatch.setattr(burn, "_WINDOW", window)
-    """GDAL's rule for polygons; 90 degrees is the border between two columns of every zoom from 2."""
     dense = shapely.segmentize(shapely.box(0, 0, 90, 66.51326044311186), 5.0)
 
     for box in (shapely.box(0, 0, 90, 66.51326044311186), dense):
