@@ -146,7 +146,7 @@ def readable(number: float, digits: int = 6) -> str:
     Return a number without an exponent, rounded to some significant digits.
 
     :param number: zero or a positive number.
-    :param digits: how many digits are significant. None is dropped before the point.
+    :param digits: how many digits are significant. Digits before the point are never rounded.
     """
     whole = len(f"{number:.0f}") if number >= 1 else 1 if number == 0 else math.floor(math.log10(number)) + 1
     text = f"{number:,.{max(digits - whole, 0)}f}"

@@ -64,9 +64,10 @@ class Ceilings:
 
     def _exceeded(self, bill: Bill) -> Iterator[str]:
         if self.max_bytes is not None and bill.bytes is not None and bill.bytes > self.max_bytes:
-            yield f"It has {readable(bill.bytes / 1e6)} MB; `max_megabytes` is {readable(self.max_bytes / 1e6)}."
+            size, ceiling = _different(bill.bytes / 1e6, self.max_bytes / 1e6)
+            yield f"It has {size} MB; `max_megabytes` is {ceiling}."
         if self.max_area_km2 is not None and bill.area_km2 is not None and bill.area_km2 > self.max_area_km2:
-            covered, ceiling = readable(bill.area_km2), readable(self.max_area_km2)
+            covered, ceiling = _different(bill.area_km2, self.max_area_km2)
             yield f"It covers {covered} km² in tier {bill.tier}; `max_area_km2` is {ceiling}."
         if (
             self.max_tier is not None
@@ -84,3 +85,12 @@ class Ceilings:
             yield "Its area is unknown, so `max_area_km2` cannot be kept."
         if self.max_tier is not None and bill.tier is None:
             yield "Its maxzoom is unknown, so `max_tier` cannot be kept."
+
+
+def _different(one: float, other: float) -> tuple[str, str]:
+    """Return two numbers with so many digits that they differ."""
+    for digits in range(6, 18):
+        texts = readable(one, digits), readable(other, digits)
+        if texts[0] != texts[1]:
+            break
+    return texts

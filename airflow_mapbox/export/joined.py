@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 from airflow_mapbox.billing.zooms import tier_of
 from airflow_mapbox.errors import OptionError, UnreadableSourceError
 from airflow_mapbox.export.atomic_file import link_target, publish, temporary_name
@@ -142,6 +144,25 @@ def join_mbtiles(
     return report
 
 
+class _Layer(msgspec.Struct):
+    """The description of a layer in TileJSON 3.0, section 3.3."""
+
+    id: str
+    fields: dict[str, str] = {}  # msgspec copies it
+    description: str | None = None
+    minzoom: int | None = None
+    maxzoom: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+
+
+class _Layers(msgspec.Struct):
+    """The row `json` of the metadata of MBTiles."""
+
+    vector_layers: list[_Layer]
+
+
 class _Part:
     """
     A file to join, opened for reading.
@@ -161,8 +182,8 @@ class _Part:
             self.metadata: dict[str, str] = dict(self._db.execute("SELECT name, value FROM metadata"))
             self.zooms = int(self.metadata["minzoom"]), int(self.metadata["maxzoom"])
             west, south, east, north = map(float, self.metadata["bounds"].split(","))
-            self.layers: list[dict[str, Any]] = json.loads(self.metadata["json"])["vector_layers"]
-        except (sqlite3.Error, KeyError, ValueError, TypeError) as error:
+            self.layers = msgspec.json.decode(self.metadata["json"], type=_Layers).vector_layers
+        except (sqlite3.Error, msgspec.MsgspecError, KeyError, ValueError, TypeError) as error:
             self._db.close()
             raise self._unreadable(error) from None
         self.bounds = west, south, east, north
@@ -219,17 +240,20 @@ def _join_metadata(parts: list[_Part], name: str) -> dict[str, str]:
 
 def _join_layers(parts: list[_Part]) -> list[dict[str, Any]]:
     """Return the description of each layer, with the attributes of all parts."""
-    joined: dict[str, dict[str, Any]] = {}
+    joined: dict[str, _Layer] = {}
     for part in parts:
         for layer in part.layers:
-            known = joined.setdefault(layer["id"], {**layer, "fields": {}})
-            for field, kind in layer.get("fields", {}).items():
+            known = joined.setdefault(layer.id, msgspec.structs.replace(layer, fields={}))
+            for field, kind in layer.fields.items():
                 # tippecanoe's word for an attribute with several types.
-                known["fields"][field] = kind if known["fields"].get(field, kind) == kind else "Mixed"
-            for zoom, choose in (("minzoom", min), ("maxzoom", max)):
-                if zoom in layer:
-                    known[zoom] = choose(known[zoom], layer[zoom])
-    return list(joined.values())
+                known.fields[field] = kind if known.fields.get(field, kind) == kind else "Mixed"
+            known.minzoom = min(_known(known.minzoom, layer.minzoom), default=None)
+            known.maxzoom = max(_known(known.maxzoom, layer.maxzoom), default=None)
+    return [layer.to_json() for layer in joined.values()]
+
+
+def _known(*zooms: int | None) -> list[int]:
+    return [zoom for zoom in zooms if zoom is not None]
 
 
 def _write(file: Path, parts: list[_Part], metadata: dict[str, str]) -> tuple[int, int, int]:

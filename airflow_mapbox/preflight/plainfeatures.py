@@ -25,7 +25,7 @@ _DEPTHS = {"Point": 0, "MultiPoint": 1, "LineString": 1, "MultiLineString": 2, "
 _AREAS = ("Polygon", "MultiPolygon")
 # The margin has room for as many arrays as this, if the bounds keep growing as they did.
 _MARGIN_ARRAYS = 24
-_MAX_HELD = 96
+_MAX_HELD_BYTES = 24 * 2**20
 # In data of any order, each side is extended once in a while. If so many arrays in a row do it, the data is sorted.
 _IN_A_ROW = 3
 _PACK = msgspec.msgpack.Encoder().encode
@@ -56,7 +56,7 @@ class PlainReader:
 
     In sorted data, each array extends the bounds on the same side, so the constraint leaves a margin there. An array
     that may reach into the margin is held until a later one extends the bounds beyond the margin: then its own bounds
-    are not needed. If too many arrays are held, their bounds are computed after all.
+    are not needed. If what is held becomes too large, the bounds are computed after all.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class PlainReader:
 
     def _hold(self, array: bytes, decoder: _Decoder) -> None:
         self._held.append((array, decoder))
-        if len(self._held) == _MAX_HELD:
+        if sum(len(held) for held, _ in self._held) > _MAX_HELD_BYTES:
             before = self._box
             self._release()
             self._sides = tuple(_Side() for _ in range(4))

@@ -204,7 +204,8 @@ def test_the_log_shows_progress_and_no_token(person: Browser, stack: Stack) -> N
     open_task(person, stack, done, "upload")
 
     log = person.page.get_by_test_id("virtualized-list")
-    expect(log).to_contain_text("Mapbox is processing upload")
+    for progress in ("Preflight of", "Staged", "Mapbox is processing upload"):
+        expect(log).to_contain_text(progress)
     person.picture("log-of-an-upload")
     assert stack.emulator.token not in person.page.content()
 
@@ -279,6 +280,7 @@ def test_the_asset_shows_its_events_and_what_waits_for_it(person: Browser, stack
 
     expect(person.page.get_by_text("after_counties").first).to_be_visible()
     expect(person.page.get_by_text("virginia_counties").first).to_be_visible()
+    expect(person.page.get_by_text(re.compile(r"\d+ Asset Events?$")).first).to_be_visible()
     person.picture("asset-of-a-tileset")
 
 
@@ -298,9 +300,8 @@ def state_of(stack: Stack, of: dict[str, Any], task_id: str) -> str:
 
 def answer(stack: Stack, of: dict[str, Any], option: str) -> None:
     task = f"dags/{of['dag_id']}/dagRuns/{of['dag_run_id']}/taskInstances/approve/-1/hitlDetails"
-    time.sleep(
-        4
-    )  # an answer within a second of the question fails the task: Airflow's executor has not noticed its exit
+    # An answer within a second of the question fails the task: Airflow's executor has not noticed its exit yet.
+    time.sleep(4)
     stack.api("PATCH", task, json={"chosen_options": [option], "params_input": {}})
 
 

@@ -121,6 +121,8 @@ class Drill:
             self.look_after()
             if len(self.tasks(dag_id="under_fire", state="deferred")) == len(DEFERRED):
                 break
+        else:
+            pytest.fail("the waits were not deferred")
         for name in self.stack.names("triggerer"):
             known = self.stack.jobs("triggerer")
             self.stack.kill(name)

@@ -165,3 +165,15 @@ def test_each_example_is_in_the_table() -> None:
     listed = re.findall(r"^\| `(\w+\.py)`", (ROOT / "docs/examples.md").read_text(), re.M)
 
     assert sorted(listed) == sorted(path.name for path in (ROOT / "dags").glob("*.py"))
+
+
+def test_each_picture_is_there_and_used() -> None:
+    used = {
+        (page.parent / token.attrs["src"]).resolve()
+        for page in PAGES
+        for block in MarkdownIt().parse(page.read_text())
+        for token in block.children or ()
+        if token.type == "image" and not str(token.attrs["src"]).startswith("http")
+    }
+
+    assert used == {path.resolve() for path in (ROOT / "docs/images").iterdir()}

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from airflow_mapbox.billing.bill import Bill, Savings, readable
+from airflow_mapbox.billing.ceilings import Ceilings
 from airflow_mapbox.billing.rates import Rates
-from airflow_mapbox.errors import OptionError
+from airflow_mapbox.errors import CeilingError, OptionError
 
 BILL = Bill(198_428_105, 12, True, "1m", 2500.0, savings=Savings(100, 5000, {6: 700, 5: 1400}, {"name": 900}))
 
@@ -95,3 +96,8 @@ def test_wrong_rates_are_refused(rates: Any, message: str) -> None:
 def test_a_tier_without_a_price_is_named() -> None:
     with pytest.raises(OptionError, match="tier 1m"):
         BILL.amount(Rates(per_km2={"10m": 1}))
+
+
+def test_a_ceiling_that_is_exceeded_by_a_byte_shows_numbers_that_differ() -> None:
+    with pytest.raises(CeilingError, match=r"It has 100\.000001 MB; `max_megabytes` is 100\."):
+        Ceilings(max_megabytes=100).check(Bill(100_000_001), "a.geojson", is_final=True)

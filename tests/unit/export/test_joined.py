@@ -146,6 +146,31 @@ def test_layers_and_attributes_of_all_parts_are_described(tmp_path: Path) -> Non
     assert any(low)
 
 
+def with_layers(path: Path, layers: Any) -> Path:
+    """Replace the description of the layers."""
+    execute(path, "UPDATE metadata SET value = ? WHERE name = 'json'", json.dumps({"vector_layers": layers}))
+    return path
+
+
+def test_a_layer_whose_zooms_only_one_part_names_is_joined(tmp_path: Path) -> None:
+    first, second = parts_of(squares(20), tmp_path, 2)
+    with_layers(first, [{"id": "squares", "fields": {"n": "Number"}}])
+    with_layers(second, [{"id": "squares", "fields": {"n": "Number"}, "minzoom": 3, "maxzoom": 9}])
+
+    join_mbtiles([first, second], tmp_path / "joined.mbtiles")
+
+    (layer,) = json.loads(metadata(tmp_path / "joined.mbtiles")["json"])["vector_layers"]
+    assert layer == {"id": "squares", "fields": {"n": "Number"}, "minzoom": 3, "maxzoom": 9}
+
+
+@pytest.mark.parametrize("layers", [None, {}, ["squares"], [{"fields": {}}], [{"id": 3}], [{"id": "a", "fields": []}]])
+def test_a_part_whose_layers_are_described_wrongly_is_named(tmp_path: Path, layers: Any) -> None:
+    first, second = parts_of(squares(20), tmp_path, 2)
+
+    with pytest.raises(UnreadableSourceError, match=r"part-1\.mbtiles is not MBTiles of vector tiles"):
+        join_mbtiles([first, with_layers(second, layers)], tmp_path / "joined.mbtiles")
+
+
 def test_merged_tiles_keep_ids_geometries_and_attributes_of_random_features() -> None:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")

@@ -246,3 +246,15 @@ def test_common_tables_are_split_without_a_parser(quoting: Any, line_end: str, c
 
 def test_a_quotation_mark_in_a_cell_leaves_the_row_to_the_parser() -> None:
     assert split_cells('1,2,"a ""b"""\n', ",", 3) is None
+
+
+def test_what_is_held_of_sorted_data_has_a_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plainfeatures, "_MAX_HELD_BYTES", 10_000)
+    reader, largest = PlainReader(), 0
+    for number in range(300):
+        line = [(0.01 * number + step / 1000, step / 10) for step in range(50)]
+        assert reader.read(as_bytes([with_geometry(type="LineString", coordinates=line)])) is not None
+        largest = max(largest, sum(len(array) for array, _ in reader._held))
+
+    assert 0 < largest <= 10_000
+    assert reader.bounds == (0, 0, 2.99 + 0.049, 4.9)
