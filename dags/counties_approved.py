@@ -29,6 +29,7 @@ TILESET = "virginia-counties-approved"
     schedule=None,
     start_date=datetime(2018, 1, 1, tzinfo=UTC),
     catchup=False,
+    max_active_runs=1,  # all runs write the same file and replace the same tileset
     tags=["mapbox", "example"],
     doc_md=__doc__,
 )

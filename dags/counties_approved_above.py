@@ -30,6 +30,7 @@ TILESET = "virginia-counties-limited"
     schedule=None,
     start_date=datetime(2018, 1, 1, tzinfo=UTC),
     catchup=False,
+    max_active_runs=1,  # all runs write the same file and replace the same tileset
     tags=["mapbox", "example"],
     params={
         "limit_kilobytes": Param(

@@ -83,7 +83,7 @@ def earthquakes_daily() -> None:
 
         if params is None or data_interval_start is None or data_interval_end is None:
             # A run that was triggered without a logical date has no data interval.
-            raise AirflowFailException("This run has no data interval. Run the DAG on its schedule, or backfill it.")
+            raise AirflowFailException("This run has no data interval. Give it a logical date, or backfill the DAG.")
         quakes = read_earthquakes(params["feed"], data_interval_start, data_interval_end)
         if quakes.empty and params["feed"] == str(EIGHT_DAYS):
             reason = (

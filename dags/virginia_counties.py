@@ -26,6 +26,7 @@ COUNTIES = Path(__file__).parent / "data" / "virginia-counties-utm17n.zip"
     schedule=None,
     start_date=datetime(2018, 1, 1, tzinfo=UTC),
     catchup=False,
+    max_active_runs=1,  # all runs write the same file and replace the same tileset
     tags=["mapbox", "example"],
     doc_md=__doc__,
 )

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import sqlite3
@@ -98,7 +99,8 @@ class Stack:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         settings = {
             "AIRFLOW_HOME": self.home,
-            "AIRFLOW__CORE__DAGS_FOLDER": ROOT / "dags",
+            "AIRFLOW__CORE__DAGS_FOLDER": self.dags_folder,
+            "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": 15,  # a new file appears soon
             "AIRFLOW__CORE__LOAD_EXAMPLES": False,
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             **self._database_settings(),
@@ -124,6 +126,21 @@ class Stack:
             "no_proxy": "127.0.0.1,localhost",
         }
         return environment | {name: str(value) for name, value in settings.items()} | self._airflow_options
+
+    @property
+    def dags_folder(self) -> Path:
+        """The folder of the DAGs."""
+        return Path(self._airflow_options.get("AIRFLOW__CORE__DAGS_FOLDER", ROOT / "dags"))
+
+    def write_command(self) -> Path:
+        """Write a script that calls `airflow` with the settings of this Airflow, and return its path."""
+        names = [name for name in self.environment() if name.startswith(("AIRFLOW", "MAPBOX"))]
+        settings = [f"export {name}={shlex.quote(self.environment()[name])}" for name in sorted(names)]
+        airflow = Path(sys.executable).with_name("airflow")
+        path = self.folder / "airflow.sh"
+        path.touch(mode=0o700)  # it contains the key of the connections' passwords
+        path.write_text("\n".join(["#!/bin/sh", *settings, f'exec {shlex.quote(str(airflow))} "$@"', ""]))
+        return path
 
     def _database_settings(self) -> dict[str, str]:
         if self._postgres is None:
