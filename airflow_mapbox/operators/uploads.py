@@ -20,6 +20,7 @@ from airflow_mapbox.tasks.assets import (
     add_event,
     add_tileset_outlet,
     check_partition,
+    drop_other_tilesets,
     last_published,
     remember,
 )
@@ -267,6 +268,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         if self.wait_for_completion:
             save_inputs(context)
             return self._wait(context, created)
+        drop_other_tilesets(self, created.tileset)
         page = self.pages.tileset
         self.log.info("Once upload %s is done, its tileset %s is at %s", created.id, created.tileset, page)
         return self._result(created, facts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from airflow.sdk import Asset, AssetAlias
 
@@ -60,7 +60,8 @@ def add_tileset_outlet(task: BaseOperator, tileset: object) -> None:
     :param task: the task.
     :param tileset: the parameter.
     """
-    # An instance of a mapped task may use an asset that the author has added to the outlets in `partial`.
+    # An instance of a mapped task may use an asset that the author has added to the outlets in `partial`. Those of its
+    # other tilesets stay until `drop_other_tilesets`: the tileset may still be incomplete, or a template.
     if isinstance(tileset, str) and _asset_among(task.outlets, tileset) is not None:
         return
     if isinstance(tileset, str) and is_tileset_id(tileset) and not is_mapped_instance(task):
@@ -80,11 +81,11 @@ def check_partition(partition: object, outlets: Sequence[object], *, rendered: b
     """
     if partition is None:
         return
-    if not any(isinstance(outlet, Asset) and outlet.uri.startswith(_TILESETS) for outlet in outlets):
+    if not any(map(_is_tileset, outlets)):
         raise ValueError(
             "partition needs a tileset that is known when the DAG is parsed.\nWrite the tileset with its account and "
-            "without a template, such as tileset='acme.parcels'. Of a mapped task, add "
-            "Asset('mapbox://tilesets/acme.parcels') to the outlets in partial(…)."
+            "without a template, such as tileset='acme.parcels'.\nIn a mapped task, add the assets of all its tilesets "
+            "to the outlets in partial(…), such as Asset('mapbox://tilesets/acme.parcels')."
         )
     if not rendered and (not isinstance(partition, str) or is_template(partition)):
         return
@@ -93,6 +94,20 @@ def check_partition(partition: object, outlets: Sequence[object], *, rendered: b
             f"partition must be 1 to {_KEY_CHARACTERS} characters, got {str(partition)[:80]!r}.\n"
             "If it comes from {{ partition_key }}: this DAG run has none. Trigger the DAG with a partition key."
         )
+
+
+def drop_other_tilesets(task: BaseOperator, tileset: str) -> None:
+    """
+    Drop the outlets of other tilesets from an instance of a mapped task.
+
+    All instances have the outlets of `partial`, and Airflow sends an event of each outlet when a task succeeds.
+
+    :param task: the task. If it is not mapped, its outlets stay as they are.
+    :param tileset: its own tileset, ``account.name``.
+    """
+    if is_mapped_instance(task):
+        uri = f"{_TILESETS}{tileset}"
+        task.outlets = [outlet for outlet in task.outlets if not _is_tileset(outlet) or outlet.uri == uri]
 
 
 def add_event(
@@ -108,6 +123,7 @@ def add_event(
     :param partition: the event's partition key, or None.
     :raises MapboxFailError: if there is a partition, but the tileset's asset is not among the outlets.
     """
+    drop_other_tilesets(task, upload.tileset)
     events = cast("dict[Any, Any] | None", cast("dict[str, Any]", context).get("outlet_events"))
     if events is None:
         return  # a test that calls `poke` itself
@@ -182,6 +198,10 @@ def _stored_source(asset: Asset) -> object:
 def _asset_of(task: BaseOperator, tileset: str) -> Asset:
     asset = _asset_among(task.outlets, tileset)
     return tileset_asset(tileset) if asset is None else asset
+
+
+def _is_tileset(outlet: object) -> TypeGuard[Asset]:
+    return isinstance(outlet, Asset) and outlet.uri.startswith(_TILESETS)
 
 
 def _asset_among(outlets: Sequence[object], tileset: str) -> Asset | None:

@@ -121,6 +121,50 @@ class TestEvents:
             sent(task, partition="a")
 
 
+class TestInstancesOfAMappedTask:
+    """Airflow sends an event of each asset that is an outlet when a task succeeds, also an empty one."""
+
+    A, B = tileset_asset("demo.a"), tileset_asset("demo.b")
+    OTHER = Asset("s3://bucket/key")
+
+    def instances(self, kind: Any, parameter: str, **options: Any) -> list[Any]:
+        with DAG("tested", schedule=None):
+            partial = kind.partial(task_id="mapped", outlets=[self.A, self.B, self.OTHER], **options)
+            mapped = partial.expand(**{parameter: ["a", "b"]})
+        return [mapped.unmap({parameter: tileset}) for tileset in ("demo.a", "b")]
+
+    @pytest.mark.parametrize(
+        ("kind", "parameter", "options"),
+        [
+            (StageAndCreateUploadOperator, "tileset", {"source": "/data/x.geojson", "wait_for_completion": True}),
+            (UploadCompleteSensor, "upload_id", {}),
+        ],
+    )
+    def test_each_sends_the_event_of_its_own_tileset_alone(self, kind: Any, parameter: str, options: Any) -> None:
+        for task, own in zip(self.instances(kind, parameter, **options), (self.A, self.B), strict=True):
+            upload = Upload.from_json(upload_json(tileset=own.name.rpartition("/")[2], complete=True, progress=1))
+
+            events = sent(task, upload)
+
+            assert [key for key in events if isinstance(key, Asset)] == [own]
+            assert [outlet for outlet in task.outlets if isinstance(outlet, Asset)] == [own, self.OTHER]
+
+    def test_one_whose_tileset_is_not_in_partial_sends_its_event_by_the_alias_alone(self) -> None:
+        task, _ = self.instances(UploadCompleteSensor, "upload_id")
+
+        (event,) = sent(task)[ALIAS].asset_alias_events
+
+        assert event.dest_asset_key.uri == ASSET.uri
+        assert task.outlets == [self.OTHER, ALIAS]
+
+    def test_the_outlets_of_a_task_that_is_not_mapped_are_left_as_its_author_wrote_them(self) -> None:
+        task = sensor(outlets=[self.A], tileset=TILESET)
+
+        sent(task)
+
+        assert task.outlets == [self.A, ASSET]
+
+
 class TestPartition:
     @pytest.mark.parametrize("make", [operator, lambda **options: sensor(tileset=TILESET, **options)])
     @pytest.mark.parametrize("partition", ["2018-02-01", "{{ partition_key }}"])
