@@ -20,6 +20,7 @@ from airflow_mapbox.tasks.assets import (
     add_event,
     add_tileset_outlet,
     check_partition,
+    check_partition_outlet,
     drop_other_tilesets,
     last_published,
     remember,
@@ -362,6 +363,9 @@ class StageAndCreateUploadOperator(BaseOperator):
         hook = self._hook = self._make_hook()
         ledger = task_ledger(context)
         with airflow_errors():
+            if self.partition is not None:
+                tileset = str(hook.get_conn().tileset_id(self.tileset))
+                check_partition_outlet(self.partition, self.outlets, tileset)
             try:
                 upload = hook.upload(
                     source,

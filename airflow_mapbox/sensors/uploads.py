@@ -17,7 +17,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, A
 from airflow_mapbox import defaults
 from airflow_mapbox.compat import label_map_index
 from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, airflow_errors
-from airflow_mapbox.tasks.assets import add_event, add_tileset_outlet, check_partition
+from airflow_mapbox.tasks.assets import add_event, add_tileset_outlet, check_partition, check_partition_outlet
 from airflow_mapbox.tasks.lineage import Lineage
 from airflow_mapbox.tasks.links import Pages, TilesetLink, UploadLink
 from airflow_mapbox.tasks.parameters import (
@@ -31,7 +31,7 @@ from airflow_mapbox.tasks.parameters import (
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay
 from airflow_mapbox.tasks.wait import WAIT_KEY, TaskWait, upload_named_in_timeouts
 from airflow_mapbox.uploads.links import tileset_page, upload_page
-from airflow_mapbox.uploads.names import check_tileset
+from airflow_mapbox.uploads.names import check_tileset, is_tileset_id
 from airflow_mapbox.uploads.waiting.interval import fit_to_deadline
 from airflow_mapbox.uploads.waiting.policy import WaitPolicy
 
@@ -137,6 +137,8 @@ class UploadCompleteSensor(BaseSensorOperator):
         if isinstance(self.tileset, str) and (rendered or not is_template(self.tileset)):
             check_tileset(self.tileset)
         check_partition(self.partition, self.outlets, rendered=rendered)
+        if rendered and self.tileset is not None and is_tileset_id(self.tileset):
+            check_partition_outlet(self.partition, self.outlets, self.tileset)
 
     @cached_property
     def _client(self) -> UploadsClient:
@@ -229,12 +231,13 @@ class UploadCompleteSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=True, xcom_value=self._finish(context, upload, base_url))
 
     def _expect_tileset(self, tileset: str) -> None:
-        """Fail if the upload makes another tileset than the one that the graph shows."""
+        """Fail if the upload makes another tileset than the graph shows, or one whose event cannot have the partition."""
         if self.tileset not in (None, tileset, tileset.rpartition(".")[2]):
             raise MapboxFailError(
                 f"Upload {upload_id_from(self.upload_id)} makes the tileset {tileset}, not {self.tileset}.\n"
                 "Correct the sensor's `tileset`, or give it the upload of that tileset."
             )
+        check_partition_outlet(self.partition, self.outlets, tileset)
 
     def _defer(self, wait: TaskWait) -> None:
         from airflow_mapbox.triggers.uploads import deferral

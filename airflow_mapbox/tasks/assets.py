@@ -96,6 +96,22 @@ def check_partition(partition: object, outlets: Sequence[object], *, rendered: b
         )
 
 
+def check_partition_outlet(partition: str | None, outlets: Sequence[object], tileset: str) -> None:
+    """
+    Refuse a partition if the tileset's asset is not among the outlets, before anything is uploaded.
+
+    :param partition: the rendered parameter; None for an event without a key.
+    :param outlets: the outlets of the task.
+    :param tileset: the task's tileset, ``account.name``.
+    :raises MapboxFailError: if the event could not have the key.
+    """
+    if partition is not None and _asset_among(outlets, tileset) is None:
+        raise MapboxFailError(
+            f"The event of tileset {tileset} cannot have the partition {partition!r}: the asset {_TILESETS}{tileset} is "
+            "not among the task's outlets.\nAdd it to the outlets, or leave out the partition."
+        )
+
+
 def drop_other_tilesets(task: BaseOperator, tileset: str) -> None:
     """
     Drop the outlets of other tilesets from an instance of a mapped task.
@@ -130,18 +146,13 @@ def add_event(
     facts = {name: source[name] for name in ("features", "bytes", "bounds", "bill") if name in source}
     extra = {"upload_id": upload.id, "name": upload.name, "modified": upload.modified, **facts}
     extra[_SOURCE_KEY] = dict(source)
+    check_partition_outlet(partition, task.outlets, upload.tileset)
     asset = _asset_among(task.outlets, upload.tileset)
     if asset is not None:
         events[asset].extra = extra
         if partition is not None:
             events[asset].add_partitions(partition)
         return
-    if partition is not None:
-        raise MapboxFailError(
-            f"The event of tileset {upload.tileset} cannot have the partition {partition!r}: the asset "
-            f"{_TILESETS}{upload.tileset} is not among the task's outlets.\nAdd it to the outlets, or leave out the "
-            "partition."
-        )
     events[tileset_alias(task.dag_id)].add(tileset_asset(upload.tileset), extra=extra)
 
 

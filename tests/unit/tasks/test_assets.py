@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from airflow_mapbox.sensors.uploads import UploadCompleteSensor
 from airflow_mapbox.tasks import assets
 from airflow_mapbox.tasks.assets import add_event, last_published, tileset_alias, tileset_asset
 from airflow_mapbox.uploads.models import Upload
-from tests.unit.support import upload_json
+from tests.unit.support import Reply, ScriptedServer, make_token, upload_json
 
 TILESET = "demo.parcels"
 ASSET = tileset_asset(TILESET)
@@ -200,6 +201,47 @@ class TestPartition:
 
         with pytest.raises(MapboxFailError, match="this DAG run has none"):
             task.execute({})  # type: ignore[typeddict-item]
+
+
+class TestPartitionOfAnotherTileset:
+    """The asset of another tileset is among the outlets, so only the rendered tileset shows the mistake."""
+
+    @pytest.fixture(autouse=True)
+    def connected(self, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        described = {"conn_type": "mapbox", "host": server.url, "login": "demo", "password": make_token("demo")}
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", json.dumps(described))
+
+    @pytest.mark.parametrize("tileset", ["parcels", "{{ account }}.parcels"])
+    def test_it_is_refused_before_anything_is_uploaded(self, tileset: str, server: ScriptedServer) -> None:
+        task = operator(tileset, outlets=[tileset_asset("demo.other")], partition="a")
+        task.render_template_fields({"account": "demo"})  # type: ignore[typeddict-item]
+
+        with pytest.raises(MapboxFailError, match=r"mapbox://tilesets/demo\.parcels is not among the task's outlets"):
+            task.execute({})  # type: ignore[typeddict-item]
+
+        assert not server.requests
+
+    def test_a_tileset_that_the_connection_completes_to_the_outlets_own_goes_on(self) -> None:
+        task = operator("parcels", outlets=[ASSET], partition="a")
+
+        with pytest.raises(MapboxFailError, match="does not exist"):  # the source: the next thing to be checked
+            task.execute({})  # type: ignore[typeddict-item]
+
+    def test_a_sensor_is_refused_before_its_first_poll(self, server: ScriptedServer) -> None:
+        task = sensor(tileset="demo.{{ name }}", outlets=[tileset_asset("demo.other")], partition="a")
+        task.render_template_fields({"name": "parcels"})  # type: ignore[typeddict-item]
+
+        with pytest.raises(MapboxFailError, match=r"mapbox://tilesets/demo\.parcels is not among the task's outlets"):
+            task.execute({})  # type: ignore[typeddict-item]
+
+        assert not server.requests
+
+    def test_a_sensor_that_learns_the_tileset_from_mapbox_fails_at_its_first_poll(self, server: ScriptedServer) -> None:
+        task = sensor(outlets=[tileset_asset("demo.other")], partition="a")
+        server.script(Reply(json=upload_json(id="cid", tileset=TILESET, progress=0.1)))
+
+        with pytest.raises(MapboxFailError, match=r"mapbox://tilesets/demo\.parcels is not among the task's outlets"):
+            task.poke({})  # type: ignore[typeddict-item]
 
 
 class Events:
