@@ -231,7 +231,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=True, xcom_value=self._finish(context, upload, base_url))
 
     def _expect_tileset(self, tileset: str) -> None:
-        """Fail if the upload makes another tileset than the graph shows, or one whose event cannot have the partition."""
+        """Fail if the upload makes another tileset than the graph shows, or if its event cannot have the partition."""
         if self.tileset not in (None, tileset, tileset.rpartition(".")[2]):
             raise MapboxFailError(
                 f"Upload {upload_id_from(self.upload_id)} makes the tileset {tileset}, not {self.tileset}.\n"

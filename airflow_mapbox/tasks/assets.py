@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from urllib.parse import urlsplit, urlunsplit
 
 from airflow.sdk import Asset, AssetAlias
 
-from airflow_mapbox.assets.uris import create_asset
-from airflow_mapbox.compat import asset_state, is_mapped_instance, newest_events
+from airflow_mapbox.assets.uris import check_uri
+from airflow_mapbox.compat import asset_of_checked_uri, asset_state, is_mapped_instance, newest_events
 from airflow_mapbox.exceptions import MapboxFailError
 from airflow_mapbox.tasks.parameters import is_template
 from airflow_mapbox.uploads.names import is_tileset_id
@@ -36,8 +37,10 @@ def tileset_asset(tileset: str) -> Asset:
     Return the asset of a tileset. DAGs can be scheduled on it.
 
     :param tileset: ``account.name``.
+    :raises ValueError: if it has another form.
     """
-    return create_asset(tileset=tileset)
+    uri = f"{_TILESETS}{tileset}"
+    return asset_of_checked_uri(urlunsplit(check_uri(urlsplit(uri))))
 
 
 def tileset_alias(dag_id: str) -> AssetAlias:
@@ -107,8 +110,8 @@ def check_partition_outlet(partition: str | None, outlets: Sequence[object], til
     """
     if partition is not None and _asset_among(outlets, tileset) is None:
         raise MapboxFailError(
-            f"The event of tileset {tileset} cannot have the partition {partition!r}: the asset {_TILESETS}{tileset} is "
-            "not among the task's outlets.\nAdd it to the outlets, or leave out the partition."
+            f"The event of tileset {tileset} cannot have the partition {partition!r}: the asset {_TILESETS}{tileset} "
+            "is not among the task's outlets.\nAdd it to the outlets, or leave out the partition."
         )
 
 
