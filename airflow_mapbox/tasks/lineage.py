@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_mapbox.assets.uris import openlineage_name
-from airflow_mapbox.errors import MapboxError
 from airflow_mapbox.security.redaction import redact
 from airflow_mapbox.sources.identity import file_url_path, has_scheme
 from airflow_mapbox.sources.source import ReadablePath
@@ -101,8 +100,18 @@ def source_uri(source: object) -> str | None:
     """
     Return the URI of a source without its query and its connection; None if it has none, as a function.
 
+    A problem is logged: lineage is no reason to fail an upload. The hook refuses a source that is not valid.
+
     :param source: a source, as the operator takes it, or the whole report of an export.
     """
+    try:
+        return _source_uri(source)
+    except Exception as error:
+        log.info("The source is not in the lineage: %s", redact(str(error)))
+        return None
+
+
+def _source_uri(source: object) -> str | None:
     if isinstance(source, Mapping):
         source = source.get("path")
     if not isinstance(source, str | os.PathLike | ReadablePath):
@@ -207,7 +216,7 @@ def saved_inputs(context: Context) -> list[str]:
 
     :param context: the task's context.
     """
-    with suppress(MapboxError):
+    with suppress(Exception):  # as in `save_inputs`
         return list((stored_value(context, _INPUTS_KEY).read() or {}).get("inputs", ()))
     return []
 

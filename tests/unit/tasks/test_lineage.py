@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,9 @@ import pytest
 from airflow.sdk import Asset, BaseHook, ObjectStoragePath
 from airflow.sdk.lineage import HookLineageCollector
 
+from airflow_mapbox.exceptions import MapboxFailError
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from airflow_mapbox.tasks.lineage import (
     Lineage,
     dataset_name,
@@ -23,7 +27,7 @@ from airflow_mapbox.tasks.lineage import (
     source_uri,
 )
 from airflow_mapbox.uploads.models import Upload
-from tests.unit.support import FakeStore, upload_json
+from tests.unit.support import ACCOUNT, FakeStore, make_token, upload_json
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,33 @@ def test_a_source_has_the_name_that_openlineage_gives_it(source: Any, uri: str, 
 @pytest.mark.parametrize("source", [lambda: None, iter([b""]), {"features": 1}, None, 7])
 def test_a_source_that_is_no_file_has_none(source: Any) -> None:
     assert source_uri(source) is None
+
+
+class Unreadable(os.PathLike[str]):
+    """A path whose text cannot be made."""
+
+    def __fspath__(self) -> str:
+        raise RuntimeError("no path")
+
+    __str__ = __fspath__
+
+
+@pytest.mark.parametrize("source", ["https://[x/a", "s3://[x/a", "file://[x/a", Unreadable()])
+def test_a_source_that_is_not_valid_is_left_to_the_hook(source: Any) -> None:
+    assert source_uri(source) is None
+
+
+@pytest.mark.parametrize("format", [None, "geojson"])
+@pytest.mark.parametrize("source", ["https://[x/a", "file://[x/a"])
+def test_a_url_that_is_not_valid_fails_the_task_and_says_what_to_do(
+    source: str, format: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = {"conn_type": "mapbox", "host": "http://127.0.0.1:9", "login": ACCOUNT, "password": make_token()}
+    monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", json.dumps(described))
+    task = StageAndCreateUploadOperator(task_id="upload", source=source, tileset="x", format=format)
+
+    with pytest.raises(MapboxFailError, match=r"(?s)is not a valid (URL|web address).*its host and port"):
+        task.execute({})  # type: ignore[typeddict-item]
 
 
 @pytest.mark.parametrize(
