@@ -6,7 +6,7 @@ import datetime
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, A
 
 from airflow_mapbox import defaults
 from airflow_mapbox.compat import label_map_index
+from airflow_mapbox.errors import MapboxError
 from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, airflow_errors
 from airflow_mapbox.tasks.assets import add_event, add_tileset_outlet, check_partition, check_partition_outlet
 from airflow_mapbox.tasks.lineage import Lineage
@@ -194,6 +195,8 @@ class UploadCompleteSensor(BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the triggerer has waited; see :meth:`execute_complete`."""
+        # Airflow calls no other method of the task if the deferral itself has failed.
+        self._restore_pages((next_kwargs or {}).get("event"))
         with upload_named_in_timeouts(self._describe):
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
@@ -257,15 +260,21 @@ class UploadCompleteSensor(BaseSensorOperator):
         from airflow_mapbox.tasks.events import base_url_from_event, upload_from_event
 
         base_url = base_url_from_event(event)
-        self.pages = Pages.from_result(self.upload_id)
         with self._errors():
-            upload_id = upload_id_from(self.upload_id)
-            if base_url is not None:
-                self.pages = replace(self.pages, upload=upload_page(upload_id, base_url))
-            upload = upload_from_event(event, upload_id)
+            upload = upload_from_event(event, upload_id_from(self.upload_id))
         self._expect_tileset(upload.tileset)
         label_map_index(context, upload.tileset)
         return self._finish(context, upload, base_url)
+
+    def _restore_pages(self, event: object) -> None:
+        from airflow_mapbox.tasks.connection import base_url_of
+        from airflow_mapbox.tasks.events import base_url_from_event
+
+        self.pages = Pages.from_result(self.upload_id)
+        base_url = base_url_from_event(event) or base_url_of(self.mapbox_conn_id)
+        with suppress(MapboxError):  # `execute_complete` reports a result without an id
+            if base_url is not None:
+                self.pages = replace(self.pages, upload=upload_page(upload_id_from(self.upload_id), base_url))
 
     def _finish(self, context: Context, upload: Upload, base_url: str | None) -> dict[str, Any]:
         """Add the asset event of the finished upload, log it, and return the result."""
