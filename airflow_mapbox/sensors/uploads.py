@@ -18,7 +18,13 @@ from airflow_mapbox import defaults
 from airflow_mapbox.compat import label_map_index
 from airflow_mapbox.errors import MapboxError
 from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, airflow_errors
-from airflow_mapbox.tasks.assets import add_event, add_tileset_outlet, check_partition, check_partition_outlet
+from airflow_mapbox.tasks.assets import (
+    add_event,
+    add_tileset_outlet,
+    check_partition,
+    check_partition_outlet,
+    drop_tilesets,
+)
 from airflow_mapbox.tasks.lineage import Lineage
 from airflow_mapbox.tasks.links import Pages, TilesetLink, UploadLink
 from airflow_mapbox.tasks.parameters import (
@@ -59,7 +65,8 @@ class UploadCompleteSensor(BaseSensorOperator):
     connection together.
 
     :param upload_id: the id of an upload, or the whole result of
-        :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator`, so that the sensor can be mapped.
+        :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator`, so that the sensor can be mapped. That
+        task must not wait itself (``wait_for_completion=True``).
     :param tileset: the upload's tileset, ``account.name``, so that it is an asset in Airflow's graph. By default it is
         the ``tileset`` of the task whose output ``upload_id`` is. The task fails if the upload makes another tileset.
     :param partition: partition key of the tileset's asset event, such as ``"{{ ds }}"``; None for an event without one.
@@ -115,7 +122,12 @@ class UploadCompleteSensor(BaseSensorOperator):
         if self.exponential_backoff and not self.poke_interval:
             raise ValueError("exponential_backoff doubles poke_interval: give one above 0")
         self.tileset = tileset
-        add_tileset_outlet(self, tileset or _tileset_of_creator(upload_id))
+        if _of_creator(upload_id, "wait_for_completion") is True:
+            raise ValueError(
+                f"Task {_of_creator(upload_id, 'task_id')} waits for its upload itself (wait_for_completion=True), so the "
+                "event of its tileset would be sent twice.\nRemove the sensor, or wait_for_completion."
+            )
+        add_tileset_outlet(self, tileset or _of_creator(upload_id, "tileset"))
         self.partition = partition
         with airflow_errors():
             self._check(rendered=False)
@@ -283,7 +295,11 @@ class UploadCompleteSensor(BaseSensorOperator):
         self._lineage = Lineage(
             tileset=upload.tileset, upload=upload, base_url=base_url, facts=source_facts(self.upload_id)
         )
-        add_event(context, self, upload, source_facts(self.upload_id), self.partition)
+        if _has_sent_event(self.upload_id):
+            drop_tilesets(self)
+            self.log.info("The task that created the upload has sent the event of tileset %s", upload.tileset)
+        else:
+            add_event(context, self, upload, source_facts(self.upload_id), self.partition)
         self.log.info("%s", self.pages.describe_finished(upload))
         return upload.to_json() | {"tileset_url": self.pages.tileset}
 
@@ -353,6 +369,12 @@ class UploadCompleteSensor(BaseSensorOperator):
         return delay
 
 
-def _tileset_of_creator(upload_id: object) -> object:
-    """Return the tileset that the task makes whose output the sensor was given; None if that is unknown."""
-    return getattr(getattr(upload_id, "operator", None), "tileset", None)
+def _of_creator(upload_id: object, parameter: str) -> Any:
+    """Return a parameter of the task whose output the sensor was given; None if that is unknown."""
+    creator = getattr(upload_id, "operator", None)
+    return getattr(creator, parameter, None) or getattr(creator, "partial_kwargs", {}).get(parameter)
+
+
+def _has_sent_event(upload_id: object) -> bool:
+    """Return whether the task that created the upload has waited for it. A mapped sensor gets its result only then."""
+    return isinstance(upload_id, Mapping) and upload_id.get("complete") is True and "source" in upload_id

@@ -129,6 +129,15 @@ def drop_other_tilesets(task: BaseOperator, tileset: str) -> None:
         task.outlets = [outlet for outlet in task.outlets if not _is_tileset(outlet) or outlet.uri == uri]
 
 
+def drop_tilesets(task: BaseOperator) -> None:
+    """
+    Drop the outlets of all tilesets from a task whose event another task has sent.
+
+    :param task: the task.
+    """
+    task.outlets = [outlet for outlet in task.outlets if not _is_tileset(outlet)]
+
+
 def add_event(
     context: Context, task: BaseOperator, upload: Upload, source: Mapping[str, Any], partition: str | None = None
 ) -> None:

@@ -166,6 +166,33 @@ class TestInstancesOfAMappedTask:
         assert task.outlets == [self.A, ASSET]
 
 
+class TestSensorOnATaskThatWaitsItself:
+    """Both would send the event of the tileset."""
+
+    def test_it_breaks_the_import_of_the_dag(self) -> None:
+        with pytest.raises(ValueError, match=r"Task upload waits for its upload itself .*would be sent twice"):
+            sensor(operator().output)
+
+    def test_so_does_a_sensor_on_the_output_of_a_mapped_task(self) -> None:
+        with DAG("tested", schedule=None):
+            options = {"task_id": "upload", "source": "/data/x.geojson", "wait_for_completion": True}
+            mapped = StageAndCreateUploadOperator.partial(**options).expand(tileset=["a", "b"])
+
+            with pytest.raises(ValueError, match="Task upload waits for its upload itself"):
+                UploadCompleteSensor(task_id="wait", upload_id=mapped.output)
+
+    def test_an_instance_of_a_mapped_sensor_sends_no_second_event(self) -> None:
+        done = {**PARCELS.to_json(), "tileset_url": "", "source": {}}
+        with DAG("tested", schedule=None):
+            mapped: Any = UploadCompleteSensor.partial(task_id="wait", outlets=[ASSET]).expand(upload_id=[done])
+        task, events = mapped.unmap({"upload_id": done}), OutletEventAccessors()
+
+        task._finish({"outlet_events": events}, PARCELS, None)
+
+        assert not len(events)
+        assert task.outlets == [ALIAS]
+
+
 class TestPartition:
     @pytest.mark.parametrize("make", [operator, lambda **options: sensor(tileset=TILESET, **options)])
     @pytest.mark.parametrize("partition", ["2018-02-01", "{{ partition_key }}"])
