@@ -124,8 +124,8 @@ class UploadCompleteSensor(BaseSensorOperator):
         self.tileset = tileset
         if _of_creator(upload_id, "wait_for_completion") is True:
             raise ValueError(
-                f"Task {_of_creator(upload_id, 'task_id')} waits for its upload itself (wait_for_completion=True), so the "
-                "event of its tileset would be sent twice.\nRemove the sensor, or wait_for_completion."
+                f"Task {_of_creator(upload_id, 'task_id')} waits for its upload itself (wait_for_completion=True), so "
+                "the event of its tileset would be sent twice.\nRemove the sensor, or wait_for_completion."
             )
         add_tileset_outlet(self, tileset or _of_creator(upload_id, "tileset"))
         self.partition = partition

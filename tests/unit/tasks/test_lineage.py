@@ -161,6 +161,71 @@ def test_the_tables_of_a_query_are_inputs(collector: HookLineageCollector) -> No
     assert names == {("postgres://db.example:5432", f"gis.{table}") for table in ("public.parcels", "city.owners")}
 
 
+@pytest.mark.parametrize(
+    ("sql", "tables"),
+    [
+        ("SELECT * FROM ONLY parcels", {"public.parcels"}),
+        ("SELECT * FROM only (city.parcels) p, ONLY b", {"city.parcels", "public.b"}),
+        ("SELECT * FROM parcels FETCH FIRST 5 ROWS ONLY", {"public.parcels"}),
+        ("SELECT * FROM generate_series(1, 3) g JOIN parcels ON true", {"public.parcels"}),
+        ("SELECT * FROM parcels, LATERAL public.ST_Dump (geom)", {"public.parcels"}),
+        ("SELECT * FROM /* remote */ dblink('a', 'SELECT 1') AS t(a int)", set()),
+        ("SELECT count(*) FROM parcels AS p (a, b) JOIN owners USING (id)", {"public.parcels", "public.owners"}),
+        ('SELECT * FROM "a/b"', set()),
+    ],
+)
+def test_only_tables_are_inputs(collector: HookLineageCollector, sql: str, tables: set[str]) -> None:
+    report_tables(BaseHook(), sql, host="db.example", port=None, database="gis")
+
+    names = {item.name for item in Lineage().to_openlineage().inputs}
+    assert names == {f"gis.{table}" for table in tables}
+
+
+@pytest.mark.parametrize(
+    ("host", "namespaces"),
+    [
+        (None, {"postgres://localhost:5432"}),
+        ("db.example", {"postgres://db.example:5432"}),
+        ("::1", {"postgres://[::1]:5432"}),
+        ("/var/run/postgresql", set()),
+        ("h1,h2", set()),
+        ("@abstract", set()),
+    ],
+)
+def test_a_server_without_a_single_host_has_no_namespace(
+    collector: HookLineageCollector, host: str | None, namespaces: set[str]
+) -> None:
+    report_tables(BaseHook(), "SELECT * FROM parcels", host=host, port=None, database="gis")
+
+    assert {item.namespace for item in Lineage().to_openlineage().inputs} == namespaces
+
+
+@pytest.mark.parametrize("path", ["/data/a#1.geojson", "/data/a?1 50%.geojson"])
+def test_a_path_with_a_mark_of_urls_is_one_input(collector: HookLineageCollector, path: str) -> None:
+    report_to_collector(MapboxUploadsHook(), path, "acme.parcels")
+
+    lineage = Lineage(source=source_uri(path), tileset="acme.parcels").to_openlineage()
+
+    assert [item.name for item in lineage.inputs] == [path]
+
+
+def test_a_uri_that_airflow_refuses_does_not_take_the_others_away(collector: HookLineageCollector) -> None:
+    inputs = ["s3:///no-bucket", "airflow://reserved/x", "s3://bucket/y.csv"]
+
+    lineage = Lineage(tileset="acme.parcels", hook_inputs=inputs).to_openlineage()
+
+    assert [item.name for item in lineage.inputs] == ["y.csv"]
+    assert [item.name for item in lineage.outputs] == ["acme.parcels"]
+
+
+def test_facts_without_a_bill_leave_the_rest(collector: HookLineageCollector) -> None:
+    upload = Upload.from_json(upload_json())
+
+    lineage = Lineage(tileset=upload.tileset, upload=upload, facts={"bytes": 9, "bill": None}).to_openlineage()
+
+    assert lineage.outputs[0].facets["mapbox_upload"].bytes == 9
+
+
 def test_a_query_that_the_parser_cannot_read_reports_nothing(collector: HookLineageCollector) -> None:
     report_tables(BaseHook(), "SELEC nonsense", host=None, port=None, database=None)
 
