@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +14,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_mapbox import defaults
 from airflow_mapbox.billing.ceilings import Ceilings
 from airflow_mapbox.compat import is_rescheduled, label_map_index
+from airflow_mapbox.errors import MapboxError
 from airflow_mapbox.exceptions import MapboxFailError, airflow_errors
 from airflow_mapbox.export.options import check_format
 from airflow_mapbox.security.endpoints import refuse_secrets
@@ -20,6 +22,8 @@ from airflow_mapbox.tasks.assets import (
     add_event,
     add_tileset_outlet,
     check_partition,
+    check_partition_outlet,
+    drop_other_tilesets,
     last_published,
     remember,
 )
@@ -260,13 +264,15 @@ class StageAndCreateUploadOperator(BaseOperator):
             with airflow_errors():
                 state, entry = stored_value(context, WAIT_KEY).read(), task_ledger(context).read()
                 upload = None if entry is None else entry.created_upload()
-            if state is not None and upload is not None and state["upload_id"] == upload.id:
+            if entry is not None and upload is not None and (state or {}).get("upload_id") == upload.id:
+                self._lineage.facts, self._lineage.hook_inputs = entry.source_to_json(), saved_inputs(context)
                 return self._wait(context, upload)
         created, facts = self._create(source, context)
         self._lineage.facts = facts
         if self.wait_for_completion:
             save_inputs(context)
             return self._wait(context, created)
+        drop_other_tilesets(self, created.tileset)
         page = self.pages.tileset
         self.log.info("Once upload %s is done, its tileset %s is at %s", created.id, created.tileset, page)
         return self._result(created, facts)
@@ -277,6 +283,8 @@ class StageAndCreateUploadOperator(BaseOperator):
         def describe() -> str:
             return f"Upload {(stored_value(context, WAIT_KEY).read() or {}).get('upload_id', 'of this task')}"
 
+        # Airflow calls no other method of the task if the deferral itself has failed.
+        self._restore(context, (next_kwargs or {}).get("event"))
         with upload_named_in_timeouts(describe):
             return super().resume_execution(next_method, next_kwargs, context)
 
@@ -291,16 +299,24 @@ class StageAndCreateUploadOperator(BaseOperator):
         from airflow_mapbox.tasks.events import base_url_from_event, upload_from_event
 
         label_map_index(context, self.tileset)
-        self._lineage.source = source_uri(self.source)
-        base_url = base_url_from_event(event)
         with airflow_errors(self.task_id):
-            entry = task_ledger(context).read()
-            created = None if entry is None else entry.created_upload()
-            if created is not None:
-                self._note(created, base_url)  # also for a failed upload
             state = stored_value(context, WAIT_KEY).read() or {}
             upload = upload_from_event(event, state.get("upload_id", ""))
-        return self._finish(context, upload, base_url)
+        return self._finish(context, upload, base_url_from_event(event) or self._lineage.base_url)
+
+    def _restore(self, context: Context, event: object) -> None:
+        """Note what the process that deferred knew, for the links and the lineage of a task that may fail now."""
+        from airflow_mapbox.tasks.connection import base_url_of
+        from airflow_mapbox.tasks.events import base_url_from_event
+
+        self._lineage.source = source_uri(self.source)
+        self._lineage.hook_inputs = saved_inputs(context)
+        with suppress(MapboxError):  # a task state that cannot be read is an error of the method that needs it
+            entry = task_ledger(context).read()
+            created = None if entry is None else entry.created_upload()
+            if entry is not None and created is not None:
+                self._lineage.facts = entry.source_to_json()
+                self._note(created, base_url_from_event(event) or base_url_of(self.mapbox_conn_id))
 
     def _wait(self, context: Context, created: Upload) -> dict[str, Any]:
         """Poll once. If the upload has not ended, reschedule the task or defer."""
@@ -337,7 +353,6 @@ class StageAndCreateUploadOperator(BaseOperator):
         with airflow_errors(self.task_id):
             entry = task_ledger(context).read()
         self._lineage.facts = source = {} if entry is None else entry.source_to_json()
-        self._lineage.hook_inputs = saved_inputs(context)
         add_event(context, self, upload, source, self.partition)
         self.log.info("%s", self.pages.describe_finished(upload))
         return self._result(upload, source)
@@ -360,6 +375,9 @@ class StageAndCreateUploadOperator(BaseOperator):
         hook = self._hook = self._make_hook()
         ledger = task_ledger(context)
         with airflow_errors():
+            if self.partition is not None:
+                tileset = str(hook.get_conn().tileset_id(self.tileset))
+                check_partition_outlet(self.partition, self.outlets, tileset)
             try:
                 upload = hook.upload(
                     source,

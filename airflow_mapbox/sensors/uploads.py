@@ -6,7 +6,7 @@ import datetime
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,8 +16,15 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, A
 
 from airflow_mapbox import defaults
 from airflow_mapbox.compat import label_map_index
+from airflow_mapbox.errors import MapboxError
 from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, airflow_errors
-from airflow_mapbox.tasks.assets import add_event, add_tileset_outlet, check_partition
+from airflow_mapbox.tasks.assets import (
+    add_event,
+    add_tileset_outlet,
+    check_partition,
+    check_partition_outlet,
+    drop_tilesets,
+)
 from airflow_mapbox.tasks.lineage import Lineage
 from airflow_mapbox.tasks.links import Pages, TilesetLink, UploadLink
 from airflow_mapbox.tasks.parameters import (
@@ -31,7 +38,7 @@ from airflow_mapbox.tasks.parameters import (
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay
 from airflow_mapbox.tasks.wait import WAIT_KEY, TaskWait, upload_named_in_timeouts
 from airflow_mapbox.uploads.links import tileset_page, upload_page
-from airflow_mapbox.uploads.names import check_tileset
+from airflow_mapbox.uploads.names import check_tileset, is_tileset_id
 from airflow_mapbox.uploads.waiting.interval import fit_to_deadline
 from airflow_mapbox.uploads.waiting.policy import WaitPolicy
 
@@ -58,7 +65,8 @@ class UploadCompleteSensor(BaseSensorOperator):
     connection together.
 
     :param upload_id: the id of an upload, or the whole result of
-        :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator`, so that the sensor can be mapped.
+        :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator`, so that the sensor can be mapped. That
+        task must not wait itself (``wait_for_completion=True``).
     :param tileset: the upload's tileset, ``account.name``, so that it is an asset in Airflow's graph. By default it is
         the ``tileset`` of the task whose output ``upload_id`` is. The task fails if the upload makes another tileset.
     :param partition: partition key of the tileset's asset event, such as ``"{{ ds }}"``; None for an event without one.
@@ -114,7 +122,12 @@ class UploadCompleteSensor(BaseSensorOperator):
         if self.exponential_backoff and not self.poke_interval:
             raise ValueError("exponential_backoff doubles poke_interval: give one above 0")
         self.tileset = tileset
-        add_tileset_outlet(self, tileset or _tileset_of_creator(upload_id))
+        if _of_creator(upload_id, "wait_for_completion") is True:
+            raise ValueError(
+                f"Task {_of_creator(upload_id, 'task_id')} waits for its upload itself (wait_for_completion=True), so "
+                "the event of its tileset would be sent twice.\nRemove the sensor, or wait_for_completion."
+            )
+        add_tileset_outlet(self, tileset or _of_creator(upload_id, "tileset"))
         self.partition = partition
         with airflow_errors():
             self._check(rendered=False)
@@ -137,6 +150,8 @@ class UploadCompleteSensor(BaseSensorOperator):
         if isinstance(self.tileset, str) and (rendered or not is_template(self.tileset)):
             check_tileset(self.tileset)
         check_partition(self.partition, self.outlets, rendered=rendered)
+        if rendered and self.tileset is not None and is_tileset_id(self.tileset):
+            check_partition_outlet(self.partition, self.outlets, self.tileset)
 
     @cached_property
     def _client(self) -> UploadsClient:
@@ -192,6 +207,8 @@ class UploadCompleteSensor(BaseSensorOperator):
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the triggerer has waited; see :meth:`execute_complete`."""
+        # Airflow calls no other method of the task if the deferral itself has failed.
+        self._restore_pages((next_kwargs or {}).get("event"))
         with upload_named_in_timeouts(self._describe):
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
@@ -229,12 +246,13 @@ class UploadCompleteSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=True, xcom_value=self._finish(context, upload, base_url))
 
     def _expect_tileset(self, tileset: str) -> None:
-        """Fail if the upload makes another tileset than the one that the graph shows."""
+        """Fail if the upload makes another tileset than the graph shows, or if its event cannot have the partition."""
         if self.tileset not in (None, tileset, tileset.rpartition(".")[2]):
             raise MapboxFailError(
                 f"Upload {upload_id_from(self.upload_id)} makes the tileset {tileset}, not {self.tileset}.\n"
                 "Correct the sensor's `tileset`, or give it the upload of that tileset."
             )
+        check_partition_outlet(self.partition, self.outlets, tileset)
 
     def _defer(self, wait: TaskWait) -> None:
         from airflow_mapbox.triggers.uploads import deferral
@@ -254,15 +272,21 @@ class UploadCompleteSensor(BaseSensorOperator):
         from airflow_mapbox.tasks.events import base_url_from_event, upload_from_event
 
         base_url = base_url_from_event(event)
-        self.pages = Pages.from_result(self.upload_id)
         with self._errors():
-            upload_id = upload_id_from(self.upload_id)
-            if base_url is not None:
-                self.pages = replace(self.pages, upload=upload_page(upload_id, base_url))
-            upload = upload_from_event(event, upload_id)
+            upload = upload_from_event(event, upload_id_from(self.upload_id))
         self._expect_tileset(upload.tileset)
         label_map_index(context, upload.tileset)
         return self._finish(context, upload, base_url)
+
+    def _restore_pages(self, event: object) -> None:
+        from airflow_mapbox.tasks.connection import base_url_of
+        from airflow_mapbox.tasks.events import base_url_from_event
+
+        self.pages = Pages.from_result(self.upload_id)
+        base_url = base_url_from_event(event) or base_url_of(self.mapbox_conn_id)
+        with suppress(MapboxError):  # `execute_complete` reports a result without an id
+            if base_url is not None:
+                self.pages = replace(self.pages, upload=upload_page(upload_id_from(self.upload_id), base_url))
 
     def _finish(self, context: Context, upload: Upload, base_url: str | None) -> dict[str, Any]:
         """Add the asset event of the finished upload, log it, and return the result."""
@@ -271,7 +295,11 @@ class UploadCompleteSensor(BaseSensorOperator):
         self._lineage = Lineage(
             tileset=upload.tileset, upload=upload, base_url=base_url, facts=source_facts(self.upload_id)
         )
-        add_event(context, self, upload, source_facts(self.upload_id), self.partition)
+        if _has_sent_event(self.upload_id):
+            drop_tilesets(self)
+            self.log.info("The task that created the upload has sent the event of tileset %s", upload.tileset)
+        else:
+            add_event(context, self, upload, source_facts(self.upload_id), self.partition)
         self.log.info("%s", self.pages.describe_finished(upload))
         return upload.to_json() | {"tileset_url": self.pages.tileset}
 
@@ -341,6 +369,12 @@ class UploadCompleteSensor(BaseSensorOperator):
         return delay
 
 
-def _tileset_of_creator(upload_id: object) -> object:
-    """Return the tileset that the task makes whose output the sensor was given; None if that is unknown."""
-    return getattr(getattr(upload_id, "operator", None), "tileset", None)
+def _of_creator(upload_id: object, parameter: str) -> Any:
+    """Return a parameter of the task whose output the sensor was given; None if that is unknown."""
+    creator = getattr(upload_id, "operator", None)
+    return getattr(creator, parameter, None) or getattr(creator, "partial_kwargs", {}).get(parameter)
+
+
+def _has_sent_event(upload_id: object) -> bool:
+    """Return whether the task that created the upload has waited for it. A mapped sensor gets its result only then."""
+    return isinstance(upload_id, Mapping) and upload_id.get("complete") is True and "source" in upload_id

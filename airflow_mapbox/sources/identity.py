@@ -6,8 +6,9 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
+from airflow_mapbox.errors import SourceError
 from airflow_mapbox.sources.source import ReadablePath, Source
 from airflow_mapbox.sources.streams import ReadableStream
 
@@ -49,8 +50,16 @@ def file_url_path(source: object) -> str | None:
     Return the path of a ``file://`` URL; None for any other source.
 
     :param source: the source.
+    :raises SourceError: if it is not a valid URL.
     """
-    return unquote(urlsplit(source).path) if isinstance(source, str) and source.startswith(_FILE) else None
+    return unquote(_split(source).path) if isinstance(source, str) and source.startswith(_FILE) else None
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # its message may contain the host with a password
+        raise SourceError("The source is not a valid URL.\nCheck its host and port.") from None
 
 
 def describe(source: object) -> str:
@@ -58,11 +67,12 @@ def describe(source: object) -> str:
     Return the description of a source without opening it: no query, no password.
 
     :param source: as :func:`~airflow_mapbox.sources.resolve.open_source` takes it.
+    :raises SourceError: if it is not a valid URL.
     """
     if isinstance(source, Source):
         return source.description
     if isinstance(source, str) and is_web_url(source):
-        return urlunsplit(urlsplit(source)._replace(query="", fragment=""))
+        return urlunsplit(_split(source)._replace(query="", fragment=""))
     path = file_url_path(source)
     if path is not None:
         return path

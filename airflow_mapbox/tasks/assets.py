@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
+from urllib.parse import urlsplit, urlunsplit
 
 from airflow.sdk import Asset, AssetAlias
 
-from airflow_mapbox.assets.uris import create_asset
-from airflow_mapbox.compat import asset_state, is_mapped_instance, newest_events
+from airflow_mapbox.assets.uris import check_uri
+from airflow_mapbox.compat import asset_of_checked_uri, asset_state, is_mapped_instance, newest_events
 from airflow_mapbox.exceptions import MapboxFailError
 from airflow_mapbox.tasks.parameters import is_template
 from airflow_mapbox.uploads.names import is_tileset_id
@@ -36,8 +37,10 @@ def tileset_asset(tileset: str) -> Asset:
     Return the asset of a tileset. DAGs can be scheduled on it.
 
     :param tileset: ``account.name``.
+    :raises ValueError: if it has another form.
     """
-    return create_asset(tileset=tileset)
+    uri = f"{_TILESETS}{tileset}"
+    return asset_of_checked_uri(urlunsplit(check_uri(urlsplit(uri))))
 
 
 def tileset_alias(dag_id: str) -> AssetAlias:
@@ -60,7 +63,8 @@ def add_tileset_outlet(task: BaseOperator, tileset: object) -> None:
     :param task: the task.
     :param tileset: the parameter.
     """
-    # An instance of a mapped task may use an asset that the author has added to the outlets in `partial`.
+    # An instance of a mapped task may use an asset that the author has added to the outlets in `partial`. Those of its
+    # other tilesets stay until `drop_other_tilesets`: the tileset may still be incomplete, or a template.
     if isinstance(tileset, str) and _asset_among(task.outlets, tileset) is not None:
         return
     if isinstance(tileset, str) and is_tileset_id(tileset) and not is_mapped_instance(task):
@@ -80,11 +84,11 @@ def check_partition(partition: object, outlets: Sequence[object], *, rendered: b
     """
     if partition is None:
         return
-    if not any(isinstance(outlet, Asset) and outlet.uri.startswith(_TILESETS) for outlet in outlets):
+    if not any(map(_is_tileset, outlets)):
         raise ValueError(
             "partition needs a tileset that is known when the DAG is parsed.\nWrite the tileset with its account and "
-            "without a template, such as tileset='acme.parcels'. Of a mapped task, add "
-            "Asset('mapbox://tilesets/acme.parcels') to the outlets in partial(…)."
+            "without a template, such as tileset='acme.parcels'.\nIn a mapped task, add the assets of all its tilesets "
+            "to the outlets in partial(…), such as Asset('mapbox://tilesets/acme.parcels')."
         )
     if not rendered and (not isinstance(partition, str) or is_template(partition)):
         return
@@ -93,6 +97,45 @@ def check_partition(partition: object, outlets: Sequence[object], *, rendered: b
             f"partition must be 1 to {_KEY_CHARACTERS} characters, got {str(partition)[:80]!r}.\n"
             "If it comes from {{ partition_key }}: this DAG run has none. Trigger the DAG with a partition key."
         )
+
+
+def check_partition_outlet(partition: str | None, outlets: Sequence[object], tileset: str) -> None:
+    """
+    Refuse a partition if the tileset's asset is not among the outlets, before anything is uploaded.
+
+    :param partition: the rendered parameter; None for an event without a key.
+    :param outlets: the outlets of the task.
+    :param tileset: the task's tileset, ``account.name``.
+    :raises MapboxFailError: if the event could not have the key.
+    """
+    if partition is not None and _asset_among(outlets, tileset) is None:
+        raise MapboxFailError(
+            f"The event of tileset {tileset} cannot have the partition {partition!r}: the asset {_TILESETS}{tileset} "
+            "is not among the task's outlets.\nAdd it to the outlets, or leave out the partition."
+        )
+
+
+def drop_other_tilesets(task: BaseOperator, tileset: str) -> None:
+    """
+    Drop the outlets of other tilesets from an instance of a mapped task.
+
+    All instances have the outlets of `partial`, and Airflow sends an event of each outlet when a task succeeds.
+
+    :param task: the task. If it is not mapped, its outlets stay as they are.
+    :param tileset: its own tileset, ``account.name``.
+    """
+    if is_mapped_instance(task):
+        uri = f"{_TILESETS}{tileset}"
+        task.outlets = [outlet for outlet in task.outlets if not _is_tileset(outlet) or outlet.uri == uri]
+
+
+def drop_tilesets(task: BaseOperator) -> None:
+    """
+    Drop the outlets of all tilesets from a task whose event another task has sent.
+
+    :param task: the task.
+    """
+    task.outlets = [outlet for outlet in task.outlets if not _is_tileset(outlet)]
 
 
 def add_event(
@@ -108,24 +151,20 @@ def add_event(
     :param partition: the event's partition key, or None.
     :raises MapboxFailError: if there is a partition, but the tileset's asset is not among the outlets.
     """
+    drop_other_tilesets(task, upload.tileset)
     events = cast("dict[Any, Any] | None", cast("dict[str, Any]", context).get("outlet_events"))
     if events is None:
         return  # a test that calls `poke` itself
     facts = {name: source[name] for name in ("features", "bytes", "bounds", "bill") if name in source}
     extra = {"upload_id": upload.id, "name": upload.name, "modified": upload.modified, **facts}
     extra[_SOURCE_KEY] = dict(source)
+    check_partition_outlet(partition, task.outlets, upload.tileset)
     asset = _asset_among(task.outlets, upload.tileset)
     if asset is not None:
         events[asset].extra = extra
         if partition is not None:
             events[asset].add_partitions(partition)
         return
-    if partition is not None:
-        raise MapboxFailError(
-            f"The event of tileset {upload.tileset} cannot have the partition {partition!r}: the asset "
-            f"{_TILESETS}{upload.tileset} is not among the task's outlets.\nAdd it to the outlets, or leave out the "
-            "partition."
-        )
     events[tileset_alias(task.dag_id)].add(tileset_asset(upload.tileset), extra=extra)
 
 
@@ -182,6 +221,10 @@ def _stored_source(asset: Asset) -> object:
 def _asset_of(task: BaseOperator, tileset: str) -> Asset:
     asset = _asset_among(task.outlets, tileset)
     return tileset_asset(tileset) if asset is None else asset
+
+
+def _is_tileset(outlet: object) -> TypeGuard[Asset]:
+    return isinstance(outlet, Asset) and outlet.uri.startswith(_TILESETS)
 
 
 def _asset_among(outlets: Sequence[object], tileset: str) -> Asset | None:

@@ -149,6 +149,18 @@ def access_by(conn_id: str, retry: RetryPolicy | None) -> Access:
     return Access(client_of(connection, retry), str(endpoint) if endpoint else None)
 
 
+def base_url_of(conn_id: str) -> str | None:
+    """
+    Return the base URL of a connection for the links of a task that fails; None if there is none to use.
+
+    :param conn_id: the connection's id.
+    """
+    try:
+        return check_endpoint(_base_url(check_connection(get_connection(conn_id))), "the connection")
+    except Exception:
+        return None  # the task has an error of its own to report
+
+
 def _base_url(connection: Connection) -> str:
     host = (connection.host or "").strip()
     if not host:

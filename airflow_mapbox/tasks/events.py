@@ -41,7 +41,7 @@ def to_event(result: Upload | Exception, base_url: str | None = None) -> dict[st
     message = (
         f"Waiting for the upload was interrupted ({name}: {redact(str(result))[:300]}). Mapbox is still processing it."
     )
-    return {"error": name, "retryable": True, "message": message}
+    return {"error": name, "retryable": True, "message": message, "base_url": base_url}
 
 
 def base_url_from_event(event: object) -> str | None:

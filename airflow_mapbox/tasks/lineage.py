@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_mapbox.assets.uris import openlineage_name
-from airflow_mapbox.errors import MapboxError
 from airflow_mapbox.security.redaction import redact
 from airflow_mapbox.sources.identity import file_url_path, has_scheme
 from airflow_mapbox.sources.source import ReadablePath
@@ -32,6 +32,15 @@ log = logging.getLogger(__name__)
 _INPUTS_KEY = "mapbox_lineage"
 _POSTGRES = "postgres://"
 _PLACEHOLDER = re.compile(r"%\(\w+\)[sbt]|%[sbt]")
+# The parser takes the ONLY of `FROM ONLY parcels` for a table, and a function for one too.
+_GAP = r"(?:\s|/\*.*?\*/|--[^\n]*\n)*"
+_ONLY = re.compile(
+    rf'(\bFROM|\bJOIN|,){_GAP}\bONLY\b{_GAP}(?:\(\s*([\w".]+)\s*\)|(?=["\w]))', re.IGNORECASE | re.DOTALL
+)
+_FUNCTION = re.compile(
+    rf'(?:\bFROM|\bJOIN|,){_GAP}(?:LATERAL\b{_GAP})?(?:[\w"]+\s*\.\s*)?"?(\w+)"?{_GAP}\(', re.IGNORECASE | re.DOTALL
+)
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass
@@ -66,13 +75,16 @@ class Lineage:
 
         source = [] if self.source is None else [Dataset(*dataset_name(self.source))]
         # The hook has reported the source too, if this is the process that read it.
-        datasets = [*_to_datasets([*self.hook_inputs, *collected_inputs()]), *source]
+        reported = None if self.source is None else _as_asset_uri(self.source)
+        others = [uri for uri in [*self.hook_inputs, *collected_inputs()] if uri != reported]
+        datasets = [*_to_datasets(others), *source]
         inputs = {(dataset.namespace, dataset.name): dataset for dataset in datasets}
         outputs, run_facets = [], {}
         if self.tileset is not None:
             facets: dict[str, Any] = {}
             statistics: dict[str, Any] = {}
             if self.upload is not None:
+                bill = self.facts.get("bill")
                 facets["mapbox_upload"] = _facet_class()(
                     uploadId=self.upload.id,
                     displayName=self.upload.name,
@@ -81,7 +93,9 @@ class Lineage:
                     features=self.facts.get("features"),
                     bounds=self.facts.get("bounds"),
                     # Without the advice on savings, whose keys are the names of the data's columns.
-                    bill={name: value for name, value in self.facts.get("bill", {}).items() if name != "savings"},
+                    bill={name: value for name, value in bill.items() if name != "savings"}
+                    if isinstance(bill, Mapping)
+                    else None,
                 )
             if "bytes" in self.facts:
                 statistics["outputStatistics"] = OutputStatisticsOutputDatasetFacet(
@@ -101,8 +115,18 @@ def source_uri(source: object) -> str | None:
     """
     Return the URI of a source without its query and its connection; None if it has none, as a function.
 
+    A problem is logged: lineage is no reason to fail an upload. The hook refuses a source that is not valid.
+
     :param source: a source, as the operator takes it, or the whole report of an export.
     """
+    try:
+        return _source_uri(source)
+    except Exception as error:
+        log.info("The source is not in the lineage: %s", redact(str(error)))
+        return None
+
+
+def _source_uri(source: object) -> str | None:
     if isinstance(source, Mapping):
         source = source.get("path")
     if not isinstance(source, str | os.PathLike | ReadablePath):
@@ -128,6 +152,14 @@ def dataset_name(uri: str) -> tuple[str, str]:
     return f"{parts.scheme}://{parts.netloc}", parts.path.lstrip("/") or "/"
 
 
+def _as_asset_uri(uri: str) -> str:
+    """Return a URI whose path Airflow leaves as it is: an asset's URI loses what follows a # in it."""
+    path = uri.removeprefix("file://")
+    if path == uri or not ("#" in path or "?" in path):
+        return uri
+    return "file://" + path.replace("%", "%25").replace("#", "%23").replace("?", "%3F")
+
+
 def report_to_collector(hook: BaseHook, source: object, tileset: str) -> None:
     """
     Report an upload to Airflow's collector of the lineage of hooks. A problem is logged and does not end the upload.
@@ -142,7 +174,7 @@ def report_to_collector(hook: BaseHook, source: object, tileset: str) -> None:
         collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
         uri = source_uri(source)
         if uri is not None:
-            collector.add_input_asset(context=hook, uri=uri)
+            collector.add_input_asset(context=hook, uri=_as_asset_uri(uri))
         collector.add_output_asset(context=hook, scheme="mapbox", asset_kwargs={"tileset": tileset})
     except Exception as error:
         # Each scheme's provider checks URIs by rules of its own.
@@ -153,7 +185,8 @@ def report_tables(hook: BaseHook, sql: str, *, host: str | None, port: int | Non
     """
     Report the tables that a PostgreSQL query reads. Without OpenLineage's SQL parser nothing is reported.
 
-    A table without a schema counts as one of ``public``.
+    A table without a schema counts as one of ``public``. Nothing is reported of a server without a single host: one
+    behind a socket, or one of several.
 
     :param hook: the hook that the collector names.
     :param sql: the query.
@@ -166,17 +199,32 @@ def report_tables(hook: BaseHook, sql: str, *, host: str | None, port: int | Non
     try:
         from openlineage.common.sql import parse
 
+        server = _server(host)
+        if server is None:
+            return
         # The parser does not know the placeholders of psycopg.
-        parsed = parse([_PLACEHOLDER.sub("NULL", sql)], dialect="postgres", default_schema="public")
+        statement = _ONLY.sub(r"\1 \2", _PLACEHOLDER.sub("NULL", sql))
+        functions = {name.lower() for name in _FUNCTION.findall(statement)}
+        parsed = parse([statement], dialect="postgres", default_schema="public")
         collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
         for table in parsed.in_tables if parsed else ():
+            names = (database or "postgres", table.schema or "public", table.name)
+            if table.name.lower() in functions or any(mark in name for name in names for mark in "/?#"):
+                continue
             # The form of Airflow's own asset URIs for PostgreSQL.
-            path = f"{database or 'postgres'}/{table.schema or 'public'}/{table.name}"
-            collector.add_input_asset(context=hook, uri=f"postgres://{host or 'localhost'}:{port or 5432}/{path}")
+            collector.add_input_asset(context=hook, uri=f"{_POSTGRES}{server}:{port or 5432}/{'/'.join(names)}")
     except ImportError:
         return
     except Exception as error:
         log.info("The tables of the query are not in the lineage of hooks: %s", redact(str(error)))
+
+
+def _server(host: str | None) -> str | None:
+    """Return the host as a URI has it; None for the folder of a socket, and for a list of hosts."""
+    host = host or "localhost"
+    with suppress(ValueError):
+        return f"[{IPv6Address(host)}]"
+    return host if _HOST_NAME.fullmatch(host) else None
 
 
 def collected_inputs() -> list[str]:
@@ -207,7 +255,7 @@ def saved_inputs(context: Context) -> list[str]:
 
     :param context: the task's context.
     """
-    with suppress(MapboxError):
+    with suppress(Exception):  # as in `save_inputs`
         return list((stored_value(context, _INPUTS_KEY).read() or {}).get("inputs", ()))
     return []
 
@@ -220,7 +268,11 @@ def _to_datasets(uris: Iterable[str]) -> list[Any]:
 
     datasets = []
     for uri in uris:
-        dataset = translate_airflow_asset(Asset(uri), None)
+        try:
+            dataset = translate_airflow_asset(Asset(uri), None)
+        except Exception as error:  # each scheme's provider has rules of its own
+            log.info("An input is not in the lineage: %s", redact(str(error)))
+            continue
         if dataset is None and uri.startswith(_POSTGRES):  # its provider need not be installed
             server, *table = uri.removeprefix(_POSTGRES).split("/")
             dataset = Dataset(namespace=f"{_POSTGRES}{server}", name=".".join(table))

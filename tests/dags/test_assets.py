@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import Asset
 
 from airflow_mapbox.emulator import Emulator
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
@@ -105,3 +106,28 @@ def test_what_a_known_tileset_was_made_from_is_stored_from_its_first_run_on(
 
     assert run_dag(make).states == {"create": "success", "wait": "success"}
     assert run_dag(make).states == {"create": "skipped", "wait": "skipped"}
+
+
+@pytest.mark.parametrize("waits", [True, False], ids=["operator", "sensor"])
+def test_each_instance_of_a_mapped_task_sends_the_event_of_its_own_tileset_alone(
+    run_dag: RunDag, geojson: Path, emulator: Emulator, database: Path, waits: bool
+) -> None:
+    kind = "waiting" if waits else "created"
+    tilesets = [f"{emulator.account}.mapped-{kind}-{name}" for name in "ab"]
+    assets = [Asset(f"mapbox://tilesets/{tileset}") for tileset in tilesets]
+
+    def make() -> None:
+        options: dict[str, Any] = {"wait_for_completion": True, "outlets": assets, "partition": "k"} if waits else {}
+        partial = StageAndCreateUploadOperator.partial(task_id="upload", source=str(geojson), **options)
+        created = partial.expand(tileset=tilesets)
+        if not waits:
+            UploadCompleteSensor.partial(task_id="wait", outlets=assets).expand(upload_id=created.output)
+
+    assert set(run_dag(make).states.values()) == {"success"}
+    with sqlite3.connect(database) as opened:
+        sent = opened.execute(
+            "select a.uri, e.source_map_index, e.partition_key from asset_event e join asset a on a.id = e.asset_id "
+            "where a.uri like ? order by 1",
+            [f"%mapped-{kind}-%"],
+        ).fetchall()
+    assert sent == [(asset.uri, index, "k" if waits else None) for index, asset in enumerate(assets)]

@@ -7,8 +7,10 @@ reason for the use of each part. ``tests/unit/hooks/test_environment.py`` runs `
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
+import pickle
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -173,6 +175,28 @@ class TestMappedTasks:
 
 
 class TestAssets:
+    def test_an_asset_that_is_made_without_the_providers_checks_is_the_one_that_airflow_makes(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
+        from airflow.serialization.encoders import encode_asset_like
+
+        def refuse(_: object) -> Any:
+            raise AssertionError("the checks of all providers were loaded")
+
+        with contract("Asset, whose uri is set after its __init__"):
+            with monkeypatch.context() as patch:
+                patch.setattr(ProvidersManagerTaskRuntime, "asset_uri_handlers", property(refuse))
+                with pytest.raises(AssertionError):
+                    Asset(ASSET.uri)
+                asset = compat.asset_of_checked_uri(ASSET.uri)
+
+            assert asset == ASSET
+            assert hash(asset) == hash(ASSET)
+            assert repr(asset) == repr(ASSET)
+            assert encode_asset_like(asset) == encode_asset_like(ASSET)
+            assert copy.deepcopy(asset) == pickle.loads(pickle.dumps(asset)) == ASSET
+
     def test_inlet_events_accessors_ask_for_the_newest_events_of_an_asset(
         self, supervisor: Callable[[Any], Supervisor]
     ) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from airflow.sdk import timezone
-from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowRescheduleException, TaskDeferred
+from airflow.sdk.lineage import HookLineageCollector
 
 from airflow_mapbox.exceptions import (
     MapboxTaskError,
@@ -20,6 +21,8 @@ from airflow_mapbox.exceptions import (
 )
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
+from airflow_mapbox.tasks.events import to_event
+from airflow_mapbox.tasks.links import Pages
 from airflow_mapbox.tasks.state import TaskLedger
 from airflow_mapbox.uploads.models import Upload
 from airflow_mapbox.uploads.once.ledger import Entry, Ledger, State
@@ -28,6 +31,8 @@ from tests.unit.support import ACCOUNT, FakeStore, FakeTime, Reply, ScriptedServ
 
 ID = upload_json()["id"]
 UNDER_WAY = Reply(json=upload_json(progress=0.3))
+FAILED = Reply(json=upload_json(error="Processing timed out."))
+COLLECTOR = "airflow.providers.common.compat.lineage.hook.get_hook_lineage_collector"
 DONE = Reply(json=upload_json(progress=1, complete=True))
 
 
@@ -167,6 +172,25 @@ def test_the_operator_stalls_and_times_out_like_the_sensor(make_task: MakeTask, 
             task.run()
 
 
+def test_a_rescheduled_task_that_fails_still_names_what_its_hooks_have_read(
+    make_task: MakeTask, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector = HookLineageCollector()
+    monkeypatch.setattr(COLLECTOR, lambda: collector)
+    collector.add_input_asset(context=MapboxUploadsHook(), uri="s3://bucket/y.csv")
+    task = make_task()
+    server.script(UNDER_WAY, FAILED)
+    task.run()
+    monkeypatch.setattr(COLLECTOR, HookLineageCollector)
+
+    operator = task.operator()
+    with pytest.raises(MapboxUploadFailedError):
+        operator.execute(task.context)
+
+    lineage = operator.get_openlineage_facets_on_complete(None)
+    assert {item.name for item in lineage.inputs} == {"/data/x.geojson", "y.csv"}
+
+
 def test_the_operator_names_itself_to_be_cleared_if_another_upload_may_help(
     make_task: MakeTask, server: ScriptedServer
 ) -> None:
@@ -202,6 +226,47 @@ class TestDeferred:
             task.run()
 
         with pytest.raises(MapboxUploadTimeoutError, match=rf"Upload {ID}\. Trigger timeout\."):
+            task.operator().resume_execution("__fail__", {"error": "Trigger timeout"}, task.context)
+
+    @pytest.mark.parametrize(
+        "resumed",
+        [
+            ("__fail__", {"error": "Trigger timeout"}),
+            ("__fail__", {"error": "Trigger failure", "traceback": ["a line"]}),
+            ("execute_complete", {"event": to_event(RuntimeError("no memory"))}),
+            ("execute_complete", {"event": {"upload": FAILED.json}}),
+        ],
+        ids=["timeout", "triggerer", "event without an address", "event of an earlier version"],
+    )
+    def test_a_task_that_fails_after_it_keeps_its_links_and_its_lineage(
+        self, make_task: MakeTask, server: ScriptedServer, resumed: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        collector = HookLineageCollector()
+        monkeypatch.setattr(COLLECTOR, lambda: collector)
+        collector.add_input_asset(context=MapboxUploadsHook(), uri="s3://bucket/y.csv")
+        task = make_task(deferrable=True)
+        with pytest.raises(TaskDeferred):
+            task.run()
+        monkeypatch.setattr(COLLECTOR, HookLineageCollector)  # another process: its hooks have read nothing
+
+        operator = task.operator()
+        with pytest.raises(AirflowException):
+            operator.resume_execution(*resumed, task.context)
+
+        assert operator.pages == Pages(f"{server.url}/tilesets/{DONE.json['tileset']}", f"{server.url}/#{ID}")
+        lineage = operator.get_openlineage_facets_on_complete(None)
+        assert {item.name for item in lineage.inputs} == {"/data/x.geojson", "y.csv"}
+        assert [item.name for item in lineage.outputs] == [DONE.json["tileset"]]
+
+    def test_a_missing_connection_does_not_replace_the_error_of_a_deferral(
+        self, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        task = make_task(deferrable=True)
+        with pytest.raises(TaskDeferred):
+            task.run()
+        monkeypatch.delenv("AIRFLOW_CONN_MAPBOX_DEFAULT")
+
+        with pytest.raises(MapboxUploadTimeoutError, match="Trigger timeout"):
             task.operator().resume_execution("__fail__", {"error": "Trigger timeout"}, task.context)
 
     def test_the_finished_upload_is_the_result(self, make_task: MakeTask) -> None:

@@ -14,6 +14,7 @@ import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, timezone
 from airflow.sdk.exceptions import (
+    AirflowException,
     AirflowFailException,
     AirflowRescheduleException,
     AirflowSensorTimeout,
@@ -163,6 +164,24 @@ class TestTimeout:
             task.resume(to_event(WaitTimeoutError("It took long.")))
         with pytest.raises(MapboxUploadTimeoutError, match=rf"Upload {ID}\. Trigger timeout"):
             task.sensor().resume_execution("__fail__", {"error": "Trigger timeout"}, task.context)
+
+    @pytest.mark.parametrize(
+        "resumed",
+        [
+            ("__fail__", {"error": "Trigger timeout"}),
+            ("__fail__", {"error": "Trigger failure"}),
+            ("execute_complete", {"event": to_event(RuntimeError("no memory"))}),
+        ],
+    )
+    def test_a_deferral_that_fails_keeps_the_links(
+        self, make_task: MakeTask, server: ScriptedServer, resumed: Any
+    ) -> None:
+        sensor = make_task(deferrable=True).sensor()
+
+        with pytest.raises(AirflowException):
+            sensor.resume_execution(*resumed, {})
+
+        assert sensor.pages.upload == f"{server.url}/#{ID}"
 
     def test_a_total_timeout_lasts_through_retries_and_restarts_with_a_clear(
         self, make_task: MakeTask, server: ScriptedServer

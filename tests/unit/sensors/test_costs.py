@@ -56,12 +56,32 @@ print(json.dumps({"cpu": spent() - began, "modules": sorted(set(sys.modules) - b
 """
 )
 
+# The tileset has its account, so the tasks have its asset.
+PARSE = (
+    BARE
+    + """
+from airflow.sdk import DAG
+from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
+from airflow_mapbox.sensors.uploads import UploadCompleteSensor
+with DAG("parsed", schedule=None):
+    # Airflow's own part, such as the first task group's, is not what is measured.
+    StageAndCreateUploadOperator(task_id="first", source="/data/x.geojson", tileset="parcels", wait_for_completion=True)
+    before, began = set(sys.modules), spent()
+    tileset = {"tileset": "acme.parcels"}
+    created = StageAndCreateUploadOperator(task_id="upload", source="/data/x.geojson", **tileset)
+    waiting = UploadCompleteSensor(task_id="wait", upload_id=created.output)
+    cpu = spent() - began
+uris = [asset.uri for asset in waiting.outlets]
+print(json.dumps({"cpu": cpu, "modules": sorted(set(sys.modules) - before), "uris": uris}))
+"""
+)
+
 POKE = (
     BARE
     + """
 before, memory, first = set(sys.modules), resident(), spent()
 from airflow_mapbox.sensors.uploads import UploadCompleteSensor
-sensor = UploadCompleteSensor(task_id="wait", upload_id=sys.argv[1])
+sensor = UploadCompleteSensor(task_id="wait", upload_id=sys.argv[1], tileset=sys.argv[2])
 done = bool(sensor.poke({}))
 first = spent() - first
 modules = sorted(set(sys.modules) - before)
@@ -110,13 +130,27 @@ def test_imports_of_a_dag_file_are_light_and_quick(bytecode: dict[str, str]) -> 
     assert least(runs, "cpu") < 0.05 * SLACK
 
 
+def test_tasks_with_an_asset_are_parsed_without_the_other_providers(bytecode: dict[str, str]) -> None:
+    runs = measured(PARSE, environment=bytecode)
+
+    assert runs[0]["uris"] == ["mapbox://tilesets/acme.parcels"]
+    assert not imported(runs) & (HEAVY | {"requests", "urllib3"})
+    assert not [name for name in runs[0]["modules"] if name.startswith("airflow.providers.")]
+    print(f"two tasks with an asset: {least(runs, 'cpu') * 1000:.1f} ms")
+    assert least(runs, "cpu") < 0.01 * SLACK
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
 class TestPoke:
     def test_a_poke_is_cheap(self, server: ScriptedServer, bytecode: dict[str, str]) -> None:
         described = {"conn_type": "mapbox", "host": server.url, "login": ACCOUNT, "password": make_token()}
         server.script(*(Reply(json=upload_json(progress=0.3)) for _ in range(4 * 21)))
 
-        self.hold(upload_json()["id"], bytecode | {"AIRFLOW_CONN_MAPBOX_DEFAULT": json.dumps(described)})
+        self.hold(
+            upload_json()["id"],
+            upload_json()["tileset"],
+            bytecode | {"AIRFLOW_CONN_MAPBOX_DEFAULT": json.dumps(described)},
+        )
 
     def test_a_poke_is_cheap_over_https(
         self,
@@ -137,11 +171,13 @@ class TestPoke:
             source.write_text('{"type": "Point", "coordinates": [7.1, 50.7]}')
             upload = MapboxUploadsHook().upload(source, "points")
 
-            self.hold(upload.id, bytecode | trust | {"AIRFLOW_CONN_MAPBOX_DEFAULT": connection(emulator)})
+            self.hold(
+                upload.id, upload.tileset, bytecode | trust | {"AIRFLOW_CONN_MAPBOX_DEFAULT": connection(emulator)}
+            )
 
     @staticmethod
-    def hold(upload_id: str, environment: dict[str, str]) -> None:
-        runs = measured(POKE, upload_id, environment=environment)
+    def hold(upload_id: str, tileset: str, environment: dict[str, str]) -> None:
+        runs = measured(POKE, upload_id, tileset, environment=environment)
 
         assert not any(run["done"] for run in runs)
         assert "airflow_mapbox.uploads.client" in runs[0]["modules"]

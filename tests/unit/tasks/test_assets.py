@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from airflow_mapbox.sensors.uploads import UploadCompleteSensor
 from airflow_mapbox.tasks import assets
 from airflow_mapbox.tasks.assets import add_event, last_published, tileset_alias, tileset_asset
 from airflow_mapbox.uploads.models import Upload
-from tests.unit.support import upload_json
+from tests.unit.support import Reply, ScriptedServer, make_token, upload_json
 
 TILESET = "demo.parcels"
 ASSET = tileset_asset(TILESET)
@@ -121,6 +122,77 @@ class TestEvents:
             sent(task, partition="a")
 
 
+class TestInstancesOfAMappedTask:
+    """Airflow sends an event of each asset that is an outlet when a task succeeds, also an empty one."""
+
+    A, B = tileset_asset("demo.a"), tileset_asset("demo.b")
+    OTHER = Asset("s3://bucket/key")
+
+    def instances(self, kind: Any, parameter: str, **options: Any) -> list[Any]:
+        with DAG("tested", schedule=None):
+            partial = kind.partial(task_id="mapped", outlets=[self.A, self.B, self.OTHER], **options)
+            mapped = partial.expand(**{parameter: ["a", "b"]})
+        return [mapped.unmap({parameter: tileset}) for tileset in ("demo.a", "b")]
+
+    @pytest.mark.parametrize(
+        ("kind", "parameter", "options"),
+        [
+            (StageAndCreateUploadOperator, "tileset", {"source": "/data/x.geojson", "wait_for_completion": True}),
+            (UploadCompleteSensor, "upload_id", {}),
+        ],
+    )
+    def test_each_sends_the_event_of_its_own_tileset_alone(self, kind: Any, parameter: str, options: Any) -> None:
+        for task, own in zip(self.instances(kind, parameter, **options), (self.A, self.B), strict=True):
+            upload = Upload.from_json(upload_json(tileset=own.name.rpartition("/")[2], complete=True, progress=1))
+
+            events = sent(task, upload)
+
+            assert [key for key in events if isinstance(key, Asset)] == [own]
+            assert [outlet for outlet in task.outlets if isinstance(outlet, Asset)] == [own, self.OTHER]
+
+    def test_one_whose_tileset_is_not_in_partial_sends_its_event_by_the_alias_alone(self) -> None:
+        task, _ = self.instances(UploadCompleteSensor, "upload_id")
+
+        (event,) = sent(task)[ALIAS].asset_alias_events
+
+        assert event.dest_asset_key.uri == ASSET.uri
+        assert task.outlets == [self.OTHER, ALIAS]
+
+    def test_the_outlets_of_a_task_that_is_not_mapped_are_left_as_its_author_wrote_them(self) -> None:
+        task = sensor(outlets=[self.A], tileset=TILESET)
+
+        sent(task)
+
+        assert task.outlets == [self.A, ASSET]
+
+
+class TestSensorOnATaskThatWaitsItself:
+    """Both would send the event of the tileset."""
+
+    def test_it_breaks_the_import_of_the_dag(self) -> None:
+        with pytest.raises(ValueError, match=r"Task upload waits for its upload itself .*would be sent twice"):
+            sensor(operator().output)
+
+    def test_so_does_a_sensor_on_the_output_of_a_mapped_task(self) -> None:
+        with DAG("tested", schedule=None):
+            options = {"task_id": "upload", "source": "/data/x.geojson", "wait_for_completion": True}
+            mapped = StageAndCreateUploadOperator.partial(**options).expand(tileset=["a", "b"])
+
+            with pytest.raises(ValueError, match="Task upload waits for its upload itself"):
+                UploadCompleteSensor(task_id="wait", upload_id=mapped.output)
+
+    def test_an_instance_of_a_mapped_sensor_sends_no_second_event(self) -> None:
+        done = {**PARCELS.to_json(), "tileset_url": "", "source": {}}
+        with DAG("tested", schedule=None):
+            mapped: Any = UploadCompleteSensor.partial(task_id="wait", outlets=[ASSET]).expand(upload_id=[done])
+        task, events = mapped.unmap({"upload_id": done}), OutletEventAccessors()
+
+        task._finish({"outlet_events": events}, PARCELS, None)
+
+        assert not len(events)
+        assert task.outlets == [ALIAS]
+
+
 class TestPartition:
     @pytest.mark.parametrize("make", [operator, lambda **options: sensor(tileset=TILESET, **options)])
     @pytest.mark.parametrize("partition", ["2018-02-01", "{{ partition_key }}"])
@@ -156,6 +228,47 @@ class TestPartition:
 
         with pytest.raises(MapboxFailError, match="this DAG run has none"):
             task.execute({})  # type: ignore[typeddict-item]
+
+
+class TestPartitionOfAnotherTileset:
+    """The asset of another tileset is among the outlets, so only the rendered tileset shows the mistake."""
+
+    @pytest.fixture(autouse=True)
+    def connected(self, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        described = {"conn_type": "mapbox", "host": server.url, "login": "demo", "password": make_token("demo")}
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", json.dumps(described))
+
+    @pytest.mark.parametrize("tileset", ["parcels", "{{ account }}.parcels"])
+    def test_it_is_refused_before_anything_is_uploaded(self, tileset: str, server: ScriptedServer) -> None:
+        task = operator(tileset, outlets=[tileset_asset("demo.other")], partition="a")
+        task.render_template_fields({"account": "demo"})  # type: ignore[typeddict-item]
+
+        with pytest.raises(MapboxFailError, match=r"mapbox://tilesets/demo\.parcels is not among the task's outlets"):
+            task.execute({})  # type: ignore[typeddict-item]
+
+        assert not server.requests
+
+    def test_a_tileset_that_the_connection_completes_to_the_outlets_own_goes_on(self) -> None:
+        task = operator("parcels", outlets=[ASSET], partition="a")
+
+        with pytest.raises(MapboxFailError, match="does not exist"):  # the source: the next thing to be checked
+            task.execute({})  # type: ignore[typeddict-item]
+
+    def test_a_sensor_is_refused_before_its_first_poll(self, server: ScriptedServer) -> None:
+        task = sensor(tileset="demo.{{ name }}", outlets=[tileset_asset("demo.other")], partition="a")
+        task.render_template_fields({"name": "parcels"})  # type: ignore[typeddict-item]
+
+        with pytest.raises(MapboxFailError, match=r"mapbox://tilesets/demo\.parcels is not among the task's outlets"):
+            task.execute({})  # type: ignore[typeddict-item]
+
+        assert not server.requests
+
+    def test_a_sensor_that_learns_the_tileset_from_mapbox_fails_at_its_first_poll(self, server: ScriptedServer) -> None:
+        task = sensor(outlets=[tileset_asset("demo.other")], partition="a")
+        server.script(Reply(json=upload_json(id="cid", tileset=TILESET, progress=0.1)))
+
+        with pytest.raises(MapboxFailError, match=r"mapbox://tilesets/demo\.parcels is not among the task's outlets"):
+            task.poke({})  # type: ignore[typeddict-item]
 
 
 class Events:

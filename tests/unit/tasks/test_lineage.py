@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,9 @@ import pytest
 from airflow.sdk import Asset, BaseHook, ObjectStoragePath
 from airflow.sdk.lineage import HookLineageCollector
 
+from airflow_mapbox.exceptions import MapboxFailError
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
+from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 from airflow_mapbox.tasks.lineage import (
     Lineage,
     dataset_name,
@@ -23,7 +27,7 @@ from airflow_mapbox.tasks.lineage import (
     source_uri,
 )
 from airflow_mapbox.uploads.models import Upload
-from tests.unit.support import FakeStore, upload_json
+from tests.unit.support import ACCOUNT, FakeStore, make_token, upload_json
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,33 @@ def test_a_source_has_the_name_that_openlineage_gives_it(source: Any, uri: str, 
 @pytest.mark.parametrize("source", [lambda: None, iter([b""]), {"features": 1}, None, 7])
 def test_a_source_that_is_no_file_has_none(source: Any) -> None:
     assert source_uri(source) is None
+
+
+class Unreadable(os.PathLike[str]):
+    """A path whose text cannot be made."""
+
+    def __fspath__(self) -> str:
+        raise RuntimeError("no path")
+
+    __str__ = __fspath__
+
+
+@pytest.mark.parametrize("source", ["https://[x/a", "s3://[x/a", "file://[x/a", Unreadable()])
+def test_a_source_that_is_not_valid_is_left_to_the_hook(source: Any) -> None:
+    assert source_uri(source) is None
+
+
+@pytest.mark.parametrize("format", [None, "geojson"])
+@pytest.mark.parametrize("source", ["https://[x/a", "file://[x/a"])
+def test_a_url_that_is_not_valid_fails_the_task_and_says_what_to_do(
+    source: str, format: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = {"conn_type": "mapbox", "host": "http://127.0.0.1:9", "login": ACCOUNT, "password": make_token()}
+    monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", json.dumps(described))
+    task = StageAndCreateUploadOperator(task_id="upload", source=source, tileset="x", format=format)
+
+    with pytest.raises(MapboxFailError, match=r"(?s)is not a valid (URL|web address).*its host and port"):
+        task.execute({})  # type: ignore[typeddict-item]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +159,71 @@ def test_the_tables_of_a_query_are_inputs(collector: HookLineageCollector) -> No
     lineage = Lineage(tileset="acme.parcels").to_openlineage()
     names = {(item.namespace, item.name) for item in lineage.inputs}
     assert names == {("postgres://db.example:5432", f"gis.{table}") for table in ("public.parcels", "city.owners")}
+
+
+@pytest.mark.parametrize(
+    ("sql", "tables"),
+    [
+        ("SELECT * FROM ONLY parcels", {"public.parcels"}),
+        ("SELECT * FROM only (city.parcels) p, ONLY b", {"city.parcels", "public.b"}),
+        ("SELECT * FROM parcels FETCH FIRST 5 ROWS ONLY", {"public.parcels"}),
+        ("SELECT * FROM generate_series(1, 3) g JOIN parcels ON true", {"public.parcels"}),
+        ("SELECT * FROM parcels, LATERAL public.ST_Dump (geom)", {"public.parcels"}),
+        ("SELECT * FROM /* remote */ dblink('a', 'SELECT 1') AS t(a int)", set()),
+        ("SELECT count(*) FROM parcels AS p (a, b) JOIN owners USING (id)", {"public.parcels", "public.owners"}),
+        ('SELECT * FROM "a/b"', set()),
+    ],
+)
+def test_only_tables_are_inputs(collector: HookLineageCollector, sql: str, tables: set[str]) -> None:
+    report_tables(BaseHook(), sql, host="db.example", port=None, database="gis")
+
+    names = {item.name for item in Lineage().to_openlineage().inputs}
+    assert names == {f"gis.{table}" for table in tables}
+
+
+@pytest.mark.parametrize(
+    ("host", "namespaces"),
+    [
+        (None, {"postgres://localhost:5432"}),
+        ("db.example", {"postgres://db.example:5432"}),
+        ("::1", {"postgres://[::1]:5432"}),
+        ("/var/run/postgresql", set()),
+        ("h1,h2", set()),
+        ("@abstract", set()),
+    ],
+)
+def test_a_server_without_a_single_host_has_no_namespace(
+    collector: HookLineageCollector, host: str | None, namespaces: set[str]
+) -> None:
+    report_tables(BaseHook(), "SELECT * FROM parcels", host=host, port=None, database="gis")
+
+    assert {item.namespace for item in Lineage().to_openlineage().inputs} == namespaces
+
+
+@pytest.mark.parametrize("path", ["/data/a#1.geojson", "/data/a?1 50%.geojson"])
+def test_a_path_with_a_mark_of_urls_is_one_input(collector: HookLineageCollector, path: str) -> None:
+    report_to_collector(MapboxUploadsHook(), path, "acme.parcels")
+
+    lineage = Lineage(source=source_uri(path), tileset="acme.parcels").to_openlineage()
+
+    assert [item.name for item in lineage.inputs] == [path]
+
+
+def test_a_uri_that_airflow_refuses_does_not_take_the_others_away(collector: HookLineageCollector) -> None:
+    inputs = ["s3:///no-bucket", "airflow://reserved/x", "s3://bucket/y.csv"]
+
+    lineage = Lineage(tileset="acme.parcels", hook_inputs=inputs).to_openlineage()
+
+    assert [item.name for item in lineage.inputs] == ["y.csv"]
+    assert [item.name for item in lineage.outputs] == ["acme.parcels"]
+
+
+def test_facts_without_a_bill_leave_the_rest(collector: HookLineageCollector) -> None:
+    upload = Upload.from_json(upload_json())
+
+    lineage = Lineage(tileset=upload.tileset, upload=upload, facts={"bytes": 9, "bill": None}).to_openlineage()
+
+    assert lineage.outputs[0].facets["mapbox_upload"].bytes == 9
 
 
 def test_a_query_that_the_parser_cannot_read_reports_nothing(collector: HookLineageCollector) -> None:
