@@ -349,6 +349,24 @@ def test_airflows_timeout_of_a_trigger_is_a_skip_under_soft_fail(make_task: Make
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
+def test_soft_fail_says_in_the_log_that_the_upload_makes_another_tileset(
+    make_task: MakeTask, server: ScriptedServer, deferrable: bool
+) -> None:
+    task = make_task(soft_fail=True, deferrable=deferrable, tileset=f"{ACCOUNT}.another")
+    sensor = task.sensor()
+    if not deferrable:
+        server.script(UNDER_WAY)
+
+    with mock.patch.object(sensor.log, "warning") as warning, pytest.raises(AirflowSkipException):
+        if deferrable:
+            sensor.resume_execution("execute_complete", {"event": {"upload": DONE.json}}, task.context)
+        else:
+            sensor.execute(task.context)
+
+    assert f"not {ACCOUNT}.another" in str(warning.call_args_list)
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
 def test_never_fail_skips_if_the_upload_failed(make_task: MakeTask, server: ScriptedServer, deferrable: bool) -> None:
     task = make_task(never_fail=True, deferrable=deferrable)
     if not deferrable:
