@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -357,11 +358,11 @@ def test_soft_fail_says_in_the_log_that_the_upload_makes_another_tileset(
     if not deferrable:
         server.script(UNDER_WAY)
 
+    event = {"event": {"upload": DONE.json}}
+    run = partial(sensor.resume_execution, "execute_complete", event) if deferrable else sensor.execute
+
     with mock.patch.object(sensor.log, "warning") as warning, pytest.raises(AirflowSkipException):
-        if deferrable:
-            sensor.resume_execution("execute_complete", {"event": {"upload": DONE.json}}, task.context)
-        else:
-            sensor.execute(task.context)
+        run(context=task.context)
 
     assert f"not {ACCOUNT}.another" in str(warning.call_args_list)
 
