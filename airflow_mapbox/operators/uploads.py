@@ -26,6 +26,7 @@ from airflow_mapbox.tasks.assets import (
     drop_other_tilesets,
     last_published,
     remember,
+    to_key,
 )
 from airflow_mapbox.tasks.lineage import Lineage, save_inputs, saved_inputs, source_uri
 from airflow_mapbox.tasks.links import Pages, TilesetLink, UploadLink
@@ -185,7 +186,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         self.wait_timeout = to_seconds(wait_timeout, "wait_timeout") or defaults.WAIT_TIMEOUT_SECONDS
         self.stall_timeout = to_seconds(stall_timeout, "stall_timeout")
         self.deferrable = constant(or_default_deferrable(deferrable), bool, "deferrable")
-        self.partition = partition
+        self.partition = to_key(partition)
         if self.wait_for_completion:
             add_tileset_outlet(self, tileset)
         else:
@@ -231,6 +232,8 @@ class StageAndCreateUploadOperator(BaseOperator):
         if is_final(self.if_active) and self.if_active not in defaults.IF_ACTIVE_CHOICES:
             choices = ", ".join(defaults.IF_ACTIVE_CHOICES)
             raise ValueError(f"if_active must be one of {choices}, got {self.if_active!r}")
+        if rendered:
+            self.partition = to_key(self.partition)
         check_partition(self.partition, self.outlets, rendered=rendered)
         # A string is never a mapping of options. The output of another task is unknown when the DAG is parsed.
         if is_final(self.export) or (
@@ -353,7 +356,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         with airflow_errors(self.task_id):
             entry = task_ledger(context).read()
         self._lineage.facts = source = {} if entry is None else entry.source_to_json()
-        add_event(context, self, upload, source, self.partition)
+        add_event(context, self, upload, source, to_key(self.partition))
         self.log.info("%s", self.pages.describe_finished(upload))
         return self._result(upload, source)
 

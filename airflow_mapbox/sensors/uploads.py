@@ -24,6 +24,7 @@ from airflow_mapbox.tasks.assets import (
     check_partition,
     check_partition_outlet,
     drop_tilesets,
+    to_key,
 )
 from airflow_mapbox.tasks.lineage import Lineage
 from airflow_mapbox.tasks.links import Pages, TilesetLink, UploadLink
@@ -127,8 +128,10 @@ class UploadCompleteSensor(BaseSensorOperator):
                 f"Task {_of_creator(upload_id, 'task_id')} waits for its upload itself (wait_for_completion=True), so "
                 "the event of its tileset would be sent twice.\nRemove the sensor, or wait_for_completion."
             )
-        add_tileset_outlet(self, tileset or _of_creator(upload_id, "tileset"))
-        self.partition = partition
+        created = _of_creator(upload_id, "tileset")
+        _refuse_other_tileset(tileset, created)
+        add_tileset_outlet(self, tileset or created)
+        self.partition = to_key(partition)
         with airflow_errors():
             self._check(rendered=False)
         self.pages = Pages()
@@ -149,6 +152,8 @@ class UploadCompleteSensor(BaseSensorOperator):
         """
         if isinstance(self.tileset, str) and (rendered or not is_template(self.tileset)):
             check_tileset(self.tileset)
+        if rendered:
+            self.partition = to_key(self.partition)
         check_partition(self.partition, self.outlets, rendered=rendered)
         if rendered and self.tileset is not None and is_tileset_id(self.tileset):
             check_partition_outlet(self.partition, self.outlets, self.tileset)
@@ -235,10 +240,11 @@ class UploadCompleteSensor(BaseSensorOperator):
             base_url = self._client.base_url
             self.pages = replace(self.pages, upload=upload_page(wait.state.upload_id, base_url))
             self._decision = wait.poll(self._client, self._policy(wait))
+            if self._decision.state.tileset is not None:
+                self._expect_tileset(self._decision.state.tileset)
         self.log.info("%s", self._decision)
         tileset, upload = self._decision.state.tileset, self._decision.upload
         if tileset is not None:
-            self._expect_tileset(tileset)
             label_map_index(context, tileset)
             self.pages = replace(self.pages, tileset=tileset_page(tileset, base_url))
         if upload is None:
@@ -252,7 +258,7 @@ class UploadCompleteSensor(BaseSensorOperator):
                 f"Upload {upload_id_from(self.upload_id)} makes the tileset {tileset}, not {self.tileset}.\n"
                 "Correct the sensor's `tileset`, or give it the upload of that tileset."
             )
-        check_partition_outlet(self.partition, self.outlets, tileset)
+        check_partition_outlet(to_key(self.partition), self.outlets, tileset)
 
     def _defer(self, wait: TaskWait) -> None:
         from airflow_mapbox.triggers.uploads import deferral
@@ -274,7 +280,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         base_url = base_url_from_event(event)
         with self._errors():
             upload = upload_from_event(event, upload_id_from(self.upload_id))
-        self._expect_tileset(upload.tileset)
+            self._expect_tileset(upload.tileset)
         label_map_index(context, upload.tileset)
         return self._finish(context, upload, base_url)
 
@@ -299,7 +305,7 @@ class UploadCompleteSensor(BaseSensorOperator):
             drop_tilesets(self)
             self.log.info("The task that created the upload has sent the event of tileset %s", upload.tileset)
         else:
-            add_event(context, self, upload, source_facts(self.upload_id), self.partition)
+            add_event(context, self, upload, source_facts(self.upload_id), to_key(self.partition))
         self.log.info("%s", self.pages.describe_finished(upload))
         return upload.to_json() | {"tileset_url": self.pages.tileset}
 
@@ -367,6 +373,24 @@ class UploadCompleteSensor(BaseSensorOperator):
         delay = fit_to_deadline(max(min_delay, delay), remaining, min_interval=self._safe_interval)
         self.log.info("Polling again in %.0f s", delay)
         return delay
+
+
+def _refuse_other_tileset(tileset: object, created: object) -> None:
+    """
+    Refuse a tileset that cannot be the one of the task whose output the sensor was given.
+
+    :param tileset: the sensor's parameter.
+    :param created: that of the task; None if it is unknown.
+    """
+    if not (isinstance(tileset, str) and isinstance(created, str)) or is_template(tileset) or is_template(created):
+        return
+    ids = [name if "." in name else f".{name}" for name in (tileset, created)]
+    (account, _, name), (of_creator, _, created_name) = (tileset_id.rpartition(".") for tileset_id in ids)
+    if name != created_name or (account and of_creator and account != of_creator):
+        raise ValueError(
+            f"The sensor's tileset is {tileset}, but the task that creates its upload makes {created}.\nLeave out the "
+            "sensor's `tileset`: it takes the task's."
+        )
 
 
 def _of_creator(upload_id: object, parameter: str) -> Any:

@@ -73,6 +73,15 @@ def add_tileset_outlet(task: BaseOperator, tileset: object) -> None:
         task.outlets = [*task.outlets, tileset_alias(task.dag_id)]
 
 
+def to_key(partition: object) -> Any:
+    """
+    Return a partition as a string, if native rendering has made a whole number of it, such as 20180201.
+
+    :param partition: the parameter.
+    """
+    return str(partition) if isinstance(partition, int) and not isinstance(partition, bool) else partition
+
+
 def check_partition(partition: object, outlets: Sequence[object], *, rendered: bool) -> None:
     """
     Refuse a partition that cannot become the key of an event.

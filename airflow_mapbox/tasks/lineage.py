@@ -9,15 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from ipaddress import IPv6Address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_mapbox.assets.uris import openlineage_name
 from airflow_mapbox.security.redaction import redact
-from airflow_mapbox.sources.identity import file_url_path, has_scheme
-from airflow_mapbox.sources.source import ReadablePath
 from airflow_mapbox.tasks.state import stored_value
 
 if TYPE_CHECKING:
@@ -31,16 +28,6 @@ log = logging.getLogger(__name__)
 # The key of what hooks have read, in the task state store.
 _INPUTS_KEY = "mapbox_lineage"
 _POSTGRES = "postgres://"
-_PLACEHOLDER = re.compile(r"%\(\w+\)[sbt]|%[sbt]")
-# The parser takes the ONLY of `FROM ONLY parcels` for a table, and a function for one too.
-_GAP = r"(?:\s|/\*.*?\*/|--[^\n]*\n)*"
-_ONLY = re.compile(
-    rf'(\bFROM|\bJOIN|,){_GAP}\bONLY\b{_GAP}(?:\(\s*([\w".]+)\s*\)|(?=["\w]))', re.IGNORECASE | re.DOTALL
-)
-_FUNCTION = re.compile(
-    rf'(?:\bFROM|\bJOIN|,){_GAP}(?:LATERAL\b{_GAP})?(?:[\w"]+\s*\.\s*)?"?(\w+)"?{_GAP}\(', re.IGNORECASE | re.DOTALL
-)
-_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass
@@ -127,6 +114,9 @@ def source_uri(source: object) -> str | None:
 
 
 def _source_uri(source: object) -> str | None:
+    from airflow_mapbox.sources.identity import file_url_path, has_scheme
+    from airflow_mapbox.sources.source import ReadablePath
+
     if isinstance(source, Mapping):
         source = source.get("path")
     if not isinstance(source, str | os.PathLike | ReadablePath):
@@ -202,9 +192,7 @@ def report_tables(hook: BaseHook, sql: str, *, host: str | None, port: int | Non
         server = _server(host)
         if server is None:
             return
-        # The parser does not know the placeholders of psycopg.
-        statement = _ONLY.sub(r"\1 \2", _PLACEHOLDER.sub("NULL", sql))
-        functions = {name.lower() for name in _FUNCTION.findall(statement)}
+        statement, functions = _for_parser(sql)
         parsed = parse([statement], dialect="postgres", default_schema="public")
         collector = get_hook_lineage_collector()  # type: ignore[no-untyped-call]
         for table in parsed.in_tables if parsed else ():
@@ -221,10 +209,28 @@ def report_tables(hook: BaseHook, sql: str, *, host: str | None, port: int | Non
 
 def _server(host: str | None) -> str | None:
     """Return the host as a URI has it; None for the folder of a socket, and for a list of hosts."""
+    from ipaddress import IPv6Address
+
     host = host or "localhost"
     with suppress(ValueError):
         return f"[{IPv6Address(host)}]"
-    return host if _HOST_NAME.fullmatch(host) else None
+    return host if re.fullmatch(r"[A-Za-z0-9._-]+", host) else None
+
+
+def _for_parser(sql: str) -> tuple[str, set[str]]:
+    """
+    Return a query that the parser understands, and the names of the functions in it that look like tables.
+
+    The parser does not know psycopg's placeholders. It takes the ONLY of `FROM ONLY parcels` for a table, and a
+    function for one too.
+    """
+    # The patterns are compiled here, because a DAG file imports this module.
+    gap = r"(?:\s|/\*.*?\*/|--[^\n]*\n)*"
+    only = rf'(\bFROM|\bJOIN|,){gap}\bONLY\b{gap}(?:\(\s*([\w".]+)\s*\)|(?=["\w]))'
+    function = rf'(?:\bFROM|\bJOIN|,){gap}(?:LATERAL\b{gap})?(?:[\w"]+\s*\.\s*)?"?(\w+)"?{gap}\('
+    statement = re.sub(r"%\(\w+\)[sbt]|%[sbt]", "NULL", sql)
+    statement = re.sub(only, r"\1 \2", statement, flags=re.IGNORECASE | re.DOTALL)
+    return statement, {name.lower() for name in re.findall(function, statement, re.IGNORECASE | re.DOTALL)}
 
 
 def collected_inputs() -> list[str]:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -346,6 +347,24 @@ def test_airflows_timeout_of_a_trigger_is_a_skip_under_soft_fail(make_task: Make
     with pytest.raises(AirflowSkipException) as skip:
         task.sensor().resume_execution("__fail__", {"error": "Trigger timeout"}, task.context)
     assert isinstance(skip.value.__cause__.__cause__, TaskDeferralTimeout)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_soft_fail_says_in_the_log_that_the_upload_makes_another_tileset(
+    make_task: MakeTask, server: ScriptedServer, deferrable: bool
+) -> None:
+    task = make_task(soft_fail=True, deferrable=deferrable, tileset=f"{ACCOUNT}.another")
+    sensor = task.sensor()
+    if not deferrable:
+        server.script(UNDER_WAY)
+
+    event = {"event": {"upload": DONE.json}}
+    run = partial(sensor.resume_execution, "execute_complete", event) if deferrable else sensor.execute
+
+    with mock.patch.object(sensor.log, "warning") as warning, pytest.raises(AirflowSkipException):
+        run(context=task.context)
+
+    assert f"not {ACCOUNT}.another" in str(warning.call_args_list)
 
 
 @pytest.mark.parametrize("deferrable", [False, True])

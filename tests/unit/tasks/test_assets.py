@@ -58,6 +58,30 @@ class TestOutlets:
 
         assert waiting.outlets == [ASSET]
 
+    @pytest.mark.parametrize("other", ["demo.roads", "roads", "acme.parcels"])
+    def test_a_sensor_with_another_tileset_than_its_creators_breaks_the_import(self, other: str) -> None:
+        created = operator(wait_for_completion=False).output
+
+        with pytest.raises(
+            ValueError, match=f"tileset is {other}, but the task that creates its upload makes {TILESET}"
+        ):
+            sensor(created, tileset=other)
+
+    @pytest.mark.parametrize(
+        ("own", "creators"),
+        [
+            (TILESET, TILESET),
+            (TILESET, "parcels"),
+            ("parcels", TILESET),
+            (TILESET, "{{ params.x }}"),
+            ("{{ ds }}", "x"),
+        ],
+    )
+    def test_a_sensor_whose_tileset_may_be_its_creators_does_not(self, own: str, creators: str) -> None:
+        with DAG("tested", schedule=None):
+            created = StageAndCreateUploadOperator(task_id="upload", source="/data/x.geojson", tileset=creators).output
+            assert UploadCompleteSensor(task_id="wait", upload_id=created, tileset=own).tileset == own
+
     def test_an_asset_that_the_author_gives_another_name_is_the_one_that_is_used(self) -> None:
         named = Asset(name="parcels", uri=ASSET.uri)
 
@@ -214,6 +238,23 @@ class TestPartition:
     def test_a_key_that_airflow_would_refuse_breaks_the_import(self, partition: str) -> None:
         with pytest.raises(ValueError, match="partition must be 1 to 250 characters"):
             operator(partition=partition)
+
+    @pytest.mark.parametrize("make", [operator, lambda **options: sensor(tileset=TILESET, **options)])
+    def test_a_number_of_native_rendering_is_a_key(self, make: Any) -> None:
+        task = make(partition="{{ ds_nodash }}")
+        task.partition = 20180201
+
+        task._check(rendered=True)
+
+        assert task.partition == "20180201"
+
+    @pytest.mark.parametrize("partition", [True, 1.5, ["a"]])
+    def test_another_type_is_no_key(self, partition: Any) -> None:
+        task = operator(partition="{{ params.key }}")
+        task.partition = partition
+
+        with pytest.raises(ValueError, match="partition must be 1 to 250 characters"):
+            task._check(rendered=True)
 
     def test_a_run_without_a_key_fails_before_anything_is_uploaded(self) -> None:
         task = operator(partition="{{ partition_key }}")
