@@ -67,7 +67,7 @@ def test_a_sensor_whose_upload_makes_another_tileset_fails_at_its_first_poll(
     run_dag: RunDag, geojson: Path, emulator: Emulator, events_of_last_run: Callable[[], list[Event]]
 ) -> None:
     def make() -> None:
-        created = StageAndCreateUploadOperator(task_id="create", source=str(geojson), tileset="is-this")
+        created = StageAndCreateUploadOperator(task_id="create", source=str(geojson), tileset="{{ 'is-this' }}")
         waiting = {"upload_id": created.output, "tileset": f"{emulator.account}.is-that", "retries": 2}
         UploadCompleteSensor(task_id="wait", **waiting)
         UploadCompleteSensor(task_id="deferred", deferrable=True, poke_interval=0.2, **waiting)
