@@ -53,7 +53,7 @@ def test_a_generators_frames_become_one_tileset(run_dag: RunDag, emulator: Emula
 
 def test_each_mapped_call_has_a_tileset_of_its_own(run_dag: RunDag, emulator: Emulator) -> None:
     def make() -> None:
-        @task.mapbox_upload(tileset="mapped-{{ task_instance.map_index }}")
+        @task.mapbox_upload(tileset="numbered-{{ task_instance.map_index }}")
         def frames(number: int) -> Any:
             return frame(number)
 
@@ -62,8 +62,8 @@ def test_each_mapped_call_has_a_tileset_of_its_own(run_dag: RunDag, emulator: Em
     outcome = run_dag(make)
 
     assert set(outcome.states.values()) == {"success"}
-    made = uploads_of(emulator, "mapped-")
-    assert sorted(made) == ["mapped-0", "mapped-1", "mapped-2"]
+    made = uploads_of(emulator, "numbered-")
+    assert sorted(made) == ["numbered-0", "numbered-1", "numbered-2"]
 
 
 def test_export_options_can_be_passed(run_dag: RunDag) -> None:

@@ -204,6 +204,7 @@ def features_of(outcome: Any, task_id: str = "upload") -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mapbox_connection")
 @pytest.mark.parametrize(
     ("dag_id", "task_id", "tilesets"),
@@ -228,6 +229,7 @@ def test_an_example_makes_its_tilesets(
     assert features_of(outcome, task_id) == tilesets
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mapbox_connection")
 def test_a_mapped_layer_is_named_by_its_tileset(dags: dict[str, Any]) -> None:
     outcome = dags["earthquakes_by_magnitude"].test(logical_date=datetime(2018, 2, 2, tzinfo=UTC))
@@ -236,6 +238,7 @@ def test_a_mapped_layer_is_named_by_its_tileset(dags: dict[str, Any]) -> None:
     assert sorted(names) == [f"earthquakes-magnitude-{magnitude}" for magnitude in (2, 4, 5)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mapbox_connection")
 def test_a_person_is_asked_above_the_limit(dags: dict[str, Any]) -> None:
     outcome = dags["counties_approved_above"].test(
@@ -246,6 +249,7 @@ def test_a_person_is_asked_above_the_limit(dags: dict[str, Any]) -> None:
     assert states["approve"] == states["upload"] == states["wait"] == "success"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mapbox_connection")
 def test_unchanged_counties_are_skipped_at_the_second_run(dags: dict[str, Any]) -> None:
     first, second = (
@@ -256,6 +260,7 @@ def test_unchanged_counties_are_skipped_at_the_second_run(dags: dict[str, Any]) 
     assert {instance.state for instance in second.get_task_instances()} == {"skipped"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mapbox_connection")
 def test_a_table_of_a_warehouse_becomes_a_tileset(
     dags: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 COUNTIES = ROOT / "dags" / "data" / "virginia-counties-utm17n.zip"
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +28,23 @@ def dag(database: Path) -> Any:
     return bag.dags["layer_in_parts"]
 
 
+def uploads(emulator: Emulator) -> int:
+    """Return how many uploads the tileset of the parts has."""
+    listed = requests.get(
+        f"{emulator.url}/uploads/v1/{emulator.account}",
+        params={"access_token": emulator.token, "limit": 100},
+        timeout=10,
+    ).json()
+    return sum(item["tileset"] == f"{emulator.account}.virginia-counties-in-parts" for item in listed)
+
+
 @pytest.mark.usefixtures("mapbox_connection")
 def test_the_joined_tileset_has_every_county_once_and_is_uploaded_once(
     dag: Any, emulator: Emulator, tmp_path: Path
 ) -> None:
     from demo.check import check_tileset
+
+    before = uploads(emulator)
 
     outcome = dag.test()
 
@@ -43,10 +55,7 @@ def test_the_joined_tileset_has_every_county_once_and_is_uploaded_once(
     check = check_tileset(address, tmp_path / "counties.geojson", key="FIPS", token=emulator.token)
     assert check.features == 136
     assert set(check.tiles) == set(range(5, 11))
-    uploads = requests.get(
-        f"{emulator.url}/uploads/v1/{emulator.account}", params={"access_token": emulator.token}, timeout=10
-    ).json()
-    assert [item["tileset"] for item in uploads] == [f"{emulator.account}.virginia-counties-in-parts"]
+    assert uploads(emulator) == before + 1
 
 
 @pytest.mark.usefixtures("mapbox_connection")
