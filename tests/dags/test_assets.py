@@ -38,6 +38,7 @@ def events_of_last_run(database: Path) -> Callable[[], list[Event]]:
     return read
 
 
+@pytest.mark.slow
 def test_a_known_tileset_has_one_event_with_its_key_in_each_way_to_wait(
     run_dag: RunDag, geojson: Path, emulator: Emulator, events_of_last_run: Callable[[], list[Event]]
 ) -> None:

@@ -42,6 +42,7 @@ def links_of_last_run(database: Path) -> Callable[[], Links]:
     return read
 
 
+@pytest.mark.slow
 def test_every_kind_of_task_links_to_its_tileset_and_its_upload(
     run_dag: RunDag, geojson: Path, emulator: Emulator, links_of_last_run: Callable[[], Links]
 ) -> None:
@@ -87,6 +88,7 @@ def test_every_kind_of_task_links_to_its_tileset_and_its_upload(
     assert f"its tileset {emulator.account}.linked is at {links['upload', -1]['TilesetLink']}" in outcome.written
 
 
+@pytest.mark.slow
 def test_a_failed_wait_still_links_to_its_upload_in_each_way_to_wait(
     run_dag: RunDag, tmp_path: Path, emulator: Emulator, links_of_last_run: Callable[[], Links]
 ) -> None:

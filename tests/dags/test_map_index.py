@@ -40,6 +40,7 @@ def names_of_last_run(database: Path) -> Callable[[], dict[str, list[str]]]:
     return read
 
 
+@pytest.mark.slow
 def test_mapped_tasks_are_named_by_their_tilesets_in_each_way_to_wait(
     run_dag: RunDag, geojson: Path, emulator: Emulator, names_of_last_run: Callable[[], dict[str, list[str]]]
 ) -> None:

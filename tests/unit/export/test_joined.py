@@ -102,6 +102,7 @@ def test_the_report_names_the_file_and_can_be_an_uploads_source(tmp_path: Path) 
     assert "2 parts joined" in str(report)
 
 
+@pytest.mark.slow
 def test_joined_tilesets_pass_mapboxs_rules_and_contain_no_local_path(tmp_path: Path) -> None:
     path = tmp_path / "all.mbtiles"
     join_mbtiles(parts_of(squares(), tmp_path, 3), path, name="My squares")
@@ -277,6 +278,7 @@ def test_no_parts_are_refused(tmp_path: Path) -> None:
         join_mbtiles([], tmp_path / "all.mbtiles")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_error_that_a_retry_may_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = parts_of(squares(200), tmp_path, 2)
     monkeypatch.setattr(joined, "_PRAGMAS", joined._PRAGMAS + "PRAGMA max_page_count = 8;")
@@ -288,6 +290,7 @@ def test_a_full_disk_is_an_error_that_a_retry_may_pass(tmp_path: Path, monkeypat
     assert not (tmp_path / "all.mbtiles").exists()
 
 
+@pytest.mark.slow
 def test_equal_tiles_are_stored_once(tmp_path: Path) -> None:
     sea = frame([box(-80, -60, 80, 60)], n=[1])
     write_mbtiles(sea, tmp_path / "sea.mbtiles", name="sea", minzoom=0, maxzoom=7)
@@ -300,6 +303,7 @@ def test_equal_tiles_are_stored_once(tmp_path: Path) -> None:
     assert images < report.tiles / 5
 
 
+@pytest.mark.slow
 def test_the_example_in_the_docstring_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for side in ("west", "east"):

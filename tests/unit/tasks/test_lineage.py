@@ -261,6 +261,7 @@ print(sorted(name for name in sys.modules if name.partition(".")[0] == "openline
 """
 
 
+@pytest.mark.slow
 def test_the_package_works_without_the_openlineage_provider() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_OPENLINEAGE], capture_output=True, text=True, check=False)
 
