@@ -350,7 +350,7 @@ def test_no_answer_in_time_fails_and_uploads_nothing(stack: Stack) -> None:
     assert uploads(stack) == before
 
 
-def test_below_the_limit_nobody_is_asked(stack: Stack) -> None:
+def test_below_the_limit_no_person_is_asked(stack: Stack) -> None:
     done = run(stack, "counties_approved_above")
 
     assert [state_of(stack, done, task) for task in ("approve", "upload", "wait")] == ["skipped", "success", "success"]
