@@ -145,7 +145,7 @@ def serve(stack: Stack) -> None:
   commands  {airflow} …
   your DAG  put its file into {stack.dags_folder}; it appears within half a minute
 
-1. Open {stack.url}/dags/{FIRST_DAG_ID}, click Trigger, then Trigger in the form. After half a minute its map is at
+1. Open {stack.url}/dags/{FIRST_DAG_ID} and click Trigger, then Trigger in the form. After half a minute its map is at
    {stack.emulator.url}/tilesets/{tileset}
 2. Open {stack.url}/dags/{DAG_ID}, click Trigger, and choose Backfill, from 2018-01-31 to 2018-02-07. This makes a
    map for each day. Runs for other days are skipped; the log of the task `export` gives the reason.
