@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from airflow_mapbox.billing.grid import BITS, columns_of, reaches_edge, rows_of
-from airflow_mapbox.billing.runs import Tiles, pack, pack_tiles
+from airflow_mapbox.billing.known import KnownTiles
+from airflow_mapbox.billing.runs import Tiles, pack, pack_tiles, tile_numbers
 from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def burn_points(x: NDArray[np.float64], y: NDArray[np.float64], zoom: int, unit:
     for start in range(0, len(x), _BLOCK):
         block = slice(start, start + _BLOCK)
         rows = rows_of(y[block], unit)
-        tiles = _numbers(columns_of(x[block], unit) >> shift, rows >> shift, zoom)
+        tiles = tile_numbers(columns_of(x[block], unit) >> shift, rows >> shift, zoom)
         if reaches_edge(rows):
             tiles = tiles[np.abs(y[block]) <= WEB_MERCATOR_LATITUDE / unit]
         yield _singles(tiles, zoom)
@@ -85,6 +86,7 @@ def burn_paths(
     zooms: Sequence[int],
     unit: float = 1.0,
     polygons: NDArray[np.int64] | None = None,
+    known: KnownTiles | None = None,
 ) -> Iterator[tuple[int, Tiles]]:
     """
     Yield the tiles of lines or polygons.
@@ -95,8 +97,11 @@ def burn_paths(
     :param zooms: the zooms of the tiles, 0 to 17, from the highest to the lowest. Lower ones cost little more.
     :param unit: the unit of the coordinates in degrees.
     :param polygons: the first ring of each polygon, and the end of the last one; None for lines.
+    :param known: tiles that need not be found again.
     :return: zooms and tiles.
     """
+    if known is not None:
+        x, y, paths, polygons = known.without_known(x, y, paths, polygons, zooms, unit)
     breaks = paths[1:-1] - 1
     rings = None if polygons is None else paths[polygons[1:]]  # the end of each polygon's positions
     fills: dict[int, list[tuple[_Edges, NDArray[np.int64]]]] = {zoom: [] for zoom in zooms}
@@ -192,8 +197,8 @@ class _Windows(NamedTuple):
     def tiles(self, chosen: NDArray[np.bool_], zoom: int) -> NDArray[Any]:
         """Return the number of each tile that windows lie in."""
         shift = np.uint32(BITS - zoom)
-        numbers = _numbers(self.west[chosen] >> shift, self.north[chosen] >> shift, zoom)
-        distinct: NDArray[Any] = numbers[np.append(True, numbers[1:] != numbers[:-1])]
+        tiles = tile_numbers(self.west[chosen] >> shift, self.north[chosen] >> shift, zoom)
+        distinct: NDArray[Any] = tiles[np.append(True, tiles[1:] != tiles[:-1])]
         return distinct
 
 
@@ -226,13 +231,6 @@ def _off_map(latitudes: NDArray[np.float64], unit: float) -> NDArray[np.int64]:
     return np.flatnonzero((north[1:] & north[:-1]) | (south[1:] & south[:-1]))
 
 
-def _numbers(columns: NDArray[np.uint32], rows: NDArray[np.uint32], zoom: int) -> NDArray[Any]:
-    """Return the number of each tile: see :mod:`airflow_mapbox.billing.runs`. 32 bits are enough up to zoom 15."""
-    if 2 * zoom + 1 > BITS:
-        rows = rows.astype(np.uint64)
-    return (rows << rows.dtype.type(zoom + 1)) | columns
-
-
 def _singles(tiles: NDArray[Any], zoom: int) -> Tiles:
     """Return tiles in the form of :mod:`airflow_mapbox.billing.runs`."""
     return tiles if tiles.dtype == np.uint32 else pack_tiles(tiles, zoom)
@@ -252,7 +250,7 @@ class _Positions(NamedTuple):
     def tiles(self, chosen: NDArray[np.int64] | slice, zoom: int) -> NDArray[Any]:
         """Return the numbers of the tiles of positions."""
         shift = np.uint32(BITS - zoom)
-        return _numbers(self.x[chosen] >> shift, self.y[chosen] >> shift, zoom)
+        return tile_numbers(self.x[chosen] >> shift, self.y[chosen] >> shift, zoom)
 
     def edges(self, chosen: NDArray[np.int64], zoom: int) -> _Edges:
         """Return edges, each from the position of its number to the next one."""
@@ -306,35 +304,37 @@ def _burn_changes(positions: _Positions, changes: _Changes, has_rings: bool, zoo
     :param changes: the edges that lead to another tile.
     """
     after, is_gap, tile = changes
-    x, y = positions
-    narrow, low = _is_small(x, after, zoom), _is_small(y, after, zoom)
-    low &= ~narrow
-    sloped = ~(narrow | low | is_gap)
-    step = tile[1:] - tile[:-1]
+    count = len(positions.x)
+    # Most runs end with their path, so look at the other ends only.
+    at = np.flatnonzero(~is_gap)
+    edges = after[at]
+    narrow, low = _small(positions, edges, zoom)
+    step = (tile[1:] - tile[:-1])[at]
     to_side, to_row = _neighbours(step, zoom)
     simple = (to_side & ~narrow) | (to_row & ~low)
-    simple &= ~is_gap
+    sloped = ~(narrow | low)
     ends = sloped | simple
     on_corner = sloped & _is_diagonal(step, zoom)
-    walked = ~(is_gap | simple | on_corner)
+    walked = ~(simple | on_corner)
     # A tile is burnt if an edge lies in it, or an edge that burns its ends begins or ends there.
     inside = np.empty(len(tile), np.bool_)
     np.greater(after[1:] - after[:-1], 1, out=inside[1:-1])
-    inside[0] = len(x) > 1 and (not len(after) or after[0] > 0)
+    inside[0] = count > 1 and (not len(after) or after[0] > 0)
     if len(after):
-        inside[-1] = after[-1] < len(x) - 2
+        inside[-1] = after[-1] < count - 2
     if has_rings:
-        inside[_runs_on_border(positions, np.concatenate(([-1], after, [len(x) - 1])), zoom)] = False
-        off_border = ~_on_border(positions, after, zoom)
-        ends &= off_border
-        walked &= off_border
-    inside[:-1] |= ends
-    inside[1:] |= ends
+        inside[_runs_on_border(positions, np.concatenate(([-1], after, [count - 1])), zoom)] = False
+        on_border = _on_border(positions, edges, (narrow, low), zoom)
+        ends[on_border] = walked[on_border] = False
+    burns_ends = np.zeros(len(after), np.bool_)
+    burns_ends[at] = ends
+    inside[:-1] |= burns_ends
+    inside[1:] |= burns_ends
     yield _singles(tile[inside], zoom)
     if on_corner.any():
-        yield _singles(_tiles_at_corner(positions.edges(after[on_corner], zoom), zoom), zoom)
+        yield _singles(_tiles_at_corner(positions.edges(edges[on_corner], zoom), zoom), zoom)
     if walked.any():
-        yield from _walk(positions.edges(after[walked], zoom), zoom)
+        yield from _walk(positions.edges(edges[walked], zoom), zoom)
 
 
 def _tolerance(tiles: float, zoom: int) -> np.uint32:
@@ -349,14 +349,38 @@ def _is_small(position: NDArray[np.uint32], edges: NDArray[np.int64], zoom: int)
     return small
 
 
-def _on_border(positions: _Positions, edges: NDArray[np.int64], zoom: int) -> NDArray[np.bool_]:
-    """Return whether edges lie on the border between two columns or two rows of tiles."""
+def _small(positions: _Positions, edges: NDArray[np.int64], zoom: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which edges GDAL takes for narrow, and which of the others for low."""
     narrow, low = (_is_small(position, edges, zoom) for position in positions)
-    column, row = (
-        _is_near_border(position[edges], zoom) & _is_near_border(position[edges + 1], zoom) for position in positions
-    )
-    on_border: NDArray[np.bool_] = (narrow & column) | (low & ~narrow & row)
+    low &= ~narrow
+    return narrow, low
+
+
+def _on_border(
+    positions: _Positions,
+    edges: NDArray[np.int64],
+    small: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    zoom: int,
+) -> NDArray[np.bool_]:
+    """
+    Return whether edges lie on the border between two columns or two rows of tiles.
+
+    :param small: which edges are narrow, and which are low.
+    """
+    on_border = np.zeros(len(edges), np.bool_)
+    for position, is_small in zip(positions, small, strict=True):
+        chosen = np.flatnonzero(is_small)
+        on_border[chosen[_near_border(position, edges[chosen], edges[chosen] + 1, zoom)]] = True
     return on_border
+
+
+def _near_border(
+    position: NDArray[np.uint32], first: NDArray[np.int64], last: NDArray[np.int64], zoom: int
+) -> NDArray[np.int64]:
+    """Return which pairs of positions are both near the border of a tile. The first one rarely is."""
+    near = np.flatnonzero(_is_near_border(position[first], zoom))
+    both: NDArray[np.int64] = near[_is_near_border(position[last[near]], zoom)]
+    return both
 
 
 def _is_near_border(position: NDArray[np.uint32], zoom: int) -> NDArray[np.bool_]:
@@ -372,16 +396,16 @@ def _runs_on_border(positions: _Positions, bounds: NDArray[np.int64], zoom: int)
     :param bounds: -1, and the last position of each run.
     """
     first, last = bounds[:-1] + 1, bounds[1:]
-    suspects = np.zeros(len(first), np.bool_)
-    for position in positions:
-        suspects |= _is_near_border(position[first], zoom) & _is_near_border(position[last], zoom)
-    chosen = np.flatnonzero(suspects & (last > first))
+    chosen: NDArray[np.int64] = np.unique(
+        np.concatenate([_near_border(position, first, last, zoom) for position in positions])
+    )
+    chosen = chosen[last[chosen] > first[chosen]]
     if not len(chosen):
         return chosen
     counts = last[chosen] - first[chosen]
     starts = np.cumsum(counts) - counts
     edges = np.arange(int(counts.sum())) - np.repeat(starts - first[chosen], counts)
-    return chosen[np.logical_and.reduceat(_on_border(positions, edges, zoom), starts)]
+    return chosen[np.logical_and.reduceat(_on_border(positions, edges, _small(positions, edges, zoom), zoom), starts)]
 
 
 def _neighbours(step: NDArray[Any], zoom: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -409,7 +433,7 @@ def _tiles_at_corner(edges: _Edges, zoom: int) -> NDArray[Any]:
     y = edges.y0 + (border - edges.x0) * (edges.y1 - edges.y0) / (edges.x1 - edges.x0)
     in_west_row = np.floor(y) == west_row
     columns, rows = np.where(in_west_row, border, border - 1), np.where(in_west_row, west_row, east_row)
-    return _numbers(columns.astype(np.uint32), rows.astype(np.uint32), zoom)
+    return tile_numbers(columns.astype(np.uint32), rows.astype(np.uint32), zoom)
 
 
 def _walk(edges: _Edges, zoom: int) -> Iterator[Tiles]:

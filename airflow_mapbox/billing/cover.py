@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from airflow_mapbox.billing.burn import burn_paths, burn_points
+from airflow_mapbox.billing.known import KnownTiles
 from airflow_mapbox.billing.runs import Tiles
 from airflow_mapbox.billing.runset import RunSet
 
@@ -25,6 +26,8 @@ class Cover:
     bytes for each of the first million, two to four bytes for further ones.
 
     :param zooms: the zooms of the tiles, 0 to 17, from the highest to the lowest.
+    :param known: the tiles of covers that are added to the same total. Lines and polygons that lie in them are skipped,
+        and the tiles of this cover are added to them.
 
     Example::
 
@@ -33,8 +36,9 @@ class Cover:
         print(cover.area_km2(14))
     """
 
-    def __init__(self, zooms: Sequence[int]) -> None:
+    def __init__(self, zooms: Sequence[int], known: KnownTiles | None = None) -> None:
         self.zooms = tuple(zooms)
+        self._known = known
         # Points are burnt at the highest zoom only: the tiles of the lower ones follow from it exactly.
         self._points = RunSet(self.zooms[0])
         # GDAL's tolerances depend on the zoom, so those of lines and polygons do not follow from each other.
@@ -137,10 +141,13 @@ class Cover:
         polygons: NDArray[np.int64] | None,
     ) -> None:
         tiles: dict[int, list[Tiles]] = {zoom: [] for zoom in self.zooms}
-        for zoom, burnt in burn_paths(x, y, paths, self.zooms, unit, polygons):
+        for zoom, burnt in burn_paths(x, y, paths, self.zooms, unit, polygons, self._known):
             tiles[zoom].append(burnt)
             if len(tiles[zoom]) >= _MAX_ARRAYS:
                 self._paths[zoom].add(tiles[zoom])
                 tiles[zoom] = []
         for zoom, arrays in tiles.items():
             self._paths[zoom].add(arrays)
+            if self._known is not None:
+                for runs in self._paths[zoom].parts():
+                    self._known.add(runs, zoom)

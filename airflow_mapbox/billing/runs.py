@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Packed runs (64 bits), or the numbers of single tiles (32 bits).
 Tiles: TypeAlias = "NDArray[np.uint64] | NDArray[np.uint32]"
 
+_MAX_ZOOM_IN_32_BITS = 15
+
 
 def pack(
     rows: NDArray[np.int64], columns: NDArray[np.int64], counts: NDArray[np.int64], zoom: int
@@ -35,6 +37,19 @@ def pack(
     """
     packed: NDArray[np.uint64] = (((rows << (zoom + 1) | columns) << zoom) | (counts - 1)).view(np.uint64)
     return packed
+
+
+def tile_numbers(columns: NDArray[np.uint32], rows: NDArray[np.uint32], zoom: int) -> NDArray[Any]:
+    """
+    Return the numbers of tiles.
+
+    :param columns: the column of each tile, shape (n,).
+    :param rows: its row.
+    :param zoom: the zoom of the tiles. Up to zoom 15 the numbers have 32 bits, otherwise 64.
+    """
+    if zoom > _MAX_ZOOM_IN_32_BITS:
+        rows = rows.astype(np.uint64)
+    return (rows << rows.dtype.type(zoom + 1)) | columns
 
 
 def pack_tiles(numbers: NDArray[Any], zoom: int) -> NDArray[np.uint64]:
@@ -116,7 +131,15 @@ def union_of(arrays: Iterable[Tiles], zoom: int) -> NDArray[np.uint64]:
     for tiles in arrays:
         (singles if tiles.dtype == np.uint32 else packed).append(tiles)
     if singles:
-        numbers = np.concatenate(singles)
-        numbers.sort()
-        packed.append(pack_tiles(numbers[np.concatenate(([True], numbers[1:] != numbers[:-1]))[: len(numbers)]], zoom))
+        packed.append(pack_tiles(_distinct(np.concatenate(singles), zoom), zoom))
     return union(np.concatenate(packed), zoom)
+
+
+def _distinct(numbers: NDArray[np.uint32], zoom: int) -> NDArray[Any]:
+    """Return the numbers of tiles, each once."""
+    if len(numbers) >> 2 * zoom + 1:
+        is_touched = np.zeros(1 << 2 * zoom + 1, np.bool_)
+        is_touched[numbers] = True
+        return np.flatnonzero(is_touched)
+    numbers.sort()
+    return numbers[np.concatenate(([True], numbers[1:] != numbers[:-1]))[: len(numbers)]]

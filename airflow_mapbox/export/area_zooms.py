@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
+from airflow_mapbox.billing.known import KnownTiles
 from airflow_mapbox.billing.zooms import TIER_AREA_ZOOM, area_zoom, expected_maxzoom, tier_of
 from airflow_mapbox.export.counts import NO_BOUNDS, Bounds
 from airflow_mapbox.limits import GEOJSON_BYTES
@@ -29,6 +30,8 @@ class AreaZooms:
 
     def __init__(self, zooms: Iterable[int], *, chosen_by_mapbox: bool = False) -> None:
         self._zooms = tuple(zooms)
+        #: The tiles that batches have touched.
+        self.known = KnownTiles(self._zooms)
         self._narrows = chosen_by_mapbox and len(self._zooms) > 1
         self._bounds = NO_BOUNDS
         self._features = self._bytes = 0

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mapbox.billing.cover import Cover
+from airflow_mapbox.billing.known import KnownTiles
 from airflow_mapbox.export.area_zooms import NO_AREA, AreaZooms
 from airflow_mapbox.export.counts import Counts
 from airflow_mapbox.export.errors import CoordinatesError, InvalidGeometryError, UnreadableSourceError
@@ -69,7 +70,7 @@ def encode(
         # The coordinates are in the processor's cache still.
         counts.bounds = _bounds(prepared)
         if zooms := area_zooms.within(counts.bounds, batch.total):
-            counts.cover = cover_of(prepared.shapes, zooms, unit=10.0**-prepared.decimals)
+            counts.cover = cover_of(prepared.shapes, zooms, 10.0**-prepared.decimals, area_zooms.known)
     rows, geometry_parts = _geometry_parts(geometries, prepared)
     _count_prepared(geometries, prepared, rows, counts)
     if not len(rows):
@@ -92,15 +93,18 @@ def encode(
     return features, counts
 
 
-def cover_of(groups: Iterable[Shapes], zooms: tuple[int, ...], unit: float = 1.0) -> Cover:
+def cover_of(
+    groups: Iterable[Shapes], zooms: tuple[int, ...], unit: float = 1.0, known: KnownTiles | None = None
+) -> Cover:
     """
     Return the tiles that geometries touch.
 
     :param groups: geometries by kind, in longitude, latitude.
     :param zooms: the zooms of the tiles, from the highest to the lowest.
     :param unit: the unit of the coordinates in degrees.
+    :param known: the tiles of covers that are added to the same total. This one has not all of them.
     """
-    touched = Cover(zooms)
+    touched = Cover(zooms, known)
     for shapes in groups:
         if shapes.kind.has_rings:
             touched.add_polygons(shapes.x, shapes.y, shapes.paths, shapes.offsets[-2], unit=unit)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_mapbox.billing.cover import Cover
+from airflow_mapbox.billing.known import KnownTiles
 from airflow_mapbox.export.cores import usable_cores
 from airflow_mapbox.export.counts import NO_BOUNDS, Bounds
 from airflow_mapbox.export.encode import cover_of, read_batch_geometries
@@ -44,7 +45,7 @@ def touched_tiles(
     fallback = None if crs is None else parse_crs(crs)
     total, bounds = Cover(zooms), NO_BOUNDS
     threads = min(usable_cores(), MAX_DEFAULT_THREADS)
-    touch = partial(_touch, zooms=zooms, crs=fallback)
+    touch = partial(_touch, zooms=zooms, crs=fallback, known=KnownTiles(zooms))
     with ThreadPoolExecutor(threads, thread_name_prefix="area") as pool:
         for batches in read_source(source, Selection(columns=(), **(selection or {}))):
             for cover, box in in_order(pool, threads + 1, touch, small_batches(batches, None)):
@@ -54,7 +55,7 @@ def touched_tiles(
     return total, bounds
 
 
-def _touch(batch: Batch, zooms: tuple[int, ...], crs: CRS | None) -> tuple[Cover, Bounds]:
+def _touch(batch: Batch, zooms: tuple[int, ...], crs: CRS | None, known: KnownTiles) -> tuple[Cover, Bounds]:
     """Return the tiles that the features of a batch touch, and their bounds."""
     geometries = read_batch_geometries(batch)
     if not geometries.shapes:
@@ -75,4 +76,4 @@ def _touch(batch: Batch, zooms: tuple[int, ...], crs: CRS | None) -> tuple[Cover
         max(float(group.x.max()) for group in groups),
         max(float(group.y.max()) for group in groups),
     )
-    return cover_of(groups, zooms), bounds
+    return cover_of(groups, zooms, known=known), bounds

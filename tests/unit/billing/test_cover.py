@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import shapely
 
-from airflow_mapbox.billing import burn
+from airflow_mapbox.billing import burn, known
 from airflow_mapbox.billing.area import EARTH_RADIUS_KM
 from airflow_mapbox.billing.cover import Cover
 from airflow_mapbox.export.encode import cover_of
@@ -141,6 +141,54 @@ def test_edges_that_are_skipped_together_change_nothing(
     for zoom in zooms:
         without, with_windows = (tiles_in(cover, zoom) for cover in covers)
         assert with_windows == without
+
+
+@pytest.mark.parametrize("zooms", [(11, 6), (9,), (6, 0)])
+@pytest.mark.parametrize("least_skipped", [0.0, 0.25])
+def test_shapes_in_known_tiles_change_nothing(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, zooms: tuple[int, ...], least_skipped: float
+) -> None:
+    monkeypatch.setattr(known, "_LEAST_SKIPPED", least_skipped)
+    shapes = [shape for name in SHAPES for shape in on_borders(SHAPES[name](rng))]
+    shapes += [*circles(rng, 300, 1.0), *tracks(rng, 100, 20, 0.5)]
+    shapes = [shapes[index] for index in rng.permutation(len(shapes))]
+    total, tiles_so_far = Cover(zooms), known.KnownTiles(zooms)
+
+    for start in range(0, len(shapes), 50):
+        batch = np.asarray(shapes[start : start + 50], dtype=object)
+        total.update(cover_of(from_shapely(batch, np.arange(len(batch))), zooms, known=tiles_so_far))
+
+    for zoom in zooms:
+        assert tiles_in(total, zoom) == tiles(shapes, zoom)
+
+
+@pytest.mark.parametrize(
+    "shape", [shapely.box(0.5, 0.5, 40, 40), shapely.LineString([(0.5, 0.5), (40, 0.5), (40, 40), (0.5, 40)])]
+)
+def test_a_large_shape_is_burnt_even_if_the_corners_of_its_bounds_are_known(shape: Any) -> None:
+    corners = [shapely.Point(x, y).buffer(0.1) for x in (0.5, 40) for y in (0.5, 40)]
+    known_tiles = known.KnownTiles((ZOOM,))
+    batches = [from_shapely(np.asarray(batch, dtype=object), np.arange(len(batch))) for batch in (corners, [shape])]
+    first, second = (cover_of(batch, (ZOOM,), known=known_tiles) for batch in batches)
+
+    first.update(second)
+
+    assert tiles_in(first, ZOOM) == tiles([*corners, shape])
+
+
+@pytest.mark.parametrize("kind", ["polygons", "lines"])
+def test_shapes_in_known_tiles_are_not_burnt_again(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    shapes = np.asarray(circles(rng, 500, 0.1) if kind == "polygons" else tracks(rng, 500, 20, 0.01), dtype=object)
+    groups = from_shapely(shapes, np.arange(len(shapes)))
+    tiles_so_far = known.KnownTiles((11, 6))
+    cover_of(groups, (11, 6), known=tiles_so_far)
+    monkeypatch.setattr(burn, "_burn_changes", lambda *_: pytest.fail("burnt again"))
+
+    again = cover_of(groups, (11, 6), known=tiles_so_far)
+
+    assert again.area_km2(11) == 0
 
 
 @pytest.mark.parametrize("zoom", [0, 2, 6, 11])
