@@ -136,7 +136,7 @@ class NotSentError(NoAnswerError):
 
 
 class InvalidAnswerError(MapboxError):
-    """The reply does not come from the Uploads API: not JSON, a missing field, a redirect, a link to another host."""
+    """The reply does not come from Mapbox: not JSON, a missing field, a redirect, a link to another host."""
 
     retryable = True
 
@@ -158,6 +158,10 @@ class ApiError(MapboxError):
 
 class TokenRejectedError(ApiError):
     """401: the token is missing or invalid."""
+
+
+class MissingScopeError(TokenRejectedError):
+    """403: the token lacks the scope that the call needs. The message names the scope."""
 
 
 class NotFoundError(ApiError):

@@ -55,6 +55,8 @@ TIER_MAXZOOM = {"free": 5, "10m": 10, "1m": 13, "30cm": 16, "1cm": 22}
 RATE_LIMIT_INTERVAL_SECONDS = 60.0
 LIST_PAGE = 100  # "The maximum number of statuses to return, up to 100"
 LIST_BYTES = 2**20  # "up to 1 MB"
+# Tilesets on one page of the account's list (Mapbox Tiling Service, "List tilesets": `limit`).
+TILESETS_PAGE = 500
 
 # --- Processing (Uploads API, "Restrictions and limits") ---
 

@@ -18,6 +18,7 @@ from airflow_mapbox.errors import MapboxError, OptionError, SourceError, without
 from airflow_mapbox.export.options import ExportFormat, check_format
 from airflow_mapbox.http.retry import RetryPolicy
 from airflow_mapbox.limits import STAGING_REGION
+from airflow_mapbox.names import check_display_name
 from airflow_mapbox.preflight import SourceReport, check_source
 from airflow_mapbox.preflight.source import check_while_sent
 from airflow_mapbox.security.endpoints import API_URL, refuse_secrets
@@ -31,7 +32,6 @@ from airflow_mapbox.tasks.rates import amount_of, configured_rates, describe_amo
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import NotFoundError, TokenRejectedError, UploadActiveError
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload
-from airflow_mapbox.uploads.names import check_display_name
 from airflow_mapbox.uploads.once.ledger import Ledger, MemoryLedger, Published
 from airflow_mapbox.uploads.once.one_upload import OneUpload
 from airflow_mapbox.uploads.staging.stager import StagedFile, Stager, StagingOptions

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from airflow_mapbox.errors import InvalidAnswerError
+from airflow_mapbox.http.fields import (
+    read_boolean,
+    read_number,
+    read_object,
+    read_optional_string,
+    read_string,
+    read_time,
+)
 from airflow_mapbox.security.redaction import redact
 
 
@@ -46,18 +52,18 @@ class Upload:
         :param document: the decoded JSON.
         :raises InvalidAnswerError: if it is not an upload object. The message names the field.
         """
-        fields = _object(document, "upload")
-        error = _optional_string(fields, "error", "upload", required=True)
+        fields = read_object(document, "upload")
+        error = read_optional_string(fields, "error", "upload", required=True)
         return cls(
-            id=_string(fields, "id", "upload"),
-            tileset=_string(fields, "tileset", "upload"),
-            complete=_boolean(fields, "complete", "upload"),
+            id=read_string(fields, "id", "upload"),
+            tileset=read_string(fields, "tileset", "upload"),
+            complete=read_boolean(fields, "complete", "upload"),
             error=None if error is None else redact(error),
-            progress=_number(fields, "progress", "upload"),
-            name=_optional_string(fields, "name", "upload"),
-            owner=_optional_string(fields, "owner", "upload"),
-            created=_optional_string(fields, "created", "upload"),
-            modified=_optional_string(fields, "modified", "upload"),
+            progress=read_number(fields, "progress", "upload"),
+            name=read_optional_string(fields, "name", "upload"),
+            owner=read_optional_string(fields, "owner", "upload"),
+            created=read_optional_string(fields, "created", "upload"),
+            modified=read_optional_string(fields, "modified", "upload"),
         )
 
     @property
@@ -78,11 +84,7 @@ class Upload:
     @property
     def created_at(self) -> datetime | None:
         """The time of creation in UTC; None if it is missing or unreadable."""
-        try:
-            created = datetime.fromisoformat(self.created or "")
-            return created.astimezone(UTC) if created.tzinfo else created.replace(tzinfo=UTC)
-        except (ValueError, OverflowError):
-            return None
+        return read_time(self.created)
 
     def to_json(self) -> dict[str, Any]:
         """Return the upload object as the API does: small, JSON, no secret. Tasks pass it on."""
@@ -115,9 +117,9 @@ class StagingCredentials:
         :param document: the decoded JSON.
         :raises InvalidAnswerError: if a field is missing. The message names the field and shows no value.
         """
-        fields = _object(document, "staging credentials")
+        fields = read_object(document, "staging credentials")
         names = ("bucket", "key", "url", "accessKeyId", "secretAccessKey", "sessionToken")
-        return cls(*(_string(fields, name, "staging credentials") for name in names))
+        return cls(*(read_string(fields, name, "staging credentials") for name in names))
 
     @property
     def secrets(self) -> tuple[str, str, str]:
@@ -147,56 +149,16 @@ class TokenState:
         :param document: the decoded JSON.
         :raises InvalidAnswerError: if the code is missing.
         """
-        fields = _object(document, "token state")
+        fields = read_object(document, "token state")
         token = fields.get("token")
         details = token if isinstance(token, Mapping) else {}
         return cls(
-            code=_string(fields, "code", "token state"),
-            account=_optional_string(details, "user", "token state"),
-            usage=_optional_string(details, "usage", "token state"),
+            code=read_string(fields, "code", "token state"),
+            account=read_optional_string(details, "user", "token state"),
+            usage=read_optional_string(details, "usage", "token state"),
         )
 
     @property
     def is_valid(self) -> bool:
         """Whether the token may be used."""
         return self.code == "TokenValid"
-
-
-def _object(document: object, what: str) -> Mapping[str, object]:
-    if not isinstance(document, Mapping):
-        raise InvalidAnswerError(f"Expected the {what} as a JSON object, got {type(document).__name__}.")
-    return document
-
-
-def _string(fields: Mapping[str, object], name: str, what: str) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str) or not value:
-        raise _wrong_field(fields, name, what, "a string")
-    return value
-
-
-def _optional_string(fields: Mapping[str, object], name: str, what: str, *, required: bool = False) -> str | None:
-    value = fields.get(name)
-    if (value is not None and not isinstance(value, str)) or (required and name not in fields):
-        raise _wrong_field(fields, name, what, "a string or null")
-    # A server may return what it was sent, and this string goes to logs and XComs.
-    return None if value is None else redact(value)
-
-
-def _boolean(fields: Mapping[str, object], name: str, what: str) -> bool:
-    value = fields.get(name)
-    if not isinstance(value, bool):
-        raise _wrong_field(fields, name, what, "true or false")
-    return value
-
-
-def _number(fields: Mapping[str, object], name: str, what: str) -> float:
-    value = fields.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
-        raise _wrong_field(fields, name, what, "a finite number")
-    return float(value)
-
-
-def _wrong_field(fields: Mapping[str, object], name: str, what: str, expected: str) -> InvalidAnswerError:
-    actual = f"is a {type(fields[name]).__name__}" if name in fields else "is missing"
-    return InvalidAnswerError(f"Expected the {what}'s {name!r} to be {expected}; it {actual}.")

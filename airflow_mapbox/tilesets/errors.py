@@ -1,0 +1,9 @@
+"""The errors of tilesets that the other APIs do not have."""
+
+from __future__ import annotations
+
+from airflow_mapbox.errors import ApiError
+
+
+class NotUpdatableError(ApiError):
+    """Mapbox does not let this tileset be changed, because the Uploads API made it. A retry cannot help."""
