@@ -36,6 +36,7 @@ class ExportReport:
     :param edge_error: how far off straight edges of a projected system are at worst, in metres, because they are curves
         in longitude, latitude.
     :param bounds: west, south, east, north in degrees.
+    :param fields: the attributes that have a value among the first features.
     :param notes: notes for the reader, in whole sentences.
     :param bill: what the upload of the output will be billed by.
 
@@ -59,6 +60,7 @@ class ExportReport:
     accuracy: float | None
     edge_error: float
     bounds: tuple[float, float, float, float]
+    fields: tuple[str, ...]
     notes: tuple[str, ...]
     bill: Bill
 
@@ -93,6 +95,7 @@ class ExportReport:
             "accuracy": self.accuracy,
             "edge_error": self.edge_error,
             "bounds": list(self.bounds),
+            "fields": list(self.fields),
             "notes": list(self.notes),
             "bill": self.bill.to_json(),
         }
@@ -125,6 +128,7 @@ def export_report(counts: Counts, options: Options, *, size: int, sha256: str, c
         bounds=counts.bounds,
         notes=(*counts.notes, *_notes(counts, options)),
         bill=bill,
+        fields=() if counts.sample is None else counts.sample.fields,
     )
 
 

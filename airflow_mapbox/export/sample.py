@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_mapbox.export.geometry.stages import PreparedGeometries
+from airflow_mapbox.export.text.attributes import Column
 from airflow_mapbox.export.text.join import RowParts
 from airflow_mapbox.export.text.positions import position_strings
 
@@ -35,6 +37,7 @@ class Sample:
     :param coordinates: bytes of their coordinates.
     :param decimals: bytes that fewer decimals would save, by the number of decimals.
     :param attributes: bytes of each attribute, with its name.
+    :param fields: the attributes that have a value.
     """
 
     features: int
@@ -42,15 +45,16 @@ class Sample:
     coordinates: int
     decimals: Mapping[int, int]
     attributes: Mapping[str, int]
+    fields: tuple[str, ...]
 
 
 def measure(
-    names: Iterable[str], properties: RowParts, rows: int, prepared: PreparedGeometries, features: pa.Array
+    columns: Mapping[str, Column], properties: RowParts, rows: int, prepared: PreparedGeometries, features: pa.Array
 ) -> Sample:
     """
     Measure the features of the first batch of a source.
 
-    :param names: the names of the attributes.
+    :param columns: the attributes by name.
     :param properties: the parts of the properties of all rows, as ``encode_properties`` returns them.
     :param rows: the number of rows.
     :param prepared: the geometries that are written.
@@ -64,9 +68,19 @@ def measure(
         coordinates=coordinates,
         decimals={decimals: coordinates - _coordinate_bytes(prepared, decimals) for decimals in fewer},
         attributes={
-            name: size * len(features) // rows for name, size in _attribute_bytes(names, properties, rows).items()
+            name: size * len(features) // rows for name, size in _attribute_bytes(columns, properties, rows).items()
         },
+        fields=tuple(name for name, column in columns.items() if _has_value(column)),
     )
+
+
+def _has_value(column: Column) -> bool:
+    """Return whether an attribute has a value that GeoJSON does not write as null."""
+    if isinstance(column, pd.Series):
+        return bool(column.notna().any())
+    if pa.types.is_floating(column.type):
+        return bool(pc.any(pc.is_finite(column)).as_py())
+    return bool(column.null_count < len(column))
 
 
 def _coordinate_bytes(prepared: PreparedGeometries, decimals: int) -> int:

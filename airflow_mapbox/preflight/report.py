@@ -9,6 +9,7 @@ from typing import Any
 from airflow_mapbox.billing.bill import Bill
 from airflow_mapbox.errors import SourceError
 from airflow_mapbox.preflight.findings import Finding
+from airflow_mapbox.preflight.formats import MBTILES
 
 # A report in Markdown has at most this many problems, warnings, layers and notes each, so that it fits into an XCom.
 _MAX_LISTED = 20
@@ -87,11 +88,15 @@ class SourceReport:
 
     def source_facts(self) -> dict[str, Any]:
         """Return the facts about the content that travel with an upload, as JSON types."""
-        facts = {
-            "features": self.features,
+        is_tiled = self.format == MBTILES.name
+        facts: dict[str, Any] = {
+            "features": None if is_tiled else self.features,  # of MBTiles it is the number of tiles
             "bounds": None if self.bounds is None else list(self.bounds),
             "bill": self.bill.to_json(),
         }
+        if is_tiled:
+            layers = None if self.layers is None else list(self.layers)
+            facts |= {"layers": layers, "minzoom": self.minzoom, "maxzoom": self.maxzoom}
         return {name: value for name, value in facts.items() if value is not None}
 
     def to_json(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SourceLike: TypeAlias = "str | os.PathLike[str] | ReadablePath | ReadableStream | Iterator[bytes] | Source"
 
 # What the report of an export says about the content, beside its path.
-_FACTS = ("features", "bounds", "bill")
+REPORTED_FACTS = ("features", "bounds", "fields", "layers", "minzoom", "maxzoom", "bill")
 
 
 def open_source(source: SourceLike) -> Source:
@@ -106,7 +106,7 @@ def read_report(report: Mapping[str, Any]) -> ReportedFile:
             "returns it, or the path itself."
         )
     sha256 = report.get("sha256")
-    facts = {name: report[name] for name in _FACTS if name in report}
+    facts = {name: report[name] for name in REPORTED_FACTS if name in report}
     return ReportedFile(path, facts, sha256 if isinstance(sha256, str) else None)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_mapbox.errors import UnreadableSourceError
 from airflow_mapbox.export.options import ExportFormat, check_format
 from airflow_mapbox.sources.identity import describe
-from airflow_mapbox.sources.resolve import open_source
+from airflow_mapbox.sources.resolve import REPORTED_FACTS, open_source
 from airflow_mapbox.sources.source import Fingerprint, ReadablePath, Source
 from airflow_mapbox.sources.streams import ByteStream, IteratorStream
 
@@ -147,8 +147,8 @@ class _Export:
         return data
 
     def _add_report(self, report: ExportReport) -> None:
-        bill = report.bill.to_json()
-        self.source.facts.update(features=report.features, bounds=list(report.bounds), bill=bill)
+        facts = report.to_json()
+        self.source.facts.update({name: facts[name] for name in REPORTED_FACTS if name in facts})
         self.reports.append(report)
 
     def fingerprint(self) -> Fingerprint:

@@ -1,0 +1,248 @@
+"""Compare a published tileset with what it is expected to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_mapbox.errors import NotFoundError
+from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
+from airflow_mapbox.tilesets.expected import Bounds, Expected
+
+if TYPE_CHECKING:
+    from airflow_mapbox.tilesets.client import TilesetsClient
+    from airflow_mapbox.tilesets.models import TileJson
+    from airflow_mapbox.tilesets.sample import Sample
+
+# Mapbox's CDN answers with a TileJSON or a tile for as long after they were replaced (`s-maxage=300`).
+CDN_SECONDS = 300.0
+# Names that a table shows of a long list.
+_MAX_NAMES = 10
+_WORLD_DEGREES = 360.0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """
+    A difference between a tileset and what it is expected to be.
+
+    :param what: what differs, such as ``"fields of layer parcels"``.
+    :param expected: what is expected.
+    :param found: what the tileset has.
+    """
+
+    what: str
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """
+    The result of a comparison.
+
+    :param tileset: ``account.name``.
+    :param differences: the differences. Empty if the tileset is as expected.
+    :param notes: what could not be compared, and why, in whole sentences.
+    :param found: what the tileset has, as JSON types: layers with their fields, zooms, bounds, time of the last change,
+        and of a sample the number of tiles and features.
+    """
+
+    tileset: str
+    differences: tuple[Difference, ...] = ()
+    notes: tuple[str, ...] = ()
+    found: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if not self.differences:
+            return "\n".join((f"Tileset {self.tileset} is as expected: {self._describe()}.", *self.notes))
+        count = len(self.differences)
+        lines = [f"Tileset {self.tileset} has {count} difference{'s' if count > 1 else ''} from what is expected:"]
+        rows = [("", "expected", "found"), *((row.what, row.expected, row.found) for row in self.differences)]
+        widths = [max(len(row[column]) for row in rows) for column in range(2)]
+        lines += [f"  {what:<{widths[0]}}  {expected:<{widths[1]}}  {found}".rstrip() for what, expected, found in rows]
+        return "\n".join((*lines, *self.notes))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as JSON types, small enough for an asset event."""
+        return {
+            "ok": not self.differences,
+            "differences": [asdict(row) for row in self.differences],
+            "notes": list(self.notes),
+            **self.found,
+        }
+
+    def _describe(self) -> str:
+        layers = [layer["id"] for layer in self.found.get("layers", ())]
+        fields = len({name for layer in self.found.get("layers", ()) for name in layer["fields"]})
+        parts = [f"layers {_listed(layers)}, {fields} fields"] if layers else []
+        parts.append(f"zoom {self.found.get('minzoom')} to {self.found.get('maxzoom')}")
+        sample = self.found.get("sample")
+        if sample:
+            parts.append(f"{sample['features']:,} features in {sample['tiles']} tiles")
+        return "; ".join(parts)
+
+
+def verify_tileset(
+    client: TilesetsClient, tileset: str, expected: Expected, *, modified_since: datetime | None = None
+) -> Verification | None:
+    """
+    Compare a tileset with what it is expected to be.
+
+    It reads the TileJSON with one request, and a sample of tiles with one request for each tile.
+
+    :param client: client of an account that may read the tileset.
+    :param tileset: ``name`` or ``account.name``.
+    :param expected: what it is expected to be.
+    :param modified_since: when the upload that made it was created, by Mapbox's clock. None to compare whatever is
+        there.
+    :return: the result; None if Mapbox still shows the tileset as it was before, or none.
+    :raises MapboxError: for every other error of the API or the network.
+
+    Example::
+
+        result = verify_tileset(client, "parcels", Expected(layers=("parcels",), fields={None: ("owner",)}))
+        print(result)
+    """
+    try:
+        tilejson = client.get_tilejson(tileset)
+    except NotFoundError:
+        if modified_since is None:
+            raise
+        return None
+    notes = []
+    if modified_since is not None:
+        modified = tilejson.modified_at
+        if modified is None:
+            notes.append("Mapbox does not tell when the tileset was changed, so this may be its earlier self.")
+        elif modified < modified_since:
+            return None
+    differences = [*_differing_layers(tilejson, expected), *_differing_zooms(tilejson, expected)]
+    differences += _differing_bounds(tilejson, expected)
+    found = _found(tilejson)
+    if expected.sample and not tilejson.vector_layers:
+        notes.append("The tileset has no vector layers, so no sample of features was read.")
+    elif expected.sample:
+        # Imported here: GDAL decodes tiles, and takes a second to import.
+        from airflow_mapbox.tilesets.sample import sample_tiles
+
+        sample = sample_tiles(client, tileset, tilejson, expected.sample)
+        found["sample"] = sample.to_json()
+        differences += _differing_sample(sample, expected)
+        notes += _sample_notes(sample, expected)
+    return Verification(tileset, tuple(differences), tuple(notes), found)
+
+
+def not_replaced(tileset: str, modified_since: datetime, found: str) -> Verification:
+    """
+    Return the result for a tileset that Mapbox still shows as it was before its upload.
+
+    :param tileset: ``account.name``.
+    :param modified_since: when the upload was created.
+    :param found: what Mapbox shows, such as the time of the last change.
+    """
+    return Verification(
+        tileset, (Difference("last change", f"after {modified_since.isoformat(timespec='seconds')}", found),)
+    )
+
+
+def _differing_layers(tilejson: TileJson, expected: Expected) -> Iterator[Difference]:
+    layers = {layer.id: layer for layer in tilejson.vector_layers}
+    missing = [name for name in expected.layers if name not in layers]
+    if missing:
+        yield Difference("layers", _listed(expected.layers), _listed(list(layers)))
+    for name, fields in expected.fields.items():
+        if name is not None and name not in layers:
+            if name not in missing:
+                yield Difference(f"layer {name}", "is there", _listed(list(layers)))
+            continue
+        chosen = layers.values() if name is None else [layers[name]]
+        present = list(dict.fromkeys(attribute for layer in chosen for attribute in layer.fields))
+        lost = [attribute for attribute in fields if attribute not in present]
+        if lost:
+            what = "fields" if name is None else f"fields of layer {name}"
+            yield Difference(what, _listed(lost), f"missing; there are {_listed(present)}")
+
+
+def _differing_zooms(tilejson: TileJson, expected: Expected) -> Iterator[Difference]:
+    for name in ("minzoom", "maxzoom"):
+        wanted, found = getattr(expected, name), getattr(tilejson, name)
+        if wanted is not None and wanted != found:
+            yield Difference(name, str(wanted), "unknown" if found is None else str(found))
+
+
+def _differing_bounds(tilejson: TileJson, expected: Expected) -> Iterator[Difference]:
+    found = tilejson.bounds
+    if expected.bounds is None and expected.bounds_within is None:
+        return
+    if found is None:
+        yield Difference("bounds", _degrees(expected.bounds_within or expected.bounds), "unknown")
+        return
+    # Mapbox may round the bounds to the tiles of its highest zoom.
+    tile = _WORLD_DEGREES / 2.0 ** (tilejson.maxzoom or 0)
+    west, south, east, north = found
+    if expected.bounds_within is not None:
+        within = expected.bounds_within
+        margin = min(tile, 1e-6)  # of rounding to decimals
+        beyond = (within[0] - west, within[1] - south, east - within[2], north - within[3])
+        if max(beyond) > margin:
+            yield Difference("bounds", f"within {_degrees(within)}", _degrees(found))
+    if expected.bounds is not None:
+        far = [abs(side - wanted) > tile for side, wanted in zip(found, _on_map(expected.bounds), strict=True)]
+        if any(far):
+            yield Difference("bounds", f"{_degrees(expected.bounds)} of the source", _degrees(found))
+
+
+def _differing_sample(sample: Sample, expected: Expected) -> Iterator[Difference]:
+    if not sample.features:
+        yield Difference("features in the sample", "some", f"none in {sample.tiles} tiles")
+        return
+    if not sample.is_complete:
+        return
+    if expected.min_features is not None and sample.features < expected.min_features:
+        yield Difference("features", f"at least {expected.min_features:,}", f"{sample.features:,}")
+    for name, fields in expected.fields.items():
+        layers = sample.fields.values() if name is None else [sample.fields.get(name, ())]
+        present = {attribute for attributes in layers for attribute in attributes}
+        lost = [attribute for attribute in fields if attribute not in present]
+        if lost:
+            what = "fields of features" if name is None else f"fields of features in layer {name}"
+            yield Difference(what, _listed(lost), "no feature has a value")
+
+
+def _sample_notes(sample: Sample, expected: Expected) -> Iterator[str]:
+    if sample.is_complete or expected.min_features is None or sample.features >= expected.min_features:
+        return
+    yield (
+        f"The sample has {sample.features:,} features, in {sample.tiles} of {sample.all_tiles:,} tiles of zoom "
+        f"{sample.zoom}, so whether there are {expected.min_features:,} is unknown. A larger sample reads more tiles."
+    )
+
+
+def _found(tilejson: TileJson) -> dict[str, Any]:
+    modified = tilejson.modified_at
+    return {
+        "layers": [{"id": layer.id, "fields": list(layer.fields)} for layer in tilejson.vector_layers],
+        "minzoom": tilejson.minzoom,
+        "maxzoom": tilejson.maxzoom,
+        "bounds": None if tilejson.bounds is None else list(tilejson.bounds),
+        "modified": None if modified is None else modified.isoformat(),
+    }
+
+
+def _on_map(bounds: Bounds) -> Bounds:
+    west, south, east, north = bounds
+    return west, max(south, -WEB_MERCATOR_LATITUDE), east, min(north, WEB_MERCATOR_LATITUDE)
+
+
+def _degrees(bounds: Sequence[float] | None) -> str:
+    return "" if bounds is None else ", ".join(f"{side:.6g}" for side in bounds)
+
+
+def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return "none"
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more
