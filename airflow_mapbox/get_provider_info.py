@@ -19,7 +19,12 @@ def get_provider_info() -> dict[str, Any]:
                 "tags": ["service"],
             }
         ],
-        "hooks": [{"integration-name": integration, "python-modules": ["airflow_mapbox.hooks.uploads"]}],
+        "hooks": [
+            {
+                "integration-name": integration,
+                "python-modules": ["airflow_mapbox.hooks.uploads", "airflow_mapbox.hooks.tilesets"],
+            }
+        ],
         "operators": [{"integration-name": integration, "python-modules": ["airflow_mapbox.operators.uploads"]}],
         "sensors": [{"integration-name": integration, "python-modules": ["airflow_mapbox.sensors.uploads"]}],
         "triggers": [{"integration-name": integration, "python-modules": ["airflow_mapbox.triggers.uploads"]}],

@@ -29,6 +29,8 @@ from airflow_mapbox.tasks.connection import CONN_TYPE, Access, access_by
 from airflow_mapbox.tasks.export_source import export_source
 from airflow_mapbox.tasks.lineage import report_to_collector
 from airflow_mapbox.tasks.rates import amount_of, configured_rates, describe_amount
+from airflow_mapbox.tilesets.client import TilesetsClient
+from airflow_mapbox.tilesets.scopes import describe_scopes, probe_scopes
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.errors import NotFoundError, TokenRejectedError, UploadActiveError
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
 # URLs that the core reads itself. All others are object storage.
 _CORE_URL = re.compile(r"(https?|file)://", re.IGNORECASE)
+# Longest time for a request that only adds to the message of the connection test. A person waits for it.
+_PROBE_SECONDS = 10.0
 
 
 class MapboxUploadsHook(BaseHook):
@@ -102,9 +106,10 @@ class MapboxUploadsHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """
-        Check the token and its scopes, with at most four requests and without an upload.
+        Check the token and its scopes, with at most seven requests that change nothing.
 
-        :return: whether the connection can make uploads, and a message for the form.
+        :return: whether the connection can make uploads, and a message for the form. The scopes for tilesets that
+            exist are in the message only: uploads do not need them.
         """
         try:
             # The form waits for this in the API server: do not retry, and do not wait for a rate limit's reset.
@@ -114,7 +119,9 @@ class MapboxUploadsHook(BaseHook):
                 return False, f"Mapbox answers {state.code} for this token: put a valid secret token into the password."
             if state.account is not None and state.account != client.username:
                 return False, f"The token belongs to account {state.account!r}, but the login is {client.username!r}."
-            return _describe_scopes(client)
+            usable, message = _describe_scopes(client)
+            tilesets = TilesetsClient.sharing(client).with_one_try(_PROBE_SECONDS)
+            return usable, f"{message} {describe_scopes(probe_scopes(tilesets))}"
         except MapboxError as error:
             return False, str(error)
 

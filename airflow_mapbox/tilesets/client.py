@@ -9,7 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
-from airflow_mapbox.errors import InvalidAnswerError, InvalidTilesetError, NotFoundError, OptionError
+from airflow_mapbox.errors import (
+    ApiError,
+    InvalidAnswerError,
+    InvalidRequestError,
+    InvalidTilesetError,
+    NotFoundError,
+    OptionError,
+)
 from airflow_mapbox.http.api import ApiClient, Call, Refusal
 from airflow_mapbox.limits import TILESETS_PAGE
 from airflow_mapbox.names import TilesetId, check_display_name
@@ -241,6 +248,12 @@ class TilesetsClient(ApiClient):
         except NotFoundError:
             return None
         return _decompress(call, content) or None
+
+    def _refusal(self, call: Call, status: int, message: str) -> tuple[type[ApiError], str]:
+        error_class, advice = super()._refusal(call, status, message)
+        if call.method == "PATCH" and error_class is InvalidRequestError:
+            advice += "\nIt is undocumented whether Mapbox lets a tileset be changed that the Uploads API made."
+        return error_class, advice
 
     def _listed(self, query: Mapping[str, str | int]) -> Iterator[Tileset]:
         call = Call("GET", f"/tilesets/v1/{self.username}", "tilesets:list")
