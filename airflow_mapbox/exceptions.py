@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout
 
 from airflow_mapbox.errors import MapboxError
+from airflow_mapbox.tilesets.errors import TilesetDiffersError
 from airflow_mapbox.uploads.errors import (
     UploadFailedError,
     UploadGoneError,
@@ -40,6 +41,10 @@ class MapboxUploadGoneError(MapboxFailError):
     """Mapbox does not know the upload, or has forgotten it."""
 
 
+class MapboxTilesetDiffersError(MapboxFailError):
+    """The upload is done, but its tileset is not what it is expected to be. A retry would find the same."""
+
+
 class MapboxUploadTimeoutError(MapboxTaskError, AirflowSensorTimeout):
     """Mapbox was still processing the upload at the timeout. Airflow does not retry a timeout."""
 
@@ -50,6 +55,7 @@ _CLASSES: tuple[tuple[type[MapboxError], type[MapboxTaskError]], ...] = (
     (UploadStalledError, MapboxUploadStalledError),
     (UploadGoneError, MapboxUploadGoneError),
     (WaitTimeoutError, MapboxUploadTimeoutError),
+    (TilesetDiffersError, MapboxTilesetDiffersError),
 )
 
 
@@ -63,6 +69,7 @@ def airflow_errors(creator: str | None = None) -> Iterator[None]:
     :raises MapboxUploadStalledError: if the upload makes no progress.
     :raises MapboxUploadGoneError: if the upload is missing.
     :raises MapboxUploadTimeoutError: if the upload took too long.
+    :raises MapboxTilesetDiffersError: if the tileset is not as expected.
     :raises MapboxFailError: if a person must act.
     :raises MapboxTaskError: if a retry may help.
     """

@@ -31,6 +31,7 @@ from airflow_mapbox.tasks.assets import (
 from airflow_mapbox.tasks.lineage import Lineage, save_inputs, saved_inputs, source_uri
 from airflow_mapbox.tasks.links import Pages, TilesetLink, UploadLink
 from airflow_mapbox.tasks.parameters import constant, is_template, or_default_deferrable, to_seconds
+from airflow_mapbox.tasks.publication import Outcome, PublicationOptions, publish, timer
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay, reschedule_in
 from airflow_mapbox.tasks.state import stored_value, task_ledger
 from airflow_mapbox.tasks.wait import WAIT_KEY, TaskWait, upload_named_in_timeouts
@@ -101,11 +102,16 @@ class StageAndCreateUploadOperator(BaseOperator):
     :param wait_for_completion: also wait until Mapbox has made the tileset, as
         :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor` does in a task of its own. It holds no worker slot
         between two polls. The result is then the finished upload object.
-    :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``. This parameter and the
-        next three need ``wait_for_completion=True``.
+    :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``. This parameter and all
+        that follow need ``wait_for_completion=True``.
     :param wait_timeout: longest time to wait for completion, in seconds, across all retries; 2.5 hours by default.
         Mapbox stops processing after one hour, for MBTiles after two.
     :param stall_timeout: fail the wait after this many seconds without progress; None for never.
+    :param verify: compare the finished tileset with its source, as
+        :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor` does; likewise the next three.
+    :param on_difference: ``"fail"`` or ``"warn"`` if the tileset is not as expected.
+    :param visibility: ``"public"`` or ``"private"``: change the tileset after it was verified. None leaves it.
+    :param if_visibility_refused: ``"fail"`` or ``"warn"`` if Mapbox does not let the tileset be changed.
     :param partition: partition key of the tileset's asset event, such as ``"{{ ds }}"``; None for an event without one.
         It needs a tileset that is known when the DAG is parsed. DAGs with a plain ``schedule=[asset]`` ignore events
         with a key.
@@ -161,6 +167,10 @@ class StageAndCreateUploadOperator(BaseOperator):
         deferrable: bool | None = None,
         wait_timeout: timedelta | float | None = None,
         stall_timeout: timedelta | float | None = None,
+        verify: bool | Mapping[str, Any] | None = None,
+        on_difference: str = "fail",
+        visibility: str | None = None,
+        if_visibility_refused: str = "fail",
         partition: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -186,6 +196,7 @@ class StageAndCreateUploadOperator(BaseOperator):
         self.wait_timeout = to_seconds(wait_timeout, "wait_timeout") or defaults.WAIT_TIMEOUT_SECONDS
         self.stall_timeout = to_seconds(stall_timeout, "stall_timeout")
         self.deferrable = constant(or_default_deferrable(deferrable), bool, "deferrable")
+        self.publication = PublicationOptions(verify, on_difference, visibility, if_visibility_refused)
         self.partition = to_key(partition)
         if self.wait_for_completion:
             add_tileset_outlet(self, tileset)
@@ -194,6 +205,8 @@ class StageAndCreateUploadOperator(BaseOperator):
                 "deferrable": deferrable,
                 "wait_timeout": wait_timeout,
                 "stall_timeout": stall_timeout,
+                "verify": verify,
+                "visibility": visibility,
                 "partition": partition,
             }
             _refuse_without_effect(waiting, shared=kwargs.get("default_args") or {})
@@ -287,25 +300,29 @@ class StageAndCreateUploadOperator(BaseOperator):
             return f"Upload {(stored_value(context, WAIT_KEY).read() or {}).get('upload_id', 'of this task')}"
 
         # Airflow calls no other method of the task if the deferral itself has failed.
-        self._restore(context, (next_kwargs or {}).get("event"))
+        self._restore(context, (next_kwargs or {}).get("upload_event") or (next_kwargs or {}).get("event"))
         with upload_named_in_timeouts(describe):
             return super().resume_execution(next_method, next_kwargs, context)
 
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+    def execute_complete(
+        self, context: Context, event: Any = None, upload_event: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """
         Check the trigger's event and return its upload.
 
         :param context: the task's context.
         :param event: the event of the trigger.
+        :param upload_event: the event of an upload that ended before the task waited again.
         :return: the finished upload object.
         """
         from airflow_mapbox.tasks.events import base_url_from_event, upload_from_event
 
+        event = upload_event or event
         label_map_index(context, self.tileset)
         with airflow_errors(self.task_id):
             state = stored_value(context, WAIT_KEY).read() or {}
             upload = upload_from_event(event, state.get("upload_id", ""))
-        return self._finish(context, upload, base_url_from_event(event) or self._lineage.base_url)
+        return self._publish(context, upload, base_url_from_event(event) or self._lineage.base_url, event=event)
 
     def _restore(self, context: Context, event: object) -> None:
         """Note what the process that deferred knew, for the links and the lineage of a task that may fail now."""
@@ -337,7 +354,7 @@ class StageAndCreateUploadOperator(BaseOperator):
             self._note(created, client.base_url)
             decision = wait.poll(client, policy)
         if decision.upload is not None:
-            return self._finish(context, decision.upload, client.base_url)
+            return self._publish(context, decision.upload, client.base_url)
         delay = max(decision.delay, decision.min_delay)
         delay = fit_to_deadline(delay, decision.max_delay, min_interval=policy.min_interval)
         self.log.info("%s. Polling again in %.0f s; the worker slot is free until then.", decision, delay)
@@ -350,15 +367,34 @@ class StageAndCreateUploadOperator(BaseOperator):
             deadline=wait.state.started + self.wait_timeout,
         )
 
-    def _finish(self, context: Context, upload: Upload, base_url: str | None) -> dict[str, Any]:
-        """Add the asset event of the finished upload, log it, and return the result."""
+    def _publish(
+        self, context: Context, upload: Upload, base_url: str | None, *, event: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """
+        Verify the tileset of the finished upload, add its asset event, log it, and return the result.
+
+        If the tileset cannot be verified yet, reschedule the task or defer.
+
+        :param event: the event of the trigger; None if the task itself polled.
+        """
         self._note(upload, base_url)
+        published = Outcome()
         with airflow_errors(self.task_id):
             entry = task_ledger(context).read()
-        self._lineage.facts = source = {} if entry is None else entry.source_to_json()
-        add_event(context, self, upload, source, to_key(self.partition))
+            self._lineage.facts = source = {} if entry is None else entry.source_to_json()
+            if self.publication.is_needed:
+                from airflow_mapbox.http.retry import ONE_TRY
+                from airflow_mapbox.tasks.connection import client_for
+
+                published = publish(self.publication, client_for(self.mapbox_conn_id, ONE_TRY), upload, source)
+        if published.delay is not None and event is None:
+            raise reschedule_in(published.delay)
+        if published.delay is not None:
+            method = self.execute_complete.__name__
+            self.defer(trigger=timer(published.delay), method_name=method, kwargs={"upload_event": event})
+        add_event(context, self, upload, source, to_key(self.partition), published.facts)
         self.log.info("%s", self.pages.describe_finished(upload))
-        return self._result(upload, source)
+        return self._result(upload, source) | dict(published.facts)
 
     def _result(self, upload: Upload, source: Mapping[str, Any]) -> dict[str, Any]:
         return upload.to_json() | {"tileset_url": self.pages.tileset, "source": dict(source)}

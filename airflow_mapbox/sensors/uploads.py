@@ -36,6 +36,7 @@ from airflow_mapbox.tasks.parameters import (
     to_seconds,
     upload_id_from,
 )
+from airflow_mapbox.tasks.publication import Outcome, PublicationOptions, publish, timer
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay
 from airflow_mapbox.tasks.wait import WAIT_KEY, TaskWait, upload_named_in_timeouts
 from airflow_mapbox.uploads.links import tileset_page, upload_page
@@ -73,6 +74,16 @@ class UploadCompleteSensor(BaseSensorOperator):
     :param partition: partition key of the tileset's asset event, such as ``"{{ ds }}"``; None for an event without one.
         It needs a tileset that is known when the DAG is parsed. DAGs with a plain ``schedule=[asset]`` ignore events
         with a key.
+    :param verify: compare the finished tileset with its source: True, or a mapping of what is expected, which adds to
+        what the upload task knows: ``layers``, ``fields`` (names, or names by layer), ``minzoom``, ``maxzoom``,
+        ``bounds_within``, ``min_features``, and ``sample``, the number of tiles to read and decode. A tileset that was
+        replaced shows its earlier self for up to five minutes: the task waits for that without a worker slot. It needs
+        a token with tilesets:read, and with tilesets:list for the size and compute units in the asset event.
+    :param on_difference: what to do if the tileset is not as expected: ``"fail"`` or ``"warn"``.
+    :param visibility: ``"public"`` or ``"private"``: change the tileset after it was verified. None leaves it. It needs
+        a token with tilesets:write.
+    :param if_visibility_refused: what to do if Mapbox does not let a tileset be changed that an upload made: ``"fail"``
+        or ``"warn"``.
     :param mapbox_conn_id: the connection.
     :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``.
     :param poke_interval: shortest time between two polls, in seconds. Unless ``mode`` is ``"poke"``, it is at least
@@ -91,6 +102,7 @@ class UploadCompleteSensor(BaseSensorOperator):
     :raises MapboxUploadStalledError: if the progress has not changed for ``stall_timeout``.
     :raises MapboxUploadGoneError: if Mapbox does not know the upload.
     :raises MapboxUploadTimeoutError: if a timeout has passed; it is an ``AirflowSensorTimeout``.
+    :raises MapboxTilesetDiffersError: if the tileset is not as expected. The message is a table.
     :raises MapboxFailError: if the connection or the id must be changed.
 
     Example::
@@ -117,6 +129,10 @@ class UploadCompleteSensor(BaseSensorOperator):
         stall_timeout: datetime.timedelta | float | None = None,
         tileset: str | None = None,
         partition: str | None = None,
+        verify: bool | Mapping[str, Any] | None = None,
+        on_difference: str = "fail",
+        visibility: str | None = None,
+        if_visibility_refused: str = "fail",
         **kwargs: Any,
     ) -> None:
         super().__init__(mode=mode, poke_interval=poke_interval, max_wait=max_wait, timeout=timeout, **kwargs)
@@ -141,6 +157,8 @@ class UploadCompleteSensor(BaseSensorOperator):
         self.deferrable = or_default_deferrable(deferrable)
         self.total_timeout = to_seconds(total_timeout, "total_timeout")
         self.stall_timeout = to_seconds(stall_timeout, "stall_timeout")
+        self.publication = PublicationOptions(verify, on_difference, visibility, if_visibility_refused)
+        self._delay: float | None = None
         self._decision: Decision | None = None
         self._store: StoredValue | MemoryValue | None = None
 
@@ -213,7 +231,7 @@ class UploadCompleteSensor(BaseSensorOperator):
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the triggerer has waited; see :meth:`execute_complete`."""
         # Airflow calls no other method of the task if the deferral itself has failed.
-        self._restore_pages((next_kwargs or {}).get("event"))
+        self._restore_pages((next_kwargs or {}).get("upload_event") or (next_kwargs or {}).get("event"))
         with upload_named_in_timeouts(self._describe):
             try:
                 return super().resume_execution(next_method, next_kwargs, context)
@@ -232,7 +250,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         It defers here, so that Airflow's own loop treats errors before the deferral in the same way in both modes. It
         defers without a poll, so that 500 waits that start together do not send 500 requests.
         """
-        self._decision = None
+        self._decision, self._delay = None, None
         with self._errors():
             wait = self._wait(context)
             if self.deferrable:
@@ -249,7 +267,17 @@ class UploadCompleteSensor(BaseSensorOperator):
             self.pages = replace(self.pages, tileset=tileset_page(tileset, base_url))
         if upload is None:
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=self._finish(context, upload, base_url))
+        published = self._publish(upload)
+        if published.delay is not None:
+            self._delay = published.delay
+            return PokeReturnValue(is_done=False)
+        return PokeReturnValue(is_done=True, xcom_value=self._finish(context, upload, base_url, published.facts))
+
+    def _publish(self, upload: Upload) -> Outcome:
+        if not self.publication.is_needed:
+            return Outcome()
+        with self._errors():
+            return publish(self.publication, self._client, upload, source_facts(self.upload_id))
 
     def _expect_tileset(self, tileset: str) -> None:
         """Fail if the upload makes another tileset than the graph shows, or if its event cannot have the partition."""
@@ -267,22 +295,30 @@ class UploadCompleteSensor(BaseSensorOperator):
         policy = self._policy(wait, timeout=self.timeout)
         self.defer(**deferral(wait, policy, self.mapbox_conn_id), method_name=self.execute_complete.__name__)
 
-    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+    def execute_complete(
+        self, context: Context, event: Any = None, upload_event: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """
         Check the trigger's event and return its upload.
 
         :param context: the task's context.
         :param event: the event of the trigger.
+        :param upload_event: the event of an upload that ended before the task waited again.
         :return: the finished upload object.
         """
         from airflow_mapbox.tasks.events import base_url_from_event, upload_from_event
 
+        event = upload_event or event
         base_url = base_url_from_event(event)
         with self._errors():
             upload = upload_from_event(event, upload_id_from(self.upload_id))
             self._expect_tileset(upload.tileset)
         label_map_index(context, upload.tileset)
-        return self._finish(context, upload, base_url)
+        published = self._publish(upload)
+        if published.delay is not None:
+            kwargs = {"upload_event": event}
+            self.defer(trigger=timer(published.delay), method_name=self.execute_complete.__name__, kwargs=kwargs)
+        return self._finish(context, upload, base_url, published.facts)
 
     def _restore_pages(self, event: object) -> None:
         from airflow_mapbox.tasks.connection import base_url_of
@@ -294,7 +330,9 @@ class UploadCompleteSensor(BaseSensorOperator):
             if base_url is not None:
                 self.pages = replace(self.pages, upload=upload_page(upload_id_from(self.upload_id), base_url))
 
-    def _finish(self, context: Context, upload: Upload, base_url: str | None) -> dict[str, Any]:
+    def _finish(
+        self, context: Context, upload: Upload, base_url: str | None, published: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Add the asset event of the finished upload, log it, and return the result."""
         if base_url is not None:
             self.pages = Pages.of(upload, base_url)
@@ -305,9 +343,9 @@ class UploadCompleteSensor(BaseSensorOperator):
             drop_tilesets(self)
             self.log.info("The task that created the upload has sent the event of tileset %s", upload.tileset)
         else:
-            add_event(context, self, upload, source_facts(self.upload_id), to_key(self.partition))
+            add_event(context, self, upload, source_facts(self.upload_id), to_key(self.partition), published)
         self.log.info("%s", self.pages.describe_finished(upload))
-        return upload.to_json() | {"tileset_url": self.pages.tileset}
+        return upload.to_json() | {"tileset_url": self.pages.tileset, **published}
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """
@@ -362,7 +400,9 @@ class UploadCompleteSensor(BaseSensorOperator):
     ) -> float:
         """Return the seconds until the next poll: by progress, or a rate limit's reset; the last one at the timeout."""
         decision = self._decision
-        if decision is None or self.exponential_backoff:
+        if self._delay is not None:
+            delay = self._delay
+        elif decision is None or self.exponential_backoff:
             delay = super()._get_next_poke_interval(started_at, run_duration, poke_count)
         else:
             delay = decision.delay

@@ -148,7 +148,12 @@ def drop_tilesets(task: BaseOperator) -> None:
 
 
 def add_event(
-    context: Context, task: BaseOperator, upload: Upload, source: Mapping[str, Any], partition: str | None = None
+    context: Context,
+    task: BaseOperator,
+    upload: Upload,
+    source: Mapping[str, Any],
+    partition: str | None = None,
+    published: Mapping[str, Any] | None = None,
 ) -> None:
     """
     Add an event of the tileset. Airflow sends it after the task has succeeded.
@@ -158,6 +163,7 @@ def add_event(
     :param upload: the finished upload.
     :param source: facts about its source. They are in the event's extra, beside the upload.
     :param partition: the event's partition key, or None.
+    :param published: what is known about the tileset after it was verified, for the event's extra.
     :raises MapboxFailError: if there is a partition, but the tileset's asset is not among the outlets.
     """
     drop_other_tilesets(task, upload.tileset)
@@ -165,7 +171,7 @@ def add_event(
     if events is None:
         return  # a test that calls `poke` itself
     facts = {name: source[name] for name in ("features", "bytes", "bounds", "bill") if name in source}
-    extra = {"upload_id": upload.id, "name": upload.name, "modified": upload.modified, **facts}
+    extra = {"upload_id": upload.id, "name": upload.name, "modified": upload.modified, **facts, **(published or {})}
     extra[_SOURCE_KEY] = dict(source)
     check_partition_outlet(partition, task.outlets, upload.tileset)
     asset = _asset_among(task.outlets, upload.tileset)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from airflow_mapbox.errors import ApiError
+from airflow_mapbox.errors import ApiError, MapboxError
 
 
 class NotUpdatableError(ApiError):
     """Mapbox does not let this tileset be changed, because the Uploads API made it. A retry cannot help."""
+
+
+class TilesetDiffersError(MapboxError):
+    """The published tileset is not what it is expected to be. A retry would find the same."""

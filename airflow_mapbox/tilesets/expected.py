@@ -24,7 +24,7 @@ class Expected:
     :param maxzoom: the highest zoom, exactly.
     :param bounds_within: west, south, east, north in degrees: the tileset must lie within.
     :param bounds: west, south, east, north of the source in degrees: the tileset must have them, to within a tile of
-        its highest zoom.
+        its highest zoom and a degree.
     :param min_features: number of features that its highest zoom must have. It needs a sample.
     :param sample: number of tiles to read and decode; 0 for none.
 
@@ -48,17 +48,19 @@ class Expected:
         Read what is expected.
 
         :param expected: JSON with the names of the parameters above, all optional.
-        :param source: facts about the source of the upload, as the operator returns them: ``bounds``, and ``fields``
-            and ``features`` of an export. They hold unless ``expected`` has the same.
+        :param source: facts about the source of the upload, as the operator returns them: its bounds, of an export the
+            attributes, of MBTiles the layers and zooms, and with a sample the number of features. They hold unless
+            ``expected`` has the same.
         :raises OptionError: for an unknown name, or a value that cannot be.
         """
         unknown = sorted(set(expected) - _READERS.keys())
         if unknown:
             raise OptionError(f"verify has {unknown[0]!r}, which is unknown. Known are {', '.join(_READERS)}.")
-        known = {name: (source or {}).get(name) for name in ("bounds", "fields")}
-        if expected.get("sample"):
-            known["min_features"] = (source or {}).get("features")
-        values = {name: value for name, value in known.items() if value is not None} | dict(expected)
+        facts = source or {}
+        values = {name: facts[name] for name in _OF_SOURCE if facts.get(name) is not None}
+        if expected.get("sample") and facts.get("features"):
+            values["min_features"] = facts["features"]
+        values |= expected
         read = cls(**{name: _READERS[name](value, name) for name, value in values.items() if value is not None})
         if expected.get("min_features") and not read.sample:
             raise OptionError("verify needs 'sample' for 'min_features': features are counted in tiles that are read.")
@@ -97,6 +99,7 @@ def _bounds(value: object, name: str) -> Bounds:
     raise OptionError(f"verify has {name}={value!r}, which is not west, south, east, north in degrees.")
 
 
+_OF_SOURCE = ("bounds", "fields", "layers", "minzoom", "maxzoom")
 _READERS = {
     "layers": _names,
     "fields": _fields,

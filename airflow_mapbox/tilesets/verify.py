@@ -21,6 +21,8 @@ CDN_SECONDS = 300.0
 # Names that a table shows of a long list.
 _MAX_NAMES = 10
 _WORLD_DEGREES = 360.0
+# Bounds may differ by a tile of the highest zoom, but not by more than this.
+_MAX_MARGIN_DEGREES = 1.0
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,15 @@ class Verification:
     :param notes: what could not be compared, and why, in whole sentences.
     :param found: what the tileset has, as JSON types: layers with their fields, zooms, bounds, time of the last change,
         and of a sample the number of tiles and features.
+    :param is_outdated: whether Mapbox still shows the tileset as it was before its upload, or none. This is then the
+        only difference.
     """
 
     tileset: str
     differences: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
     found: Mapping[str, Any] = field(default_factory=dict)
+    is_outdated: bool = False
 
     def __str__(self) -> str:
         if not self.differences:
@@ -87,7 +92,7 @@ class Verification:
 
 def verify_tileset(
     client: TilesetsClient, tileset: str, expected: Expected, *, modified_since: datetime | None = None
-) -> Verification | None:
+) -> Verification:
     """
     Compare a tileset with what it is expected to be.
 
@@ -98,7 +103,6 @@ def verify_tileset(
     :param expected: what it is expected to be.
     :param modified_since: when the upload that made it was created, by Mapbox's clock. None to compare whatever is
         there.
-    :return: the result; None if Mapbox still shows the tileset as it was before, or none.
     :raises MapboxError: for every other error of the API or the network.
 
     Example::
@@ -111,14 +115,14 @@ def verify_tileset(
     except NotFoundError:
         if modified_since is None:
             raise
-        return None
+        return _outdated(tileset, modified_since, "no tileset")
     notes = []
     if modified_since is not None:
         modified = tilejson.modified_at
         if modified is None:
             notes.append("Mapbox does not tell when the tileset was changed, so this may be its earlier self.")
         elif modified < modified_since:
-            return None
+            return _outdated(tileset, modified_since, modified.isoformat(timespec="seconds"))
     differences = [*_differing_layers(tilejson, expected), *_differing_zooms(tilejson, expected)]
     differences += _differing_bounds(tilejson, expected)
     found = _found(tilejson)
@@ -135,17 +139,9 @@ def verify_tileset(
     return Verification(tileset, tuple(differences), tuple(notes), found)
 
 
-def not_replaced(tileset: str, modified_since: datetime, found: str) -> Verification:
-    """
-    Return the result for a tileset that Mapbox still shows as it was before its upload.
-
-    :param tileset: ``account.name``.
-    :param modified_since: when the upload was created.
-    :param found: what Mapbox shows, such as the time of the last change.
-    """
-    return Verification(
-        tileset, (Difference("last change", f"after {modified_since.isoformat(timespec='seconds')}", found),)
-    )
+def _outdated(tileset: str, modified_since: datetime, found: str) -> Verification:
+    expected = f"after {modified_since.isoformat(timespec='seconds')}"
+    return Verification(tileset, (Difference("last change", expected, found),), is_outdated=True)
 
 
 def _differing_layers(tilejson: TileJson, expected: Expected) -> Iterator[Difference]:
@@ -180,8 +176,8 @@ def _differing_bounds(tilejson: TileJson, expected: Expected) -> Iterator[Differ
     if found is None:
         yield Difference("bounds", _degrees(expected.bounds_within or expected.bounds), "unknown")
         return
-    # Mapbox may round the bounds to the tiles of its highest zoom.
-    tile = _WORLD_DEGREES / 2.0 ** (tilejson.maxzoom or 0)
+    # Positions in tiles are rounded.
+    tile = min(_WORLD_DEGREES / 2.0 ** (tilejson.maxzoom or 0), _MAX_MARGIN_DEGREES)
     west, south, east, north = found
     if expected.bounds_within is not None:
         within = expected.bounds_within

@@ -86,6 +86,11 @@ class Upload:
         """The time of creation in UTC; None if it is missing or unreadable."""
         return read_time(self.created)
 
+    @property
+    def modified_at(self) -> datetime | None:
+        """The time of the last change in UTC; None if it is missing or unreadable."""
+        return read_time(self.modified)
+
     def to_json(self) -> dict[str, Any]:
         """Return the upload object as the API does: small, JSON, no secret. Tasks pass it on."""
         return asdict(self)
