@@ -15,3 +15,5 @@ MAX_POLL_INTERVAL = 120
 IF_ACTIVE_CHOICES = ("wait", "fail", "skip")
 IF_ACTIVE = "wait"
 PARTS_IN_FLIGHT = 4
+# Seconds between two reads of the list of tilesets, while a change is waited for.
+TILESET_POLL_INTERVAL = 60.0

@@ -7,23 +7,17 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_mapbox import defaults
-from airflow_mapbox.errors import MapboxError, without_frames
-from airflow_mapbox.http.retry import ONE_TRY
+from airflow_mapbox.errors import MapboxError
 from airflow_mapbox.security.redaction import redact
-from airflow_mapbox.tasks.connection import client_of, no_connection
 from airflow_mapbox.tasks.events import to_event
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay
+from airflow_mapbox.triggers.connector import EXECUTOR, Connector
 from airflow_mapbox.uploads.waiting.decide import timed_out
 from airflow_mapbox.uploads.waiting.policy import WaitPolicy, WaitState
 from airflow_mapbox.uploads.waiting.poller import Account, AccountChangedError, Poller
@@ -32,14 +26,6 @@ if TYPE_CHECKING:
     from airflow_mapbox.tasks.wait import TaskWait
     from airflow_mapbox.uploads.client import UploadsClient
     from airflow_mapbox.uploads.models import Upload
-
-# The event loop's own thread pool also serves the triggerer's logging. Requests that hang must not block it.
-_EXECUTOR = ThreadPoolExecutor(max_workers=2, thread_name_prefix="mapbox-uploads")
-# Seconds to connect, for the next bytes, and for the whole reply. Shorter than in a task, because two threads serve all
-# waits of the triggerer.
-_TIMEOUT = (5.0, 15.0, 45.0)
-# The fields of a connection that its client is made of.
-_FIELDS = ("conn_type", "schema", "host", "port", "login", "password")
 
 _SECONDS_AFTER_FAULT = 10.0
 # A connection may take this many seconds after the deadline.
@@ -152,7 +138,7 @@ class _Shared:
 
     def __init__(self) -> None:
         self.pollers: dict[Account, Poller] = {}
-        self._connectors: dict[str, _Connector] = {}
+        self._connectors: dict[str, Connector] = {}
         self._users: Counter[str] = Counter()
 
     async def wait(self, conn_id: str, state: WaitState, policy: WaitPolicy) -> tuple[Upload | Exception, str]:
@@ -167,11 +153,11 @@ class _Shared:
         :raises AccountChangedError: if the connection belongs to another account than when the wait started.
         :raises MapboxError: if the connection cannot be used.
         """
-        connector = self._connectors.setdefault(conn_id, _Connector(conn_id))
+        connector = self._connectors.setdefault(conn_id, Connector(conn_id))
         self._users[conn_id] += 1
         try:
             account = Account.of(await self._client(connector, state, policy))
-            poller = self.pollers.setdefault(account, Poller(account, _EXECUTOR))
+            poller = self.pollers.setdefault(account, Poller(account, EXECUTOR))
             try:
                 return await poller.wait(state, policy, connector.client), account.base_url
             except AccountChangedError:
@@ -186,7 +172,7 @@ class _Shared:
             if not self._users[conn_id]:
                 del self._users[conn_id], self._connectors[conn_id]
 
-    async def _client(self, connector: _Connector, state: WaitState, policy: WaitPolicy) -> UploadsClient:
+    async def _client(self, connector: Connector, state: WaitState, policy: WaitPolicy) -> UploadsClient:
         """Return the client. Ask for it until the deadline, because all of Airflow may just be restarting."""
         problem: Exception | None = None
         deadline = time.time() + _MAX_CONNECT_SECONDS if policy.deadline is None else policy.deadline
@@ -213,49 +199,3 @@ _by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, _Shared] = WeakKeyDiction
 
 def _shared() -> _Shared:
     return _by_loop.setdefault(asyncio.get_running_loop(), _Shared())
-
-
-class _Connector:
-    """
-    Returns the client of a connection, and keeps it while the connection stays the same.
-
-    :param conn_id: the connection.
-    """
-
-    def __init__(self, conn_id: str) -> None:
-        self._conn_id = conn_id
-        self._fields: tuple[Any, ...] | None = None
-        self._client: UploadsClient | None = None
-        self._missing = False
-        self._lock = asyncio.Lock()
-
-    def __str__(self) -> str:
-        return f"Connection {self._conn_id}"
-
-    @without_frames
-    async def client(self) -> UploadsClient:
-        """
-        Return the client of the connection as it is now. If Airflow cannot find it now, return the last client.
-
-        :raises ConnectionNotFoundError: if Airflow has never found the connection.
-        :raises ConfigurationError: if it cannot be used.
-        """
-        connection = None
-        with suppress(AirflowNotFoundException):
-            connection = await BaseHook.aget_connection(self._conn_id)
-        if connection is None:
-            if self._client is None:
-                raise no_connection(self._conn_id)
-            if not self._missing:
-                log.warning("Airflow cannot find %s at the moment. The waits continue with its last values", self)
-            self._missing = True
-            return self._client
-        self._missing = False
-        # Without the extra: reading that would call the supervisor from the event loop.
-        fields = tuple(getattr(connection, name) for name in _FIELDS)
-        async with self._lock:  # one client, however many triggers start together
-            if self._client is None or fields != self._fields:
-                make = partial(client_of, connection, ONE_TRY, timeout=_TIMEOUT)
-                self._client = await asyncio.get_running_loop().run_in_executor(_EXECUTOR, make)
-                self._fields = fields
-            return self._client

@@ -22,7 +22,7 @@ from airflow_mapbox.http.retry import ONE_TRY, RetryPolicy
 from airflow_mapbox.limits import STAGING_REGION
 from airflow_mapbox.sources.resolve import open_source
 from airflow_mapbox.tasks.connection import client_for
-from airflow_mapbox.triggers.uploads import _Connector
+from airflow_mapbox.triggers.connector import Connector
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.models import StagingCredentials
 from airflow_mapbox.uploads.staging.bucket import Bucket
@@ -180,7 +180,7 @@ class TestTheToken:
 
 
 async def _client() -> UploadsClient:
-    return await _Connector("mapbox_default").client()
+    return await Connector("mapbox_default").client()
 
 
 CREDENTIALS = StagingCredentials("b", "k", "https://b.example/k", "an-id", "a-canary-secret", "a-canary-session")

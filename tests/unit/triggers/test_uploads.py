@@ -519,7 +519,7 @@ class TestFaults:
         monkeypatch.setattr(module, "_SECONDS_AFTER_FAULT", 0.01)
         (upload,) = account.create()
         account.finish(upload)
-        sound = module._Connector.client
+        sound = module.Connector.client
         failures = 3
 
         async def client(self: Any) -> Any:
@@ -529,7 +529,7 @@ class TestFaults:
                 raise ConnectionError(f"http://airflow/?token={account.emulator.token}")
             return await sound(self)
 
-        monkeypatch.setattr(module._Connector, "client", client)
+        monkeypatch.setattr(module.Connector, "client", client)
 
         async def story() -> None:
             assert (await event_of(trigger(upload)))["upload"]["id"] == upload
@@ -667,7 +667,7 @@ def test_a_wait_that_has_ended_takes_no_further_round(account: Account) -> None:
         return client
 
     async def story() -> None:
-        poller = Poller(poller_module.Account.of(client), module._EXECUTOR, gather=0, seconds_per_request=0)
+        poller = Poller(poller_module.Account.of(client), module.EXECUTOR, gather=0, seconds_per_request=0)
         await poller.wait(WaitState(upload, started=time.time()), WaitPolicy(0), connect)
 
     asyncio.run(story())
