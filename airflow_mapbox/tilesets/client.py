@@ -79,6 +79,21 @@ class TilesetsClient(ApiClient):
     scopes = ("tilesets:list", "tilesets:write", "tilesets:read")
     refusals = _REFUSALS
 
+    def own_id(self, tileset: str) -> str:
+        """
+        Complete ``name`` to ``account.name`` and check it.
+
+        :param tileset: ``name`` or ``account.name``.
+        :raises InvalidTilesetError: if Mapbox would refuse it, or it belongs to another account.
+        """
+        identifier = self._any(tileset)
+        if identifier.owner != self.username:
+            raise InvalidTilesetError(
+                f"Tileset {redact(tileset)!r} belongs to account {identifier.owner!r}, the connection to "
+                f"{self.username!r}.\nUse a connection of account {identifier.owner!r}."
+            )
+        return str(identifier)
+
     def list_tilesets(
         self,
         *,
@@ -142,7 +157,7 @@ class TilesetsClient(ApiClient):
         :raises NotFoundError: if the account's list does not show it.
         :raises MapboxError: for every error of the API or the network.
         """
-        wanted = self._own(tileset)
+        wanted = self.own_id(tileset)
         for found in self.list_tilesets():
             if found.id.lower() == wanted.lower():
                 return found
@@ -187,7 +202,7 @@ class TilesetsClient(ApiClient):
             "attribution": None if attribution is None else [dict(item) for item in attribution],
         }
         body = {key: value for key, value in changes.items() if value is not None}
-        call = Call("PATCH", f"/tilesets/v1/{self._own(tileset)}", "tilesets:write")
+        call = Call("PATCH", f"/tilesets/v1/{self.own_id(tileset)}", "tilesets:write")
         if not body:
             raise OptionError("Nothing to change: give `name`, `description`, `private` or `attribution`.")
         self._request(call, body=body)
@@ -203,7 +218,7 @@ class TilesetsClient(ApiClient):
         :raises NotFoundError: if Mapbox does not know it, and the token belongs to another account than the login.
         :raises MapboxError: for every error of the API or the network.
         """
-        call = Call("DELETE", f"/tilesets/v1/{self._own(tileset)}", "tilesets:write")
+        call = Call("DELETE", f"/tilesets/v1/{self.own_id(tileset)}", "tilesets:write")
         try:
             self._request(call, missing_is_success=True)
         except NotFoundError:
@@ -265,16 +280,6 @@ class TilesetsClient(ApiClient):
                     log.warning("Skipping an unreadable item of the account's list. %s", error)
                 else:
                     yield tileset
-
-    def _own(self, tileset: str) -> str:
-        """Return the id of a tileset of the account, checked."""
-        identifier = self._any(tileset)
-        if identifier.owner != self.username:
-            raise InvalidTilesetError(
-                f"Tileset {redact(tileset)!r} belongs to account {identifier.owner!r}, the connection to "
-                f"{self.username!r}.\nUse a connection of account {identifier.owner!r}."
-            )
-        return str(identifier)
 
     def _any(self, tileset: str) -> TilesetId:
         account, dot, name = tileset.rpartition(".")

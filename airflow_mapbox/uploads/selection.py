@@ -53,7 +53,8 @@ class UploadSelection:
         """
         if state is not None and state not in STATES:
             raise OptionError(f'`state` is "processing", "done" or "failed", not {state!r}.')
-        start, end = parse_moment(since, "since"), parse_moment(until, "until")
+        start = None if since is None else parse_moment(since, "since")
+        end = None if until is None else parse_moment(until, "until")
         both_times = isinstance(start, datetime) and isinstance(end, datetime) and start >= end
         both_ages = isinstance(start, timedelta) and isinstance(end, timedelta) and start <= end
         if both_times or both_ages:
@@ -106,16 +107,14 @@ class UploadSelection:
         return _is_before(created + _DISORDER, self.since)
 
 
-def parse_moment(value: Moment | None, name: str) -> datetime | timedelta | None:
+def parse_moment(value: Moment, name: str) -> datetime | timedelta:
     """
-    Return a time with a time zone, or an age. None stays.
+    Return a time with a time zone, or an age.
 
     :param value: the time, an ISO 8601 string, or an age.
     :param name: the parameter, for the message.
     :raises OptionError: if it cannot be read, has no time zone, or is a negative age.
     """
-    if value is None:
-        return None
     if isinstance(value, timedelta):
         if value < timedelta(0):
             raise OptionError(f"`{name}` is an age of {value}: an age is 0 or greater.")
