@@ -10,7 +10,6 @@ import requests
 
 from tests.emulator.conftest import Account, points
 
-
 PATHS = ["/v4/acme.places.json", "/v4/acme.places/0/0/0.mvt"]
 
 
