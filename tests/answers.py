@@ -10,6 +10,15 @@ PLAUSIBLE: dict[str, tuple[Any, ...]] = {
     "early_delete_status": (400, 409, 422),
     "name_status": (422, 400),
     "create_looks_first": ("used", "staged", "active"),
+    "tileset_costs": (True, False),
+    "tilesets_default_sort": ("created", "modified"),
+    "tilesets_show_pending": (False, True),
+    "start_keeps_deleted": (True, False),
+    "tileset_delete_status": (200, 204),
+    "active_delete_status": (None, 409, 400),
+    "missing_tileset_message": ("Not Found", "Cannot find tileset"),
+    "update_refused_status": (None, 400, 422),
+    "update_changes_modified": (True, False),
 }
 # So many test runs cover each value.
 ANSWERS: list[dict[str, Any]] = [

@@ -72,7 +72,8 @@ def make_settings(pytestconfig: pytest.Config) -> Callable[..., EmulatorSettings
     answers = ANSWERS[pytestconfig.getoption("answers")]
 
     def make(**more: Any) -> EmulatorSettings:
-        return EmulatorSettings(**{"processing_seconds": 0, "rate_limit": 0, **answers, **more})
+        limits = {"rate_limit": 0, "tilesets_read_limit": 0, "tilesets_write_limit": 0}
+        return EmulatorSettings(**{"processing_seconds": 0, **limits, **answers, **more})
 
     return make
 

@@ -3,48 +3,28 @@
 from __future__ import annotations
 
 import functools
-import json
-import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlencode
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import QueryParams
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from airflow_mapbox.emulator.access import authorize, describe_token
+from airflow_mapbox.emulator.calls import TILESET, Answering, Call, Endpoint, refused, take_page
 from airflow_mapbox.emulator.errors import ApiMessage, RefusedError
 from airflow_mapbox.emulator.ratelimit import RateLimiter
-from airflow_mapbox.emulator.request_log import RequestLog, RequestRecord
+from airflow_mapbox.emulator.request_log import RequestLog
 from airflow_mapbox.emulator.settings import EmulatorSettings
 from airflow_mapbox.emulator.store import Store, Upload
+from airflow_mapbox.emulator.tokens import Token
 from airflow_mapbox.emulator.urls import parse_source
 
-log = logging.getLogger(__name__)
-
-TILESET = re.compile(r"([A-Za-z0-9_-]{1,32})\.([A-Za-z0-9_-]{1,32})\Z")
 PROPERTIES = ("tileset", "url", "name")
 NAME_LENGTH = 64
 PAGE_UPLOADS = 100
-BODY_BYTES = 1 << 20
-RATE_LIMITED = RefusedError(429, ApiMessage.RATE_LIMITED)
-
-
-@dataclass(frozen=True)
-class _Call:
-    """The parts of one request that the handlers need."""
-
-    method: str
-    account: str
-    upload_id: str
-    query: QueryParams
-    body: bytes
-    base_url: str
 
 
 class UploadsApi:
@@ -67,9 +47,9 @@ class UploadsApi:
     ) -> None:
         self._store = store
         self._settings = settings
-        self._request_log = request_log
         self._clock = clock
         self._on_created = on_created
+        self._answering = Answering(account=settings.account, request_log=request_log, clock=clock)
         self._limiter = RateLimiter(limit=settings.rate_limit, window=settings.rate_window, clock=clock)
 
     def routes(self) -> list[Route]:
@@ -85,52 +65,21 @@ class UploadsApi:
             Route("/tokens/v2", self._token, methods=["GET"]),
         ]
 
-    def _route(self, path: str, handlers: dict[str, tuple[str, Callable[[_Call], Response]]]) -> Route:
-        async def endpoint(request: Request) -> Response:
-            scope, handler = handlers["GET" if request.method == "HEAD" else request.method]
-            body = b""
-            try:
-                body = await read_body(request)
-            except RefusedError as refusal:
-                # The handler raises it, so that the rate limit and the token are checked first.
-                handler = functools.partial(_refuse, refusal)
-            call = _Call(
-                method=request.method,
-                account=request.path_params["account"],
-                upload_id=request.path_params.get("upload_id", ""),
-                query=request.query_params,
-                body=body,
-                base_url=str(request.base_url),
-            )
-            response = await run_in_threadpool(self._respond, call, scope, handler)
-            self._record(request, response)
-            return response
+    def _route(self, path: str, handlers: dict[str, tuple[str, Callable[[Call], Response]]]) -> Route:
+        return self._answering.route(
+            path,
+            {
+                method: Endpoint(self._limiter, functools.partial(self._authorize, scope), handler)
+                for method, (scope, handler) in handlers.items()
+            },
+        )
 
-        return Route(path, endpoint, methods=list(handlers))
-
-    def _respond(self, call: _Call, scope: str, handler: Callable[[_Call], Response]) -> Response:
-        # Unknown accounts share one window, so that guessed names don't fill the memory.
-        rate = self._limiter.check(call.account if call.account == self._settings.account else "")
-        try:
-            response = self._authorize_and_handle(call, scope, handler) if rate.allowed else refused(RATE_LIMITED)
-        except RefusedError as refusal:
-            response = refused(refusal)
-        except Exception:
-            log.exception("%s of an upload failed", call.method)
-            response = refused(RefusedError(500, ApiMessage.INTERNAL))
-        response.headers.update(rate.headers)
-        return response
-
-    def _authorize_and_handle(self, call: _Call, scope: str, handler: Callable[[_Call], Response]) -> Response:
-        authorize(self._store, call.query.get("access_token"), account=call.account, scope=scope)
-        return handler(call)
-
-    def _record(self, request: Request, response: Response) -> None:
-        self._request_log.add(RequestRecord(request.method, request.url.path, response.status_code, self._clock()))
+    def _authorize(self, scope: str, call: Call) -> Token:
+        return authorize(self._store, call.query.get("access_token"), account=call.account, scope=scope)
 
     # Endpoints
 
-    def _credentials(self, call: _Call) -> Response:
+    def _credentials(self, call: Call) -> Response:
         credentials = self._store.issue_credentials(
             call.account, bucket=self._settings.bucket, lifetime=self._settings.credentials_lifetime
         )
@@ -145,8 +94,8 @@ class UploadsApi:
             }
         )
 
-    def _create(self, call: _Call) -> Response:
-        fields = _parse_object(call.body)
+    def _create(self, call: Call) -> Response:
+        fields = call.json()
         for required in ("tileset", "url"):
             if fields.get(required) is None:
                 raise RefusedError(self._settings.name_status, ApiMessage.MISSING.format(required))
@@ -173,13 +122,13 @@ class UploadsApi:
         self._on_created(upload)
         return JSONResponse(self._as_json(upload), status_code=201)
 
-    def _status(self, call: _Call) -> Response:
-        upload = self._store.find_upload(call.account, call.upload_id)
+    def _status(self, call: Call) -> Response:
+        upload = self._store.find_upload(call.account, call.path["upload_id"])
         if upload is None or self._clock() < upload.created + self._settings.unseen_seconds:
             raise RefusedError(404, ApiMessage.NOT_FOUND)
         return JSONResponse(self._as_json(upload))
 
-    def _list(self, call: _Call) -> Response:
+    def _list(self, call: Call) -> Response:
         limit = _limit(call.query.get("limit"))
         # @mapbox/mapbox-sdk sends `?reverse` without a value.
         reverse = call.query.get("reverse", "false").lower() in ("", "true", "1")
@@ -190,21 +139,16 @@ class UploadsApi:
             reverse=reverse,
             count=limit + 1,
         )
-        page: list[Upload] = []
-        size = 2
-        for upload in uploads[:limit]:
-            size += len(json.dumps(self._as_json(upload), ensure_ascii=False).encode()) + 1
-            if page and size > self._settings.page_bytes:
-                break
-            page.append(upload)
-        response = JSONResponse([self._as_json(upload) for upload in page])
+        objects = [self._as_json(upload) for upload in uploads]
+        page = take_page(objects, count=limit, max_bytes=self._settings.page_bytes)
+        response = JSONResponse(page)
         if len(uploads) > len(page):
-            query = {"start": page[-1].id, "limit": str(limit), **({"reverse": "true"} if reverse else {})}
+            query = {"start": str(page[-1]["id"]), "limit": str(limit), **({"reverse": "true"} if reverse else {})}
             response.headers["Link"] = f'<{call.base_url}uploads/v1/{call.account}?{urlencode(query)}>; rel="next"'
         return response
 
-    def _delete(self, call: _Call) -> Response:
-        if not self._store.remove_upload(call.account, call.upload_id):
+    def _delete(self, call: Call) -> Response:
+        if not self._store.remove_upload(call.account, call.path["upload_id"]):
             raise RefusedError(self._settings.early_delete_status, ApiMessage.INCOMPLETE)
         return Response(status_code=204)
 
@@ -215,49 +159,11 @@ class UploadsApi:
             if token
             else refused(RefusedError(401, ApiMessage.UNAUTHORIZED))
         )
-        self._record(request, response)
+        self._answering.record(request, response)
         return response
 
     def _as_json(self, upload: Upload) -> dict[str, object]:
         return upload.as_json(failed_complete=self._settings.failed_complete)
-
-
-def refused(refusal: RefusedError) -> JSONResponse:
-    """Return the API's response to a refused request."""
-    return JSONResponse({"message": refusal.message}, status_code=refusal.status)
-
-
-def _refuse(refusal: RefusedError, _call: _Call) -> Response:
-    raise refusal
-
-
-async def read_body(request: Request) -> bytes:
-    """
-    Return the body of a request.
-
-    :raises RefusedError: 413 if the body is too large, 400 if it is cut short.
-    """
-    blocks = bytearray()
-    try:
-        async for block in request.stream():
-            blocks += block
-            if len(blocks) > BODY_BYTES:
-                raise RefusedError(413, ApiMessage.BODY_TOO_LARGE)
-    except ClientDisconnect:
-        raise RefusedError(400, ApiMessage.NO_JSON) from None
-    return bytes(blocks)
-
-
-def _parse_object(body: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(body)
-        # JSON can escape half of a surrogate pair, but UTF-8 cannot encode it.
-        json.dumps(content, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
-        raise RefusedError(400, ApiMessage.NO_JSON) from None
-    if not isinstance(content, dict):
-        raise RefusedError(400, ApiMessage.NO_OBJECT)
-    return content
 
 
 def _limit(value: str | None) -> int:

@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
 from airflow_mapbox.emulator import assets
-from airflow_mapbox.emulator.api import UploadsApi, refused
+from airflow_mapbox.emulator.api import UploadsApi
+from airflow_mapbox.emulator.calls import refused
 from airflow_mapbox.emulator.control import PREFIX as CONTROL_PREFIX
 from airflow_mapbox.emulator.control import Control
 from airflow_mapbox.emulator.errors import ApiMessage, RefusedError
@@ -22,14 +23,16 @@ from airflow_mapbox.emulator.faulty_api import Connections, with_faults
 from airflow_mapbox.emulator.guard import Guard, guarded
 from airflow_mapbox.emulator.request_log import RequestLog, RequestRecord
 from airflow_mapbox.emulator.tiles import TilesetPages
+from airflow_mapbox.emulator.tilesets_api import TilesetsApi
 
 # The paths that Mapbox has, too. All other paths are the emulator's own.
-MAPBOX_PATHS = ("/uploads/", "/tokens/", "/v4/")
+MAPBOX_PATHS = ("/uploads/", "/tilesets/v1/", "/tokens/", "/v4/")
 
 
 def build_app(
-    api: UploadsApi,
-    tilesets: TilesetPages,
+    uploads: UploadsApi,
+    tilesets: TilesetsApi,
+    pages: TilesetPages,
     control: Control,
     *,
     faults: Faults,
@@ -53,7 +56,8 @@ def build_app(
     """
     handlers: dict[int | type[Exception], ExceptionHandler] = {HTTPException: _not_found, Exception: _internal}
     app = Starlette(
-        routes=[*api.routes(), *tilesets.routes(), *control.routes(), *assets.routes()], exception_handlers=handlers
+        routes=[*uploads.routes(), *tilesets.routes(), *pages.routes(), *control.routes(), *assets.routes()],
+        exception_handlers=handlers,
     )
     # A redirect to the path without its slash would repeat the token.
     app.router.redirect_slashes = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -10,10 +9,10 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from airflow_mapbox.emulator.api import TILESET, read_body
+from airflow_mapbox.emulator.calls import TILESET, is_local, read_body
 from airflow_mapbox.emulator.clock import AdjustableClock
 from airflow_mapbox.emulator.errors import ApiMessage, RefusedError
 from airflow_mapbox.emulator.faults import Faults
@@ -32,14 +31,24 @@ class Control:
     :param faults: the faults to list, add and clear.
     :param clock: the clock to advance; None if the program that started the emulator controls the clock.
     :param request_log: the requests so far.
-    :param store: stores the marks of the Mapbox Tiling Service's tilesets.
+    :param store: all state.
+    :param add_tileset: adds a tileset without an upload, see :meth:`Emulator.add_tileset`.
     """
 
-    def __init__(self, *, faults: Faults, clock: AdjustableClock | None, request_log: RequestLog, store: Store) -> None:
+    def __init__(
+        self,
+        *,
+        faults: Faults,
+        clock: AdjustableClock | None,
+        request_log: RequestLog,
+        store: Store,
+        add_tileset: Callable[..., None],
+    ) -> None:
         self._faults = faults
         self._clock = clock
         self._request_log = request_log
         self._store = store
+        self._add_tileset = add_tileset
 
     def routes(self) -> list[Route]:
         """Return the routes for the application."""
@@ -49,6 +58,8 @@ class Control:
             Route(f"{PREFIX}/clock", _local(self._on_clock), methods=["GET", "POST"]),
             Route(f"{PREFIX}/requests", _local(self._requests), methods=["GET"]),
             Route(f"{PREFIX}/tiling-service", _local(self._on_tiling_service), methods=["GET", "POST"]),
+            Route(f"{PREFIX}/tilesets", _local(self._add_tilesets), methods=["POST"]),
+            Route(f"{PREFIX}/tilesets/{{tileset}}/delete", _local(self._delete_tileset), methods=["POST"]),
         ]
 
     async def _on_faults(self, request: Request) -> Response:
@@ -77,8 +88,25 @@ class Control:
                 return _unprocessable(error)
             if not isinstance(tileset, str) or not TILESET.match(tileset):
                 return _unprocessable(ValueError(ApiMessage.INVALID_VALUE.format("tileset")))
-            await run_in_threadpool(self._store.mark_tiling_service, tileset)
-        return JSONResponse(await run_in_threadpool(self._store.tiling_service_tilesets))
+            await run_in_threadpool(self._store.tilesets.mark_tiling_service, tileset)
+        return JSONResponse(await run_in_threadpool(self._store.tilesets.tiling_service_tilesets))
+
+    async def _add_tilesets(self, request: Request) -> Response:
+        """Add one tileset, or a list of them."""
+        try:
+            content = await _json(request)
+            for fields in content if isinstance(content, list) else [content]:
+                await run_in_threadpool(self._add_tileset, **_named(fields))
+        except (ValueError, TypeError, RecursionError, OverflowError) as error:
+            return _unprocessable(error)
+        return Response(status_code=204)
+
+    async def _delete_tileset(self, request: Request) -> Response:
+        """Delete a tileset, for the button on its page. The guard refuses the forms of foreign pages."""
+        tileset = request.path_params["tileset"]
+        if not await run_in_threadpool(self._store.tilesets.delete, tileset, active_status=None):
+            return JSONResponse({"message": ApiMessage.TILESET_MISSING}, status_code=404)
+        return RedirectResponse("/", status_code=303)
 
     async def _on_clock(self, request: Request) -> Response:
         if self._clock is None:
@@ -111,15 +139,26 @@ def _set_clock(clock: AdjustableClock, fields: dict[str, Any]) -> None:
 
 
 async def _fields(request: Request) -> dict[str, Any]:
+    fields = await _json(request)
+    if not isinstance(fields, dict):
+        raise TypeError(ApiMessage.NO_OBJECT)
+    return fields
+
+
+def _named(fields: Any) -> dict[str, Any]:
+    """Return the arguments of ``add_tileset``."""
+    if not isinstance(fields, dict):
+        raise TypeError(f"a tileset must be a JSON object, not {fields!r}")
+    return {"tileset": fields.pop("id", None), **fields}
+
+
+async def _json(request: Request) -> Any:
     try:
-        fields = json.loads(await read_body(request))
+        return json.loads(await read_body(request))
     except RefusedError as refusal:
         raise ValueError(refusal.message) from None
     except ValueError:
         raise ValueError(ApiMessage.NO_JSON) from None
-    if not isinstance(fields, dict):
-        raise TypeError(ApiMessage.NO_OBJECT)
-    return fields
 
 
 def _unprocessable(error: Exception) -> Response:
@@ -130,10 +169,8 @@ def _local(endpoint: Endpoint) -> Endpoint:
     """Hide the endpoint from other machines if they can reach the emulator."""
 
     async def handle(request: Request) -> Response:
-        try:
-            is_local = request.client is not None and ipaddress.ip_address(request.client.host).is_loopback
-        except ValueError:
-            is_local = False
-        return await endpoint(request) if is_local else JSONResponse({"message": ApiMessage.NOT_FOUND}, status_code=404)
+        if not is_local(request):
+            return JSONResponse({"message": ApiMessage.NOT_FOUND}, status_code=404)
+        return await endpoint(request)
 
     return handle

@@ -26,6 +26,9 @@ class ApiMessage(StrEnum):
     """Messages of the API (see ``docs/reference/errors.md``, "Refused requests")."""
 
     UNAUTHORIZED = "Not Authorized - Invalid Token"
+    # Documented for the tilesets endpoints; the Uploads API was seen to answer with the other one.
+    NO_TOKEN = "Not Authorized - No Token"  # noqa: S105 - a message
+    NO_SCOPE = "This endpoint requires a token with {} scope"
     NOT_FOUND = "Not Found"
     TILESET_MISSING = "Tileset does not exist"
     TILE_MISSING = "Tile not found"
@@ -36,6 +39,12 @@ class ApiMessage(StrEnum):
     INVALID_PROPERTY = 'The request body contains the invalid property "{}".'
     INVALID_VALUE = 'Invalid "{}" value'
     USED_URL = "The provided url has already been used by another upload. Fetch new credentials."
+    # The grammar is Mapbox's.
+    INVALID_QUERY = 'The requested url\'s querystring "{}" property contains in invalid value.'
+    INVALID_START = "Invalid start key"
+    # Documented for a tileset source that is being processed.
+    LOCKED = "Resource is locked and cannot be modified"
+    NOT_MADE_HERE = "Unable to perform action. {} was not created with the /tilesets/v1 endpoint."
     NO_ACCESS = "Could not access url"
     ACTIVE = "An upload is already active"
     # The wording is unknown: docs/reference/undocumented.md, "Creating an upload".

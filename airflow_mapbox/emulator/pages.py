@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from airflow_mapbox.emulator.figures import precision
 from airflow_mapbox.emulator.mbtiles import TilesetFacts
-from airflow_mapbox.emulator.store import Tileset, timestamp
+from airflow_mapbox.emulator.store import timestamp
+from airflow_mapbox.emulator.tilesets import Tileset
+
+# Under the control endpoint, which other machines cannot reach.
+DELETE_PATH = "/_emulator/tilesets/{}/delete"
 
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#1b1f24}"
@@ -36,19 +42,29 @@ def page(title: str, body: str, *, head: str = "", foot: str = "") -> str:
     )
 
 
-def home_page(account: str, uploads: Sequence[Mapping[str, object]], tilesets: Sequence[Tileset]) -> str:
+def home_page(
+    account: str, uploads: Sequence[Mapping[str, object]], tilesets: Sequence[Tileset], *, may_delete: bool
+) -> str:
     """Return the page with the lists of tilesets and uploads.
 
     :param uploads: upload objects of the API, newest first.
+    :param may_delete: show a button that deletes, for each tileset.
     """
     published = {tileset.id for tileset in tilesets}
     return page(
         f"Mapbox Uploads emulator: {account}",
         "<h2>Tilesets</h2>"
         + _table(
-            ("tileset", "name", "modified"),
+            ("tileset", "name", "visibility", "bytes", "modified", ""),
             (
-                (_tileset_link(tileset.id), escape(tileset.name), escape(timestamp(tileset.modified)))
+                (
+                    _tileset_link(tileset.id),
+                    escape(tileset.name),
+                    tileset.visibility,
+                    f"{tileset.filesize:,}",
+                    escape(timestamp(tileset.modified)),
+                    _delete_button(tileset.id) if may_delete else "",
+                )
                 for tileset in tilesets
             ),
         )
@@ -72,21 +88,24 @@ def home_page(account: str, uploads: Sequence[Mapping[str, object]], tilesets: S
     )
 
 
-def tileset_page(tileset: Tileset, facts: TilesetFacts, *, size: int) -> str:
+def tileset_page(tileset: Tileset, facts: TilesetFacts, *, may_delete: bool) -> str:
     """Return a tileset's page, with a map of its tiles.
 
-    :param size: bytes of the tileset.
+    :param may_delete: show a button that deletes the tileset.
     """
     about = _table(
         ("", ""),
         (
             ("name", escape(tileset.name)),
+            ("description", escape(tileset.description)),
+            ("visibility", tileset.visibility),
+            ("created", escape(timestamp(tileset.created))),
             ("modified", escape(timestamp(tileset.modified))),
             ("format", escape(facts.format)),
             ("bounds", escape(", ".join(f"{number:g}" for number in facts.bounds))),
             ("zooms", f"{facts.minzoom} to {facts.maxzoom}"),
             ("features", _feature_count(facts)),
-            ("tiles", f"{sum(facts.tiles.values()):,}, {size:,} bytes"),
+            ("tiles", f"{sum(facts.tiles.values()):,}, {tileset.filesize:,} bytes"),
             ("price tier", price_tier(facts.maxzoom, is_tiff=facts.is_tiff)),
             ("TileJSON", f'<a href="/tilesets/{escape(tileset.id)}.json">/tilesets/{escape(tileset.id)}.json</a>'),
         ),
@@ -105,17 +124,15 @@ def tileset_page(tileset: Tileset, facts: TilesetFacts, *, size: int) -> str:
             for name, kind in (_fields(layer) or {"": ""}).items()
         ),
     )
+    button = _delete_button(tileset.id) if may_delete else ""
     return page(
         tileset.id,
-        f'<p><a href="/">All tilesets</a></p>{_map(tileset.id)}{about}<h2>Tiles</h2>{zooms}<h2>Layers</h2>{layers}',
+        f'<p><a href="/">All tilesets</a></p>{_map(tileset.id)}{about}{button}'
+        f"<h2>Tiles</h2>{zooms}<h2>Layers</h2>{layers}",
         head='<link rel="stylesheet" href="/static/maplibre-gl.css">',
         foot=MAP_SCRIPTS,
     )
 
-
-# The line items of Mapbox's pricing by a vector tileset's maxzoom (Uploads API, "Tileset processing"). The items of a
-# TIFF begin one zoom higher.
-PRICE_TIERS = ((5, "free"), (10, "10 m"), (13, "1 m"), (16, "30 cm"))
 
 MAP_SCRIPTS = '<script src="/static/maplibre-gl.js"></script><script type="module" src="/static/map.js"></script>'
 
@@ -125,7 +142,7 @@ def price_tier(maxzoom: int, *, is_tiff: bool) -> str:
 
     :param is_tiff: whether the tileset was made from a TIFF.
     """
-    return next((tier for highest, tier in PRICE_TIERS if maxzoom - is_tiff <= highest), "1 cm")
+    return re.sub(r"(?<=\d)(?=c?m)", " ", precision(maxzoom, is_tiff=is_tiff))
 
 
 def _feature_count(facts: TilesetFacts) -> str:
@@ -152,6 +169,13 @@ def _fields(layer: Mapping[str, object]) -> Mapping[object, object]:
 
 def _tileset_link(tileset_id: str) -> str:
     return f'<a href="/tilesets/{escape(tileset_id)}">{escape(tileset_id)}</a>'
+
+
+def _delete_button(tileset_id: str) -> str:
+    return (
+        f'<form method="post" action="{DELETE_PATH.format(escape(tileset_id))}"'
+        " onsubmit=\"return confirm('Delete this tileset and its tiles?')\"><button>Delete</button></form>"
+    )
 
 
 def _state(upload: Mapping[str, object]) -> str:

@@ -158,7 +158,7 @@ class Processing:
 
     def _source_layer(self, upload: Upload) -> str:
         """Return the source layer's name for data without layer names. A replaced tileset keeps its layer's name."""
-        tileset = self._store.find_tileset(upload.tileset)
+        tileset = self._store.tilesets.find(upload.tileset)
         if tileset is not None and tileset.layer is not None:
             return tileset.layer
         return layer_name(upload.name or upload.tileset.partition(".")[2])

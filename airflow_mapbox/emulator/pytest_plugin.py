@@ -28,10 +28,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def mapbox_emulator_settings() -> EmulatorSettings:
-    """The settings of ``mapbox_emulator``: no rate limit and no minimum duration of processing. Override to change."""
+    """The settings of ``mapbox_emulator``: no rate limits and no minimum duration of processing. Override to change."""
     from airflow_mapbox.emulator.settings import EmulatorSettings
 
-    return EmulatorSettings(processing_seconds=0, rate_limit=0)
+    return EmulatorSettings(processing_seconds=0, rate_limit=0, tilesets_read_limit=0, tilesets_write_limit=0)
 
 
 @pytest.fixture

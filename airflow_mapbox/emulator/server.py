@@ -20,8 +20,9 @@ import uvicorn
 from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from airflow_mapbox.emulator.api import TILESET, UploadsApi
+from airflow_mapbox.emulator.api import UploadsApi
 from airflow_mapbox.emulator.app import build_app
+from airflow_mapbox.emulator.calls import TILESET
 from airflow_mapbox.emulator.clock import AdjustableClock
 from airflow_mapbox.emulator.connection import airflow_connection
 from airflow_mapbox.emulator.control import Control
@@ -35,6 +36,8 @@ from airflow_mapbox.emulator.s3 import StagingGate
 from airflow_mapbox.emulator.settings import EmulatorSettings
 from airflow_mapbox.emulator.store import Store, Upload
 from airflow_mapbox.emulator.tiles import TilesetPages
+from airflow_mapbox.emulator.tilesets import make_tileset
+from airflow_mapbox.emulator.tilesets_api import TilesetsApi
 from airflow_mapbox.emulator.tls import Tls, prepare_tls
 from airflow_mapbox.emulator.tokens import SCOPES, TokenState, make_token
 
@@ -157,7 +160,7 @@ class Emulator:
 
     @property
     def requests(self) -> list[RequestRecord]:
-        """Requests to the Uploads API and the tokens endpoint so far, oldest first."""
+        """Requests to Mapbox's endpoints so far, oldest first."""
         return self._request_log.all()
 
     def airflow_connection(self) -> str:
@@ -192,7 +195,27 @@ class Emulator:
         """
         if not TILESET.match(tileset):
             raise ValueError(f"{tileset!r} is not a tileset's id (account.name)")
-        self._started.store.mark_tiling_service(tileset)
+        self._started.store.tilesets.mark_tiling_service(tileset)
+
+    def add_tileset(self, tileset: str, **fields: Any) -> None:
+        """
+        Add a tileset without an upload, or replace it. It has one small tile, whatever its ``filesize``.
+
+        .. code-block:: python
+
+            for day in range(400):
+                emulator.add_tileset(f"{emulator.account}.day-{day}", created=emulator.clock() - day * 86_400)
+
+        :param tileset: the tileset's id, ``account.name``.
+        :param fields: ``created`` and ``modified`` (Unix seconds, a ``datetime`` with a time zone, or an ISO 8601
+            string with one; by default now and ``created``), ``visibility`` (``private`` or ``public``), ``filesize``
+            (bytes), ``type`` (``vector`` or ``raster``), ``name``, ``description``, ``status`` (``available``,
+            ``pending`` or ``invalid``), ``created_by_client``.
+        :raises ValueError: for an invalid value.
+        :raises TypeError: for an unknown field, and for a value of a wrong type.
+        """
+        made = make_tileset(tileset, account=self.account, now=self._clock(), **fields)
+        self._started.store.tilesets.add(made)
 
     @property
     def _started(self) -> _Running:
@@ -257,8 +280,15 @@ class _Running:
         connections = Connections()
         app = build_app(
             UploadsApi(self.store, settings=settings, request_log=request_log, clock=clock, on_created=processing.add),
-            TilesetPages(self.store, settings=settings),
-            Control(faults=emulator.faults, clock=own_clock, request_log=request_log, store=self.store),
+            TilesetsApi(self.store, settings=settings, request_log=request_log, clock=clock),
+            TilesetPages(self.store, settings=settings, request_log=request_log, clock=clock),
+            Control(
+                faults=emulator.faults,
+                clock=own_clock,
+                request_log=request_log,
+                store=self.store,
+                add_tileset=emulator.add_tileset,
+            ),
             faults=emulator.faults,
             connections=connections,
             guard=guard,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import hashlib
 import json
@@ -9,13 +10,14 @@ import os
 import secrets
 import shutil
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_mapbox.emulator import tilesets
+from airflow_mapbox.emulator.database import Database
 from airflow_mapbox.emulator.errors import ApiMessage, RefusedError
+from airflow_mapbox.emulator.figures import read_figures
 from airflow_mapbox.emulator.tokens import SCOPES, Token, TokenState, make_cuid, make_token, parse_token
 
 SCHEMA = """
@@ -31,10 +33,6 @@ CREATE TABLE IF NOT EXISTS uploads (
     progress REAL NOT NULL DEFAULT 0, created REAL NOT NULL, modified REAL NOT NULL,
     removed INTEGER NOT NULL DEFAULT 0);
 CREATE UNIQUE INDEX IF NOT EXISTS one_active ON uploads (tileset) WHERE finished = 0;
-CREATE TABLE IF NOT EXISTS tilesets (
-    id TEXT PRIMARY KEY, owner TEXT NOT NULL, name TEXT NOT NULL, layer TEXT, created REAL NOT NULL,
-    modified REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS tiling_service (tileset TEXT PRIMARY KEY);
 """
 
 
@@ -85,18 +83,6 @@ class Upload:
         }
 
 
-@dataclass(frozen=True)
-class Tileset:
-    """A published tileset. Its tiles are in an MBTiles file with the same id."""
-
-    id: str
-    owner: str
-    name: str
-    layer: str | None
-    created: float
-    modified: float
-
-
 def timestamp(seconds: float) -> str:
     """Return Unix seconds in Mapbox's time format: ``2015-10-20T19:29:34.270Z``."""
     moment = datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC)
@@ -104,7 +90,6 @@ def timestamp(seconds: float) -> str:
 
 
 UPLOAD_COLUMNS = "id, owner, tileset, name, url, staged, finished, error, progress, created, modified"
-TILESET_COLUMNS = "id, owner, name, layer, created, modified"
 
 
 def _upload(row: tuple[object, ...]) -> Upload:
@@ -129,13 +114,10 @@ class Store:
         shutil.rmtree(self.work, ignore_errors=True)
         # The folder may still exist: the tiler of a killed emulator may still be writing to it.
         self.work.mkdir(exist_ok=True)
-        self._lock = threading.RLock()
-        database = folder / "emulator.sqlite3"
-        database.touch(mode=0o600)
-        self._db = sqlite3.connect(database, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.executescript(SCHEMA)
+        self._database = Database(folder / "emulator.sqlite3", schema=SCHEMA + tilesets.SCHEMA)
+        self._lock, self._db = self._database.lock, self._database.connection
+        self._transaction, self._rows = self._database.transaction, self._database.rows
+        self.tilesets = tilesets.TilesetStore(self._database, folder / "tilesets", clock=clock)
         self._remove_orphans()
 
     @property
@@ -145,23 +127,7 @@ class Store:
 
     def close(self) -> None:
         """Close the database."""
-        with self._lock:
-            self._db.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-
-    def _rows(self, sql: str, *values: object) -> list[tuple[object, ...]]:
-        with self._lock:
-            return self._db.execute(sql, values).fetchall()
+        self._database.close()
 
     # Tokens
 
@@ -422,46 +388,15 @@ class Store:
             )
         self.incoming_file(upload).unlink(missing_ok=True)
 
-    # Tilesets
-
-    def tiles_file(self, tileset: str) -> Path:
-        """Return the MBTiles file of a tileset."""
-        return self.folder / "tilesets" / f"{tileset}.mbtiles"
-
     def publish(self, upload: Upload, mbtiles: Path, *, name: str, layer: str | None) -> None:
-        """Replace a tileset's MBTiles file and complete the upload.
-
-        The file is replaced first. If the emulator is killed between the two steps, the upload is processed again.
-        """
-        mbtiles.replace(self.tiles_file(upload.tileset))
-        now = self.clock()
+        """Replace a tileset and complete the upload."""
+        figures = dataclasses.asdict(read_figures(mbtiles))
         with self._transaction() as db:
-            db.execute(
-                "INSERT INTO tilesets VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-                " name = excluded.name, layer = excluded.layer, modified = excluded.modified",
-                (upload.tileset, upload.owner, name, layer, now, now),
-            )
+            now = self.clock()
+            made = tilesets.Tileset(upload.tileset, upload.owner, name, layer, created=now, modified=now, **figures)
+            self.tilesets.publish(db, made, mbtiles)
             db.execute("UPDATE uploads SET finished = 1, progress = 1, modified = ? WHERE id = ?", (now, upload.id))
         self.incoming_file(upload).unlink(missing_ok=True)
-
-    def find_tileset(self, tileset: str) -> Tileset | None:
-        """Return a published tileset, or None if it is unknown."""
-        rows = self._rows(f"SELECT {TILESET_COLUMNS} FROM tilesets WHERE id = ?", tileset)  # noqa: S608
-        return Tileset(*rows[0]) if rows else None  # type: ignore[arg-type]
-
-    def list_tilesets(self) -> list[Tileset]:
-        """Return all published tilesets, last modified first."""
-        rows = self._rows(f"SELECT {TILESET_COLUMNS} FROM tilesets ORDER BY modified DESC, id")  # noqa: S608
-        return [Tileset(*row) for row in rows]  # type: ignore[arg-type]
-
-    def mark_tiling_service(self, tileset: str) -> None:
-        """Mark a tileset as made by the Mapbox Tiling Service. An upload cannot replace it then."""
-        with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO tiling_service VALUES (?)", (tileset,))
-
-    def tiling_service_tilesets(self) -> list[str]:
-        """Return the tilesets that :meth:`mark_tiling_service` marked."""
-        return [str(tileset) for (tileset,) in self._rows("SELECT tileset FROM tiling_service ORDER BY tileset")]
 
     def _remove_orphans(self) -> None:
         """Delete the data of finished uploads, and objects that were staged again under a used key."""

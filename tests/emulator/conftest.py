@@ -93,13 +93,17 @@ class Account:
 
 @pytest.fixture
 def settings() -> EmulatorSettings:
-    return EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0)
+    return EmulatorSettings(
+        account="acme", processing_seconds=0, rate_limit=0, tilesets_read_limit=0, tilesets_write_limit=0
+    )
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     """One emulator for the tests of a module that leave nothing behind which the next would notice."""
-    settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0)
+    settings = EmulatorSettings(
+        account="acme", processing_seconds=0, rate_limit=0, tilesets_read_limit=0, tilesets_write_limit=0
+    )
     with Emulator(tmp_path_factory.mktemp("shared"), settings=settings) as running:
         yield Account(running)
 

@@ -187,11 +187,15 @@ class TestTilingService:
         assert send(shared, "POST", "/tiling-service", data=body).status_code == 422
 
 
-@pytest.mark.parametrize("path", ["/faults", "/faults/1", "/clock", "/requests", "/tiling-service"])
+@pytest.mark.parametrize(
+    "path", ["/faults", "/faults/1", "/clock", "/requests", "/tiling-service", "/tilesets", "/tilesets/a.b/delete"]
+)
 @pytest.mark.parametrize("client", ["192.0.2.7", "2001:db8::1", "nonsense"])
 def test_other_machines_get_404_from_the_control_endpoint(tmp_path: Path, path: str, client: str) -> None:
     store = Store(tmp_path, clock=Clock())
-    control = Control(faults=Faults(), clock=AdjustableClock(), request_log=RequestLog(), store=store)
+    control = Control(
+        faults=Faults(), clock=AdjustableClock(), request_log=RequestLog(), store=store, add_tileset=print
+    )
     app = Starlette(routes=list(control.routes()))
 
     sent: list[Any] = []
@@ -204,7 +208,7 @@ def test_other_machines_get_404_from_the_control_endpoint(tmp_path: Path, path: 
 
     scope = {
         "type": "http",
-        "method": "DELETE" if path == "/faults/1" else "GET",
+        "method": "DELETE" if path == "/faults/1" else "POST" if path.startswith("/tilesets") else "GET",
         "path": f"/_emulator{path}",
         "query_string": b"",
         "headers": [],

@@ -10,6 +10,8 @@ import requests
 
 from tests.emulator.conftest import Account, points
 
+PATHS = ["/v4/acme.places.json", "/v4/acme.places/0/0/0.mvt"]
+
 
 @pytest.fixture(scope="module")
 def published(shared: Account) -> Account:
@@ -62,14 +64,25 @@ class TestMapboxEndpoints:
 
         assert (response.status_code, response.json()) == (404, {"message": message})
 
-    @pytest.mark.parametrize("path", ["/v4/acme.places.json", "/v4/acme.places/0/0/0.mvt"])
-    def test_tiles_need_a_token_of_the_account(self, published: Account, path: str) -> None:
+    @pytest.mark.parametrize("path", PATHS)
+    def test_private_tileset_needs_a_token_of_the_account_with_the_scope(self, published: Account, path: str) -> None:
         emulator = published.emulator
 
-        assert get(published, path).status_code == 401
-        assert get(published, path, access_token=emulator.token + "x").status_code == 404
-        assert get(published, path, access_token=emulator.create_token(account="other")).status_code == 404
-        assert get(published, path, access_token=emulator.create_token(scopes=[])).status_code == 200
+        def refusal(token: str) -> tuple[int, str]:
+            response = get(published, path, access_token=token)
+            return response.status_code, response.json()["message"]
+
+        assert refusal("") == (401, "Not Authorized - No Token")
+        assert refusal("nonsense") == (401, "Not Authorized - Invalid Token")
+        assert refusal(emulator.token + "x") == (401, "Not Authorized - Invalid Token")
+        assert refusal(emulator.create_token(state="TokenRevoked")) == (401, "Not Authorized - Invalid Token")
+        assert refusal(emulator.create_token(account="other")) == (404, "Tileset does not exist")
+        assert refusal(emulator.create_token(scopes=["tilesets:list"])) == (
+            403,
+            "This endpoint requires a token with tilesets:read scope",
+        )
+        token = emulator.create_token(scopes=["tilesets:read"])
+        assert get(published, path, access_token=token).status_code == 200
 
 
 class TestOpenPages:
