@@ -116,9 +116,9 @@ def _confirm(client: TilesetsClient, wanted: Sequence[str], args: Namespace) -> 
             missing.discard(tileset.id.lower())
         if not missing:
             break
-    for tileset in wanted:
-        if tileset.lower() in missing:
-            print(f"{tileset} is not in the account's list.")
+    for identifier in wanted:
+        if identifier.lower() in missing:
+            print(f"{identifier} is not in the account's list.")
     if not found:
         return False
     _print_tilesets(found, client)

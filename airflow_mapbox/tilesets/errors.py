@@ -7,3 +7,9 @@ from airflow_mapbox.errors import ApiError
 
 class NotUpdatableError(ApiError):
     """Mapbox does not let this tileset be changed, because the Uploads API made it. A retry cannot help."""
+
+
+class TilesetActiveError(ApiError):
+    """Mapbox does not let the tileset be changed or deleted now, because an upload of it is being processed."""
+
+    retryable = True
