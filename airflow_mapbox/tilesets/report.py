@@ -153,7 +153,8 @@ def _size(number: float) -> str:
 
 
 def _area(square_kilometres: float) -> str:
-    return f"{square_kilometres:,.1f} km²"
+    digits = f"{square_kilometres:.2g}" if 0 < square_kilometres < 0.05 else f"{square_kilometres:,.1f}"
+    return f"{digits} km²"
 
 
 def _age(age: timedelta) -> str:

@@ -32,7 +32,7 @@ def emulator(settings: EmulatorSettings, tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(running))
         now = running.clock()
         running.add_tileset("demo.quakes-new", created=now - DAY, filesize=1500, name="[red]New|\x1b[31m")
-        running.add_tileset("demo.quakes-old", created=now - 100 * DAY, filesize=500_000, visibility="public")
+        running.add_tileset("demo.quakes-old", created=now - 100.5 * DAY, filesize=500_000, visibility="public")
         running.add_tileset("demo.roads", created=now - 200 * DAY, modified=now - DAY, filesize=7, type="raster")
         yield running
 

@@ -65,6 +65,13 @@ def test_sizes_are_decimal(size: float, shown: str) -> None:
     assert tileset_row(tileset(filesize=size), NOW)["size"] == shown
 
 
+@pytest.mark.parametrize(
+    ("area", "shown"), [(0, "0.0 km²"), (0.0004, "0.0004 km²"), (0.5, "0.5 km²"), (1234567.8, "1,234,567.8 km²")]
+)
+def test_a_small_area_is_not_shown_as_nothing(area: float, shown: str) -> None:
+    assert tileset_row(tileset(tileset_precisions={"1m": area}), NOW)["area"] == shown
+
+
 @pytest.mark.parametrize(("hours", "shown"), [(-5, "0 h"), (0.5, "0 h"), (47, "47 h"), (48, "2 d"), (9600, "400 d")])
 def test_ages_are_in_hours_and_then_in_days(hours: float, shown: str) -> None:
     created = (NOW - timedelta(hours=hours)).isoformat()
