@@ -179,7 +179,7 @@ class Emulator:
 
         :param scopes: the token's scopes.
         :param state: the ``code`` of ``GET /tokens/v2``. The other endpoints refuse every state but ``TokenValid``.
-        :param account: the token's account. The emulator refuses tokens of other accounts than its own.
+        :param account: the token's account. A token of another account than the emulator's reads only public tilesets.
         :param usage: ``sk`` (secret), ``pk`` (public) or ``tk`` (temporary).
         """
         token = make_token(account or self.account, usage=usage)
