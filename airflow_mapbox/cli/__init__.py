@@ -1,3 +1,3 @@
-"""The commands ``airflow mapbox uploads``."""
+"""The commands ``airflow mapbox``."""
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.cli.simple_table import AirflowConsole
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, ProgressColumn, TextColumn, TransferSpeedColumn
 
 from airflow_mapbox.cli.options import chosen_export
 from airflow_mapbox.cli.running import command
+from airflow_mapbox.cli.tables import print_table
 from airflow_mapbox.defaults import CONN_ID
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.uploads.errors import UploadActiveError
@@ -27,6 +27,9 @@ from airflow_mapbox.uploads.staging.stager import StagingOptions
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+# Uploads that `list` shows if nothing says how many.
+_LISTED = 25
 
 
 @command("uploads upload")
@@ -104,11 +107,17 @@ def _command_line(*words: str, args: Namespace) -> str:
 def list_uploads(args: Namespace) -> None:
     """List the account's recent uploads."""
     hook = MapboxUploadsHook(args.mapbox_conn_id)
-    uploads = list(hook.list_uploads(limit=args.limit))
-    if args.json:
-        print(json.dumps([_to_json(upload, hook) for upload in uploads]))
+    limit = args.limit
+    if limit is None and args.since is None and not args.count:
+        limit = _LISTED
+    listed = hook.list_uploads(limit=limit, since=args.since, until=args.until, tileset=args.tileset, state=args.state)
+    if args.count:
+        number = sum(1 for _ in listed)
+        print(json.dumps({"count": number}) if args.json else number)
+    elif args.json:
+        print(json.dumps([_to_json(upload, hook) for upload in listed]))
     else:
-        AirflowConsole().print_as_table([_row(upload) for upload in uploads])
+        print_table([_row(upload) for upload in listed])
 
 
 @command("uploads show")
@@ -165,7 +174,7 @@ def _print(upload: Upload, hook: MapboxUploadsHook, args: Namespace) -> None:
     if args.json:
         print(json.dumps(_to_json(upload, hook)))
         return
-    AirflowConsole().print_as_table([_row(upload)])
+    print_table([_row(upload)])
     # The tileset's page exists once the upload is done. Until then, only an emulator has a page to show.
     base_url = hook.get_conn().base_url
     page = tileset_page(upload.tileset, base_url) if upload.is_successful else upload_page(upload.id, base_url)
@@ -190,4 +199,4 @@ def _row(upload: Upload) -> dict[str, str]:
 def _state(upload: Upload) -> str:
     if upload.is_failed:
         return f"failed: {upload.error}"
-    return "done" if upload.is_successful else f"processing, {upload.progress:.0%}"
+    return upload.state if upload.is_successful else f"{upload.state}, {upload.progress:.0%}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand, lazy_load_command
 
 from airflow_mapbox.cli.options import export_arguments
+from airflow_mapbox.cli.times import age, moment
 from airflow_mapbox.defaults import CONN_ID, IF_ACTIVE, IF_ACTIVE_CHOICES, PARTS_IN_FLIGHT, WAIT_TIMEOUT_SECONDS
 from airflow_mapbox.export.options import FORMATS
+from airflow_mapbox.uploads.selection import STATES as UPLOAD_STATES
 
 _CONNECTION = Arg(
     ("-c", "--mapbox-conn-id", "--conn-id"),
@@ -16,6 +18,7 @@ _CONNECTION = Arg(
 _JSON = Arg(("--json",), help="Print JSON for scripts", action="store_true")
 _VERBOSE = Arg(("-v", "--verbose"), help="Show the log", action="store_true")
 _COMMON = (_CONNECTION, _JSON, _VERBOSE)
+_TIME = "ISO 8601 with a time zone, or an age such as 12h or 7d"
 _ID = Arg(("upload_id",), help="The id of the upload")
 _TIMEOUT = Arg(
     ("--timeout",),
@@ -76,7 +79,16 @@ _UPLOADS = (
         help="List the account's recent uploads, newest first",
         func=lazy_load_command("airflow_mapbox.cli.commands.list_uploads"),
         args=(
-            Arg(("-n", "--limit"), help="Maximum number of uploads (default: 25)", type=int, default=25),
+            Arg(
+                ("-n", "--limit"),
+                help="Maximum number of uploads (default: 25; all with --since or --count)",
+                type=int,
+            ),
+            Arg(("--since",), help=f"Only uploads created at this time or later: {_TIME}", type=moment),
+            Arg(("--until",), help=f"Only uploads created before this time: {_TIME}", type=moment),
+            Arg(("--tileset",), help="Only uploads of this tileset: name or account.name"),
+            Arg(("--state",), help="Only uploads in this state", choices=UPLOAD_STATES),
+            Arg(("--count",), help="Print only their number", action="store_true"),
             *_COMMON,
         ),
     ),
@@ -100,6 +112,57 @@ _UPLOADS = (
     ),
 )
 
+_TILESET = Arg(("tileset",), help="The tileset: name or account.name")
+_TILESET_IDS = Arg(("tilesets",), help="The tilesets: name or account.name", nargs="+", metavar="TILESET")
+_TILESETS = (
+    ActionCommand(
+        name="list",
+        help="List the account's tilesets, newest first: size, area, compute units, age, visibility, and the totals",
+        func=lazy_load_command("airflow_mapbox.cli.tilesets.list_tilesets"),
+        args=(
+            Arg(("--match",), help="Only names that match this shell pattern, such as 'earthquakes-*'"),
+            Arg(("--type",), help="Only tilesets of this type", choices=("vector", "raster")),
+            Arg(("--visibility",), help="Only tilesets of this visibility", choices=("public", "private")),
+            Arg(
+                ("--older-than",),
+                help="Only tilesets whose last change was longer ago than this age, such as 90d",
+                type=age,
+            ),
+            Arg(
+                ("--sort",),
+                help="The time that decides which is newest (default: created)",
+                choices=("created", "modified"),
+                default="created",
+            ),
+            Arg(("-n", "--limit"), help="Maximum number of tilesets (default: all)", type=int),
+            *_COMMON,
+        ),
+    ),
+    ActionCommand(
+        name="show",
+        help="Show one tileset with its layers and zooms",
+        func=lazy_load_command("airflow_mapbox.cli.tilesets.show"),
+        args=(_TILESET, *_COMMON),
+    ),
+    ActionCommand(
+        name="delete",
+        help="Delete tilesets for good, after showing them and asking",
+        func=lazy_load_command("airflow_mapbox.cli.tilesets.delete"),
+        args=(_TILESET_IDS, Arg(("-y", "--yes"), help="Delete without asking", action="store_true"), *_COMMON),
+    ),
+    ActionCommand(
+        name="publish",
+        help="Let everybody see tilesets",
+        func=lazy_load_command("airflow_mapbox.cli.tilesets.publish"),
+        args=(_TILESET_IDS, *_COMMON),
+    ),
+    ActionCommand(
+        name="unpublish",
+        help="Let only the account's own tokens see tilesets",
+        func=lazy_load_command("airflow_mapbox.cli.tilesets.unpublish"),
+        args=(_TILESET_IDS, *_COMMON),
+    ),
+)
 
 _CHECK = ActionCommand(
     name="check",
@@ -127,11 +190,15 @@ def arguments_of(words: str) -> tuple[Arg, ...]:
 
     :param words: the command after ``airflow mapbox``, such as ``"uploads upload"``.
     """
-    name = words.removeprefix("uploads ")
-    return next(tuple(candidate.args) for candidate in (*_UPLOADS, _CHECK) if candidate.name == name)
+    group, _, name = words.rpartition(" ")
+    commands = _TILESETS if group == "tilesets" else (*_UPLOADS, _CHECK)
+    return next(tuple(candidate.args) for candidate in commands if candidate.name == name)
 
 
 def get_mapbox_cli_commands() -> list[GroupCommand]:
     """Return the commands for Airflow."""
     uploads = GroupCommand(name="uploads", help="Upload, list, show, wait, delete", subcommands=_UPLOADS)
-    return [GroupCommand(name="mapbox", help="Publish tilesets on Mapbox", subcommands=(uploads, _CHECK))]
+    tilesets = GroupCommand(
+        name="tilesets", help="List, show, delete, publish, unpublish tilesets", subcommands=_TILESETS
+    )
+    return [GroupCommand(name="mapbox", help="Publish tilesets on Mapbox", subcommands=(uploads, tilesets, _CHECK))]

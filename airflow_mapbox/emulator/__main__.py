@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 workers=args.workers,
                 rate_limit=args.rate_limit,
                 rate_window=args.rate_window,
+                cache_seconds=args.cache_seconds,
             ),
             host=args.host,
             port=args.port,
@@ -113,6 +114,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         default=defaults.rate_window,
         metavar="S",
         help="length of that window in seconds (default %(default)s)",
+    )
+    add(
+        "--cache-seconds",
+        type=float,
+        default=defaults.cache_seconds,
+        metavar="S",
+        help="how long /v4 shows a replaced tileset's old self (default %(default)s; 0: not at all)",
     )
 
 

@@ -32,7 +32,7 @@ class Control:
     :param clock: the clock to advance; None if the program that started the emulator controls the clock.
     :param request_log: the requests so far.
     :param store: all state.
-    :param add_tileset: adds a tileset without an upload, see :meth:`Emulator.add_tileset`.
+    :param add_tileset: adds a tileset without an upload, by its id and its fields (:meth:`Emulator.add_tileset`).
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Control:
         clock: AdjustableClock | None,
         request_log: RequestLog,
         store: Store,
-        add_tileset: Callable[..., None],
+        add_tileset: Callable[[object, dict[str, Any]], None],
     ) -> None:
         self._faults = faults
         self._clock = clock
@@ -96,7 +96,7 @@ class Control:
         try:
             content = await _json(request)
             for fields in content if isinstance(content, list) else [content]:
-                await run_in_threadpool(self._add_tileset, **_named(fields))
+                await run_in_threadpool(self._add_tileset, *_id_and_fields(fields))
         except (ValueError, TypeError, RecursionError, OverflowError) as error:
             return _unprocessable(error)
         return Response(status_code=204)
@@ -145,11 +145,10 @@ async def _fields(request: Request) -> dict[str, Any]:
     return fields
 
 
-def _named(fields: Any) -> dict[str, Any]:
-    """Return the arguments of ``add_tileset``."""
+def _id_and_fields(fields: Any) -> tuple[object, dict[str, Any]]:
     if not isinstance(fields, dict):
         raise TypeError(f"a tileset must be a JSON object, not {fields!r}")
-    return {"tileset": fields.pop("id", None), **fields}
+    return fields.pop("id", None), fields
 
 
 async def _json(request: Request) -> Any:

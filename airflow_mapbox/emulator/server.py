@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 from wsgiref.types import WSGIApplication
@@ -36,7 +36,7 @@ from airflow_mapbox.emulator.s3 import StagingGate
 from airflow_mapbox.emulator.settings import EmulatorSettings
 from airflow_mapbox.emulator.store import Store, Upload
 from airflow_mapbox.emulator.tiles import TilesetPages
-from airflow_mapbox.emulator.tilesets import make_tileset
+from airflow_mapbox.emulator.tilesets import describe_tileset
 from airflow_mapbox.emulator.tilesets_api import TilesetsApi
 from airflow_mapbox.emulator.tls import Tls, prepare_tls
 from airflow_mapbox.emulator.tokens import SCOPES, TokenState, make_token
@@ -179,7 +179,7 @@ class Emulator:
 
         :param scopes: the token's scopes.
         :param state: the ``code`` of ``GET /tokens/v2``. The other endpoints refuse every state but ``TokenValid``.
-        :param account: the token's account. The emulator refuses tokens of other accounts than its own.
+        :param account: the token's account. A token of another account than the emulator's reads only public tilesets.
         :param usage: ``sk`` (secret), ``pk`` (public) or ``tk`` (temporary).
         """
         token = make_token(account or self.account, usage=usage)
@@ -214,7 +214,10 @@ class Emulator:
         :raises ValueError: for an invalid value.
         :raises TypeError: for an unknown field, and for a value of a wrong type.
         """
-        made = make_tileset(tileset, account=self.account, now=self._clock(), **fields)
+        self._add_tileset(tileset, fields)
+
+    def _add_tileset(self, tileset: object, fields: Mapping[str, Any]) -> None:
+        made = describe_tileset(tileset, fields, account=self.account, now=self._clock())
         self._started.store.tilesets.add(made)
 
     @property
@@ -287,7 +290,7 @@ class _Running:
                 clock=own_clock,
                 request_log=request_log,
                 store=self.store,
-                add_tileset=emulator.add_tileset,
+                add_tileset=emulator._add_tileset,
             ),
             faults=emulator.faults,
             connections=connections,

@@ -91,7 +91,8 @@ class EmulatorSettings:
             raise ValueError(f"bucket must be an S3 bucket name without dots, not {self.bucket!r}")
         for name in ("early_delete_status", "name_status", "active_delete_status", "update_refused_status"):
             status = getattr(self, name)
-            if not (status is None and name in _OPTIONAL_REFUSALS) and not 400 <= status <= 499:
+            is_valid = name in _OPTIONAL_REFUSALS if status is None else 400 <= status <= 499
+            if not is_valid:
                 raise ValueError(f"{name} must be a 4xx status")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:

@@ -43,6 +43,18 @@ TYPES = ("vector", "raster")
 VISIBILITIES = ("public", "private")
 STATUSES = ("available", "pending", "invalid")
 SORTS = ("created", "modified")
+# The fields of a tileset that is added without an upload.
+GIVEN_FIELDS = (
+    "created",
+    "modified",
+    "visibility",
+    "filesize",
+    "type",
+    "name",
+    "description",
+    "status",
+    "created_by_client",
+)
 
 
 @dataclass(frozen=True)
@@ -259,8 +271,21 @@ class TilesetStore:
                 self.update(str(tileset_id), dataclasses.asdict(figures))
 
 
+def describe_tileset(tileset_id: object, fields: Mapping[str, Any], *, account: str, now: float) -> Tileset:
+    """Return a tileset with some fields of :func:`make_tileset`.
+
+    :param fields: values by name, not yet checked.
+    :raises ValueError: for an invalid value.
+    :raises TypeError: for an unknown field, and for a value of a wrong type.
+    """
+    for name in fields:
+        if name not in GIVEN_FIELDS:
+            raise TypeError(f"a tileset has no field {name!r}, only {', '.join(GIVEN_FIELDS)}")
+    return make_tileset(tileset_id, account=account, now=now, **fields)
+
+
 def make_tileset(
-    tileset_id: str,
+    tileset_id: object,
     *,
     account: str,
     now: float,
@@ -286,7 +311,7 @@ def make_tileset(
     :raises TypeError: for a value of a wrong type.
     """
     match = TILESET.match(tileset_id) if isinstance(tileset_id, str) else None
-    if match is None or match[1] != account:
+    if not isinstance(tileset_id, str) or match is None or match[1] != account:
         raise ValueError(f"{tileset_id!r} is not the id of a tileset of account {account!r} (account.name)")
     for label, value, choices in (
         ("type", type, TYPES),

@@ -36,6 +36,7 @@ from airflow_mapbox.uploads.errors import NotFoundError, TokenRejectedError, Upl
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload
 from airflow_mapbox.uploads.once.ledger import Ledger, MemoryLedger, Published
 from airflow_mapbox.uploads.once.one_upload import OneUpload
+from airflow_mapbox.uploads.selection import Moment, UploadState
 from airflow_mapbox.uploads.staging.stager import StagedFile, Stager, StagingOptions
 from airflow_mapbox.uploads.waiting.blocking import wait_for_upload
 from airflow_mapbox.uploads.waiting.interval import interval_while_active
@@ -155,15 +156,50 @@ class MapboxUploadsHook(BaseHook):
         """
         return self.get_conn().get_upload(upload_id)
 
-    def list_uploads(self, *, limit: int | None = None, reverse: bool = False) -> Iterator[Upload]:
+    def list_uploads(
+        self,
+        *,
+        limit: int | None = None,
+        reverse: bool = False,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        tileset: str | None = None,
+        state: UploadState | None = None,
+    ) -> Iterator[Upload]:
         """
-        Yield the account's recent uploads.
+        Yield the account's recent uploads; see :meth:`UploadsClient.list_uploads`.
 
         :param limit: number of uploads at most; None for all.
         :param reverse: yield the oldest first instead of the newest.
+        :param since: only uploads that were created at this time or later. It ends the reading of the list.
+        :param until: only uploads that were created before this time.
+        :param tileset: only uploads of this tileset.
+        :param state: only uploads in this state: ``"processing"``, ``"done"`` or ``"failed"``.
+        :raises OptionError: if a time has no time zone or cannot be read, the period is empty, or the state is unknown.
         :raises MapboxError: for every error of the API or the network.
         """
-        return self.get_conn().list_uploads(limit=limit, reverse=reverse)
+        return self.get_conn().list_uploads(
+            limit=limit, reverse=reverse, since=since, until=until, tileset=tileset, state=state
+        )
+
+    def count_uploads(
+        self,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        tileset: str | None = None,
+        state: UploadState | None = None,
+    ) -> int:
+        """
+        Count the account's recent uploads.
+
+        :param since: as for :meth:`list_uploads`.
+        :param until: as for :meth:`list_uploads`.
+        :param tileset: as for :meth:`list_uploads`.
+        :param state: as for :meth:`list_uploads`.
+        :raises MapboxError: for every error of the API or the network.
+        """
+        return self.get_conn().count_uploads(since=since, until=until, tileset=tileset, state=state)
 
     def delete_upload(self, upload_id: str) -> None:
         """

@@ -21,7 +21,7 @@ from airflow_mapbox.http.api import ApiClient, Call, Refusal
 from airflow_mapbox.limits import TILESETS_PAGE
 from airflow_mapbox.names import TilesetId, check_display_name
 from airflow_mapbox.security.redaction import redact
-from airflow_mapbox.tilesets.errors import NotUpdatableError
+from airflow_mapbox.tilesets.errors import NotUpdatableError, TilesetActiveError
 from airflow_mapbox.tilesets.match import compile_match
 from airflow_mapbox.tilesets.models import TileJson, Tileset
 
@@ -36,6 +36,7 @@ _CHOICES = {
     "visibility": ("public", "private"),
     "sortby": ("created", "modified"),
 }
+_ACTIVE_ADVICE = "Mapbox is probably processing an upload of this tileset. Wait until it has ended, then try again."
 _REFUSALS = (
     # The status is undocumented.
     Refusal(
@@ -45,6 +46,9 @@ _REFUSALS = (
         method="PATCH",
         message="was not created with the /tilesets/v1 endpoint",
     ),
+    # Documented for the sources of the Tiling Service. For tilesets, message and status are undocumented.
+    Refusal(TilesetActiveError, _ACTIVE_ADVICE, message="is locked"),
+    Refusal(TilesetActiveError, _ACTIVE_ADVICE, method="DELETE", status=409),
 )
 _MAX_ZOOM = 30
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -78,6 +82,21 @@ class TilesetsClient(ApiClient):
     purpose = "list and change tilesets"
     scopes = ("tilesets:list", "tilesets:write", "tilesets:read")
     refusals = _REFUSALS
+
+    def own_id(self, tileset: str) -> str:
+        """
+        Complete ``name`` to ``account.name`` and check it.
+
+        :param tileset: ``name`` or ``account.name``.
+        :raises InvalidTilesetError: if Mapbox would refuse it, or it belongs to another account.
+        """
+        identifier = self._any(tileset)
+        if identifier.owner != self.username:
+            raise InvalidTilesetError(
+                f"Tileset {redact(tileset)!r} belongs to account {identifier.owner!r}, the connection to "
+                f"{self.username!r}.\nUse a connection of account {identifier.owner!r}."
+            )
+        return str(identifier)
 
     def list_tilesets(
         self,
@@ -142,7 +161,7 @@ class TilesetsClient(ApiClient):
         :raises NotFoundError: if the account's list does not show it.
         :raises MapboxError: for every error of the API or the network.
         """
-        wanted = self._own(tileset)
+        wanted = self.own_id(tileset)
         for found in self.list_tilesets():
             if found.id.lower() == wanted.lower():
                 return found
@@ -187,7 +206,7 @@ class TilesetsClient(ApiClient):
             "attribution": None if attribution is None else [dict(item) for item in attribution],
         }
         body = {key: value for key, value in changes.items() if value is not None}
-        call = Call("PATCH", f"/tilesets/v1/{self._own(tileset)}", "tilesets:write")
+        call = Call("PATCH", f"/tilesets/v1/{self.own_id(tileset)}", "tilesets:write")
         if not body:
             raise OptionError("Nothing to change: give `name`, `description`, `private` or `attribution`.")
         self._request(call, body=body)
@@ -200,10 +219,11 @@ class TilesetsClient(ApiClient):
         :return: whether it was there. False if Mapbox does not know it, so it is gone already.
         :raises InvalidTilesetError: if it cannot be a tileset of the account. No request is sent.
         :raises MissingScopeError: if the token lacks tilesets:write.
+        :raises TilesetActiveError: if Mapbox refuses because an upload of it is being processed.
         :raises NotFoundError: if Mapbox does not know it, and the token belongs to another account than the login.
         :raises MapboxError: for every error of the API or the network.
         """
-        call = Call("DELETE", f"/tilesets/v1/{self._own(tileset)}", "tilesets:write")
+        call = Call("DELETE", f"/tilesets/v1/{self.own_id(tileset)}", "tilesets:write")
         try:
             self._request(call, missing_is_success=True)
         except NotFoundError:
@@ -235,9 +255,10 @@ class TilesetsClient(ApiClient):
         :param z: the zoom.
         :param x: the column, from 0 in the west.
         :param y: the row, from 0 in the north.
-        :return: the tile; None if there is none. Mapbox gives the same reply for an unknown tileset.
+        :return: the tile; None if the tileset has none there.
         :raises InvalidTilesetError: if it cannot be a tileset. No request is sent.
         :raises OptionError: if the zoom has no such tile. No request is sent.
+        :raises NotFoundError: if Mapbox says that there is no such tileset. Some replies do not tell.
         :raises MapboxError: for every error of the API or the network.
         """
         if not (0 <= z <= _MAX_ZOOM and 0 <= x < 2**z and 0 <= y < 2**z):
@@ -245,7 +266,9 @@ class TilesetsClient(ApiClient):
         call = Call("GET", f"/v4/{self._any(tileset)}/{z}/{x}/{y}.mvt", "tilesets:read", accept="*/*")
         try:
             content = self._request(call).body or b""
-        except NotFoundError:
+        except NotFoundError as error:
+            if "tileset" in error.message.lower():
+                raise
             return None
         return _decompress(call, content) or None
 
@@ -265,16 +288,6 @@ class TilesetsClient(ApiClient):
                     log.warning("Skipping an unreadable item of the account's list. %s", error)
                 else:
                     yield tileset
-
-    def _own(self, tileset: str) -> str:
-        """Return the id of a tileset of the account, checked."""
-        identifier = self._any(tileset)
-        if identifier.owner != self.username:
-            raise InvalidTilesetError(
-                f"Tileset {redact(tileset)!r} belongs to account {identifier.owner!r}, the connection to "
-                f"{self.username!r}.\nUse a connection of account {identifier.owner!r}."
-            )
-        return str(identifier)
 
     def _any(self, tileset: str) -> TilesetId:
         account, dot, name = tileset.rpartition(".")

@@ -11,3 +11,9 @@ class NotUpdatableError(ApiError):
 
 class TilesetDiffersError(MapboxError):
     """The published tileset is not what it is expected to be. A retry would find the same."""
+
+
+class TilesetActiveError(ApiError):
+    """Mapbox does not let the tileset be changed or deleted now, because an upload of it is being processed."""
+
+    retryable = True

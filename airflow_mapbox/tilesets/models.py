@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -94,6 +94,17 @@ class Tileset:
     def modified_at(self) -> datetime | None:
         """The time of the last change in UTC; None if it is missing or unreadable."""
         return read_time(self.modified)
+
+    def is_older_than(self, age: timedelta, now: datetime) -> bool:
+        """
+        Return whether its last change, or its creation if that is unknown, was longer ago than an age.
+
+        :param age: the age.
+        :param now: the time that the age is measured to, by the server's clock.
+        :return: False if both times are unknown.
+        """
+        changed = self.modified_at or self.created_at
+        return changed is not None and now - changed > age
 
     @property
     def area(self) -> float | None:

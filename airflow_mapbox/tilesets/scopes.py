@@ -15,6 +15,8 @@ PURPOSES: Mapping[str, str] = {
     "tilesets:read": "verify tilesets by their TileJSON and tiles",
     "tilesets:write": "delete tilesets and to change their name and visibility",
 }
+# The newest tilesets, one of which is probably finished and can be read.
+_LISTED = 10
 _REFUSED = frozenset({401, 403})
 
 
@@ -30,7 +32,7 @@ def probe_scopes(client: TilesetsClient) -> dict[str, bool | None]:
     newest: list[Tileset] = []
 
     def read_list() -> None:
-        newest.extend(client.list_tilesets(limit=1))
+        newest.extend(client.list_tilesets(limit=_LISTED))
 
     def delete_nothing() -> None:
         client.delete_tileset(f"connection-test-{secrets.token_hex(8)}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from airflow_mapbox.errors import InvalidAnswerError, InvalidUploadIdError
 from airflow_mapbox.http.api import TIMEOUT, ApiClient, Call, ListPage, Refusal
@@ -21,6 +22,7 @@ from airflow_mapbox.uploads.errors import (
     UploadIncompleteError,
 )
 from airflow_mapbox.uploads.models import StagingCredentials, TokenState, Upload
+from airflow_mapbox.uploads.selection import Moment, UploadSelection, UploadState
 
 __all__ = ("TIMEOUT", "ListPage", "UploadsClient")
 
@@ -149,21 +151,84 @@ class UploadsClient(ApiClient):
         call = Call("GET", self._upload_path(upload_id), "uploads:read")
         return self._upload(call, self._request(call), "id", upload_id)
 
-    def list_uploads(self, *, limit: int | None = None, reverse: bool = False) -> Iterator[Upload]:
+    def list_uploads(
+        self,
+        *,
+        limit: int | None = None,
+        reverse: bool = False,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        tileset: str | None = None,
+        state: UploadState | None = None,
+    ) -> Iterator[Upload]:
         """
         Yield the account's recent uploads (scope uploads:list). Pages are requested as they are needed.
 
+        The list is newest first, so ``since`` ends the reading. With ``reverse``, ``until`` ends it. Mapbox cannot
+        filter, so the client reads the list and filters it. With ``since`` or ``until``, an upload without a readable
+        time of creation is left out, with a warning.
+
         :param limit: number of uploads at most; None for all.
         :param reverse: yield the oldest first instead of the newest.
+        :param since: only uploads that were created at this time or later: a datetime with a time zone, the same in
+            ISO 8601, or a timedelta as an age by the server's clock.
+        :param until: only uploads that were created before this time.
+        :param tileset: only uploads of this tileset, ``name`` or ``account.name``.
+        :param state: only uploads in this state: ``"processing"``, ``"done"`` or ``"failed"``.
+        :raises OptionError: if a time has no time zone or cannot be read, the period is empty, or the state is unknown.
+            No request is sent.
+        :raises InvalidTilesetError: if it cannot be a tileset of the account. No request is sent.
         :raises InvalidAnswerError: if a page links to another host, or to an earlier page.
         :raises MapboxError: for every error of the API or the network.
+
+        Example::
+
+            for upload in client.list_uploads(since=timedelta(days=7), state="failed"):
+                print(upload.tileset, upload.error)
         """
-        for item in self.list_items(limit=limit, reverse=reverse):
+        identifier = None if tileset is None else str(self.tileset_id(tileset))
+        selection = UploadSelection.parse(since, until, identifier, state)
+        if selection.is_everything:
+            return self._readable(self.list_items(limit=limit, reverse=reverse))
+        return islice(self._selected(selection, reverse=reverse), limit if limit is None else max(0, limit))
+
+    def count_uploads(
+        self,
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        tileset: str | None = None,
+        state: UploadState | None = None,
+    ) -> int:
+        """
+        Count the account's recent uploads (scope uploads:list). It reads no more pages than :meth:`list_uploads`.
+
+        :param since: as for :meth:`list_uploads`.
+        :param until: as for :meth:`list_uploads`.
+        :param tileset: as for :meth:`list_uploads`.
+        :param state: as for :meth:`list_uploads`.
+        :raises OptionError: as :meth:`list_uploads` does.
+        :raises MapboxError: for every error of the API or the network.
+        """
+        return sum(1 for _ in self.list_uploads(since=since, until=until, tileset=tileset, state=state))
+
+    def _readable(self, items: Iterable[object]) -> Iterator[Upload]:
+        for item in items:
             try:
                 upload = Upload.from_json(item)
             except InvalidAnswerError as error:
                 log.warning("Skipping an unreadable item of the account's list. %s", error)
             else:
+                yield upload
+
+    def _selected(self, selection: UploadSelection, *, reverse: bool) -> Iterator[Upload]:
+        resolved: UploadSelection | None = None
+        for upload in self._readable(self.list_items(reverse=reverse)):
+            # Only now has a reply shown the server's clock.
+            resolved = resolved or selection.at(self.server_now())
+            if resolved.ends_at(upload, reverse=reverse):
+                return
+            if resolved.has(upload):
                 yield upload
 
     def list_items(self, *, limit: int | None = None, reverse: bool = False) -> Iterator[object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from airflow_mapbox.http.fields import (
     read_boolean,
@@ -80,6 +80,13 @@ class Upload:
     def is_successful(self) -> bool:
         """Whether the tileset was made."""
         return self.complete and not self.is_failed
+
+    @property
+    def state(self) -> Literal["processing", "done", "failed"]:
+        """The state in one word."""
+        if self.is_failed:
+            return "failed"
+        return "done" if self.complete else "processing"
 
     @property
     def created_at(self) -> datetime | None:

@@ -46,18 +46,28 @@ ODD = [
 WORDS = [
     *("uploads", "v1", "v4", "tokens", "v2", "credentials", "tilesets", "_emulator", "faults", "clock", "requests"),
     *("tiling-service", "static", "map.js", "acme", "acme.places", "acme.places.json", "0", "0.pbf", "0.mvt", "99999"),
+    *("recipe", "publish", "jobs", "delete"),
 ]
-NAMES = ["access_token", "limit", "start", "reverse", "uploads", "uploadId", "partNumber", "x-id", "acl", "versionId"]
+NAMES = [
+    *("access_token", "limit", "start", "reverse", "uploads", "uploadId", "partNumber", "x-id", "acl", "versionId"),
+    *("type", "visibility", "sortby", "secure"),
+]
 HEADERS = [
     *("Content-Type", "Content-Encoding", "Content-MD5", "Range", "If-Match", "If-None-Match", "If-Modified-Since"),
     *("X-Forwarded-For", "X-Forwarded-Proto", "Accept-Encoding", "x-amz-acl", "x-amz-tagging", "x-amz-storage-class"),
     *("x-amz-meta-x", "x-amz-checksum-crc32", "x-amz-sdk-checksum-algorithm", "x-amz-decoded-content-length"),
     *("x-amz-server-side-encryption", "x-amz-website-redirect-location", "x-amz-checksum-mode", "x-amz-trailer"),
 ]
+CALLS_WITH_BODY = [
+    ("POST", "/uploads/v1/acme"),
+    ("PATCH", "/tilesets/v1/acme.places"),
+    ("POST", "/_emulator/tilesets"),
+]
 NUMBERS = [0, -1, 1, 1.5, 2**31, 2**63, 1e308, True, False, None]
 KEYS = [
     *("url", "tileset", "name", "private", "kind", "where", "status", "times", "after", "seconds", "progress"),
     *("path", "method", "bytes", "advance", "speed", "message", "code"),
+    *("description", "attribution", "id", "created", "modified", "filesize", "visibility", "type"),
 ]
 PLAUSIBLE = [
     "acme.places",
@@ -172,8 +182,9 @@ def test_random_requests_to_the_api_and_its_control_never_crash(acme: Account, c
         method = chance.random.choice(METHODS)
         target = chance.path() + "?" + chance.query(acme.emulator.token)
         body, headers = chance.body(), chance.headers()
-        if chance.random.random() < 0.3:
-            method, target = "POST", f"/uploads/v1/acme?access_token={acme.emulator.token}"
+        if chance.random.random() < 0.4:
+            method, path = chance.random.choice(CALLS_WITH_BODY)
+            target = f"{path}?access_token={acme.emulator.token}"
 
         status, response = send(acme.emulator.url, method, target, body, headers)
 

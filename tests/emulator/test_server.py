@@ -100,6 +100,14 @@ class TestToken:
         {"processing_seconds": -1},
         {"processing_seconds": float("nan")},
         {"early_delete_status": 200},
+        {"early_delete_status": None},
+        {"active_delete_status": 204},
+        {"update_refused_status": 500},
+        {"tileset_delete_status": 202},
+        {"tilesets_default_sort": "name"},
+        {"missing_tileset_message": ""},
+        {"cache_seconds": -1},
+        {"tilesets_write_limit": float("nan")},
     ],
     ids=[
         "account with a slash",
@@ -110,6 +118,14 @@ class TestToken:
         "negative processing_seconds",
         "processing_seconds NaN",
         "early_delete_status 200",
+        "early_delete_status None",
+        "active_delete_status 204",
+        "update_refused_status 500",
+        "tileset_delete_status 202",
+        "tilesets_default_sort name",
+        "missing_tileset_message empty",
+        "negative cache_seconds",
+        "tilesets_write_limit NaN",
     ],
 )
 def test_invalid_settings_are_refused(options: dict[str, Any]) -> None:
@@ -176,6 +192,16 @@ class TestCommandLine:
             assert emulator.token == token
             assert acme.wait(upload)["complete"]
             assert acme.create(waiting["url"], "other").status_code == 201
+
+    def test_cache_can_be_turned_off(self, tmp_path: Path) -> None:
+        command = Command(tmp_path, "--cache-seconds", "0")
+        try:
+            url = command.ready["url"]
+            assert requests.post(f"{url}/_emulator/tilesets", json={"id": "acme.x"}, timeout=10).status_code == 204
+            response = requests.get(f"{url}/v4/acme.x.json", params={"access_token": command.remote.token}, timeout=10)
+            assert response.headers["Cache-Control"] == "no-cache"
+        finally:
+            command.end()
 
     def test_token_from_the_environment_is_used(self, tmp_path: Path) -> None:
         token = make_token("acme")

@@ -21,7 +21,7 @@ from airflow_mapbox.errors import (
     TokenRejectedError,
 )
 from airflow_mapbox.tilesets.client import TilesetsClient
-from airflow_mapbox.tilesets.errors import NotUpdatableError
+from airflow_mapbox.tilesets.errors import NotUpdatableError, TilesetActiveError
 from tests.unit.conftest import MakeClient
 from tests.unit.support import ACCOUNT, FakeTime, Reply, ScriptedServer, all_text_of, make_token
 from tests.unit.tilesets.support import TILESET, tilejson, tileset_json
@@ -221,6 +221,18 @@ class TestDelete:
 
         assert tilesets.delete_tileset("harbours") is True
 
+    @pytest.mark.parametrize(
+        ("status", "message"),
+        [(409, "Conflict"), (409, "Resource is locked and cannot be modified"), (400, "Resource is locked")],
+    )
+    def test_a_tileset_in_processing_has_its_own_error(
+        self, server: ScriptedServer, tilesets: TilesetsClient, status: int, message: str
+    ) -> None:
+        server.script(Reply(status, {"message": message}))
+        with pytest.raises(TilesetActiveError, match="Wait until it has ended") as caught:
+            tilesets.delete_tileset("harbours")
+        assert caught.value.retryable
+
     def test_a_404_says_nothing_if_the_token_belongs_to_another_account(
         self, server: ScriptedServer, make_client: MakeClient
     ) -> None:
@@ -359,6 +371,13 @@ class TestTiles:
     def test_a_missing_tile_is_none(self, server: ScriptedServer, tilesets: TilesetsClient, reply: Reply) -> None:
         server.script(reply)
         assert tilesets.get_tile("harbours", 0, 0, 0) is None
+
+    def test_a_tile_of_a_tileset_that_does_not_exist_is_an_error(
+        self, server: ScriptedServer, tilesets: TilesetsClient
+    ) -> None:
+        server.script(Reply(404, {"message": "Tileset does not exist"}))
+        with pytest.raises(NotFoundError):
+            tilesets.get_tile("harbours", 0, 0, 0)
 
     def test_half_a_tile_is_an_error(self, server: ScriptedServer, tilesets: TilesetsClient) -> None:
         server.script(Reply(body=gzip.compress(b"tile" * 9)[:-6]))

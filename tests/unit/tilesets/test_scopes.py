@@ -25,7 +25,7 @@ def test_all_scopes_are_checked_with_three_requests_that_change_nothing(
 
     assert states == {"tilesets:list": True, "tilesets:read": True, "tilesets:write": True}
     listed, read, write = server.requests
-    assert listed.query["limit"] == "1"
+    assert listed.query["limit"] == "10"
     assert (read.method, read.path) == ("GET", f"/v4/{TILESET}.json")
     # The only request that could change anything is about a name that nobody has.
     assert write.method == "DELETE"
