@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -308,6 +309,17 @@ class TestDelete:
         [tileset] = call(acme, "GET").json()
         assert (tileset["created"], tileset["visibility"]) == ("2023-11-15T22:13:20.000Z", "private")
 
+    def test_of_many_deletions_at_once_one_takes_effect(self, acme: Account) -> None:
+        for number in range(5):
+            target = f"acme.t{number}"
+            acme.emulator.add_tileset(target)
+
+            with ThreadPoolExecutor(8) as threads:
+                tasks = [threads.submit(call, Account(acme.emulator), "DELETE", target) for _ in range(8)]
+
+            assert sorted(task.result().status_code for task in tasks) == [200, *[404] * 7]
+        assert listed(acme) == []
+
     def test_deletion_stays_after_a_restart(self, start: Start) -> None:
         acme = start()
         acme.emulator.add_tileset("acme.kept", visibility="public", filesize=77)
@@ -498,6 +510,12 @@ class TestRateLimits:
         clock.now += 60
         assert call(acme, "GET").status_code == 200
         assert call(acme, "DELETE", "acme.x").status_code == 404
+
+    def test_all_unknown_accounts_share_one_window(self, start: Start) -> None:
+        acme = start(tilesets_read_limit=2)
+
+        assert [call(acme, "GET", f"other{number}").status_code for number in range(3)] == [404, 404, 429]
+        assert call(acme, "GET").status_code == 200
 
     def test_default_limits_are_the_documented_ones(self) -> None:
         assert (EmulatorSettings().tilesets_read_limit, EmulatorSettings().tilesets_write_limit) == (3000, 100)
