@@ -22,6 +22,7 @@ from airflow_mapbox.http.retry import ONE_TRY, RetryPolicy
 from airflow_mapbox.limits import STAGING_REGION
 from airflow_mapbox.sources.resolve import open_source
 from airflow_mapbox.tasks.connection import client_for
+from airflow_mapbox.tilesets.client import TilesetsClient
 from airflow_mapbox.triggers.connector import Connector
 from airflow_mapbox.uploads.client import UploadsClient
 from airflow_mapbox.uploads.models import StagingCredentials
@@ -123,6 +124,30 @@ class TestTheToken:
 
         assert token not in everything_shown_of(caught.value)
         assert token.split(".")[2] not in everything_shown_of(caught.value)
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda client: list(client.list_tilesets()),
+            lambda client: client.delete_tileset("harbours"),
+            lambda client: client.update_tileset("harbours", private=True),
+            lambda client: client.get_tile("harbours", 0, 0, 0),
+        ],
+        ids=["list", "delete", "update", "tile"],
+    )
+    @pytest.mark.parametrize("reply", [Reply(fault="drop"), Reply(403, {"message": "No"}), Reply(302)])
+    def test_the_token_is_not_in_the_frames_of_an_error_of_the_tilesets_client(
+        self,
+        server: ScriptedServer,
+        make_client: MakeClient,
+        token: str,
+        call: Callable[[TilesetsClient], object],
+        reply: Reply,
+    ) -> None:
+        client = TilesetsClient.sharing(make_client(attempts=1))
+        server.script(reply)
+
+        assert token not in raised_by(lambda: call(client))
 
     @pytest.mark.parametrize(
         "options",

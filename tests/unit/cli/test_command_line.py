@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from airflow_mapbox.cli.definition import arguments_of
 from airflow_mapbox.cli.options import chosen_export
 from airflow_mapbox.cli.spelling import Spelling
+from airflow_mapbox.cli.times import age, moment
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -25,8 +27,51 @@ def spell() -> Spelling:
     return Spelling(arguments_of("upload"), "airflow mapbox uploads upload")
 
 
-def test_each_option_has_help() -> None:
-    assert [argument.flags for argument in arguments_of("upload") if len(argument.kwargs["help"]) < 12] == []
+COMMANDS = [
+    *(f"uploads {name}" for name in ("upload", "list", "show", "wait", "delete")),
+    *(f"tilesets {name}" for name in ("list", "show", "delete", "publish", "unpublish")),
+    "check",
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_each_option_has_help(words: str) -> None:
+    assert [argument.flags for argument in arguments_of(words) if len(argument.kwargs["help"]) < 12] == []
+
+
+def test_a_command_of_tilesets_is_not_that_of_uploads() -> None:
+    flags = {words: {flag for argument in arguments_of(words) for flag in argument.flags} for words in COMMANDS}
+
+    assert "--yes" in flags["tilesets delete"]
+    assert "--yes" not in flags["uploads delete"]
+    assert "--since" in flags["uploads list"]
+    assert "--match" in flags["tilesets list"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("30m", timedelta(minutes=30)),
+        ("12h", timedelta(hours=12)),
+        ("7d", timedelta(days=7)),
+        ("2w", timedelta(weeks=2)),
+        ("0d", timedelta(0)),
+        ("2026-03-01T00:00:00Z", datetime(2026, 3, 1, tzinfo=UTC)),
+        ("2026-03-01T09:00+09:00", datetime(2026, 3, 1, tzinfo=UTC)),
+    ],
+)
+def test_a_time_is_an_age_or_iso_8601(text: str, expected: object) -> None:
+    assert moment(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "d", "7", "7 d", "-7d", "7y", "1.5d", "9999999d", "2026-03-01", "1700000000", "7d\n"]
+)
+def test_another_time_is_refused_with_what_to_give(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="An age such as 12h or 7d"):
+        moment(text)
+    with pytest.raises(argparse.ArgumentTypeError, match="such as 12h or 7d"):
+        age(text)
 
 
 @pytest.mark.parametrize(
