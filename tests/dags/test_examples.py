@@ -218,6 +218,7 @@ def features_of(outcome: Any, task_id: str = "upload") -> dict[str, int]:
         ("counties_as_tiles", "upload", {"virginia-counties-tiles": 136}),
         ("counties_deferred", "upload", {"virginia-counties-deferred": 136}),
         ("counties_approved_above", "upload", {"virginia-counties-limited": 136}),
+        ("counties_checked_first", "upload_final", {"virginia-counties-checked": 136}),
     ],
 )
 def test_an_example_makes_its_tilesets(
@@ -227,6 +228,18 @@ def test_an_example_makes_its_tilesets(
 
     assert outcome.state == "success"
     assert features_of(outcome, task_id) == tilesets
+
+
+@pytest.mark.usefixtures("mapbox_connection")
+def test_the_weekly_report_has_a_row_for_each_tileset(dags: dict[str, Any], emulator: Emulator) -> None:
+    emulator.add_tileset(f"{emulator.account}.weekly", filesize=12_345_678, visibility="public")
+
+    outcome = dags["tilesets_weekly"].test(logical_date=datetime(2018, 2, 1, tzinfo=UTC))
+
+    table = outcome.get_task_instance("report").xcom_pull(task_ids="report")
+    (row,) = (line for line in table.splitlines() if ".weekly" in line)
+    assert "12.3 MB" in row
+    assert "public" in row
 
 
 @pytest.mark.slow
