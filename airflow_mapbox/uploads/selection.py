@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from airflow_mapbox.errors import OptionError
-from airflow_mapbox.uploads.models import Upload
+
+if TYPE_CHECKING:
+    from airflow_mapbox.uploads.models import Upload
 
 log = logging.getLogger(__name__)
 

@@ -64,10 +64,11 @@ def test_airflow_finds_the_commands() -> None:
     (path,) = get_provider_info()["cli"]
     module, _, name = path.rpartition(".")
     (mapbox,) = getattr(importlib.import_module(module), name)()
-    uploads, check = mapbox.subcommands
+    uploads, tilesets, check = mapbox.subcommands
 
-    assert (mapbox.name, uploads.name, check.name) == ("mapbox", "uploads", "check")
+    assert (mapbox.name, uploads.name, tilesets.name, check.name) == ("mapbox", "uploads", "tilesets", "check")
     assert [command.name for command in uploads.subcommands] == ["upload", "list", "show", "wait", "delete"]
+    assert [command.name for command in tilesets.subcommands] == ["list", "show", "delete", "publish", "unpublish"]
 
 
 def test_airflow_lists_the_provider_and_its_version(providers: Any) -> None:
