@@ -13,17 +13,32 @@ from airflow_mapbox.errors import OptionError
 WORLD = (-180.0, -85.0, 180.0, 85.0)
 
 
-def tiles(bounds: tuple[float, float, float, float], zoom: int) -> int:
+Bounds = tuple[float, float, float, float]
+
+
+def column(longitude: float) -> float:
+    """The position as a share of the map's width."""
+    return (longitude + 180) / 360
+
+
+def row(latitude: float) -> float:
+    return (1 - math.asinh(math.tan(math.radians(latitude))) / math.pi) / 2
+
+
+def tiles(bounds: Bounds, zoom: int) -> int:
     west, south, east, north = bounds
 
-    def column(longitude: float) -> int:
-        return min(max(math.floor((longitude + 180) / 360 * 2**zoom), 0), 2**zoom - 1)
-
-    def row(latitude: float) -> int:
-        share = (1 - math.asinh(math.tan(math.radians(latitude))) / math.pi) / 2
+    def number(share: float) -> int:
         return min(max(math.floor(share * 2**zoom), 0), 2**zoom - 1)
 
-    return (column(east) - column(west) + 1) * (row(south) - row(north) + 1)
+    return (number(column(east)) - number(column(west)) + 1) * (number(row(south)) - number(row(north)) + 1)
+
+
+def is_near_a_border(bounds: Bounds, zoom: int) -> bool:
+    """Whether a side lies within a pixel of the border of a tile."""
+    west, south, east, north = bounds
+    ends = [share * 2**zoom for share in (column(west), row(south), column(east), row(north))]
+    return any(abs(end - round(end)) < 1 / 256 for end in ends)
 
 
 @pytest.mark.parametrize(
@@ -47,18 +62,20 @@ def test_random_boxes_agree_with_a_count_of_their_tiles() -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    differences = 0
+    compared = 0
     for _ in range(300):
         west, south = rng.uniform(-179, 170), rng.uniform(-84, 80)
         bounds = (west, south, rng.uniform(west, 179), rng.uniform(south, 84))
         size = int(10 ** rng.uniform(0, 9))
         exact = next((zoom for zoom in range(16) if size / tiles(bounds, zoom) < 1000), 16)
+        # Mapbox's library rounds to pixels, so near the border of a tile it may count a row or a column less.
+        if any(is_near_a_border(bounds, zoom) for zoom in range(exact + 1)):
+            continue
 
-        assert abs(expected_maxzoom(size, bounds) - exact) <= 1
-        differences += expected_maxzoom(size, bounds) != exact
+        assert expected_maxzoom(size, bounds) == exact
+        compared += 1
 
-    # Mapbox's library rounds to pixels, so a box that ends within half a pixel of a tile has a row or column less.
-    assert differences <= 9
+    assert compared > 100
 
 
 @pytest.mark.parametrize("size", [0, -1])
