@@ -17,6 +17,7 @@ from airflow_mapbox.compat import is_rescheduled, label_map_index
 from airflow_mapbox.errors import MapboxError
 from airflow_mapbox.exceptions import MapboxFailError, airflow_errors
 from airflow_mapbox.export.options import check_format
+from airflow_mapbox.names import check_display_name, check_tileset
 from airflow_mapbox.security.endpoints import refuse_secrets
 from airflow_mapbox.tasks.assets import (
     add_event,
@@ -35,7 +36,6 @@ from airflow_mapbox.tasks.publication import Outcome, PublicationOptions, publis
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay, reschedule_in
 from airflow_mapbox.tasks.state import stored_value, task_ledger
 from airflow_mapbox.tasks.wait import WAIT_KEY, TaskWait, upload_named_in_timeouts
-from airflow_mapbox.uploads.names import check_display_name, check_tileset
 from airflow_mapbox.uploads.once.ledger import Published
 from airflow_mapbox.uploads.waiting.interval import fit_to_deadline, interval_while_active
 from airflow_mapbox.uploads.waiting.policy import WaitPolicy

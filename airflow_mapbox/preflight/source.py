@@ -10,6 +10,7 @@ from pathlib import Path
 from airflow_mapbox.billing.bill import Bill
 from airflow_mapbox.errors import InvalidTilesetError, SourceUnavailableError
 from airflow_mapbox.limits import DISPLAY_NAME_CHARACTERS
+from airflow_mapbox.names import check_display_name, check_tileset_part
 from airflow_mapbox.preflight import formats, geojson, sniff
 from airflow_mapbox.preflight.bill import bill_of
 from airflow_mapbox.preflight.findings import Content, Finding, finding
@@ -33,7 +34,6 @@ from airflow_mapbox.sources.ranges import HeadRanges
 from airflow_mapbox.sources.resolve import SourceLike, open_source
 from airflow_mapbox.sources.source import Source
 from airflow_mapbox.sources.streams import ByteStream
-from airflow_mapbox.uploads.names import check_display_name, check_tileset_part
 
 # Read from the beginning of every source, and from the end of a remote text.
 _PART_BYTES = 64 * 1024

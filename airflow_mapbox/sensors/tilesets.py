@@ -13,9 +13,9 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow_mapbox import defaults
 from airflow_mapbox.errors import InvalidAnswerError, MapboxError
 from airflow_mapbox.exceptions import MapboxFailError, airflow_errors
+from airflow_mapbox.names import check_tileset
 from airflow_mapbox.tasks.parameters import is_template, or_default_deferrable
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay
-from airflow_mapbox.uploads.names import check_tileset
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -18,6 +18,7 @@ from airflow_mapbox import defaults
 from airflow_mapbox.compat import label_map_index
 from airflow_mapbox.errors import MapboxError
 from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, airflow_errors
+from airflow_mapbox.names import check_tileset, is_tileset_id
 from airflow_mapbox.tasks.assets import (
     add_event,
     add_tileset_outlet,
@@ -40,7 +41,6 @@ from airflow_mapbox.tasks.publication import Outcome, PublicationOptions, publis
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay
 from airflow_mapbox.tasks.wait import WAIT_KEY, TaskWait, upload_named_in_timeouts
 from airflow_mapbox.uploads.links import tileset_page, upload_page
-from airflow_mapbox.uploads.names import check_tileset, is_tileset_id
 from airflow_mapbox.uploads.waiting.interval import fit_to_deadline
 from airflow_mapbox.uploads.waiting.policy import WaitPolicy
 

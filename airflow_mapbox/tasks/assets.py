@@ -12,8 +12,8 @@ from airflow.sdk import Asset, AssetAlias
 from airflow_mapbox.assets.uris import check_uri
 from airflow_mapbox.compat import asset_of_checked_uri, asset_state, is_mapped_instance, newest_events
 from airflow_mapbox.exceptions import MapboxFailError
+from airflow_mapbox.names import is_tileset_id
 from airflow_mapbox.tasks.parameters import is_template
-from airflow_mapbox.uploads.names import is_tileset_id
 from airflow_mapbox.uploads.once.ledger import Published
 
 if TYPE_CHECKING:

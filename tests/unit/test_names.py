@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_mapbox.names import TilesetId, account_of_token, check_display_name
 from airflow_mapbox.uploads.errors import InvalidTilesetError
-from airflow_mapbox.uploads.names import TilesetId, account_of_token, check_display_name
 from tests.unit.support import ACCOUNT, make_token
 
 
