@@ -122,6 +122,7 @@ class TestVerify:
         assert len(emulator.requests) == before + 1
         assert "verification" not in result
 
+    @pytest.mark.slow
     def test_a_replaced_tileset_is_verified_when_the_cdn_shows_it(self, publish: Publish, clock: Clock) -> None:
         publish()
         MapboxTilesetsHook().get_tilejson("quakes")  # now the CDN has it
@@ -137,6 +138,7 @@ class TestVerify:
         result, _ = poke(second, verify=True)
         assert result["verification"]["layers"][0]["fields"] == ["depth"]
 
+    @pytest.mark.slow
     def test_a_tileset_that_was_not_replaced_is_found(self, publish: Publish, clock: Clock, emulator: Emulator) -> None:
         publish()
         clock.now += 86_400
@@ -169,6 +171,7 @@ class TestVerify:
         with pytest.raises(MapboxTilesetDiffersError, match=r"layers +rivers"):
             poke(here, verify={"layers": ["rivers"]})
 
+    @pytest.mark.slow
     def test_a_sample_counts_features(self, publish: Publish) -> None:
         upload = publish()
 
@@ -177,6 +180,7 @@ class TestVerify:
         with pytest.raises(MapboxTilesetDiffersError, match=r"features +at least 500"):
             poke(more, verify={"sample": 500})
 
+    @pytest.mark.slow
     def test_a_difference_can_be_a_warning(self, publish: Publish, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING):
             result, _ = poke(publish(), verify={"layers": ["rivers"]}, on_difference="warn")
@@ -196,6 +200,7 @@ class TestVerify:
             assert delay >= least
         assert poke(upload, verify=True)[0]["verification"]["ok"]
 
+    @pytest.mark.slow
     def test_a_token_without_the_scope_for_lists_still_verifies(
         self, publish: Publish, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -220,6 +225,7 @@ class TestVisibility:
         assert result["visibility"] == "public"
         assert MapboxTilesetsHook().get_tileset("quakes").visibility == "public"
 
+    @pytest.mark.slow
     def test_a_tileset_that_differs_stays_as_it_is(self, publish: Publish) -> None:
         with pytest.raises(MapboxTilesetDiffersError):
             poke(publish(), visibility="public", verify={"maxzoom": 22})
@@ -277,6 +283,7 @@ def deferral() -> Iterator[list[TaskDeferred]]:
         caught.append(deferred)
 
 
+@pytest.mark.slow
 class TestDeferred:
     def test_the_triggerer_waits_for_the_cdn(self, publish: Publish, clock: Clock) -> None:
         publish()
@@ -299,6 +306,7 @@ class TestDeferred:
         assert result["verification"]["layers"][0]["fields"] == ["depth"]
 
 
+@pytest.mark.slow
 class TestOperator:
     def run(self, file: Path, store: FakeStore, reschedules: int, **options: Any) -> Any:
         operator = StageAndCreateUploadOperator(
