@@ -26,8 +26,18 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "operators": [{"integration-name": integration, "python-modules": ["airflow_mapbox.operators.uploads"]}],
-        "sensors": [{"integration-name": integration, "python-modules": ["airflow_mapbox.sensors.uploads"]}],
-        "triggers": [{"integration-name": integration, "python-modules": ["airflow_mapbox.triggers.uploads"]}],
+        "sensors": [
+            {
+                "integration-name": integration,
+                "python-modules": ["airflow_mapbox.sensors.uploads", "airflow_mapbox.sensors.tilesets"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": integration,
+                "python-modules": ["airflow_mapbox.triggers.uploads", "airflow_mapbox.triggers.tilesets"],
+            }
+        ],
         "task-decorators": [
             {"name": "mapbox_upload", "class-name": "airflow_mapbox.decorators.uploads.mapbox_upload_task"}
         ],

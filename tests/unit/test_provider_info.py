@@ -12,7 +12,10 @@ from typing import Any
 
 import jsonschema
 import pytest
+from airflow.sdk import BaseHook, BaseOperator, BaseSensorOperator
+from airflow.triggers.base import BaseTrigger
 
+import airflow_mapbox
 from airflow_mapbox.get_provider_info import get_provider_info
 
 
@@ -45,11 +48,23 @@ def test_the_package_name_is_the_distributions() -> None:
     assert get_provider_info()["package-name"] == metadata.metadata("airflow-provider-mapbox")["Name"]
 
 
-@pytest.mark.parametrize("section", ["hooks", "operators", "sensors", "triggers"])
-def test_every_module_that_it_names_can_be_imported(section: str) -> None:
-    for integration in get_provider_info()[section]:
-        for module in integration["python-modules"]:
-            importlib.import_module(module)
+@pytest.mark.parametrize(
+    ("section", "base"),
+    [("hooks", BaseHook), ("operators", BaseOperator), ("sensors", BaseSensorOperator), ("triggers", BaseTrigger)],
+)
+def test_it_names_every_module_with_a_class_of_its_kind(section: str, base: type) -> None:
+    folder = Path(airflow_mapbox.__path__[0]) / section
+    modules = [importlib.import_module(f"airflow_mapbox.{section}.{file.stem}") for file in folder.glob("[!_]*.py")]
+    expected = {
+        module.__name__
+        for module in modules
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, base) and item.__module__ == module.__name__
+    }
+
+    named = [module for integration in get_provider_info()[section] for module in integration["python-modules"]]
+
+    assert sorted(named) == sorted(expected)
 
 
 def test_airflow_finds_the_decorator() -> None:
