@@ -11,3 +11,20 @@ class NotUpdatableError(ApiError):
 
 class TilesetDiffersError(MapboxError):
     """The published tileset is not what it is expected to be. A retry would find the same."""
+
+
+class CeilingExceededError(MapboxError):
+    """More tilesets would be deleted than a ceiling allows. None was deleted."""
+
+
+class NotDeletedError(MapboxError):
+    """
+    Mapbox did not delete some tilesets.
+
+    :param description: the whole message, with a line for each of them.
+    :param retryable: whether a retry may succeed.
+    """
+
+    def __init__(self, description: str, *, retryable: bool) -> None:
+        super().__init__(description)
+        self.retryable = retryable
