@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 # The key of the plan in the task state store.
 _PLAN_KEY = "mapbox_retention"
-# Wait out a rate limit of this many seconds in the worker slot. A longer one gives the slot back.
-_MAX_RATE_LIMIT_WAIT_IN_SLOT = 60.0
 # Stands for a template in the checks of the other parameters when the DAG is parsed.
 _ANY_MATCH = "x"
 
@@ -155,38 +153,52 @@ class DeleteTilesetsOperator(BaseOperator):
         :param context: the task's context.
         :return: what was deleted, kept and skipped.
         """
-        from airflow_mapbox.tasks.state import stored_value
-        from airflow_mapbox.tilesets.deleting import Progress, result_of
-
         try:
             policy = self._check(rendered=True)
             given = _read_plan(self.plan) if self.has_plan else None
             with airflow_errors():
-                retention, account = self._make_retention()
-                store = stored_value(context, _PLAN_KEY)
-                stored = None if self.is_dry_run else store.read()
-                plan, progress = (None, Progress()) if stored is None else _stored(stored)
-                is_fresh = False
-                if plan is None and policy is not None:
-                    plan, is_fresh = retention.plan(policy), True
-                if plan is None:
-                    plan = given or _read_plan(None)
-                if stored is None:
-                    self._check_plan(plan, account)
-                if self.is_dry_run:
-                    return result_of(plan, plan, progress, dry_run=True)
-                latest = self._delete(retention, plan, progress, store, is_fresh=is_fresh)
+                try:
+                    return self._run(context, policy, given)
+                except MapboxError as error:
+                    if error.retry_after is None or not error.retryable:
+                        raise
+                    self.log.info("%s\nThe worker slot is free until then.", error)
+                    raise reschedule_in(error.retry_after) from None
         except OptionError as error:
             failure = MapboxFailError(str(error))
-        else:
-            self.log.info(
-                "%d tilesets were deleted, %d were gone already, %d are kept.",
-                len(progress.deleted),
-                len(progress.gone),
-                len(latest.kept),
-            )
-            return result_of(plan, latest, progress, dry_run=False)
         raise failure
+
+    def _run(self, context: Context, policy: RetentionPolicy | None, given: Plan | None) -> dict[str, Any]:
+        """
+        Plan and delete.
+
+        :param policy: the policy; None if the plan is given.
+        :param given: the given plan, or None.
+        """
+        from airflow_mapbox.tasks.state import stored_value
+        from airflow_mapbox.tilesets.deleting import Progress, result_of
+
+        retention, account = self._make_retention()
+        store = stored_value(context, _PLAN_KEY)
+        stored = None if self.is_dry_run else store.read()
+        plan, progress = (given, Progress()) if stored is None else _stored(stored)
+        is_fresh = plan is None and policy is not None
+        if plan is None and policy is not None:
+            plan = retention.plan(policy)
+        if plan is None:
+            raise OptionError("plan is empty.")
+        if stored is None:
+            self._check_plan(plan, account)
+        if self.is_dry_run:
+            return result_of(plan, plan, progress, dry_run=True)
+        latest = self._delete(retention, plan, progress, store, is_fresh=is_fresh)
+        self.log.info(
+            "%d tilesets were deleted, %d were gone already, %d are kept.",
+            len(progress.deleted),
+            len(progress.gone),
+            len(latest.kept),
+        )
+        return result_of(plan, latest, progress, dry_run=False)
 
     def _check_plan(self, plan: Plan, account: str) -> None:
         """
@@ -212,7 +224,7 @@ class DeleteTilesetsOperator(BaseOperator):
         *,
         is_fresh: bool,
     ) -> Plan:
-        """Delete the plan's tilesets. A long rate limit gives the worker slot back."""
+        """Delete the plan's tilesets, and keep the progress in the task's state."""
 
         def save() -> None:
             if plan.delete:
@@ -221,22 +233,20 @@ class DeleteTilesetsOperator(BaseOperator):
         save()  # before the first deletion, so that a retry deletes nothing else
         try:
             return retention.carry_out(plan, progress, is_fresh=is_fresh)
-        except MapboxError as error:
+        except MapboxError:
             self.log.info("%d of %d tilesets were deleted so far.", len(progress.deleted), len(plan.delete))
             save()
-            if error.retry_after is None or not error.retryable:
-                raise
-            self.log.info("%s\nThe worker slot is free until then.", error)
-            raise reschedule_in(error.retry_after) from None
+            raise
 
     def _make_retention(self) -> tuple[Retention, str]:
         """Return the retention of the connection's account, and the account."""
         from airflow_mapbox.http.retry import RetryPolicy
+        from airflow_mapbox.operators.uploads import MAX_RATE_LIMIT_WAIT_IN_SLOT
         from airflow_mapbox.tasks.connection import client_for
         from airflow_mapbox.tilesets.client import TilesetsClient
         from airflow_mapbox.tilesets.deleting import Retention
 
-        uploads = client_for(self.mapbox_conn_id, RetryPolicy(max_throttle_wait=_MAX_RATE_LIMIT_WAIT_IN_SLOT))
+        uploads = client_for(self.mapbox_conn_id, RetryPolicy(max_throttle_wait=MAX_RATE_LIMIT_WAIT_IN_SLOT))
         tilesets = TilesetsClient.sharing(uploads)
         return Retention(tilesets, lambda: _items(uploads)), tilesets.username
 

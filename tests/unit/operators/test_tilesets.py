@@ -499,6 +499,21 @@ class TestRateLimit:
         assert days_of(task.run()["deleted"]) == list(range(1, 11)), "the report has all three slots' deletions"
         assert days_in(emulator) == [11]
 
+    @pytest.mark.parametrize("dry_run", [False, True])
+    def test_a_long_one_of_the_lists_gives_the_slot_back_too(
+        self, start: StartEmulator, clock: Clock, dry_run: bool
+    ) -> None:
+        emulator = start(rate_limit=1, rate_window=600.0)
+        add_days(emulator, 1, 2)
+        list(MapboxUploadsHook().list_uploads())
+        task = Task(match="quakes-*", keep=1, dry_run=dry_run)
+
+        with pytest.raises(AirflowRescheduleException):
+            task.run()
+        clock.now += 700
+
+        assert days_of([row["id"] for row in task.run()["delete"]]) == [1]
+
     def test_the_account_is_read_again_after_a_wait(
         self, start: StartEmulator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
