@@ -303,8 +303,11 @@ class Plan:
         # A plan that another task made does not tell what it keeps.
         counts = ((len(self.kept), "kept"), (len(self.skipped), "skipped"))
         counted = "".join(f", {count} {what}" for count, what in counts if count)
-        lines.append(f"{len(self.delete)} to delete{counted}, by Mapbox's list at {self.planned_at}:")
-        rows = [("", "tileset", "created", "last change", "bytes", "why"), *self._rows()]
+        lines.append(f"{len(self.delete)} to delete{counted}, by Mapbox's list at {self.planned_at}.")
+        rows = list(self._rows())
+        if not rows:
+            return "\n".join(lines)
+        rows.insert(0, ("", "tileset", "created", "last change", "bytes", "why"))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines += [
             "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

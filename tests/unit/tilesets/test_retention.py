@@ -191,6 +191,12 @@ class TestStays:
 
         assert deleted(plan(policy, listed)) == ["01"]
 
+    @pytest.mark.parametrize(("seconds", "found"), [(-1, []), (0, []), (1, ["01"])])
+    def test_it_goes_when_it_is_older_and_not_before(self, seconds: int, found: list[str]) -> None:
+        modified = NOW - timedelta(days=1, seconds=seconds)
+
+        assert deleted(plan(self.POLICY, days(1, modified=modified.isoformat()))) == found
+
     def test_a_time_in_the_future_is_not_old(self) -> None:
         assert deleted(plan(self.POLICY, days(1, modified="2027-01-01T00:00:00Z"))) == []
 
