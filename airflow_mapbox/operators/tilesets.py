@@ -13,6 +13,7 @@ from airflow.sdk import BaseOperator
 from airflow_mapbox import defaults
 from airflow_mapbox.errors import ConfigurationError, MapboxError, NotFoundError, OptionError, TokenRejectedError
 from airflow_mapbox.exceptions import MapboxFailError, airflow_errors
+from airflow_mapbox.security.redaction import redact
 from airflow_mapbox.tasks.parameters import constant, is_missing, is_template
 from airflow_mapbox.tasks.rescheduling import reschedule_in
 from airflow_mapbox.tilesets.retention import DEFAULT_MAX_DELETIONS, MAX_DELETIONS, Plan, RetentionPolicy
@@ -187,8 +188,12 @@ class DeleteTilesetsOperator(BaseOperator):
             plan = retention.plan(policy)
         if plan is None:
             raise OptionError("plan is empty.")
+        _check_account(plan, account)
         if stored is None:
-            self._check_plan(plan, account)
+            self.log.info("%s", plan)
+            plan.check_ceiling(self.max_deletions)
+        else:
+            self.log.info("Continuing with the plan of %s. It deletes %d tilesets.", plan.planned_at, len(plan.delete))
         if self.is_dry_run:
             return result_of(plan, plan, progress, dry_run=True)
         latest = self._delete(retention, plan, progress, store, is_fresh=is_fresh)
@@ -199,21 +204,6 @@ class DeleteTilesetsOperator(BaseOperator):
             len(latest.kept),
         )
         return result_of(plan, latest, progress, dry_run=False)
-
-    def _check_plan(self, plan: Plan, account: str) -> None:
-        """
-        Write the plan to the log, and check it before anything is deleted.
-
-        :raises ConfigurationError: if it is for another account.
-        :raises CeilingExceededError: if it deletes more than ``max_deletions``.
-        """
-        if plan.account != account:
-            raise ConfigurationError(
-                f"The plan is for account {plan.account!r}, the connection to {account!r}.\nUse the same connection "
-                "for the plan and the deletion."
-            )
-        self.log.info("%s", plan)
-        plan.check_ceiling(self.max_deletions)
 
     def _delete(
         self,
@@ -249,6 +239,15 @@ class DeleteTilesetsOperator(BaseOperator):
         uploads = client_for(self.mapbox_conn_id, RetryPolicy(max_throttle_wait=MAX_RATE_LIMIT_WAIT_IN_SLOT))
         tilesets = TilesetsClient.sharing(uploads)
         return Retention(tilesets, lambda: _items(uploads)), tilesets.username
+
+
+def _check_account(plan: Plan, account: str) -> None:
+    """Refuse a plan for another account than the connection's."""
+    if plan.account != account:
+        raise ConfigurationError(
+            f"The plan is for account {redact(plan.account)!r}, the connection to {account!r}.\nUse the same "
+            "connection for the plan and the deletion."
+        )
 
 
 def _items(uploads: UploadsClient) -> Iterator[object]:

@@ -340,6 +340,21 @@ class TestPlan:
         with pytest.raises(MapboxFailError, match="for account 'other'"):
             Task(plan=plan).run()
 
+    def test_a_connection_that_changes_before_the_retry_is_an_error(self, start: StartEmulator) -> None:
+        emulator = start()
+        add_days(emulator, 1, 2)
+        emulator.faults.add(RequestFault.STATUS, method="DELETE", status=500, times=5)
+        task = Task(match="quakes-*", keep=1)
+        with pytest.raises(MapboxTaskError):
+            task.run()
+        other = start(account="other")
+        add_days(other, 1, 2)
+
+        with pytest.raises(MapboxFailError, match="for account 'demo', the connection to 'other'"):
+            task.run()
+
+        assert days_in(other) == [1, 2]
+
     def test_a_spoilt_plan_deletes_only_what_its_policy_would(self, emulator: Emulator) -> None:
         add_days(emulator, 1, 2, 3)
         emulator.add_tileset(f"{emulator.account}.precious")
