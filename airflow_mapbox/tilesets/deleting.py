@@ -7,10 +7,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from airflow_mapbox.errors import InvalidAnswerError, InvalidRequestError
+from airflow_mapbox.errors import (
+    ApiError,
+    InvalidAnswerError,
+    NotFoundError,
+    ServerError,
+    ThrottledError,
+    TokenRejectedError,
+)
 from airflow_mapbox.tilesets.errors import NotDeletedError
 from airflow_mapbox.tilesets.retention import Plan, RetentionPolicy, active_tilesets, make_plan
 
@@ -21,6 +27,9 @@ log = logging.getLogger(__name__)
 
 # The account is read again before a deletion if the last reading is older. Uploads can start meanwhile.
 RECHECK_SECONDS = 30.0
+# Errors that concern every deletion. Another refusal concerns one tileset.
+_ENDS = (NotFoundError, ServerError, ThrottledError, TokenRejectedError)
+_MAX_QUOTED = 20
 
 
 @dataclass
@@ -102,7 +111,7 @@ class Retention:
         fresh = plan if is_fresh else self.plan(plan.policy)
         checked_at = self._monotonic()
         todo = self._recheck(plan, fresh, progress)
-        refused: dict[str, str] = {}
+        refused: dict[str, ApiError] = {}
         missing: list[str] = []
         while todo.delete:
             if self._monotonic() - checked_at > RECHECK_SECONDS:
@@ -113,8 +122,10 @@ class Retention:
             identifier = todo.delete[0].id
             try:
                 found = self._client.delete_tileset(identifier)
-            except InvalidRequestError as error:
-                refused[identifier] = f"{error.status} {error.message}"
+            except ApiError as error:
+                if isinstance(error, _ENDS):
+                    raise
+                refused[identifier] = error
             else:
                 (progress.deleted if found else missing).append(identifier)
                 log.info("Tileset %s %s", identifier, "was deleted" if found else "is gone already")
@@ -136,28 +147,29 @@ class Retention:
                 log.info("Tileset %s is gone already", deletion.id)
         return checked
 
-    def _settle(self, plan: Plan, refused: Mapping[str, str], missing: list[str], progress: Progress) -> Plan:
+    def _settle(self, plan: Plan, refused: Mapping[str, ApiError], missing: list[str], progress: Progress) -> Plan:
         """Read the account again, for the tilesets that Mapbox refused to delete or did not find."""
         fresh = self.plan(plan.policy)
         due = {deletion.id for deletion in fresh.delete}
-        problems = []
-        for identifier, reply in refused.items():
+        problems, retryable = [], True
+        for identifier, error in refused.items():
             if identifier in fresh.skipped:  # such as an upload that has started
                 progress.skipped[identifier] = fresh.skipped[identifier]
             elif identifier in due or identifier in fresh.kept:
-                problems.append(f"{identifier}: Mapbox answered {reply}")
+                problems.append(f"{identifier}: Mapbox answered {error.status} {error.message}")
+                retryable &= error.retryable
             else:
                 progress.gone.append(identifier)
         listed = [identifier for identifier in missing if identifier in due]
         progress.gone += [identifier for identifier in missing if identifier not in due]
         problems += [f"{identifier}: Mapbox answers Not Found, and still lists it" for identifier in listed]
         if problems:
-            more = [f"and {len(problems) - 20} more"] if len(problems) > 20 else []
-            advice = ["Delete them in Mapbox Studio, or exclude them by `match`."] if refused else []
+            more = [f"and {len(problems) - _MAX_QUOTED} more"] if len(problems) > _MAX_QUOTED else []
+            advice = [] if retryable else ["Delete them in Mapbox Studio, or exclude them by `match`."]
             advice += ["Check that the token has the scope tilesets:write."] if listed else []
             raise NotDeletedError(
-                "\n".join(["Mapbox did not delete these tilesets:", *islice(problems, 20), *more, *advice]),
-                retryable=len(listed) == len(problems),
+                "\n".join(["Mapbox did not delete these tilesets:", *problems[:_MAX_QUOTED], *more, *advice]),
+                retryable=retryable,
             )
         return fresh
 
