@@ -165,7 +165,9 @@ class Retention:
         problems += [f"{identifier}: Mapbox answers Not Found, and still lists it" for identifier in listed]
         if problems:
             more = [f"and {len(problems) - _MAX_QUOTED} more"] if len(problems) > _MAX_QUOTED else []
-            advice = [] if retryable else ["Delete them in Mapbox Studio, or exclude them by `match`."]
+            advice = ["Delete them in Mapbox Studio, or exclude them by `match`."]
+            if retryable:
+                advice = ["Try again later: an upload of them may be in processing."]
             advice += ["Check that the token has the scope tilesets:write."] if listed else []
             raise NotDeletedError(
                 "\n".join(["Mapbox did not delete these tilesets:", *problems[:_MAX_QUOTED], *more, *advice]),

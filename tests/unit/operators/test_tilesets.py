@@ -580,7 +580,7 @@ class TestMapboxsUnknownAnswers:
     def test_a_refusal_leaves_the_others_and_is_told(self, emulator: Emulator) -> None:
         add_days(emulator, *range(1, 6))
         emulator.faults.add(
-            RequestFault.STATUS, method="DELETE", path="quakes-2018010[12]", status=409, message="locked", times=0
+            RequestFault.STATUS, method="DELETE", path="quakes-2018010[12]", status=409, message="no", times=0
         )
         task = Task(match="quakes-*", keep=2)
 
@@ -589,7 +589,7 @@ class TestMapboxsUnknownAnswers:
 
         assert days_in(emulator) == [1, 2, 4, 5]
         lines = str(caught.value).splitlines()
-        assert lines[1:3] == [f"{emulator.account}.quakes-2018010{day}: Mapbox answered 409 locked" for day in (1, 2)]
+        assert lines[1:3] == [f"{emulator.account}.quakes-2018010{day}: Mapbox answered 409 no" for day in (1, 2)]
 
     @pytest.mark.parametrize("status", [409, 400])
     def test_one_that_is_locked_by_an_upload_since_the_plan_is_skipped(
