@@ -25,7 +25,12 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_mapbox.hooks.uploads", "airflow_mapbox.hooks.tilesets"],
             }
         ],
-        "operators": [{"integration-name": integration, "python-modules": ["airflow_mapbox.operators.uploads"]}],
+        "operators": [
+            {
+                "integration-name": integration,
+                "python-modules": ["airflow_mapbox.operators.uploads", "airflow_mapbox.operators.tilesets"],
+            }
+        ],
         "sensors": [
             {
                 "integration-name": integration,

@@ -17,3 +17,20 @@ class TilesetActiveError(ApiError):
     """Mapbox does not let the tileset be changed or deleted now, because an upload of it is being processed."""
 
     retryable = True
+
+
+class CeilingExceededError(MapboxError):
+    """More tilesets would be deleted than a ceiling allows. None was deleted."""
+
+
+class NotDeletedError(MapboxError):
+    """
+    Mapbox did not delete some tilesets.
+
+    :param description: the whole message, with a line for each of them.
+    :param retryable: whether a retry may succeed.
+    """
+
+    def __init__(self, description: str, *, retryable: bool) -> None:
+        super().__init__(description)
+        self.retryable = retryable

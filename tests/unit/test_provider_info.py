@@ -125,7 +125,7 @@ def test_the_connection_form_asks_for_token_account_and_addresses() -> None:
 
 HEAVY = {"geopandas", "pandas", "pyproj", "shapely", "pyarrow", "boto3", "botocore", "requests", "orjson", "numpy"}
 # Airflow's command imports the second, which imports the first; DAG files import the others after Airflow's own.
-LIGHT = ["export", "cli.definition", "sensors.uploads", "operators.uploads"]
+LIGHT = ["export", "cli.definition", "sensors.uploads", "operators.uploads", "operators.tilesets"]
 IMPORTS = """
 import importlib, json, sys
 
