@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, BaseOperator, Context
+    from airflow.triggers.base import BaseEventTrigger
 
     from airflow_mapbox.http.environment import Route
 
@@ -132,6 +133,19 @@ def asset_state(asset: Asset) -> Any:
     from airflow.sdk.execution_time.context import AssetStateStoreAccessors
 
     return AssetStateStoreAccessors([asset])[asset]
+
+
+def watched_asset_states(trigger: BaseEventTrigger) -> list[Any]:
+    """
+    Return the state stores of the assets that a trigger watches. Their methods are those of :func:`asset_state`.
+
+    ``trigger.asset_state_store`` is a mapping by asset, and a trigger does not know its assets. Assets whose watchers
+    are equal share one trigger.
+
+    :param trigger: the trigger. That of a task has none.
+    """
+    store = trigger.asset_state_store
+    return [] if store is None else [*store._by_name.values(), *store._by_uri.values()]
 
 
 # --- The command line ---

@@ -124,7 +124,11 @@ def _confirm(client: TilesetsClient, wanted: Sequence[str], args: Namespace) -> 
     _print_tilesets(found, client)
     print(TilesetTotals.of(found))
     print("Maps that use them lose their data. This cannot be undone.")
-    return input("Delete? [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input("Delete? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        print()
+        return False
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def encode(
     features = join_rows([opening, *boxes, '"geometry":', *geometry_parts, ',"properties":', *properties, "}"])
     area_zooms.add(len(batch), int(pc.sum(pc.binary_length(features)).as_py() or 0))
     if batch.first == 0:
-        counts.sample = measure(batch.columns, all_properties, len(batch), prepared, features)
+        counts.sample = measure(batch.columns, all_properties, rows, prepared, features)
     return features, counts
 
 

@@ -36,7 +36,7 @@ class ExportReport:
     :param edge_error: how far off straight edges of a projected system are at worst, in metres, because they are curves
         in longitude, latitude.
     :param bounds: west, south, east, north in degrees.
-    :param fields: the attributes that have a value among the first features.
+    :param fields: the attributes that at least half of the first features have.
     :param notes: notes for the reader, in whole sentences.
     :param bill: what the upload of the output will be billed by.
 

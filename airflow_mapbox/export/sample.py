@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Measure so many positions. More take longer and hardly change the result.
 _MAX_POSITIONS = 1 << 13
+# Look into so many features for the attributes that most of them have.
+_MAX_ROWS = 1000
 _SEPARATOR_BYTES = len("],[")
 # Fewer decimals than these are coarser than Mapbox's most precise tiles: 5 are about a metre.
 _FEWEST_DECIMALS = 5
@@ -37,7 +39,7 @@ class Sample:
     :param coordinates: bytes of their coordinates.
     :param decimals: bytes that fewer decimals would save, by the number of decimals.
     :param attributes: bytes of each attribute, with its name.
-    :param fields: the attributes that have a value.
+    :param fields: the attributes that at least half of the features have.
     """
 
     features: int
@@ -49,18 +51,23 @@ class Sample:
 
 
 def measure(
-    columns: Mapping[str, Column], properties: RowParts, rows: int, prepared: PreparedGeometries, features: pa.Array
+    columns: Mapping[str, Column],
+    properties: RowParts,
+    written: NDArray[np.int64],
+    prepared: PreparedGeometries,
+    features: pa.Array,
 ) -> Sample:
     """
     Measure the features of the first batch of a source.
 
     :param columns: the attributes by name.
     :param properties: the parts of the properties of all rows, as ``encode_properties`` returns them.
-    :param rows: the number of rows.
+    :param written: the rows that are written.
     :param prepared: the geometries that are written.
     :param features: the features as they are written, one string each.
     """
     coordinates = _coordinate_bytes(prepared, prepared.decimals)
+    rows = max(map(len, columns.values()), default=1)
     fewer = range(prepared.decimals - 1, _FEWEST_DECIMALS - 1, -1)
     return Sample(
         features=len(features),
@@ -70,17 +77,18 @@ def measure(
         attributes={
             name: size * len(features) // rows for name, size in _attribute_bytes(columns, properties, rows).items()
         },
-        fields=tuple(name for name, column in columns.items() if _has_value(column)),
+        fields=tuple(name for name, column in columns.items() if _is_filled(column, written[:_MAX_ROWS])),
     )
 
 
-def _has_value(column: Column) -> bool:
-    """Return whether an attribute has a value that GeoJSON does not write as null."""
+def _is_filled(column: Column, written: NDArray[np.int64]) -> bool:
+    """Return whether at least half of the written rows have a value that GeoJSON does not write as null."""
     if isinstance(column, pd.Series):
-        return bool(column.notna().any())
-    if pa.types.is_floating(column.type):
-        return bool(pc.any(pc.is_finite(column)).as_py())
-    return bool(column.null_count < len(column))
+        values = column.iloc[written].dropna().tolist()
+    else:
+        values = [value for value in column.take(pa.array(written)).to_pylist() if value is not None]
+    present = sum(not isinstance(value, float | np.floating) or bool(np.isfinite(value)) for value in values)
+    return 2 * present >= len(written)
 
 
 def _coordinate_bytes(prepared: PreparedGeometries, decimals: int) -> int:

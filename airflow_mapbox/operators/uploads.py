@@ -32,7 +32,7 @@ from airflow_mapbox.tasks.assets import (
 from airflow_mapbox.tasks.lineage import Lineage, save_inputs, saved_inputs, source_uri
 from airflow_mapbox.tasks.links import Pages, TilesetLink, UploadLink
 from airflow_mapbox.tasks.parameters import constant, is_template, or_default_deferrable, to_seconds
-from airflow_mapbox.tasks.publication import Outcome, PublicationOptions, publish, timer
+from airflow_mapbox.tasks.publication import PUBLICATION_KEY, Outcome, Publication, PublicationOptions, timer
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay, reschedule_in
 from airflow_mapbox.tasks.state import stored_value, task_ledger
 from airflow_mapbox.tasks.wait import WAIT_KEY, TaskWait, upload_named_in_timeouts
@@ -378,23 +378,33 @@ class StageAndCreateUploadOperator(BaseOperator):
         :param event: the event of the trigger; None if the task itself polled.
         """
         self._note(upload, base_url)
-        published = Outcome()
+        outcome = Outcome()
         with airflow_errors(self.task_id):
             entry = task_ledger(context).read()
             self._lineage.facts = source = {} if entry is None else entry.source_to_json()
             if self.publication.is_needed:
-                from airflow_mapbox.http.retry import ONE_TRY
-                from airflow_mapbox.tasks.connection import client_for
-
-                published = publish(self.publication, client_for(self.mapbox_conn_id, ONE_TRY), upload, source)
-        if published.delay is not None and event is None:
-            raise reschedule_in(published.delay)
-        if published.delay is not None:
+                outcome = self._publication(context).publish(upload, source)
+        if outcome.delay is not None and event is None:
+            self.log.info("The worker slot is free for %.0f s", outcome.delay)
+            raise reschedule_in(outcome.delay)
+        if outcome.delay is not None:
             method = self.execute_complete.__name__
-            self.defer(trigger=timer(published.delay), method_name=method, kwargs={"upload_event": event})
-        add_event(context, self, upload, source, to_key(self.partition), published.facts)
+            self.defer(trigger=timer(outcome.delay), method_name=method, kwargs={"upload_event": event})
+        add_event(context, self, upload, source, to_key(self.partition), outcome.facts)
         self.log.info("%s", self.pages.describe_finished(upload))
-        return self._result(upload, source) | dict(published.facts)
+        return self._result(upload, source) | dict(outcome.facts)
+
+    def _publication(self, context: Context) -> Publication:
+        from airflow_mapbox.http.retry import ONE_TRY
+        from airflow_mapbox.tasks.connection import client_for
+
+        return Publication(
+            self.publication,
+            client_for(self.mapbox_conn_id, ONE_TRY),
+            stored_value(context, PUBLICATION_KEY),
+            try_number=getattr(context.get("ti"), "try_number", 0),
+            timeout=self.wait_timeout,
+        )
 
     def _result(self, upload: Upload, source: Mapping[str, Any]) -> dict[str, Any]:
         return upload.to_json() | {"tileset_url": self.pages.tileset, "source": dict(source)}

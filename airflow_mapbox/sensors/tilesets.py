@@ -1,4 +1,4 @@
-"""The task that waits until a tileset was changed, by whomever."""
+"""The task that waits until a tileset was changed."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_mapbox import defaults
-from airflow_mapbox.errors import InvalidAnswerError, MapboxError
+from airflow_mapbox.errors import (
+    InvalidAnswerError,
+    MapboxError,
+    MissingScopeError,
+    NotFoundError,
+    TokenRejectedError,
+)
 from airflow_mapbox.exceptions import MapboxFailError, airflow_errors
 from airflow_mapbox.names import check_tileset
-from airflow_mapbox.tasks.parameters import is_template, or_default_deferrable
+from airflow_mapbox.tasks.parameters import is_template, or_default_deferrable, to_time
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_mapbox.tasks.state import MemoryValue, StoredValue
     from airflow_mapbox.tilesets.client import TilesetsClient
 
-# The key of the time of the first poll in the task state store.
-_SINCE_KEY = "mapbox_updated_since"
+# The key of the state in the task state store.
+_STATE_KEY = "mapbox_updated"
 
 
 class TilesetUpdatedSensor(BaseSensorOperator):
     """
-    Wait until a tileset was changed: by an upload, by Mapbox Studio, or by another program.
+    Wait until a tileset of the account was changed: by an upload, by Mapbox Studio, or by another program.
 
     Each poke is one request of the account's list, with the last change first (scope tilesets:list). Between two pokes
     the task holds no worker slot (``mode="reschedule"``). With ``deferrable=True`` the triggerer waits, and one request
@@ -108,18 +115,15 @@ class TilesetUpdatedSensor(BaseSensorOperator):
         except ValueError as error:
             raise MapboxFailError(str(error)) from None
         with airflow_errors():
+            store = stored_value(context, _STATE_KEY)
+            state = store.read() or {}
             try:
-                store = stored_value(context, _SINCE_KEY)
-                stored = (store.read() or {}).get("since")
-                since = to_time(self.since or stored) if self.since or stored else None
-                if since is None:
-                    since = self._first_poke()
-                    store.write({"since": since.isoformat()})
-                if self.deferrable:
-                    self._defer(since)
-                tileset = recent_changes(self._client, since).find(self.tileset)
+                self._client.own_id(self.tileset)
+                since = self._since(state, store)
+                # Deferred tasks ask once, too: a missing scope then fails here, and not in the triggerer's log.
+                tileset = recent_changes(self._client, since, only=self.tileset).find(self.tileset)
             except MapboxError as error:
-                if not error.retryable:
+                if not self._may_pass(error, state, store):
                     raise
                 self._delay = getattr(error, "retry_after", None)
                 self.log.info("%s", error)
@@ -127,14 +131,32 @@ class TilesetUpdatedSensor(BaseSensorOperator):
         modified = None if tileset is None else tileset.modified_at
         if tileset is None or modified is None or modified <= since:
             self.log.info("Tileset %s was not changed since %s", self.tileset, since.isoformat(timespec="seconds"))
+            if self.deferrable:
+                self._defer(since)
             return PokeReturnValue(is_done=False)
         self.log.info("Tileset %s was changed at %s", tileset.id, modified.isoformat(timespec="seconds"))
         return PokeReturnValue(is_done=True, xcom_value=tileset.to_json())
 
-    def _first_poke(self) -> datetime.datetime:
-        """Return the time by Mapbox's clock, which a reply shows, and check the token's scope."""
-        next(self._client.list_tilesets(limit=1), None)
-        return datetime.datetime.fromtimestamp(self._client.server_now(), datetime.UTC)
+    def _since(self, state: dict[str, Any], store: StoredValue | MemoryValue) -> datetime.datetime:
+        """Return the time after which changes count. Without the parameter, it is that of the first poke."""
+        since = self.since or state.get("since")
+        if since is None:
+            next(self._client.list_tilesets(limit=1), None)  # a reply shows Mapbox's clock
+            since = datetime.datetime.fromtimestamp(self._client.server_now(), datetime.UTC).isoformat()
+            state["since"] = since
+            store.write(state)
+        return to_time(since)
+
+    def _may_pass(self, error: MapboxError, state: dict[str, Any], store: StoredValue | MemoryValue) -> bool:
+        """Return whether another poke may succeed. A single refusal may come from a gateway or a deployment."""
+        if error.retryable:
+            return True
+        is_refusal = isinstance(error, TokenRejectedError | NotFoundError) and not isinstance(error, MissingScopeError)
+        if not is_refusal or state.get("refused"):
+            return False
+        state["refused"] = True
+        store.write(state)
+        return True
 
     def _defer(self, since: datetime.datetime) -> None:
         from airflow_mapbox.triggers.tilesets import TilesetUpdatedTrigger
@@ -176,23 +198,3 @@ class TilesetUpdatedSensor(BaseSensorOperator):
         """Return the seconds until the next poke: a rate limit's reset, or the interval."""
         interval = super()._get_next_poke_interval(*arguments, **keywords)
         return max(interval, self._delay or 0.0, min_reschedule_delay() if self.reschedule else 0.0)
-
-
-def to_time(value: object) -> datetime.datetime:
-    """
-    Read a time with a time zone.
-
-    :param value: a datetime, or a string in ISO 8601.
-    :raises ValueError: if it is neither, or has no time zone.
-    """
-    time_read = value
-    if isinstance(value, str):
-        try:
-            time_read = datetime.datetime.fromisoformat(value)
-        except ValueError:
-            time_read = None
-    if not isinstance(time_read, datetime.datetime) or time_read.tzinfo is None:
-        raise ValueError(
-            f"since must be a time with a time zone, such as '2026-11-29T00:00:00+00:00', got {str(value)[:80]!r}"
-        )
-    return time_read

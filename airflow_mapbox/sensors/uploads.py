@@ -37,7 +37,7 @@ from airflow_mapbox.tasks.parameters import (
     to_seconds,
     upload_id_from,
 )
-from airflow_mapbox.tasks.publication import Outcome, PublicationOptions, publish, timer
+from airflow_mapbox.tasks.publication import PUBLICATION_KEY, Outcome, Publication, PublicationOptions, timer
 from airflow_mapbox.tasks.rescheduling import min_reschedule_delay
 from airflow_mapbox.tasks.wait import WAIT_KEY, TaskWait, upload_named_in_timeouts
 from airflow_mapbox.uploads.links import tileset_page, upload_page
@@ -158,6 +158,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         self.total_timeout = to_seconds(total_timeout, "total_timeout")
         self.stall_timeout = to_seconds(stall_timeout, "stall_timeout")
         self.publication = PublicationOptions(verify, on_difference, visibility, if_visibility_refused)
+        self._publication_store: StoredValue | MemoryValue | None = None
         self._delay: float | None = None
         self._decision: Decision | None = None
         self._store: StoredValue | MemoryValue | None = None
@@ -267,17 +268,28 @@ class UploadCompleteSensor(BaseSensorOperator):
             self.pages = replace(self.pages, tileset=tileset_page(tileset, base_url))
         if upload is None:
             return PokeReturnValue(is_done=False)
-        published = self._publish(upload)
-        if published.delay is not None:
-            self._delay = published.delay
+        outcome = self._publish(context, upload)
+        if outcome.delay is not None:
+            self._delay = outcome.delay
             return PokeReturnValue(is_done=False)
-        return PokeReturnValue(is_done=True, xcom_value=self._finish(context, upload, base_url, published.facts))
+        return PokeReturnValue(is_done=True, xcom_value=self._finish(context, upload, base_url, outcome.facts))
 
-    def _publish(self, upload: Upload) -> Outcome:
+    def _publish(self, context: Context, upload: Upload) -> Outcome:
         if not self.publication.is_needed:
             return Outcome()
+        from airflow_mapbox.tasks.state import stored_value
+
         with self._errors():
-            return publish(self.publication, self._client, upload, source_facts(self.upload_id))
+            if self._publication_store is None:
+                self._publication_store = stored_value(context, PUBLICATION_KEY)
+            publication = Publication(
+                self.publication,
+                self._client,
+                self._publication_store,
+                try_number=getattr(context.get("ti"), "try_number", 0),
+                timeout=self.timeout,
+            )
+            return publication.publish(upload, source_facts(self.upload_id))
 
     def _expect_tileset(self, tileset: str) -> None:
         """Fail if the upload makes another tileset than the graph shows, or if its event cannot have the partition."""
@@ -314,11 +326,11 @@ class UploadCompleteSensor(BaseSensorOperator):
             upload = upload_from_event(event, upload_id_from(self.upload_id))
             self._expect_tileset(upload.tileset)
         label_map_index(context, upload.tileset)
-        published = self._publish(upload)
-        if published.delay is not None:
+        outcome = self._publish(context, upload)
+        if outcome.delay is not None:
             kwargs = {"upload_event": event}
-            self.defer(trigger=timer(published.delay), method_name=self.execute_complete.__name__, kwargs=kwargs)
-        return self._finish(context, upload, base_url, published.facts)
+            self.defer(trigger=timer(outcome.delay), method_name=self.execute_complete.__name__, kwargs=kwargs)
+        return self._finish(context, upload, base_url, outcome.facts)
 
     def _restore_pages(self, event: object) -> None:
         from airflow_mapbox.tasks.connection import base_url_of
@@ -331,7 +343,7 @@ class UploadCompleteSensor(BaseSensorOperator):
                 self.pages = replace(self.pages, upload=upload_page(upload_id_from(self.upload_id), base_url))
 
     def _finish(
-        self, context: Context, upload: Upload, base_url: str | None, published: Mapping[str, Any]
+        self, context: Context, upload: Upload, base_url: str | None, published: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """Add the asset event of the finished upload, log it, and return the result."""
         if base_url is not None:
@@ -345,7 +357,7 @@ class UploadCompleteSensor(BaseSensorOperator):
         else:
             add_event(context, self, upload, source_facts(self.upload_id), to_key(self.partition), published)
         self.log.info("%s", self.pages.describe_finished(upload))
-        return upload.to_json() | {"tileset_url": self.pages.tileset, **published}
+        return upload.to_json() | {"tileset_url": self.pages.tileset, **(published or {})}
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any]:
         """

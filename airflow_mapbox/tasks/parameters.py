@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from airflow.sdk import conf
@@ -35,6 +35,26 @@ def to_seconds(span: timedelta | float | None, name: str) -> float | None:
     if span is not None and not span > 0:
         raise ValueError(f"{name} must be greater than 0 seconds, got {span:g}")
     return span
+
+
+def to_time(value: object) -> datetime:
+    """
+    Read a time with a time zone.
+
+    :param value: a datetime, or a string in ISO 8601.
+    :raises ValueError: if it is neither, or has no time zone.
+    """
+    time_read = value
+    if isinstance(value, str):
+        try:
+            time_read = datetime.fromisoformat(value)
+        except ValueError:
+            time_read = None
+    if not isinstance(time_read, datetime) or time_read.tzinfo is None:
+        raise ValueError(
+            f"since must be a time with a time zone, such as '2026-11-29T00:00:00+00:00', got {str(value)[:80]!r}"
+        )
+    return time_read
 
 
 def constant(value: T, kind: type[T], name: str) -> T:

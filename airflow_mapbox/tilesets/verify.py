@@ -8,8 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_mapbox.errors import NotFoundError
-from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
-from airflow_mapbox.tilesets.expected import Bounds, Expected
+from airflow_mapbox.tilesets.expected import Expected
 
 if TYPE_CHECKING:
     from airflow_mapbox.tilesets.client import TilesetsClient
@@ -23,6 +22,9 @@ _MAX_NAMES = 10
 _WORLD_DEGREES = 360.0
 # Bounds may differ by a tile of the highest zoom, but not by more than this.
 _MAX_MARGIN_DEGREES = 1.0
+_ROUNDING_DEGREES = 1e-6
+# Layers, and attributes of each, that an asset event lists.
+_MAX_LAYERS, _MAX_FIELDS = 20, 50
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,14 @@ def verify_tileset(
     """
     Compare a tileset with what it is expected to be.
 
-    It reads the TileJSON with one request, and a sample of tiles with one request for each tile.
+    It reads the TileJSON with one request, and a sample of tiles with one request for each tile. Mapbox's CDN keeps
+    each for itself: after a replacement, new TileJSON can come with old tiles for :data:`CDN_SECONDS`.
 
     :param client: client of an account that may read the tileset.
     :param tileset: ``name`` or ``account.name``.
     :param expected: what it is expected to be.
-    :param modified_since: when the upload that made it was created, by Mapbox's clock. None to compare whatever is
-        there.
+    :param modified_since: when the upload that made it was created, by Mapbox's clock. None to compare the
+        tileset as it is.
     :raises MapboxError: for every other error of the API or the network.
 
     Example::
@@ -115,8 +118,8 @@ def verify_tileset(
     except NotFoundError:
         if modified_since is None:
             raise
-        return _outdated(tileset, modified_since, "no tileset")
-    notes = []
+        return _outdated(tileset, modified_since, "no tileset, or the token lacks tilesets:read")
+    notes = list(expected.source.notes)
     if modified_since is not None:
         modified = tilejson.modified_at
         if modified is None:
@@ -146,17 +149,17 @@ def _outdated(tileset: str, modified_since: datetime, found: str) -> Verificatio
 
 def _differing_layers(tilejson: TileJson, expected: Expected) -> Iterator[Difference]:
     layers = {layer.id: layer for layer in tilejson.vector_layers}
-    missing = [name for name in expected.layers if name not in layers]
-    if missing:
-        yield Difference("layers", _listed(expected.layers), _listed(list(layers)))
-    for name, fields in expected.fields.items():
+    wanted = tuple(dict.fromkeys((*expected.layers, *expected.fields, *expected.source.layers)))
+    if any(name is not None and name not in layers for name in wanted):
+        yield Difference("layers", _listed([name for name in wanted if name is not None]), _listed(list(layers)))
+    fields = dict(expected.fields)
+    fields[None] = (*fields.get(None, ()), *expected.source.fields)
+    for name, names in fields.items():
         if name is not None and name not in layers:
-            if name not in missing:
-                yield Difference(f"layer {name}", "is there", _listed(list(layers)))
             continue
         chosen = layers.values() if name is None else [layers[name]]
         present = list(dict.fromkeys(attribute for layer in chosen for attribute in layer.fields))
-        lost = [attribute for attribute in fields if attribute not in present]
+        lost = [attribute for attribute in dict.fromkeys(names) if attribute not in present]
         if lost:
             what = "fields" if name is None else f"fields of layer {name}"
             yield Difference(what, _listed(lost), f"missing; there are {_listed(present)}")
@@ -170,25 +173,20 @@ def _differing_zooms(tilejson: TileJson, expected: Expected) -> Iterator[Differe
 
 
 def _differing_bounds(tilejson: TileJson, expected: Expected) -> Iterator[Difference]:
-    found = tilejson.bounds
-    if expected.bounds is None and expected.bounds_within is None:
-        return
+    found, within, source = tilejson.bounds, expected.bounds_within, expected.source.bounds
     if found is None:
-        yield Difference("bounds", _degrees(expected.bounds_within or expected.bounds), "unknown")
+        if within is not None:
+            yield Difference("bounds", f"within {_degrees(within)}", "unknown")
         return
-    # Positions in tiles are rounded.
-    tile = min(_WORLD_DEGREES / 2.0 ** (tilejson.maxzoom or 0), _MAX_MARGIN_DEGREES)
-    west, south, east, north = found
-    if expected.bounds_within is not None:
-        within = expected.bounds_within
-        margin = min(tile, 1e-6)  # of rounding to decimals
-        beyond = (within[0] - west, within[1] - south, east - within[2], north - within[3])
-        if max(beyond) > margin:
+    if within is not None:
+        beyond = (within[0] - found[0], within[1] - found[1], found[2] - within[2], found[3] - within[3])
+        if max(beyond) > _ROUNDING_DEGREES:
             yield Difference("bounds", f"within {_degrees(within)}", _degrees(found))
-    if expected.bounds is not None:
-        far = [abs(side - wanted) > tile for side, wanted in zip(found, _on_map(expected.bounds), strict=True)]
-        if any(far):
-            yield Difference("bounds", f"{_degrees(expected.bounds)} of the source", _degrees(found))
+    if source is not None:
+        # Positions in tiles are rounded.
+        tile = min(_WORLD_DEGREES / 2.0 ** (tilejson.maxzoom or 0), _MAX_MARGIN_DEGREES)
+        if any(abs(side - wanted) > tile for side, wanted in zip(found, source, strict=True)):
+            yield Difference("bounds", f"{_degrees(source)} of the source", _degrees(found))
 
 
 def _differing_sample(sample: Sample, expected: Expected) -> Iterator[Difference]:
@@ -209,28 +207,29 @@ def _differing_sample(sample: Sample, expected: Expected) -> Iterator[Difference
 
 
 def _sample_notes(sample: Sample, expected: Expected) -> Iterator[str]:
-    if sample.is_complete or expected.min_features is None or sample.features >= expected.min_features:
-        return
-    yield (
-        f"The sample has {sample.features:,} features, in {sample.tiles} of {sample.all_tiles:,} tiles of zoom "
-        f"{sample.zoom}, so whether there are {expected.min_features:,} is unknown. A larger sample reads more tiles."
-    )
+    where = f"in {sample.tiles:,} of {sample.all_tiles:,} tiles of zoom {sample.zoom}"
+    wanted, of_source = expected.min_features, expected.source.features
+    if wanted is not None and not sample.is_complete and sample.features < wanted:
+        yield (
+            f"The sample has {sample.features:,} features, {where}, so whether there are {wanted:,} is unknown. "
+            "A larger sample reads more tiles."
+        )
+    elif of_source is not None:
+        yield f"The source has {of_source:,} features, and the sample {sample.features:,}, {where}."
 
 
 def _found(tilejson: TileJson) -> dict[str, Any]:
     modified = tilejson.modified_at
     return {
-        "layers": [{"id": layer.id, "fields": list(layer.fields)} for layer in tilejson.vector_layers],
+        "layers": [
+            {"id": layer.id, "fields": list(layer.fields)[:_MAX_FIELDS]}
+            for layer in tilejson.vector_layers[:_MAX_LAYERS]
+        ],
         "minzoom": tilejson.minzoom,
         "maxzoom": tilejson.maxzoom,
         "bounds": None if tilejson.bounds is None else list(tilejson.bounds),
         "modified": None if modified is None else modified.isoformat(),
     }
-
-
-def _on_map(bounds: Bounds) -> Bounds:
-    west, south, east, north = bounds
-    return west, max(south, -WEB_MERCATOR_LATITUDE), east, min(north, WEB_MERCATOR_LATITUDE)
 
 
 def _degrees(bounds: Sequence[float] | None) -> str:

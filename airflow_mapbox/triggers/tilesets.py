@@ -1,4 +1,4 @@
-"""The trigger that fires when a tileset was changed, by whomever. All of a connection share one request at a time."""
+"""The trigger that fires when a tileset was changed. All triggers of a connection share one request at a time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from typing import Any
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_mapbox import defaults
+from airflow_mapbox.compat import watched_asset_states
 from airflow_mapbox.errors import NotFoundError
+from airflow_mapbox.names import check_tileset
 from airflow_mapbox.security.redaction import redact
+from airflow_mapbox.tasks.parameters import to_time
 from airflow_mapbox.tilesets.changes import Changes, recent_changes
 from airflow_mapbox.tilesets.client import TilesetsClient
 from airflow_mapbox.tilesets.models import Tileset
@@ -22,8 +25,8 @@ from airflow_mapbox.triggers.connector import EXECUTOR, Connector
 _STATE_KEY = "mapbox_modified"
 # Ask again after a fault, after twice as long each time.
 _FIRST_DELAY_AFTER_FAULT, _MAX_DELAY_AFTER_FAULT = 10.0, 600.0
-# Mapbox's list may show a change later than another one that was made after it.
-_OVERLAP = timedelta(seconds=60)
+# Mapbox's list may show a change later than another one that was made after it. Reading so far back costs no request.
+_OVERLAP = timedelta(hours=1)
 _BEFORE_ALL = datetime.fromtimestamp(0, UTC)
 
 log = logging.getLogger(__name__)
@@ -38,15 +41,16 @@ class TilesetUpdatedTrigger(BaseEventTrigger):
     (scope tilesets:list). An error does not end it: it is logged, and the trigger asks again later.
 
     As the trigger of an asset, it keeps the time of the last change in the asset's state. So a triggerer that restarts
-    misses no change, and reports none twice.
+    misses no change. It may report the last one twice.
 
-    :param tileset: ``name`` or ``account.name``.
+    :param tileset: ``name`` or ``account.name``, of the connection's account.
     :param mapbox_conn_id: the connection.
     :param since: a time, ISO 8601 with a time zone: changes after it count. None for changes from now on.
     :param poll_interval: seconds between two requests.
     :param once: end after the first change.
     :param not_before: unix time before which it does not fire; None for at once. A task that is queued before the
         scheduler has seen its exit is marked as failed.
+    :raises ValueError: if the tileset's name or ``since`` is invalid.
 
     Example::
 
@@ -67,6 +71,9 @@ class TilesetUpdatedTrigger(BaseEventTrigger):
         not_before: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        check_tileset(tileset)
+        if since is not None:
+            to_time(since)
         self.tileset = tileset
         self.mapbox_conn_id = mapbox_conn_id
         self.since = since
@@ -116,19 +123,23 @@ class TilesetUpdatedTrigger(BaseEventTrigger):
         :param shared_stream: the account's changes.
         """
         last = await self._stored() or (None if self.since is None else datetime.fromisoformat(self.since))
-        seen = last  # all changes until then were seen
+        seen, saved = last, last  # all changes until `seen` were seen
         async for changes in shared_stream:
+            # A change is stored only now, because its event is in Airflow's database by now. If the triggerer stops
+            # before, the change is reported again, and not lost.
+            if last is not None and last != saved:
+                await self._store(last)
+                saved = last
             tileset, seen = await self._find(changes, seen)
             modified = None if tileset is None else tileset.modified_at
             if last is None:
                 last = modified or changes.since or _BEFORE_ALL
                 await self._store(last)
+                saved = last
             elif tileset is not None and modified is not None and modified > last:
                 await asyncio.sleep(max(0.0, (self.not_before or 0.0) - time.time()))
                 yield TriggerEvent(to_event(tileset))  # type: ignore[no-untyped-call]
                 last = modified
-                # Only now: if the triggerer stops before, the change is reported again, and not lost.
-                await self._store(last)
                 if self.once:
                     return
 
@@ -145,6 +156,14 @@ class TilesetUpdatedTrigger(BaseEventTrigger):
         :param seen: until when all changes were seen before.
         """
         tileset, newest = changes.find(self.tileset), changes.newest
+        if changes.id_of(self.tileset).rpartition(".")[0] != changes.account.lower():
+            log.error(
+                "Tileset %s belongs to another account than connection %r, which is to %s. Use a connection to its "
+                "account: changes of this one are not seen.",
+                self.tileset,
+                self.mapbox_conn_id,
+                changes.account,
+            )
         if tileset is None and changes.since is not None and seen is not None and seen < changes.since:
             # The shared request did not go back as far as this trigger needs. This happens once, at its start.
             try:
@@ -158,23 +177,26 @@ class TilesetUpdatedTrigger(BaseEventTrigger):
         return tileset, max(filter(None, (seen, newest)), default=None)
 
     async def _stored(self) -> datetime | None:
-        """Return the time of the last change that was reported."""
-        if self.asset_state_store is None:
-            return None
-        try:
-            stored = await self.asset_state_store.aget(self._key)
-        except Exception as error:  # Airflow's errors are not public
-            log.warning("The state of the asset of tileset %s cannot be read (%s)", self.tileset, type(error).__name__)
-            return None
-        return datetime.fromisoformat(stored) if isinstance(stored, str) else None
+        """Return the time of the last change that was reported. Wait until Airflow's API server can be asked."""
+        while True:
+            try:
+                stored = [await state.aget(self._key) for state in watched_asset_states(self)]
+            except Exception as error:  # Airflow's errors are not public
+                log.warning(
+                    "The state of the asset of tileset %s cannot be read: %s", self.tileset, type(error).__name__
+                )
+                await asyncio.sleep(_FIRST_DELAY_AFTER_FAULT)
+            else:
+                return min((datetime.fromisoformat(time) for time in stored if isinstance(time, str)), default=None)
 
     async def _store(self, last: datetime) -> None:
-        if self.asset_state_store is None:
-            return
-        try:
-            await self.asset_state_store.aset(self._key, last.isoformat())
-        except Exception as error:
-            log.warning("The state of the asset of tileset %s was not saved (%s)", self.tileset, type(error).__name__)
+        for state in watched_asset_states(self):
+            try:
+                await state.aset(self._key, last.isoformat())
+            except Exception as error:
+                log.warning(
+                    "The state of the asset of tileset %s was not saved: %s", self.tileset, type(error).__name__
+                )
 
     @property
     def _key(self) -> str:

@@ -129,7 +129,38 @@ def test_a_template_is_checked_when_it_is_rendered(context: Any) -> None:
         waiting.poke(context)
 
 
+def test_a_tileset_of_another_account_fails(context: Any) -> None:
+    waiting = TilesetUpdatedSensor(task_id="edited", tileset="other.parcels")
+
+    with pytest.raises(MapboxFailError, match="belongs to account 'other'"):
+        waiting.poke(context)
+
+
+def test_a_single_refusal_is_not_final(emulator: Emulator, context: Any) -> None:
+    emulator.faults.add(RequestFault.STATUS, path="^/tilesets/", status=401)
+    assert not sensor(since=time_at(START)).poke(context)
+    assert not sensor(since=time_at(START)).poke(context)
+    emulator.faults.add(RequestFault.STATUS, path="^/tilesets/", status=401)
+
+    with pytest.raises(MapboxFailError, match="401"):
+        sensor(since=time_at(START)).poke(context)
+
+
 class TestDeferred:
+    def test_a_missing_scope_fails_before_it_defers(
+        self, emulator: Emulator, context: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        token = emulator.create_token(scopes=["uploads:list"])
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(emulator, password=token))
+
+        with pytest.raises(MapboxFailError, match="tilesets:list"):
+            sensor(deferrable=True, since=time_at(START)).poke(context)
+
+    def test_a_change_that_is_there_already_needs_no_triggerer(self, emulator: Emulator, context: Any) -> None:
+        emulator.add_tileset(f"{emulator.account}.parcels", modified=START)
+
+        assert sensor(deferrable=True, since=time_at(START - 1)).poke(context).is_done
+
     def test_the_triggerer_waits_from_the_same_time_on(self, clock: Clock, context: Any) -> None:
         waiting = sensor(deferrable=True, timeout=500)
 

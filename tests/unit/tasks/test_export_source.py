@@ -54,7 +54,12 @@ def test_streamed_geojson_equals_the_file_that_would_be_written(parquet: Path, t
     with source.open() as stream:
         assert stream.read() == (tmp_path / "points.geojson").read_bytes()
 
-    assert source.facts == {"features": 5, "bounds": list(report.bounds), "bill": report.bill.to_json()}
+    assert source.facts == {
+        "features": 5,
+        "bounds": list(report.bounds),
+        "fields": list(report.fields),
+        "bill": report.bill.to_json(),
+    }
     assert source.checksum is not None
     assert source.checksum() == report.sha256 == hashlib.sha256((tmp_path / "points.geojson").read_bytes()).hexdigest()
     assert source.description == f"{parquet} as GeoJSON"

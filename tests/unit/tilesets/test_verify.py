@@ -62,7 +62,6 @@ def verify(tileset: Tileset, expected: dict[str, Any], **options: Any) -> Verifi
         {"layers": "roads", "fields": ["owner", "kind"]},
         {"fields": {"parcels": ["area", "owner"], "roads": ["kind"]}},
         {"minzoom": 0, "maxzoom": 10, "bounds_within": [7, 50, 8, 51]},
-        {"bounds": [7.1, 50.1, 8, 51]},  # less than a tile of zoom 10 away
     ],
 )
 def test_a_tileset_that_is_as_expected(expected: dict[str, Any]) -> None:
@@ -79,11 +78,10 @@ def test_a_tileset_that_is_as_expected(expected: dict[str, Any]) -> None:
         ({"layers": ["parcels", "rivers"]}, "layers", "parcels, rivers", "parcels, roads"),
         ({"fields": ["owner", "price"]}, "fields", "price", "missing; there are owner, area, kind"),
         ({"fields": {"roads": ["owner"]}}, "fields of layer roads", "owner", "missing; there are kind"),
-        ({"fields": {"rivers": ["name"]}}, "layer rivers", "is there", "parcels, roads"),
+        ({"fields": {"rivers": ["name"]}}, "layers", "rivers", "parcels, roads"),
         ({"maxzoom": 14}, "maxzoom", "14", "10"),
         ({"minzoom": 4}, "minzoom", "4", "0"),
         ({"bounds_within": [7, 50, 7.9, 51]}, "bounds", "within 7, 50, 7.9, 51", "7, 50, 8, 51"),
-        ({"bounds": [7, 50, 9, 51]}, "bounds", "7, 50, 9, 51 of the source", "7, 50, 8, 51"),
     ],
 )
 def test_each_difference_is_a_row_of_a_table(expected: dict[str, Any], what: str, wanted: str, found: str) -> None:
@@ -97,14 +95,44 @@ def test_each_difference_is_a_row_of_a_table(expected: dict[str, Any], what: str
     assert result.to_json()["ok"] is False
 
 
-def test_the_source_says_what_is_expected_unless_the_author_does() -> None:
-    source = {"bounds": [7, 50, 8, 51], "fields": ["owner"], "layers": ["parcels"], "maxzoom": 11, "features": 3}
+SOURCE = {"bounds": [7.1, 50.1, 8, 51], "fields": ["owner"], "layers": ["parcels"], "features": 3, "minzoom": 4}
 
-    assert Expected.from_json({}, source) == Expected(
-        layers=("parcels",), fields={None: ("owner",)}, maxzoom=11, bounds=(7, 50, 8, 51)
-    )
-    assert Expected.from_json({"maxzoom": 12, "sample": 4}, source).maxzoom == 12
-    assert Expected.from_json({"sample": 4}, source).min_features == 3
+
+def test_a_tileset_that_is_as_its_source() -> None:
+    result = verify(Tileset(PARCELS), {}, source=SOURCE)  # the bounds are less than a tile of zoom 10 away
+
+    assert result.differences == ()
+
+
+@pytest.mark.parametrize(
+    ("facts", "what", "wanted"),
+    [
+        ({"bounds": [7, 50, 9, 51]}, "bounds", "7, 50, 9, 51 of the source"),
+        ({"fields": ["price"]}, "fields", "price"),
+        ({"layers": ["rivers"]}, "layers", "rivers"),
+    ],
+)
+def test_a_tileset_that_differs_from_its_source(facts: dict[str, Any], what: str, wanted: str) -> None:
+    result = verify(Tileset(PARCELS), {}, source=SOURCE | facts)
+
+    assert [(row.what, row.expected) for row in result.differences] == [(what, wanted)]
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [[-180.05, -90.05, 180.15, 90], [170, -20, 190, 20], [7, 50, 8, 89], [7, 50, 7.5], "everywhere", [8, 50, 7, 51]],
+)
+def test_a_source_beyond_the_map_is_no_difference_and_has_a_note(bounds: Any) -> None:
+    result = verify(Tileset(PARCELS), {}, source={"bounds": bounds})
+
+    assert result.differences == ()
+    assert "The bounds were not compared" in str(result)
+
+
+def test_facts_that_cannot_be_read_are_unknown() -> None:
+    facts = {"fields": 3, "layers": [None], "features": "many", "bounds": [7, 50, 8, 51]}
+
+    assert verify(Tileset(PARCELS), {"sample": 0}, source=facts).differences == ()
 
 
 @pytest.mark.parametrize(
@@ -180,12 +208,18 @@ class TestSample:
         assert (sample["zoom"], sample["features"]) == (5, 60)
         assert sample["tiles"] == sample["of"] > 3
 
-    def test_fewer_features_than_the_source_has_is_a_difference(self, quakes: Tileset) -> None:
-        result = verify(quakes, {"sample": 1000}, source={"features": 61})
+    def test_fewer_features_than_are_expected_is_a_difference(self, quakes: Tileset) -> None:
+        result = verify(quakes, {"sample": 1000, "min_features": 61})
 
         assert [(row.what, row.expected, row.found) for row in result.differences] == [
             ("features", "at least 61", "60")
         ]
+
+    def test_fewer_features_than_the_source_has_is_a_note_since_small_ones_are_merged(self, quakes: Tileset) -> None:
+        result = verify(quakes, {"sample": 1000}, source={"features": 61})
+
+        assert result.differences == ()
+        assert "The source has 61 features, and the sample 60" in str(result)
 
     def test_an_attribute_that_no_feature_has_is_a_difference(self, quakes: Tileset) -> None:
         assert quakes.tilejson is not None
@@ -198,7 +232,7 @@ class TestSample:
     def test_a_smaller_sample_finds_tiles_with_features_from_the_lowest_zoom_down(self, quakes: Tileset) -> None:
         reader = Tileset(quakes.tilejson, quakes.tiles)
 
-        result = verify(reader, {"sample": 1, "fields": ["mag", "place"]}, source={"features": 60})
+        result = verify(reader, {"sample": 1, "fields": ["mag", "place"], "min_features": 60})
 
         assert result.differences == ()  # what was not read is unknown
         assert result.found["sample"] | {"features": 20, "tiles": 1} == result.found["sample"]

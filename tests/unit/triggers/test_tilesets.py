@@ -71,12 +71,16 @@ def account(emulator: Emulator, clock: Clock) -> Account:
 
 
 class State:
-    """The state of an asset, as the triggerer gives it to a trigger."""
+    """The state of an asset."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+        self.failures = 0
 
     async def aget(self, key: str) -> Any:
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("the API server restarts")
         return self.values.get(key)
 
     async def aset(self, key: str, value: Any) -> None:
@@ -178,26 +182,58 @@ def test_changes_count_from_its_start_unless_it_knows_a_time(account: Account) -
     assert old < account.change("old")
 
 
-def test_the_state_survives_a_restart_of_the_triggerer(account: Account) -> None:
-    account.change("parcels")
-    state = State()
+def watching(*states: State) -> TilesetUpdatedTrigger:
+    """A trigger as the triggerer makes it for assets."""
+    trigger = TilesetUpdatedTrigger("parcels")
+    by_name = {f"asset {number}": state for number, state in enumerate(states)}
+    trigger.asset_state_store = SimpleNamespace(_by_name=by_name, _by_uri={})  # type: ignore[assignment]
+    return trigger
 
-    def trigger() -> TilesetUpdatedTrigger:
-        made = TilesetUpdatedTrigger("parcels")
-        made.asset_state_store = state  # type: ignore[assignment]
-        return made
 
-    async def one_life() -> list[float]:
+def one_life(*states: State, polls: int = 2) -> list[float]:
+    """The changes that a triggerer sees between its start and its end."""
+
+    async def live() -> list[float]:
         group = Group()
-        group.subscribe(trigger())
-        await group.deliver(await anext(shared(trigger())))
+        group.subscribe(watching(*states))
+        stream = shared(watching(*states))
+        for _ in range(polls):
+            await group.deliver(await anext(stream))
         await group.close()
         return group.events["parcels"]
 
-    assert asyncio.run(one_life()) == []
-    missed = account.change("parcels")  # while no triggerer runs
-    assert asyncio.run(one_life()) == [missed]
-    assert asyncio.run(one_life()) == []
+    return asyncio.run(asyncio.wait_for(live(), 30))
+
+
+class TestRestart:
+    @pytest.mark.parametrize("assets", [1, 2])
+    def test_a_change_meanwhile_is_seen_once(self, account: Account, assets: int) -> None:
+        states = [State() for _ in range(assets)]
+        account.change("parcels")
+        assert one_life(*states) == []
+        missed = account.change("parcels")  # while no triggerer runs
+
+        assert one_life(*states) == [missed]
+        assert one_life(*states) == []
+
+    def test_a_change_whose_event_may_be_lost_is_reported_again(self, account: Account) -> None:
+        state = State()
+        account.change("parcels")
+        assert one_life(state) == []
+        missed = account.change("parcels")
+
+        assert one_life(state, polls=1) == [missed]  # the triggerer dies before the next poll
+        assert one_life(state) == [missed]
+        assert one_life(state) == []
+
+    def test_a_state_that_cannot_be_read_at_first_is_read_again(self, account: Account) -> None:
+        state = State()
+        account.change("parcels")
+        assert one_life(state) == []
+        missed = account.change("parcels")
+        state.failures = 3
+
+        assert one_life(state) == [missed]
 
 
 def test_a_change_that_the_shared_request_does_not_reach_is_looked_up_once(account: Account) -> None:
@@ -208,12 +244,12 @@ def test_a_change_that_the_shared_request_does_not_reach_is_looked_up_once(accou
         stream = shared(TilesetUpdatedTrigger("other"))
         await anext(stream)
         for _ in range(3):
-            account.change("other", seconds=1000)
+            account.change("other", seconds=5000)
             await anext(stream)
         group = Group()
         group.subscribe(TilesetUpdatedTrigger("parcels", since=at(changed - 1)))
         group.subscribe(TilesetUpdatedTrigger("missing", since=at(changed - 1)))
-        account.change("other", seconds=1000)
+        account.change("other", seconds=5000)
         before = account.lists
         for _ in range(3):
             await group.deliver(await anext(stream))
@@ -223,6 +259,56 @@ def test_a_change_that_the_shared_request_does_not_reach_is_looked_up_once(accou
         await group.close()
 
     run(scenario())
+
+
+class TestProcessing:
+    @pytest.fixture
+    def emulator(
+        self, tmp_path: Path, clock: Clock, make_settings: Callable[..., EmulatorSettings]
+    ) -> Iterator[Emulator]:
+        settings = make_settings(tilesets_show_pending=True)
+        with Emulator(tmp_path / "emulator", settings=settings, clock=clock) as running:
+            yield running
+
+    def test_a_tileset_in_processing_is_no_change(self, account: Account, emulator: Emulator, clock: Clock) -> None:
+        async def scenario() -> None:
+            group, stream = Group(), shared(TilesetUpdatedTrigger("parcels"))
+            group.subscribe(TilesetUpdatedTrigger("parcels"))
+            for seconds in (0, 100, 100):
+                clock.now += seconds
+                emulator.add_tileset(f"{emulator.account}.parcels", modified=clock.now, status="pending")
+                await group.deliver(await anext(stream))
+            assert group.events == {"parcels": []}
+
+            done = account.change("parcels")
+            await group.deliver(await anext(stream))
+            assert group.events == {"parcels": [done]}
+            await group.close()
+
+        run(scenario())
+
+
+def test_a_tileset_of_another_account_is_an_error_in_the_log(
+    account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        group, stream = Group(), shared(TilesetUpdatedTrigger("parcels"))
+        group.subscribe(TilesetUpdatedTrigger("other.parcels"))
+        await group.deliver(await anext(stream))
+        await group.close()
+
+    run(scenario())
+    assert "Tileset other.parcels belongs to another account" in caplog.text
+    assert account.lists == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [({"tileset": "a b"}, "a b"), ({"tileset": "x", "since": "2026-11-29"}, "a time with a time zone")],
+)
+def test_a_mistake_breaks_the_import_of_the_dag(arguments: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        TilesetUpdatedTrigger(**arguments)
 
 
 def test_an_error_does_not_end_it(
