@@ -20,6 +20,7 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.emulator.faults import ProcessingFault, RequestFault
+from airflow_mapbox.errors import ApiError
 from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError
 from airflow_mapbox.hooks.tilesets import MapboxTilesetsHook
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
@@ -580,7 +581,7 @@ class TestMapboxsUnknownAnswers:
     def test_a_refusal_leaves_the_others_and_is_told(self, emulator: Emulator) -> None:
         add_days(emulator, *range(1, 6))
         emulator.faults.add(
-            RequestFault.STATUS, method="DELETE", path="quakes-2018010[12]", status=409, message="no", times=0
+            RequestFault.STATUS, method="DELETE", path="quakes-2018010[12]", status=422, message="no", times=0
         )
         task = Task(match="quakes-*", keep=2)
 
@@ -589,7 +590,30 @@ class TestMapboxsUnknownAnswers:
 
         assert days_in(emulator) == [1, 2, 4, 5]
         lines = str(caught.value).splitlines()
-        assert lines[1:3] == [f"{emulator.account}.quakes-2018010{day}: Mapbox answered 409 no" for day in (1, 2)]
+        assert lines[1:3] == [f"{emulator.account}.quakes-2018010{day}: Mapbox answered 422 no" for day in (1, 2)]
+
+    def test_a_refusal_that_may_end_keeps_the_tasks_retries(
+        self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add_days(emulator, 1, 2, 3)
+        delete = TilesetsClient.delete_tileset
+
+        def refuse_the_first(self: TilesetsClient, tileset: str) -> bool:
+            if tileset.endswith("01"):
+                error = ApiError("locked", status=409, message="locked")
+                error.retryable = True
+                raise error
+            return delete(self, tileset)
+
+        monkeypatch.setattr(TilesetsClient, "delete_tileset", refuse_the_first)
+        task = Task(match="quakes-*", keep=1)
+
+        with pytest.raises(MapboxTaskError, match="Try again later") as caught:
+            task.run()
+        monkeypatch.setattr(TilesetsClient, "delete_tileset", delete)
+
+        assert not isinstance(caught.value, MapboxFailError)
+        assert days_of(task.run()["deleted"]) == [1, 2]
 
     @pytest.mark.parametrize("status", [409, 400])
     def test_one_that_is_locked_by_an_upload_since_the_plan_is_skipped(
