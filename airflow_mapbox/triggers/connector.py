@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_mapbox.uploads.client import UploadsClient
 
 # The event loop's own thread pool also serves the triggerer's logging. Requests that hang must not block it.
-EXECUTOR = ThreadPoolExecutor(max_workers=2, thread_name_prefix="mapbox")
+EXECUTOR = ThreadPoolExecutor(max_workers=2, thread_name_prefix="mapbox-triggers")
 # Seconds to connect, for the next bytes, and for the whole reply. Shorter than in a task, because two threads serve all
 # waits of the triggerer.
 _TIMEOUT = (5.0, 15.0, 45.0)

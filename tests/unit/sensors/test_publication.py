@@ -20,7 +20,7 @@ from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferred
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.emulator.faults import RequestFault
-from airflow_mapbox.exceptions import MapboxFailError, MapboxTilesetDiffersError
+from airflow_mapbox.exceptions import MapboxFailError, MapboxTaskError, MapboxTilesetDiffersError
 from airflow_mapbox.hooks.tilesets import MapboxTilesetsHook
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
@@ -88,17 +88,17 @@ def publish(clock: Clock, tmp_path: Path) -> Publish:
     return make
 
 
-def poke(upload: Any, **options: Any) -> tuple[Any, float | None]:
-    """Poll once. Return the result, or the seconds until the next poll."""
+def task_context(store: FakeStore, try_number: int = 1) -> Any:
+    return {"ti": SimpleNamespace(max_tries=1, try_number=try_number, map_index=-1), "task_state_store": store}
+
+
+def poke(upload: Any, store: FakeStore | None = None, try_number: int = 1, **options: Any) -> tuple[Any, float | None]:
+    """Poll once, in a process of its own. Return the result, or the seconds until the next poll."""
     waiting = UploadCompleteSensor(task_id="wait", upload_id=upload, **options)
-    value = waiting.poke({})
+    value = waiting.poke(task_context(store or FakeStore(), try_number))
     if value.is_done:
         return value.xcom_value, None
     return None, waiting._get_next_poke_interval(datetime.now(UTC), lambda: 0, 1)
-
-
-def done_at(upload: dict[str, Any]) -> float:
-    return datetime.fromisoformat(upload["modified"]).timestamp()
 
 
 class TestVerify:
@@ -145,12 +145,14 @@ class TestVerify:
         second = publish()
         # Mapbox says that the upload is done, and still has yesterday's tileset.
         emulator.add_tileset(f"{emulator.account}.quakes", created=clock.now - 86_400)
-        clock.now = done_at(second) + 1190
-        assert poke(second, verify=True)[1] is not None
+        store = FakeStore()
+        assert poke(second, store, verify=True)[1] == pytest.approx(300, abs=1)
+        clock.now += 1190
+        assert poke(second, store, verify=True)[1] == 60
         clock.now += 20
 
         with pytest.raises(MapboxTilesetDiffersError) as caught:
-            poke(second, verify=True)
+            poke(second, store, verify=True)
 
         assert "last change" in str(caught.value)
         assert f"Upload {second['id']} is done and billed" in str(caught.value)
@@ -172,13 +174,77 @@ class TestVerify:
             poke(here, verify={"layers": ["rivers"]})
 
     @pytest.mark.slow
-    def test_a_sample_counts_features(self, publish: Publish) -> None:
-        upload = publish()
+    def test_a_sample_is_read_when_the_cdn_has_its_tiles(self, publish: Publish, clock: Clock) -> None:
+        publish()
+        clock.now += 400
+        MapboxTilesetsHook().get_tile("quakes", 0, 0, 0)  # a map shows the old tile
+        clock.now += 60
+        second, store = publish(depth=[10.0, 20.0]), FakeStore()
 
-        assert poke(upload, verify={"sample": 500})[0]["verification"]["sample"]["features"] >= 2
-        more = upload | {"source": {**upload["source"], "features": 500}}
+        result, delay = poke(second, store, verify={"sample": 500, "fields": ["depth"]})
+        assert result is None
+        assert delay == pytest.approx(300, abs=1)
+
+        clock.now += (delay or 0) + 2
+        result, _ = poke(second, store, verify={"sample": 500, "fields": ["depth"]})
+        assert result["verification"]["ok"] is True
+        assert result["verification"]["sample"]["features"] >= 2
         with pytest.raises(MapboxTilesetDiffersError, match=r"features +at least 500"):
-            poke(more, verify={"sample": 500})
+            poke(second, store, verify={"sample": 500, "min_features": 500})
+
+    @pytest.mark.slow
+    def test_an_upload_a_moment_after_another_one_is_not_taken_for_it(self, publish: Publish, clock: Clock) -> None:
+        publish()
+        MapboxTilesetsHook().get_tilejson("quakes")
+        clock.now += 3
+        second, store = publish(depth=[10.0, 20.0]), FakeStore()
+
+        result, delay = poke(second, store, verify=True)
+
+        assert result is None
+        clock.now += (delay or 0) + 2
+        assert poke(second, store, verify=True)[0]["verification"]["layers"][0]["fields"] == ["depth"]
+
+    @pytest.mark.slow
+    def test_a_late_task_has_time_for_a_fault_too_and_each_try_its_own(
+        self, publish: Publish, emulator: Emulator, clock: Clock
+    ) -> None:
+        upload, store = publish(), FakeStore()
+        clock.now += 3600
+        for status in (429, 503):
+            emulator.faults.add(RequestFault.STATUS, path="^/v4/", status=status)
+            assert poke(upload, store, verify=True)[1] is not None
+        clock.now += 1300
+        emulator.faults.add(RequestFault.STATUS, path="^/v4/", status=429)
+        assert poke(upload, store, verify=True)[1] is not None, "a rate limit slows, and never fails"
+        emulator.faults.add(RequestFault.STATUS, path="^/v4/", status=503)
+        with pytest.raises(MapboxTaskError, match="503"):
+            poke(upload, store, verify=True)
+        emulator.faults.add(RequestFault.STATUS, path="^/v4/", status=503)
+        assert poke(upload, store, try_number=2, verify=True)[1] is not None
+
+    def test_a_single_refusal_is_not_final(self, publish: Publish, emulator: Emulator) -> None:
+        upload, store = publish(), FakeStore()
+        emulator.faults.add(RequestFault.STATUS, path="^/v4/", status=401)
+        assert poke(upload, store, verify=True)[1] is not None
+        emulator.faults.add(RequestFault.STATUS, path="^/v4/", status=401)
+
+        with pytest.raises(MapboxFailError, match="401"):
+            poke(upload, store, verify=True)
+
+    def test_a_token_that_may_not_read_tilesets_fails_or_warns(
+        self, publish: Publish, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        upload = publish()
+        token = emulator.create_token(scopes=["uploads:read"])
+        monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(emulator, password=token))
+
+        with pytest.raises(MapboxFailError, match="tilesets:read"):
+            poke(upload, verify=True)
+        result, _ = poke(upload, verify=True, on_difference="warn")
+
+        assert "verification" not in result
+        assert "was not verified" in caplog.text
 
     @pytest.mark.slow
     def test_a_difference_can_be_a_warning(self, publish: Publish, caplog: pytest.LogCaptureFixture) -> None:
@@ -237,6 +303,14 @@ class TestVisibilityRefused:
     @pytest.fixture
     def settings(self) -> dict[str, Any]:
         return {"update_refused_status": 400}
+
+    @pytest.mark.parametrize("status", [400, 404, 409, 422])
+    def test_any_refusal_can_be_a_warning(self, publish: Publish, emulator: Emulator, status: int) -> None:
+        emulator.faults.add(RequestFault.STATUS, method="PATCH", path="^/tilesets/", status=status, message="No.")
+
+        result, _ = poke(publish(), visibility="public", if_visibility_refused="warn")
+
+        assert "visibility" not in result
 
     def test_it_fails_and_says_what_to_do(self, publish: Publish) -> None:
         with pytest.raises(MapboxFailError, match="was not created with the /tilesets/v1 endpoint") as caught:

@@ -20,6 +20,7 @@ import urllib3.util.connection
 
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.http.retry import ONE_TRY
+from airflow_mapbox.triggers import connector
 from airflow_mapbox.triggers import uploads as module
 from airflow_mapbox.triggers.uploads import UploadCompleteTrigger
 from airflow_mapbox.uploads.client import UploadsClient
@@ -191,7 +192,7 @@ def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that
     assert max(asked.total() for asked in rounds) <= 5 + len(old)
     assert max(asked["list"] for asked in rounds) <= 5
     assert account.asked["single"] >= len(old)
-    assert 1 <= len({name for name in threads if name.startswith("mapbox-uploads")}) <= 2, threads
+    assert 1 <= len({name for name in threads if name.startswith("mapbox-triggers")}) <= 2, threads
     assert 1 <= len(connections) <= 2
 
 
@@ -480,8 +481,10 @@ class TestFaults:
         self, account: Account, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         made: list[Any] = []
-        make = module.client_of
-        monkeypatch.setattr(module, "client_of", lambda *args, **options: made.append(args) or make(*args, **options))
+        make = connector.client_of
+        monkeypatch.setattr(
+            connector, "client_of", lambda *args, **options: made.append(args) or make(*args, **options)
+        )
         ids = account.create(50)
         account.finish(*ids)
 
