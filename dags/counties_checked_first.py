@@ -5,7 +5,7 @@ The counties are uploaded as `virginia-counties-next` first, and that tileset is
 they uploaded as `virginia-counties-checked`, which maps use. So a wrong version never reaches a map.
 
 Mapbox replaces a tileset in place, without a gap, so most DAGs need the second upload only. This one costs twice as
-much: both uploads are billed.
+much: both uploads are billed. `virginia-counties-next` stays until the next run replaces it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def counties_checked_first() -> None:
             tileset=tileset,
             name="Counties of Virginia",
         )
-        # True compares with what the export knows: bounds and attributes. A sample of tiles also counts features.
+        # Bounds and attributes are compared with the source. The sample reads tiles, when Mapbox's network has them.
         verify = UploadCompleteSensor(
             task_id=f"verify_{step}", upload_id=upload.output, verify={"sample": 16, "fields": ["NAME"]}
         )

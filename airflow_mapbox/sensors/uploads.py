@@ -77,8 +77,9 @@ class UploadCompleteSensor(BaseSensorOperator):
     :param verify: compare the finished tileset with its source: True, or a mapping of what is expected, which adds to
         what the upload task knows: ``layers``, ``fields`` (names, or names by layer), ``minzoom``, ``maxzoom``,
         ``bounds_within``, ``min_features``, and ``sample``, the number of tiles to read and decode. A tileset that was
-        replaced shows its earlier self for up to five minutes: the task waits for that without a worker slot. It needs
-        a token with tilesets:read, and with tilesets:list for the size and compute units in the asset event.
+        replaced shows its earlier self for up to five minutes: the task waits for that without a worker slot. A sample
+        always waits so long. It needs a token with tilesets:read, and with tilesets:list for the size and compute units
+        in the asset event.
     :param on_difference: what to do if the tileset is not as expected: ``"fail"`` or ``"warn"``.
     :param visibility: ``"public"`` or ``"private"``: change the tileset after it was verified. None leaves it. It needs
         a token with tilesets:write.
