@@ -86,7 +86,8 @@ def _is_filled(column: Column, written: NDArray[np.int64]) -> bool:
     if isinstance(column, pd.Series):
         values = column.iloc[written].dropna().tolist()
     else:
-        values = [value for value in column.take(pa.array(written)).to_pylist() if value is not None]
+        # Not `take`, which Arrow lacks for views of strings.
+        values = [value for value in (column[row].as_py() for row in written.tolist()) if value is not None]
     present = sum(not isinstance(value, float | np.floating) or bool(np.isfinite(value)) for value in values)
     return 2 * present >= len(written)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
+import pandas
 import pytest
 import shapely
 
@@ -96,3 +98,25 @@ def test_zooms_of_tiers_that_cannot_be_chosen_any_more_are_dropped() -> None:
     assert zooms.within((7.0, 50.0, 7.1, 50.1), total=1_000) == (6,)
     assert AreaZooms.of_tileset(17).within((-180, -85, 180, 85)) == (17,)
     assert AreaZooms.of_tileset(5).within((-180, -85, 180, 85)) == ()
+
+
+@pytest.mark.parametrize("arrow", [False, True])
+def test_the_report_names_the_attributes_that_most_written_features_have(tmp_path: Path, arrow: bool) -> None:
+    columns = {
+        "half": [None, 1.5, None],
+        "all": ["x", "y", "z"],
+        "none": [None, None, None],
+        "in a dropped row": ["x", None, None],
+        "infinite": [float("inf")] * 3,
+        "a category": pandas.Series(["q", "r", None], dtype="category"),
+    }
+    geometry = [None, shapely.Point(1, 1), shapely.Point(2, 2)]
+    source: Any = geopandas.GeoDataFrame(columns, geometry=geometry, crs=4326)
+    if arrow:
+        source.to_parquet(tmp_path / "layer.parquet")
+        source = tmp_path / "layer.parquet"
+
+    report = write_geojson(source, tmp_path / "layer.geojson")
+
+    assert report.fields == ("half", "all", "a category")
+    assert report.to_json()["fields"] == ["half", "all", "a category"]
