@@ -3,8 +3,8 @@ The parts of Airflow, of the Amazon provider and of botocore that are not public
 
 The rest of this package uses public interfaces only, with these exceptions, which have to stay where they are:
 
-- ``UploadCompleteSensor`` overrides ``BaseSensorOperator._get_next_poke_interval``: there is no other way to choose the
-  time of the next poke and to keep ``timeout``.
+- The sensors override ``BaseSensorOperator._get_next_poke_interval``: there is no other way to choose the time of the
+  next poke and to keep ``timeout``.
 - ``airflow_mapbox.cli`` uses ``airflow.cli`` and ``airflow.utils.cli``, as every provider with commands does.
 
 ``tests/unit/test_compat.py`` has a test for each part in this module and for the sensor's method.

@@ -25,6 +25,7 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_mapbox import compat
 from airflow_mapbox.sensors.uploads import UploadCompleteSensor
+from airflow_mapbox.triggers.tilesets import TilesetUpdatedTrigger
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ASSET = Asset("mapbox://tilesets/acme.places")
@@ -222,6 +223,21 @@ class TestAssets:
             assert state.get("key") == {"a": 1}
             assert airflow.requests[0].name == ASSET.name
             inspect.signature(state.set).bind("key", {"a": 1})
+
+    def test_asset_state_store_of_a_trigger_has_the_accessors_of_its_assets_by_name_and_by_uri(self) -> None:
+        from airflow.sdk.execution_time.context import AssetStateStoreAccessors
+
+        trigger = TilesetUpdatedTrigger("acme.places")
+        with contract("AssetStateStoreAccessors._by_name and _by_uri"):
+            assert compat.watched_asset_states(trigger) == []
+            trigger.asset_state_store = AssetStateStoreAccessors([ASSET, Asset("mapbox://tilesets/acme.roads")])
+            states = compat.watched_asset_states(trigger)
+
+            assert states[0] == trigger.asset_state_store[ASSET]
+            assert len(states) == 2
+            for state in states:
+                inspect.signature(state.aget).bind("key")
+                inspect.signature(state.aset).bind("key", "2026")
 
 
 class TestConnectionsOfACommand:
