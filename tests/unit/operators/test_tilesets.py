@@ -30,26 +30,18 @@ from airflow_mapbox.tilesets.client import TilesetsClient
 from airflow_mapbox.uploads.client import UploadsClient
 from tests.answers import PLAUSIBLE
 from tests.connections import connection
+from tests.support.clock import ANOTHER_TIME as START
+from tests.support.clock import Clock
 from tests.unit.support import FakeStore, all_text_of
 from tests.unit.tilesets.accounts import may_go, random_account, random_policy
 from tests.unit.tilesets.test_retention import BAD
 
-# This machine's clock is another one, so a test fails that uses it.
-START = 1_790_000_000.0
 DAY = 86_400.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(START)
 
 
 @pytest.fixture

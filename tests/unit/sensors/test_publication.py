@@ -29,17 +29,8 @@ from airflow_mapbox.tasks.events import to_event
 from airflow_mapbox.uploads.models import Upload
 from airflow_mapbox.uploads.once.ledger import MemoryLedger
 from tests.connections import connection
+from tests.support.clock import Clock
 from tests.unit.support import FakeStore
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = float(int(time.time()))
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -19,22 +19,14 @@ from airflow_mapbox.sensors.tilesets import TilesetUpdatedSensor
 from airflow_mapbox.tilesets.models import Tileset
 from airflow_mapbox.triggers.tilesets import TilesetUpdatedTrigger, to_event
 from tests.connections import connection
+from tests.support.clock import ANOTHER_TIME as START
+from tests.support.clock import Clock
 from tests.unit.support import FakeStore
-
-START = 1_790_000_000.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(START)
 
 
 @pytest.fixture

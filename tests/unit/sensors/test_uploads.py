@@ -16,16 +16,7 @@ from airflow_mapbox.exceptions import MapboxFailError, MapboxUploadFailedError
 from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.sensors.uploads import UploadCompleteSensor
 from tests.connections import connection
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture

@@ -19,21 +19,13 @@ from airflow_mapbox.tilesets.changes import Changes
 from airflow_mapbox.triggers import tilesets as module
 from airflow_mapbox.triggers.tilesets import TilesetUpdatedTrigger
 from tests.connections import connection
-
-START = 1_790_000_000.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import ANOTHER_TIME as START
+from tests.support.clock import Clock
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(START)
 
 
 @pytest.fixture
