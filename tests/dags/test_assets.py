@@ -64,6 +64,7 @@ def test_a_known_tileset_has_one_event_with_its_key_in_each_way_to_wait(
     assert events == dict.fromkeys(("polled", "deferred", "wait"), ("2018-02-01", geojson.stat().st_size))
 
 
+@pytest.mark.slow
 def test_a_sensor_whose_upload_makes_another_tileset_fails_at_its_first_poll(
     run_dag: RunDag, geojson: Path, emulator: Emulator, events_of_last_run: Callable[[], list[Event]]
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_sensor_whose_upload_makes_another_tileset_fails_at_its_first_poll(
     assert events_of_last_run() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_account", [True, False], ids=["asset", "alias"])
 def test_unchanged_data_is_known_by_the_last_event_of_the_tileset(
     run_dag: RunDag, geojson: Path, emulator: Emulator, with_account: bool
@@ -109,6 +111,7 @@ def test_what_a_known_tileset_was_made_from_is_stored_from_its_first_run_on(
     assert run_dag(make).states == {"create": "skipped", "wait": "skipped"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waits", [True, False], ids=["operator", "sensor"])
 def test_each_instance_of_a_mapped_task_sends_the_event_of_its_own_tileset_alone(
     run_dag: RunDag, geojson: Path, emulator: Emulator, database: Path, waits: bool

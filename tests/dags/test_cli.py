@@ -84,6 +84,7 @@ def test_a_script_can_upload_wait_show_list_and_delete(airflow: Run, geojson: Pa
     assert created["id"] not in {upload.id for upload in MapboxUploadsHook().list_uploads()}
 
 
+@pytest.mark.slow
 def test_geodata_is_exported_before_the_upload(airflow_here: Run, tmp_path: Path, emulator: Emulator) -> None:
     table = tmp_path / "places.csv"
     table.write_text("name,x,y\nA,500000,5600000\nB,501000,5600000\n")
@@ -280,6 +281,7 @@ def two_layers(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_export_gets_its_options_from_the_command(airflow_here: Run, two_layers: Path, emulator: Emulator) -> None:
     import requests
 

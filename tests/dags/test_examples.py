@@ -96,6 +96,7 @@ def test_the_tilesets_asset_event_has_the_exports_facts(
     assert extra["upload_id"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mapbox_connection")
 def test_running_a_day_again_leaves_one_file_and_one_tileset_and_touches_no_other(
     dags: dict[str, Any], airflow_home: Path, emulator: Emulator
@@ -125,6 +126,7 @@ def test_a_day_that_the_bundled_file_lacks_is_skipped_and_the_log_says_why(
     assert "feed" in line.getMessage()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mapbox_connection")
 def test_a_feed_service_is_asked_for_the_interval(dags: dict[str, Any], airflow_home: Path) -> None:
     asked: list[dict[str, list[str]]] = []

@@ -201,6 +201,7 @@ def test_a_server_that_is_down_is_named_with_its_address(
     assert emulator.token not in outcome.written
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mapbox_connection")
 def test_an_upload_that_fails_in_processing_ends_the_wait_with_mapboxs_message_and_no_retry(
     run_dag: Callable[..., Outcome], tmp_path: Path, emulator: Emulator
@@ -227,6 +228,7 @@ def slow_emulator(tmp_path: Path, make_settings: Callable[..., EmulatorSettings]
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "state"), [({}, "failed"), ({"soft_fail": True}, "skipped")], ids=["failed", "skipped"]
 )

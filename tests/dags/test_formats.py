@@ -59,6 +59,7 @@ def test_auto_chooses_the_format_by_size(
     assert (layer["id"], set(layer["fields"])) == (tileset, {"n"})
 
 
+@pytest.mark.slow
 def test_a_functions_frames_can_become_tiles(run_dag: RunDag, emulator: Emulator) -> None:
     def make() -> None:
         @task.mapbox_upload(tileset="tiled", format="mbtiles", export={"tier": "free"})

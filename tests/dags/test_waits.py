@@ -70,6 +70,7 @@ def test_a_deferred_sensor_gets_its_upload(run_dag: Callable[..., Outcome], geoj
     assert emulator.token not in outcome.written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "state"), [({}, "failed"), ({"soft_fail": True}, "skipped")], ids=["failed", "skipped"]
 )

@@ -70,6 +70,7 @@ class TestTiles:
         [feature] = mapbox_vector_tile.decode(tile)["places"]["features"]
         assert feature["properties"] == {"s": "é<", "i": 7, "f": 1.5, "t": True}
 
+    @pytest.mark.slow
     def test_tile_above_5_mb_is_refused(self, acme: Account) -> None:
         # All points are in one tile, and their random texts cannot be compressed well.
         letters = random.Random(3)

@@ -275,6 +275,7 @@ class TestCreate:
 
 
 class TestStatus:
+    @pytest.mark.slow
     def test_progress_rises_and_is_1_only_if_complete(self, tmp_path: Path) -> None:
         settings = EmulatorSettings(account="acme", processing_seconds=2.0, rate_limit=0)
         with Emulator(tmp_path, settings=settings) as emulator:

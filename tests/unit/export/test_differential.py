@@ -140,6 +140,7 @@ def _differences(path: Path, frame: geopandas.GeoDataFrame) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_random_frames_have_the_features_that_went_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outcomes: Counter[str] = Counter()
     for number in range(ROUNDS):

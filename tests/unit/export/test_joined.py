@@ -68,6 +68,7 @@ def execute(path: Path, sql: str, *values: Any) -> None:
         db.execute(sql, values)
 
 
+@pytest.mark.slow
 def test_the_joined_tileset_has_every_feature_once_in_each_tile_that_it_touches(tmp_path: Path) -> None:
     rows = squares(kind=["a", "b"] * 200, size=np.linspace(0, 1, 400))
 

@@ -110,6 +110,7 @@ def test_a_slice_of_text_with_gaps_and_quotes_is_written_unchanged() -> None:
         assert [feature["properties"]["text"] for feature in found] == texts
 
 
+@pytest.mark.slow
 def test_many_columns_have_slices_of_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded = 0
     encode = attributes._Encoder.encode

@@ -81,6 +81,7 @@ def test_a_report_is_there_at_the_end_and_not_before() -> None:
     assert list(stream) == []
 
 
+@pytest.mark.slow
 def test_only_one_frame_is_in_memory_at_a_time() -> None:
     alive: list[weakref.ref[geopandas.GeoDataFrame]] = []
     held = []

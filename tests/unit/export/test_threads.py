@@ -84,6 +84,7 @@ def _mixed() -> Any:
     return frame(list(geometries), number=np.arange(30_000), text=[f"{'long ' * (n % 50)}text" for n in range(30_000)])
 
 
+@pytest.mark.slow
 def test_the_bytes_are_the_same_for_any_number_of_threads() -> None:
     source = _mixed()
 

@@ -56,6 +56,7 @@ def hashed_folder(authority: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
     [
@@ -123,6 +124,7 @@ def test_api_sources_and_s3_use_the_same_proxy(
     assert secure.token not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bypassed", ["127.0.0.1", "127.0.0.0/8", "10.0.0.0/8,127.0.0.0/16", "*"])
 def test_api_sources_and_s3_bypass_the_proxy_for_the_same_hosts(
     secure: Emulator, geojson: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, bypassed: str

@@ -43,6 +43,7 @@ def geojson(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_upload_is_listed_read_changed_and_deleted(
     emulator: Emulator, hook: MapboxTilesetsHook, geojson: Path
 ) -> None:
@@ -82,6 +83,7 @@ def test_an_upload_is_listed_read_changed_and_deleted(
         hook.get_tilejson("points")
 
 
+@pytest.mark.slow
 def test_long_lists_are_read_page_by_page(emulator: Emulator, hook: MapboxTilesetsHook) -> None:
     for day in range(1003):
         emulator.add_tileset(f"{emulator.account}.day-{day:04}", created=1_700_000_000 + day, filesize=1000)
@@ -97,6 +99,7 @@ def test_long_lists_are_read_page_by_page(emulator: Emulator, hook: MapboxTilese
     assert "1003 tilesets (0 public); 1.0 MB" in table
 
 
+@pytest.mark.slow
 def test_a_tileset_in_processing_is_deleted_or_says_so(
     emulator: Emulator, hook: MapboxTilesetsHook, geojson: Path
 ) -> None:
@@ -129,6 +132,7 @@ def use(monkeypatch: pytest.MonkeyPatch, emulator: Emulator, *scopes: str) -> No
     monkeypatch.setenv("AIRFLOW_CONN_MAPBOX_DEFAULT", connection(emulator, password=token))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "scope"),
     [

@@ -114,6 +114,7 @@ def test_a_file_becomes_a_tileset(connect: Connect, geojson: Path) -> None:
     assert upload.id not in [listed.id for listed in hook.list_uploads()]
 
 
+@pytest.mark.slow
 def test_an_object_storage_path_is_streamed(connect: Connect, geojson: Path) -> None:
     from airflow.sdk import ObjectStoragePath
 
@@ -171,6 +172,7 @@ def test_a_staged_url_is_good_for_one_upload(connect: Connect, geojson: Path) ->
         hook.create_upload("points-twice", url)
 
 
+@pytest.mark.slow
 def test_a_failed_upload_ends_the_wait_with_mapboxs_message_and_a_hint(connect: Connect, tmp_path: Path) -> None:
     empty = tmp_path / "empty.kml"
     empty.write_text('<?xml version="1.0"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document></Document></kml>')
@@ -206,6 +208,7 @@ def test_the_connection_test_says_that_all_scopes_work(connect: Connect, geojson
     assert "uploads:list works, uploads:write works, uploads:read works" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scopes", "told"),
     [
@@ -270,6 +273,7 @@ def test_every_temporary_credential_is_masked(connect: Connect, monkeypatch: pyt
     assert masked == list(credentials.secrets)
 
 
+@pytest.mark.slow
 def test_an_upload_older_than_the_staged_file_is_not_taken_for_its_own(
     tmp_path: Path, geojson: Path, monkeypatch: pytest.MonkeyPatch, make_settings: Callable[..., EmulatorSettings]
 ) -> None:
@@ -301,6 +305,7 @@ def dead_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dead_proxy")
 def test_requests_to_the_loopback_bypass_proxies(connect: Connect, emulator: Emulator, geojson: Path) -> None:
     for host in (emulator.url, emulator.url.replace("http", "HTTP")):
@@ -336,6 +341,7 @@ def test_a_source_of_an_unknown_kind_is_named(connect: Connect, source: str) -> 
         connect().upload(source, "points")
 
 
+@pytest.mark.slow
 def test_an_object_in_s3_is_streamed_by_its_own_connection(
     connect: Connect, geojson: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,6 +375,7 @@ def test_an_object_in_s3_is_streamed_by_its_own_connection(
         server.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["another name of the same length", "more bytes"])
 def test_a_file_that_changed_after_its_export_makes_no_upload(
     connect: Connect, emulator: Emulator, tmp_path: Path, change: str

@@ -117,6 +117,7 @@ class TestPreflight:
 
         assert "have no price per km² for tier 30cm" in bill["amount_note"]
 
+    @pytest.mark.slow
     def test_the_area_of_a_csv_is_known_because_mapbox_reads_degrees(self, tmp_path: Path) -> None:
         path = tmp_path / "a.csv"
         path.write_text("lon,lat\n7,50\n7.1,50.1\n")

@@ -192,6 +192,7 @@ class TestDeletes:
 
         assert deletes(emulator) == 0
 
+    @pytest.mark.slow
     def test_a_few_hundred_tilesets_are_read_page_by_page(self, emulator: Emulator) -> None:
         for number in range(1200):
             emulator.add_tileset(f"{emulator.account}.hourly-{number}")
@@ -203,6 +204,7 @@ class TestDeletes:
 
 
 class TestRandomAccounts:
+    @pytest.mark.slow
     def test_the_emulators_list_has_all_that_should_stay(self, emulator: Emulator, clock: Clock) -> None:
         seed = secrets.randbits(32)
         print(f"seed {seed}")
@@ -607,6 +609,7 @@ class TestMapboxsUnknownAnswers:
         assert not isinstance(caught.value, MapboxFailError)
         assert days_of(task.run()["deleted"]) == [1, 2]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("status", [409, 400])
     def test_one_that_is_locked_by_an_upload_since_the_plan_is_skipped(
         self, start: StartEmulator, begin_upload: Begin, monkeypatch: pytest.MonkeyPatch, status: int

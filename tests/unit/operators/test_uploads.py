@@ -333,6 +333,7 @@ def test_a_retry_gives_the_upload_that_there_is(points: str, emulator: Emulator)
     assert operator(points, "again").execute(context(store))["id"] == first["id"]
 
 
+@pytest.mark.slow
 def test_a_cleared_task_uploads_anew(points: str) -> None:
     store = Store()
     first = operator(points, "cleared").execute(context(store, max_tries=0))

@@ -70,6 +70,7 @@ def _check(cases: list[Case], *, tiles: bool) -> None:
     assert found == {name: difference for name, (difference, _) in expected.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("caplog")
 @pytest.mark.parametrize("origin", ORIGINS)
 def test_both_agree_about_every_file(origin: str) -> None:
@@ -122,6 +123,7 @@ HEADS = [
 ]
 
 
+@pytest.mark.slow
 def test_both_recognise_the_same_format_in_random_heads(rng: random.Random, tmp_path: Path) -> None:
     names = {"GeoJSON": "geojson", "CSV": "csv", "KML": "kml", "GPX": "gpx", "TIFF": "tiff", "MBTiles": "mbtiles"}
     path = tmp_path / "head"
@@ -283,6 +285,7 @@ def _random_geojson(rng: random.Random) -> bytes:
     return support.as_bytes(support.collection(*features))
 
 
+@pytest.mark.slow
 def test_both_agree_about_random_geojson(rng: random.Random, tmp_path: Path) -> None:
     from airflow_mapbox.preflight import check_source
 

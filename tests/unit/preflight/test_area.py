@@ -53,6 +53,7 @@ def test_without_zoom_and_tier_the_size_and_bounds_of_the_file_decide(tmp_path: 
     assert estimate_area(file) == report.bill.area_km2 == 0.0
 
 
+@pytest.mark.slow
 def test_the_export_reports_the_same_area_as_the_estimate_of_its_file(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     corners = rng.uniform((7, 50), (7.3, 50.2), (20_000, 2))

@@ -141,6 +141,7 @@ def test_an_escaped_half_of_a_character_is_a_warning() -> None:
     assert content.features == 2_000
 
 
+@pytest.mark.slow
 def test_a_feature_of_more_than_5_mib_ends_the_check_with_a_note() -> None:
     huge = with_geometry(type="MultiPoint", coordinates=[[1.5, 2.5]] * 1_000_000)
 

@@ -220,6 +220,7 @@ def test_declared_encodings_are_read(encoding: str) -> None:
 BILLION = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "rule"),
     [

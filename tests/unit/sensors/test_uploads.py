@@ -126,6 +126,7 @@ def test_in_poke_mode_the_floor_is_the_users(upload: dict[str, Any]) -> None:
     assert 3 <= next_look(waiting) <= 3.6
 
 
+@pytest.mark.slow
 def test_the_next_poll_is_seldom_when_the_upload_has_far_to_go_and_soon_when_it_is_nearly_done(
     upload: dict[str, Any], clock: Clock
 ) -> None:

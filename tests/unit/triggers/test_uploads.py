@@ -153,6 +153,7 @@ def test_each_trigger_gets_the_event_of_its_own_upload(account: Account) -> None
     run(story())
 
 
+@pytest.mark.slow
 def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that_fell_off_the_list(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +392,7 @@ def test_an_unknown_upload_is_tolerated_for_a_minute(account: Account) -> None:
 
 
 class TestFaults:
+    @pytest.mark.slow
     def test_a_rate_limit_is_waited_out_without_blocking_the_loop(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_settings: Callable[..., EmulatorSettings]
     ) -> None:

@@ -83,6 +83,7 @@ def test_geometries_are_read_from_every_type_of_bytes(tmp_path: Path, kind: pa.D
     assert report.dropped == {"no geometry": 1}
 
 
+@pytest.mark.slow
 def test_views_are_read_in_batches_of_the_same_size(tmp_path: Path) -> None:
     texts = [f"{n % 1000}" * 500 for n in range(50_000)]
     written(tmp_path / "x.parquet", texts, 50_000)

@@ -427,6 +427,7 @@ class TestCSV:
         with pytest.raises(UnreadableSourceError, match="x= and y="):
             features(tmp_path / "x.csv", crs=4326)
 
+    @pytest.mark.slow
     def test_the_type_of_a_column_is_that_of_all_its_values(self, tmp_path: Path) -> None:
         path = tmp_path / "x.csv"
         rows = [f"{n},{n % 90},0,{n:05}" for n in range(100_000)]

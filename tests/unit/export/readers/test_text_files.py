@@ -167,6 +167,7 @@ class TestCoordinatesThatCannotBeRead:
         assert "Row 3 " in report.notes[0]
         assert f'"coordinates": {wrong}' in report.notes[0]
 
+    @pytest.mark.slow
     def test_coordinates_that_cannot_be_read_are_numbered_through_all_of_a_file(self, tmp_path: Path) -> None:
         rows = [f"{n},{n % 90},0,{2**60 + n},2020-01-01" for n in range(100_000)]
         rows[70_001] = "70001,?,0,1,2020-01-01"

@@ -112,6 +112,7 @@ class TestGeometries:
         ):
             streamed(frame([Point(0, 0, 1), Point(0, 0, 1e300)]))
 
+    @pytest.mark.slow
     def test_a_line_may_have_more_vertices_than_a_block(self) -> None:
         rng = np.random.default_rng(1)
         vertices = np.round(rng.uniform(-80, 80, (200_000, 2)), 7)

@@ -152,6 +152,7 @@ def test_no_wait_falls_behind_if_the_limit_is_spent(limit: int) -> None:
     virtual_time.run(story())
 
 
+@pytest.mark.slow
 def test_rounds_become_rarer_while_others_spend_the_limit() -> None:
     async def story() -> None:
         client = FakeClient(limit=30, spent_after=40)
