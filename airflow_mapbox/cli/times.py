@@ -39,4 +39,4 @@ def moment(text: str) -> datetime | timedelta:
         return parse_moment(text, "time")
     except OptionError as error:
         problem = str(error).replace("`time`", "The time").replace("\n", " ")
-    raise ArgumentTypeError(f"{problem} An age such as 12h or 7d is possible too.")
+    raise ArgumentTypeError(f"{problem} An age such as 12h or 7d is possible too")

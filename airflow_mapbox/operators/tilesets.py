@@ -132,8 +132,8 @@ class DeleteTilesetsOperator(BaseOperator):
             given += ["dry_run"] * self.is_dry_run
             if given:
                 raise ValueError(
-                    f"{', '.join(given)} cannot be given with plan, which says what is deleted: give them to the task "
-                    "that makes the plan"
+                    f"With plan, which says what is deleted, these cannot be given: {', '.join(given)}.\nGive them to "
+                    "the task that makes the plan."
                 )
             return None
         return RetentionPolicy(
@@ -198,7 +198,7 @@ class DeleteTilesetsOperator(BaseOperator):
             return result_of(plan, plan, progress, dry_run=True)
         latest = self._delete(retention, plan, progress, store, is_fresh=is_fresh)
         self.log.info(
-            "%d tilesets were deleted, %d were gone already, %d are kept.",
+            "Tilesets deleted: %d, gone already: %d, kept: %d.",
             len(progress.deleted),
             len(progress.gone),
             len(latest.kept),

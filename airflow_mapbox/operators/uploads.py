@@ -404,6 +404,7 @@ class StageAndCreateUploadOperator(BaseOperator):
             stored_value(context, PUBLICATION_KEY),
             try_number=getattr(context.get("ti"), "try_number", 0),
             timeout=self.wait_timeout,
+            uploads_again=True,
         )
 
     def _result(self, upload: Upload, source: Mapping[str, Any]) -> dict[str, Any]:

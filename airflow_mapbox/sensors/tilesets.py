@@ -118,7 +118,7 @@ class TilesetUpdatedSensor(BaseSensorOperator):
             store = stored_value(context, _STATE_KEY)
             state = store.read() or {}
             try:
-                self._client.own_id(self.tileset)
+                tileset_id = self._client.own_id(self.tileset)
                 since = self._since(state, store)
                 # Deferred tasks ask once, too: a missing scope then fails here, and not in the triggerer's log.
                 tileset = recent_changes(self._client, since, only=self.tileset).find(self.tileset)
@@ -130,7 +130,9 @@ class TilesetUpdatedSensor(BaseSensorOperator):
                 return PokeReturnValue(is_done=False)
         modified = None if tileset is None else tileset.modified_at
         if tileset is None or modified is None or modified <= since:
-            self.log.info("Tileset %s was not changed since %s", self.tileset, since.isoformat(timespec="seconds"))
+            self.log.info(
+                "The list shows no change of tileset %s since %s", tileset_id, since.isoformat(timespec="seconds")
+            )
             if self.deferrable:
                 self._defer(since)
             return PokeReturnValue(is_done=False)

@@ -289,6 +289,7 @@ class UploadCompleteSensor(BaseSensorOperator):
                 self._publication_store,
                 try_number=getattr(context.get("ti"), "try_number", 0),
                 timeout=self.timeout,
+                uploads_again=False,
             )
             return publication.publish(upload, source_facts(self.upload_id))
 

@@ -52,7 +52,8 @@ def to_time(value: object) -> datetime:
             time_read = None
     if not isinstance(time_read, datetime) or time_read.tzinfo is None:
         raise ValueError(
-            f"since must be a time with a time zone, such as '2026-11-29T00:00:00+00:00', got {str(value)[:80]!r}"
+            "since must be a time with a time zone, such as '{{ data_interval_start }}' or "
+            f"'2026-11-29T00:00:00+00:00', got {str(value)[:80]!r}"
         )
     return time_read
 

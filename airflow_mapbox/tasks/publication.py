@@ -104,6 +104,7 @@ class Publication:
     :param store: where the state is kept from one attempt to the next.
     :param try_number: the number of the task's try. Each has its own time for faults.
     :param timeout: seconds for which a rate limit may delay it.
+    :param uploads_again: whether the task uploads again when it is cleared.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Publication:
         *,
         try_number: int,
         timeout: float,
+        uploads_again: bool,
     ) -> None:
         from airflow_mapbox.tilesets.client import TilesetsClient
 
@@ -122,6 +124,7 @@ class Publication:
         self._store = store
         self._try_number = try_number
         self._timeout = timeout
+        self._uploads_again = uploads_again
         saved = store.read() or {}
         self._state: dict[str, Any] = saved if saved.get("try") == try_number else {"try": try_number}
 
@@ -151,6 +154,7 @@ class Publication:
         except MapboxError as error:
             delay = self._delay_after(error)
             if delay is None:
+                error.args = (f"{error}\n{self._after(upload)}", *error.args[1:])
                 raise
             log.info("%s\nTrying again in %.0f s.", error, delay)
             return Outcome(delay)
@@ -195,12 +199,21 @@ class Publication:
             return {}
         if result.differences and self._options.on_difference == "fail":
             raise TilesetDiffersError(
-                f"{result}\nUpload {upload.id} is done and billed, and clients see this tileset. Correct the source or "
-                "`verify`, then upload again."
+                f"{result}\nClients see this tileset. If the source is wrong, correct it and upload again. If `verify` "
+                "is wrong, correct that."
             )
         log.log(logging.WARNING if result.differences else logging.INFO, "%s", result)
         visible_by = datetime.fromtimestamp(self._done() + CDN_SECONDS, UTC).isoformat(timespec="seconds")
         return {"verification": result.to_json(), "visible_by": visible_by}
+
+    def _after(self, upload: Upload) -> str:
+        """Return what to know and to do after an error: the upload itself is done."""
+        clearing = (
+            "Clearing this task would upload again. An UploadCompleteSensor with this id does not."
+            if self._uploads_again
+            else "Clearing this task makes no other upload."
+        )
+        return f"Upload {upload.id} is done and billed. {clearing}"
 
     def _change_visibility(self, tileset: str, visibility: str) -> dict[str, Any]:
         from airflow_mapbox.errors import ApiError, TokenRejectedError

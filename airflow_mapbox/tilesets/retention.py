@@ -129,9 +129,9 @@ class RetentionPolicy:
             series = " of each series" if self.order == "name" else ""
             what = f"the {self.keep} newest{series} by {self.order}"
         else:
-            what = f"those that are younger than {self.older_than} by {self.order}"
+            what = f"those that are younger than {_span(self.older_than)} by {self.order}"
         client = f", made by {redact(self.created_by)}" if self.created_by else ""
-        public = "public ones too" if self.include_public else "public ones are always kept"
+        public = "public ones too" if self.include_public else "public ones are not deleted"
         return f"{what}, of tilesets {self.match}{client}; {public}"
 
     def _match_problems(self) -> Iterator[str]:
@@ -519,3 +519,8 @@ def _cell(text: str) -> str:
     """Return a string that stays in its cell of a table and is no markup."""
     escaped = "".join(f"\\{character}" if character in "\\`*_[]<>|#" else character for character in text)
     return " ".join(escaped.split())
+
+
+def _span(span: timedelta | None) -> str:
+    """Return a time span without zeros, such as "30 days"."""
+    return str(span).removesuffix(", 0:00:00")
