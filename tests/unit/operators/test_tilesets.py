@@ -366,7 +366,7 @@ class TestPlan:
         "more", [{"match": "q-*"}, {"keep": 1}, {"older_than": timedelta(1)}, {"dry_run": True}, {"allow_all": True}]
     )
     def test_a_plan_and_a_policy_break_the_import_of_the_dag(self, more: dict[str, Any]) -> None:
-        with pytest.raises(ValueError, match=f"{next(iter(more))} these cannot be given"):
+        with pytest.raises(ValueError, match=f"these cannot be given: {next(iter(more))}"):
             DeleteTilesetsOperator(task_id="retention", plan="{{ x }}", **more)
 
 
