@@ -254,6 +254,7 @@ def test_ctrl_c_before_mapbox_responds_says_that_the_upload_may_exist(
     assert "airflow mapbox uploads list" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_a_busy_tileset_can_be_skipped(airflow_here: Run, geojson: Path, faults: Any, form: tuple[str, ...]) -> None:
     name = f"busy{len(form)}"

@@ -115,6 +115,7 @@ def test_exceptions_of_the_function_keep_their_meaning(run_dag: RunDag, emulator
     assert uploads_of(emulator, "skipped") == {}
 
 
+@pytest.mark.slow
 def test_a_retry_does_not_call_the_function_again_once_its_frames_are_staged(
     run_dag: RunDag, emulator: Emulator, tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def test_a_day_becomes_a_tileset_of_that_days_earthquakes(
     assert finished["name"] == f"Earthquakes of {day}"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mapbox_connection")
 def test_the_tilesets_asset_event_has_the_exports_facts(
     dags: dict[str, Any], airflow_home: Path, database: Path, emulator: Emulator

@@ -36,6 +36,7 @@ def test_a_missing_connection_is_named_with_what_to_create(run_dag: Callable[...
     assert "Airflow finds no connection 'mapbox_nowhere'" in outcome.written
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_missing_for_a_moment_is_retried(
     run_dag: Callable[..., Outcome], geojson: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +254,7 @@ def test_a_wait_that_takes_too_long_times_out(
     assert slow_emulator.token not in outcome.written
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mapbox_connection")
 def test_a_run_at_debug_shows_no_token_and_no_temporary_credential(
     run_dag: Callable[..., Outcome], geojson: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch

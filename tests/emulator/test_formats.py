@@ -566,6 +566,7 @@ class TestEndlessViews:
     def short(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(mbtiles, "QUERY_SECONDS", 0.3)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("statements", "message"),
         [

@@ -59,6 +59,7 @@ def test_fixture_is_a_running_emulator_with_an_airflow_connection(pytester: pyte
     result.assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_tests_share_no_state(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
@@ -79,6 +80,7 @@ def test_tests_share_no_state(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=3)
 
 
+@pytest.mark.slow
 def test_settings_come_from_a_fixture_and_a_marker(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,

@@ -193,6 +193,7 @@ class TestCommandLine:
             assert acme.wait(upload)["complete"]
             assert acme.create(waiting["url"], "other").status_code == 201
 
+    @pytest.mark.slow
     def test_cache_can_be_turned_off(self, tmp_path: Path) -> None:
         command = Command(tmp_path, "--cache-seconds", "0")
         try:
@@ -300,6 +301,7 @@ class TestTls:
         with pytest.raises(requests.ConnectionError):
             requests.get(url, verify=str(secure.emulator.ca_file), timeout=10)
 
+    @pytest.mark.slow
     def test_command_prints_the_path_of_the_ca(self, tmp_path: Path) -> None:
         command = Command(tmp_path, "--tls")
         try:

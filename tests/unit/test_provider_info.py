@@ -141,6 +141,7 @@ print(json.dumps(imported | {name: new(name) for name in sys.argv[3:]}))
 """
 
 
+@pytest.mark.slow
 def test_modules_that_airflow_and_dag_files_import_pull_in_nothing_heavy() -> None:
     answer = subprocess.run([sys.executable, "-c", IMPORTS, *LIGHT], check=True, capture_output=True, text=True)
     imported = json.loads(answer.stdout.splitlines()[-1])

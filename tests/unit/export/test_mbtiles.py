@@ -148,6 +148,7 @@ def test_an_unknown_reading_option_of_a_layer_is_refused(tmp_path: Path) -> None
         write_mbtiles({"n": (grid(), {"lyer": "north"})}, tmp_path / "x.mbtiles", maxzoom=4)  # type: ignore[dict-item]
 
 
+@pytest.mark.slow
 def test_the_precision_of_a_guessed_maxzoom_is_reported(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     wide = frame(shapely.points(rng.uniform(6, 15, 3000), rng.uniform(47, 55, 3000)))
@@ -243,6 +244,7 @@ def test_a_killed_export_leaves_no_process_and_the_next_removes_its_parts(tmp_pa
     assert [item.name for item in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.slow
 def test_parts_of_an_export_that_lives_stay(tmp_path: Path) -> None:
     path = tmp_path / "x.geojson"
 
@@ -389,6 +391,7 @@ def test_temporary_space_is_watched_on_the_way(tmp_path: Path, monkeypatch: pyte
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_more_metadata_than_mapbox_takes_names_the_parameter(tmp_path: Path) -> None:
     wide = grid(**{f"{'a long name ' * 8}{n}": np.arange(400) for n in range(700)})
 

@@ -54,6 +54,7 @@ class TestConnections:
 
         assert upload.id == UPLOAD_ID
 
+    @pytest.mark.slow
     def test_one_client_serves_many_threads(self, server: ScriptedServer, client: UploadsClient) -> None:
         server.script(*(Reply(json=upload_json(), pause=0.0005) for _ in range(60)))
 

@@ -181,6 +181,7 @@ class TestCeilings:
             with pytest.raises(MapboxFailError, match="`max_tier` is free"):
                 run(io.BytesIO(data), max_tier=max_tier)
 
+    @pytest.mark.slow
     def test_a_stream_above_a_ceiling_creates_no_upload(self, tmp_path: Path, emulator: Emulator) -> None:
         path = tmp_path / "land.parquet"
         LAND.to_parquet(path)

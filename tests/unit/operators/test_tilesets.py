@@ -288,6 +288,7 @@ class TestPlan:
 
         assert days_in(emulator) == list(range(3, 20))
 
+    @pytest.mark.slow
     def test_one_that_changed_since_stays(self, emulator: Emulator, clock: Clock, begin_upload: Begin) -> None:
         add_days(emulator, *range(1, 10))
         plan = Task(match="quakes-*", keep=2, dry_run=True).run()
@@ -310,6 +311,7 @@ class TestPlan:
         }
         assert (days_of(result["deleted"]), days_of(result["gone"])) == ([5, 6], [4])
 
+    @pytest.mark.slow
     def test_a_public_one_of_the_plan_goes_and_one_that_became_public_stays(
         self, emulator: Emulator, clock: Clock
     ) -> None:
@@ -545,6 +547,7 @@ class TestRateLimit:
 
 
 class TestMapboxsUnknownAnswers:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("name", "value"),
         [

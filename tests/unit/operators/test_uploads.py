@@ -326,6 +326,7 @@ def test_the_state_has_what_a_retry_needs_and_no_secret(points: str, emulator: E
     assert emulator.token not in json.dumps(store.values)
 
 
+@pytest.mark.slow
 def test_a_retry_gives_the_upload_that_there_is(points: str, emulator: Emulator) -> None:
     store = Store()
     first = operator(points, "again").execute(context(store))
@@ -440,6 +441,7 @@ class TestABusyTileset:
             operator(points, if_active="explode")
 
 
+@pytest.mark.slow
 def test_a_kill_aborts_the_staging(points: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled: list[MapboxUploadsHook] = []
     monkeypatch.setattr(MapboxUploadsHook, "cancel", lambda self: cancelled.append(self))

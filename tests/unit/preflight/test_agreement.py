@@ -236,6 +236,7 @@ def _random_kml(rng: random.Random, depth: int = 0) -> str:
     return f"<{kind}>{name}{inside}</{kind}>"
 
 
+@pytest.mark.slow
 def test_both_count_the_same_layers_in_random_kml(rng: random.Random, tmp_path: Path) -> None:
     from airflow_mapbox.emulator.ogr import check_kml_layers
 

@@ -666,6 +666,7 @@ class TestHostileDatabases:
         assert item.rule is rules.TOO_SLOW
         assert peak < 200_000_000
 
+    @pytest.mark.slow
     def test_a_tile_that_is_a_zip_bomb_is_not_unzipped_further(self, found: Callable[..., list[Finding]]) -> None:
         bomb = gzip.compress(bytes(400_000_000), 9)
         data = mbtiles(tiles=[(0, 0, 0, bomb[:500_000]), (1, 0, 0, bomb[:500_000])])

@@ -197,6 +197,7 @@ def test_five_hundred_waits_take_five_requests_an_interval_and_one_for_each_that
     assert 1 <= len(connections) <= 2
 
 
+@pytest.mark.slow
 def test_five_hundred_waits_do_not_hold_up_the_loop(
     account: Account, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
@@ -339,6 +340,7 @@ def test_a_deadline_ends_the_wait_even_if_the_poller_hangs(account: Account, mon
     run(story())
 
 
+@pytest.mark.slow
 def test_stalled_progress_ends_the_wait(account: Account) -> None:
     stands, moves = account.create(2)
     account.progress(stands, 0.4)
