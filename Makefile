@@ -47,9 +47,8 @@ crash: $(INSTALLED)
 	$(IN_VENV)/python -m pytest tests/crashes
 
 system: $(INSTALLED)
-	export COMPOSE="$$(.ci/compose $(abspath $(VENV))/compose)" TILESETS="$$(.ci/oracle $(abspath $(VENV))/oracle)" && \
-	  $(IN_VENV)/python -m pytest -n 2 --dist loadfile -m "not alone" tests/system tests/clients && \
-	  $(IN_VENV)/python -m pytest -m alone tests/system
+	COMPOSE="$$(.ci/compose $(abspath $(VENV))/compose)" TILESETS="$$(.ci/oracle $(abspath $(VENV))/oracle)" \
+	  $(IN_VENV)/python -m pytest tests/system tests/clients
 
 workers: $(INSTALLED)
 	$(IN_VENV)/python -m pytest tests/system/test_many_workers.py

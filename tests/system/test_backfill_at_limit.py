@@ -24,7 +24,7 @@ TOLERANCE = 0.3
 
 KINDS = ("status", "list")
 
-pytestmark = [pytest.mark.timeout(1500), pytest.mark.alone]
+pytestmark = pytest.mark.timeout(1500)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["reschedule", "deferred"])

@@ -20,7 +20,7 @@ from rasterio.windows import Window
 from tests.emulator.command import Command
 from tests.emulator.conftest import Account, points
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.alone]
+pytestmark = pytest.mark.timeout(900)
 
 MIB = 1 << 20
 # The most that Mapbox takes of CSV and GeoJSON.

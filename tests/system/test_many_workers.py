@@ -42,7 +42,7 @@ SECONDS = 420
 # ApprovalOperator fails if it is answered sooner.
 SECONDS_BEFORE_APPROVAL = 4
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.alone]
+pytestmark = pytest.mark.timeout(900)
 
 
 class Drill:
