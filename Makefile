@@ -4,7 +4,7 @@
 # make ui     look at what the demo made: Airflow and the emulator, until Ctrl-C
 # make system the wheel in an empty environment, a backfill in a running Airflow, the compose file, load, Mapbox's clients
 # make workers   Celery: two workers, two triggerers and the scheduler, killed while they work; part of make system
-# make answers   the provider's tests again, with each plausible form of Mapbox's undocumented behaviour
+# make answers   most of the provider's tests again, with each plausible form of Mapbox's undocumented behaviour
 # make crash  uploads whose processes die after each step, under each fault; five hundred of them at random
 # make lint   ruff, mypy, and the directions of imports
 # make big    a layer of 3 GB of GeoJSON from GeoParquet to a finished upload on the emulator; about ten minutes
@@ -41,7 +41,7 @@ check: $(INSTALLED)
 	$(PYTEST) $(PARALLEL) -m slow
 
 answers: $(INSTALLED)
-	for number in 1 2; do $(IN_VENV)/python -m pytest --answers $$number tests/unit/hooks tests/unit/operators tests/unit/sensors tests/unit/tilesets tests/unit/triggers/test_tilesets.py tests/dags --ignore tests/dags/test_cli.py || exit 1; done
+	for number in 1 2; do $(IN_VENV)/python -m pytest --answers $$number -m "not slow" tests/unit/hooks tests/unit/operators tests/unit/sensors tests/unit/tilesets tests/unit/triggers/test_tilesets.py tests/dags --ignore tests/dags/test_cli.py || exit 1; done
 
 crash: $(INSTALLED)
 	$(IN_VENV)/python -m pytest tests/crashes
