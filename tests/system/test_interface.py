@@ -19,6 +19,7 @@ import pytest
 import requests
 from playwright.sync_api import Locator, expect
 
+from demo.postgres import Postgres
 from demo.stack import Stack, every
 from tests.conftest import ROOT
 from tests.support.browser import CHROMIUM, Browser, browser
@@ -46,7 +47,11 @@ def stack() -> Iterator[Stack]:
         (dags / f"{HASTY}.py").write_text(hasty)
         options = {"AIRFLOW__CORE__DAGS_FOLDER": str(dags)}
         emulator = ("--rate-limit", "0", "--processing-seconds", "1")
-        with Stack(Path(folder), triggerer=True, airflow_options=options, emulator_options=emulator) as up:
+        # On SQLite, Airflow refuses a backfill while a busy scheduler writes.
+        postgres = Postgres.is_installed()
+        with Stack(
+            Path(folder), triggerer=True, airflow_options=options, emulator_options=emulator, postgres=postgres
+        ) as up:
             for dag_id in ("earthquakes_daily", "mapped_layers", HASTY):
                 up.await_dag(dag_id)
             yield up
