@@ -13,7 +13,7 @@ from airflow_mapbox.limits import GEOJSON_BYTES
 # The maxzoom that Mapbox chooses is known only at the end. It is 16 at most, so the tier 1cm is never that of GeoJSON.
 _OF_GEOJSON = (14, 11, 6)
 # Guess the file's size when this share of the features is written. The others may be so many times as large on average.
-_SHARE_WRITTEN, _MARGIN = 1 / 16, 1.5
+_SHARE_WRITTEN, _MARGIN = 1 / 32, 1.5
 
 
 class AreaZooms:
