@@ -1,5 +1,5 @@
 """
-Run whenever somebody changes a tileset, for example in Mapbox Studio.
+Run after each change of a tileset, for example in Mapbox Studio.
 
 Airflow's triggerer reads the account's list once a minute, for all watched tilesets together. The first read tells it
 how the tileset is now; each later change starts a run. It needs a running triggerer, and a token with the scope

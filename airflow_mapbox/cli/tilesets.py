@@ -107,7 +107,7 @@ def _own_ids(client: TilesetsClient, tilesets: Sequence[str]) -> list[str]:
 def _confirm(client: TilesetsClient, wanted: Sequence[str], args: Namespace) -> bool:
     """Show what would be deleted, and ask."""
     if args.json or not sys.stdin.isatty():
-        raise OptionError("Nothing was deleted: without a terminal there is nobody to ask.\nAdd --yes to delete.")
+        raise OptionError("Nothing was deleted: without a terminal, the command cannot ask.\nAdd --yes to delete.")
     missing = {tileset.lower() for tileset in wanted}
     found = []
     for tileset in client.list_tilesets():
