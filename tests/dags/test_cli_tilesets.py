@@ -171,7 +171,7 @@ class TestDelete:
         assert names() == {"quakes-new"}
 
     @pytest.mark.parametrize("options", [(), ("--json",)])
-    def test_nothing_is_deleted_if_nobody_can_be_asked(self, run: Run, options: tuple[str, ...]) -> None:
+    def test_nothing_is_deleted_without_a_terminal_to_ask(self, run: Run, options: tuple[str, ...]) -> None:
         done = run("delete", "roads", *options)
 
         assert (done.returncode, done.stdout) == (1, "")

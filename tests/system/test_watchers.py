@@ -1,4 +1,4 @@
-"""A tileset that somebody changed starts a DAG run and ends a deferred sensor, under a real triggerer."""
+"""A change of a tileset starts a DAG run and ends a deferred sensor, under a real triggerer."""
 
 from __future__ import annotations
 
