@@ -17,3 +17,5 @@ IF_ACTIVE = "wait"
 PARTS_IN_FLIGHT = 4
 # Seconds between two reads of the list of tilesets, while a change is waited for.
 TILESET_POLL_INTERVAL = 60.0
+# Wait out a rate limit of this many seconds in the worker slot. A longer one gives the slot back.
+MAX_RATE_LIMIT_WAIT_IN_SLOT = 60.0

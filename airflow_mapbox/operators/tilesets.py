@@ -231,12 +231,11 @@ class DeleteTilesetsOperator(BaseOperator):
     def _make_retention(self) -> tuple[Retention, str]:
         """Return the retention of the connection's account, and the account."""
         from airflow_mapbox.http.retry import RetryPolicy
-        from airflow_mapbox.operators.uploads import MAX_RATE_LIMIT_WAIT_IN_SLOT
         from airflow_mapbox.tasks.connection import client_for
         from airflow_mapbox.tilesets.client import TilesetsClient
         from airflow_mapbox.tilesets.deleting import Retention
 
-        uploads = client_for(self.mapbox_conn_id, RetryPolicy(max_throttle_wait=MAX_RATE_LIMIT_WAIT_IN_SLOT))
+        uploads = client_for(self.mapbox_conn_id, RetryPolicy(max_throttle_wait=defaults.MAX_RATE_LIMIT_WAIT_IN_SLOT))
         tilesets = TilesetsClient.sharing(uploads)
         return Retention(tilesets, lambda: _items(uploads)), tilesets.username
 

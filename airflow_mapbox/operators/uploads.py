@@ -51,9 +51,6 @@ if TYPE_CHECKING:
     from airflow_mapbox.uploads.errors import UploadActiveError
     from airflow_mapbox.uploads.models import Upload
 
-# Wait out a rate limit of this many seconds in the worker slot. A longer one gives the slot back.
-MAX_RATE_LIMIT_WAIT_IN_SLOT = 60.0
-
 
 class StageAndCreateUploadOperator(BaseOperator):
     """
@@ -481,7 +478,7 @@ class StageAndCreateUploadOperator(BaseOperator):
             staging = StagingOptions(part_size=self.part_size, parts_in_flight=self.parts_in_flight)
         except ValueError as error:
             raise MapboxFailError(str(error)) from None
-        retry = RetryPolicy(max_throttle_wait=MAX_RATE_LIMIT_WAIT_IN_SLOT)
+        retry = RetryPolicy(max_throttle_wait=defaults.MAX_RATE_LIMIT_WAIT_IN_SLOT)
         return MapboxUploadsHook(self.mapbox_conn_id, retry=retry, staging=staging)
 
     def on_kill(self) -> None:

@@ -27,7 +27,7 @@ def test_all_scopes_are_checked_with_three_requests_that_change_nothing(
     listed, read, write = server.requests
     assert listed.query["limit"] == "10"
     assert (read.method, read.path) == ("GET", f"/v4/{TILESET}.json")
-    # The only request that could change anything is about a name that nobody has.
+    # The only request that could change anything has a random name, which no tileset has.
     assert write.method == "DELETE"
     assert re.fullmatch(r"/tilesets/v1/orion\.connection-test-[0-9a-f]{16}", write.path)
 
