@@ -2,7 +2,8 @@
 Measure the area: ``TILESETS=… python -m benchmarks.area``. ``make bench`` sets TILESETS (.ci/oracle).
 
 It compares the estimate with ``tilesets estimate-area``, and exports with and without the area. Rounds are interleaved,
-and the figures are medians.
+and the figures are medians. The speed of a machine changes from minute to minute, so an export with the area is
+compared with the one right before or after it, and the processor time of the area's own functions is measured too.
 """
 
 from __future__ import annotations
@@ -56,12 +57,22 @@ print(json.dumps([seconds, int(high.split()[1]) * 1024]))
 EXPORT = """
 import json, logging, sys, time
 logging.disable(logging.CRITICAL)
-from airflow_mapbox.export import area_zooms, geojson
+from airflow_mapbox.billing.cover import Cover
+from airflow_mapbox.export import area_zooms, encode, geojson
+own = []
+def timed(function):
+    def call(*arguments, **options):
+        began = time.thread_time()
+        result = function(*arguments, **options)
+        own.append(time.thread_time() - began)
+        return result
+    return call
+encode.cover_of, Cover.update, Cover.area_km2 = timed(encode.cover_of), timed(Cover.update), timed(Cover.area_km2)
 if sys.argv[2] == "without":
     area_zooms.AreaZooms.of_geojson = lambda: area_zooms.NO_AREA
 began, used = time.perf_counter(), time.process_time()
 geojson.write_geojson(sys.argv[1], sys.argv[3], limit_bytes=None)
-print(json.dumps([time.perf_counter() - began, time.process_time() - used]))
+print(json.dumps([time.perf_counter() - began, time.process_time() - used, sum(own)]))
 """
 
 
@@ -106,13 +117,14 @@ def _exports(folder: Path, rounds: int) -> list[str]:
         for turn in range(rounds):
             for which in ("without", "with") if turn % 2 else ("with", "without"):
                 runs[which].append(_run(sys.executable, EXPORT, source, which, folder / "area.geojson"))
-        shares = [
-            statistics.median(run[index] for run in runs["with"])
-            / statistics.median(run[index] for run in runs["without"])
-            - 1
-            for index in range(2)
-        ]
-        print(f"{layer}: {shares[0]:+.1%} of the export's time, {shares[1]:+.1%} of its processor time", flush=True)
+        pairs = list(zip(runs["with"], runs["without"], strict=True))
+        shares = [statistics.median(with_area[i] / without[i] - 1 for with_area, without in pairs) for i in range(2)]
+        own = statistics.median(own / (used - own) for _, used, own in runs["with"])
+        print(
+            f"{layer}: {shares[0]:+.1%} of the export's time, {shares[1]:+.1%} of its processor time, "
+            f"{own:.1%} measured inside",
+            flush=True,
+        )
         missed += [f"{layer}: {shares[0]:.0%} of the export's time"] * (shares[0] > MOST_SHARE_OF_EXPORT)
     (folder / "area.geojson").unlink()
     return missed

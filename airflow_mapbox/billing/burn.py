@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from airflow_mapbox.billing.grid import BITS, columns_of, reaches_edge, rows_of
-from airflow_mapbox.billing.known import KnownTiles
 from airflow_mapbox.billing.runs import Tiles, pack, pack_tiles, tile_numbers
 from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
 
@@ -86,7 +85,6 @@ def burn_paths(
     zooms: Sequence[int],
     unit: float = 1.0,
     polygons: NDArray[np.int64] | None = None,
-    known: KnownTiles | None = None,
 ) -> Iterator[tuple[int, Tiles]]:
     """
     Yield the tiles of lines or polygons.
@@ -97,11 +95,8 @@ def burn_paths(
     :param zooms: the zooms of the tiles, 0 to 17, from the highest to the lowest. Lower ones cost little more.
     :param unit: the unit of the coordinates in degrees.
     :param polygons: the first ring of each polygon, and the end of the last one; None for lines.
-    :param known: tiles that need not be found again.
     :return: zooms and tiles.
     """
-    if known is not None:
-        x, y, paths, polygons = known.without_known(x, y, paths, polygons, zooms, unit)
     breaks = paths[1:-1] - 1
     rings = None if polygons is None else paths[polygons[1:]]  # the end of each polygon's positions
     fills: dict[int, list[tuple[_Edges, NDArray[np.int64]]]] = {zoom: [] for zoom in zooms}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from airflow_mapbox.billing.burn import burn_paths, burn_points
 from airflow_mapbox.billing.known import KnownTiles
@@ -11,11 +14,36 @@ from airflow_mapbox.billing.runs import Tiles
 from airflow_mapbox.billing.runset import RunSet
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 # Arrays of a zoom that are collected before they are merged: the tiles of a batch, or of a part of a huge geometry.
 _MAX_ARRAYS = 16
+# Burning few positions costs little less than burning many, so they wait for those of other batches.
+_FEW_POSITIONS, _MAX_WAITING = 1 << 14, 1 << 16
+
+
+class _Paths(NamedTuple):
+    """Lines or polygons as :func:`airflow_mapbox.billing.burn.burn_paths` takes them."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    paths: NDArray[np.int64]
+    polygons: NDArray[np.int64] | None
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Paths]) -> _Paths:
+        """Join parts that are all lines, or all polygons."""
+        x, y, paths, polygons = zip(*parts, strict=True)
+        are_lines = polygons[0] is None
+        return cls(np.concatenate(x), np.concatenate(y), _chained(paths), None if are_lines else _chained(polygons))
+
+
+def _chained(offsets: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Join arrays of starts, each with the end of its last item, so that each begins where the one before ends."""
+    chained = [np.zeros(1, np.int64)]
+    for part in offsets:
+        chained.append(part[1:] + chained[-1][-1])
+    return np.concatenate(chained)
 
 
 class Cover:
@@ -43,6 +71,9 @@ class Cover:
         self._points = RunSet(self.zooms[0])
         # GDAL's tolerances depend on the zoom, so those of lines and polygons do not follow from each other.
         self._paths = {zoom: RunSet(zoom) for zoom in self.zooms}
+        # Not burnt yet: by their unit, and whether they are polygons.
+        self._waiting: dict[tuple[float, bool], list[_Paths]] = defaultdict(list)
+        self._waiting_positions = 0
 
     def add_points(self, x: NDArray[np.float64], y: NDArray[np.float64], *, unit: float = 1.0) -> None:
         """
@@ -98,6 +129,11 @@ class Cover:
         self._points.update(other._points if other.zooms[0] == self.zooms[0] else other._points.coarser(self.zooms[0]))
         for zoom, runs in self._paths.items():
             runs.update(other._paths[zoom])
+        for form, parts in other._waiting.items():
+            self._waiting[form] += parts
+        self._waiting_positions += other._waiting_positions
+        if self._waiting_positions > _MAX_WAITING:
+            self._burn_waiting()
 
     def _keep(self, zooms: Sequence[int]) -> None:
         kept = tuple(zoom for zoom in self.zooms if zoom in zooms)
@@ -113,6 +149,7 @@ class Cover:
 
         :param zoom: one of the cover's zooms.
         """
+        self._burn_waiting()
         paths = self._paths[zoom]
         if not self._points:
             return paths
@@ -140,8 +177,27 @@ class Cover:
         unit: float,
         polygons: NDArray[np.int64] | None,
     ) -> None:
+        shapes = _Paths(x, y, paths, polygons)
+        if self._known is not None:
+            shapes = _Paths(*self._known.without_known(*shapes, self.zooms, unit))
+        if not len(shapes.x):
+            return
+        if len(shapes.x) > _FEW_POSITIONS:
+            self._burn(shapes, unit)
+            return
+        self._waiting[unit, polygons is not None].append(shapes)
+        self._waiting_positions += len(shapes.x)
+        if self._waiting_positions > _MAX_WAITING:
+            self._burn_waiting()
+
+    def _burn_waiting(self) -> None:
+        waiting, self._waiting, self._waiting_positions = self._waiting, defaultdict(list), 0
+        for (unit, _), parts in waiting.items():
+            self._burn(_Paths.joined(parts), unit)
+
+    def _burn(self, shapes: _Paths, unit: float) -> None:
         tiles: dict[int, list[Tiles]] = {zoom: [] for zoom in self.zooms}
-        for zoom, burnt in burn_paths(x, y, paths, self.zooms, unit, polygons, self._known):
+        for zoom, burnt in burn_paths(shapes.x, shapes.y, shapes.paths, self.zooms, unit, shapes.polygons):
             tiles[zoom].append(burnt)
             if len(tiles[zoom]) >= _MAX_ARRAYS:
                 self._paths[zoom].add(tiles[zoom])

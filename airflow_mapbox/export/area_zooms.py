@@ -32,7 +32,7 @@ class AreaZooms:
         self._zooms = tuple(zooms)
         #: The tiles that batches have touched.
         self.known = KnownTiles(self._zooms)
-        self._narrows = chosen_by_mapbox and len(self._zooms) > 1
+        self._chosen_by_mapbox = chosen_by_mapbox
         self._bounds = NO_BOUNDS
         self._features = self._bytes = 0
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class AreaZooms:
         :param bounds: the bounds of the batch.
         :param total: the number of all features of the source, or None if it is unknown.
         """
-        if not self._narrows:
+        if not self._chosen_by_mapbox or len(self._zooms) == 1:
             return self._zooms
         with self._lock:
             west, south, east, north = zip(self._bounds, bounds, strict=True)

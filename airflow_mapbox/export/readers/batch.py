@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Coordinates and attributes of a batch that is encoded. Smaller batches are dominated by call overhead; larger ones
 # fall out of the CPU cache.
 BATCH_BYTES = 2 << 20
+# A last batch that is smaller than this share of the others is a part of the one before: its calls cost as much.
+_SMALLEST_REST = 1 / 8
 # Each column costs a few calls a batch. With many columns, a batch has room for at least this many rows of numbers.
 _MIN_ROWS, _BYTES_PER_NUMBER = 256, 8
 # Measure this many objects of a column. Measuring all would take longer than writing them.
@@ -76,6 +78,8 @@ class Batch:
         start, before = 0, 0
         while start < len(self):
             stop = max(int(np.searchsorted(ends, before + room, side="right")), start + 1)
+            if ends[-1] - ends[min(stop, len(self)) - 1] < room * _SMALLEST_REST:
+                stop = len(self)
             stop = stop if max_rows is None else min(stop, start + max_rows)
             before = int(ends[stop - 1])
             yield self._slice(start, min(stop, len(self)))

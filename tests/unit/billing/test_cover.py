@@ -280,7 +280,7 @@ def test_a_set_in_bands_equals_a_flat_one(rng: np.random.Generator, monkeypatch:
     for part in parts[1:]:
         banded.update(covered(part, zoom))
 
-    assert banded._paths[zoom]._bands
+    assert banded.tiles(zoom)._bands
     assert banded.area_km2(zoom) == pytest.approx(flat, rel=1e-12)
 
 
