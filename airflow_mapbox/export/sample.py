@@ -83,13 +83,28 @@ def measure(
 
 def _is_filled(column: Column, written: NDArray[np.int64]) -> bool:
     """Return whether at least half of the written rows have a value that GeoJSON does not write as null."""
+    if isinstance(column, pd.Series) and isinstance(column.dtype, pd.ArrowDtype):
+        return _is_filled(pa.array(column.iloc[written]), np.arange(len(written)))
     if isinstance(column, pd.Series):
-        values = column.iloc[written].dropna().tolist()
+        present = sum(map(_is_written, column.iloc[written].dropna().astype(object)))
     else:
         # Not `take`, which Arrow lacks for views of strings.
-        values = [value for value in (column[row].as_py() for row in written.tolist()) if value is not None]
-    present = sum(not isinstance(value, float | np.floating) or bool(np.isfinite(value)) for value in values)
+        present = sum(_is_written_scalar(column[row]) for row in written.tolist())
     return 2 * present >= len(written)
+
+
+def _is_written(value: object) -> bool:
+    """Return whether a value is written as it is. Numbers that JSON lacks are written as null."""
+    return not isinstance(value, float | np.floating) or bool(np.isfinite(value))
+
+
+def _is_written_scalar(scalar: pa.Scalar) -> bool:
+    """Return the same of Arrow's value, which Python may not have: its dates begin with the year 1."""
+    while scalar.is_valid and isinstance(scalar, pa.DictionaryScalar | pa.ExtensionScalar):
+        scalar = scalar.value
+    if not scalar.is_valid:
+        return False
+    return not pa.types.is_floating(scalar.type) or _is_written(scalar.as_py())
 
 
 def _coordinate_bytes(prepared: PreparedGeometries, decimals: int) -> int:

@@ -29,8 +29,10 @@ pytestmark = pytest.mark.skipif(
 
 
 def circles(rng: np.random.Generator, count: int, radius: float, latitudes: tuple[float, float] = (-80, 80)) -> Any:
-    longitude, latitude = rng.uniform(-170, 170, count), rng.uniform(*latitudes, count)
+    """Return circles, whose radius is in degrees of latitude. None crosses the antimeridian."""
+    latitude = rng.uniform(*latitudes, count)
     size, turn = rng.uniform(0.02, 1, (count, 1)) * radius, np.linspace(0, 2 * np.pi, 65)
+    longitude = rng.uniform(-1, 1, count) * (179.9 - size[:, 0] / np.cos(np.radians(latitude)))
     x = longitude[:, None] + size * np.cos(turn) / np.cos(np.radians(latitude))[:, None]
     rings = np.stack([x, latitude[:, None] + size * np.sin(turn)], axis=2)
     rings[:, -1] = rings[:, 0]

@@ -50,7 +50,8 @@ def test_waiting_takes_few_requests(run: tuple[bool, Any, Outcome]) -> None:
         # One request in six seconds, however many uploads are waited for.
         assert counts["status"] + counts["list"] <= outcome.seconds / SECONDS_PER_REQUEST + 1
     else:
-        assert counts["list"] == 0
+        # An operator that gave its slot back at the limit continues in a new process, which reads the list's clock.
+        assert counts["list"] <= outcome.request_counts["create", 429]
         assert DAYS <= counts["status"] <= DAYS * MAX_POLLS
     assert outcome.counted_requests >= min_requests(DAYS, deferred=deferred) - (DAYS if deferred else 0)
 

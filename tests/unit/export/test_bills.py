@@ -8,6 +8,8 @@ from typing import Any
 import geopandas
 import numpy as np
 import pandas
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import shapely
 
@@ -120,3 +122,39 @@ def test_the_report_names_the_attributes_that_most_written_features_have(tmp_pat
 
     assert report.fields == ("half", "all", "a category")
     assert report.to_json()["fields"] == ["half", "all", "a category"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (pa.date32(), [-800_000, None]),
+        (pa.timestamp("s"), [-70_000_000_000, 300_000_000_000]),
+        (pa.timestamp("us", "UTC"), [-70_000_000_000_000_000, None]),
+        (pa.duration("s"), [2**62, None]),
+        (pa.dictionary(pa.int32(), pa.date32()), [-800_000, None]),
+    ],
+    ids=str,
+)
+def test_dates_that_python_lacks_are_attributes_like_others(tmp_path: Path, kind: Any, values: list[int]) -> None:
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    column = pa.array(values, pa.int32() if pa.types.is_date32(plain) else pa.int64()).cast(plain)
+    column = column.dictionary_encode() if plain != kind else column
+    frame = geopandas.GeoDataFrame(geometry=shapely.points([[1, 1], [2, 2]]), crs=4326)
+    frame.to_parquet(tmp_path / "layer.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "layer.parquet")
+    pyarrow.parquet.write_table(table.append_column("when", column), tmp_path / "layer.parquet")
+
+    report = write_geojson(tmp_path / "layer.parquet", tmp_path / "layer.geojson")
+
+    assert report.fields == ("when",)
+
+
+def test_dates_that_python_lacks_may_be_in_a_frame_too(tmp_path: Path) -> None:
+    column = pandas.Series(
+        pa.array([-800_000, None], pa.int32()).cast(pa.date32()), dtype=pandas.ArrowDtype(pa.date32())
+    )
+    number = pandas.Series([float("nan"), float("inf")], dtype=pandas.ArrowDtype(pa.float64()))
+    columns = {"when": column, "number": number}
+    frame = geopandas.GeoDataFrame(columns, geometry=shapely.points([[1, 1], [2, 2]]), crs=4326)
+
+    assert write_geojson(frame, tmp_path / "layer.geojson").fields == ("when",)
