@@ -1,0 +1,62 @@
+"""The headings of docs/troubleshooting.md are errors that the code, Mapbox or Airflow really has."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_mapbox import exceptions
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
+HEADINGS = [heading.strip("` ") for heading in re.findall(r"^### (.+)$", PAGE, re.MULTILINE)]
+# Texts of Airflow's command line.
+OF_AIRFLOW = {"Dag … could not be found; either it does not exist or it failed to parse."}
+
+
+def strings() -> Iterator[str]:
+    """Yield the string literals of the package, with … for each part that is computed."""
+    for path in sorted((ROOT / "airflow_mapbox").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+            elif isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+
+
+TEXTS = [text.replace("\n", " ") for text in strings()]
+
+
+def occurs(heading: str) -> bool:
+    """Return whether a string has all fixed parts of a heading, in their order."""
+    pattern = re.compile(".*".join(map(re.escape, heading.split("…"))))
+    return any(pattern.search(text) for text in TEXTS)
+
+
+def test_the_page_has_headings() -> None:
+    assert len(HEADINGS) > 40
+    assert len(set(HEADINGS)) == len(HEADINGS)
+
+
+@pytest.mark.parametrize("heading", [heading for heading in HEADINGS if heading not in OF_AIRFLOW])
+def test_each_heading_is_the_text_of_an_error(heading: str) -> None:
+    assert occurs(heading)
+
+
+def test_a_text_that_no_error_has_is_noticed() -> None:
+    assert not occurs("The source … exists on … this machine.")
+
+
+def test_each_exception_of_tasks_is_in_the_table() -> None:
+    public = [
+        name
+        for name, value in vars(exceptions).items()
+        if inspect.isclass(value) and value.__module__ == exceptions.__name__
+    ]
+    assert len(public) == 7
+    assert [name for name in public if f"| `{name}` |" not in PAGE] == []
