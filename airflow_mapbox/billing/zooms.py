@@ -23,8 +23,8 @@ def expected_maxzoom(size: int, bounds: Sequence[float]) -> int:
     """
     Return the maxzoom that Mapbox is expected to choose for a vector file that is not MBTiles.
 
-    It is the lowest zoom at which the file has less than 1,000 bytes for each tile of its bounding box, at most 16
-    (mapbox/mapnik-omnivore, ``zoomsBySize``; Mapbox's servers may differ).
+    It is the lowest zoom, at most 16, at which the file has less than 1,000 bytes for each tile of its bounding box.
+    The rule is ``zoomsBySize`` of mapbox/mapnik-omnivore; Mapbox's servers may differ.
 
     :param size: the file's size in bytes.
     :param bounds: west, south, east, north in degrees.

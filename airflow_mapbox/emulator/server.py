@@ -207,10 +207,10 @@ class Emulator:
                 emulator.add_tileset(f"{emulator.account}.day-{day}", created=emulator.clock() - day * 86_400)
 
         :param tileset: the tileset's id, ``account.name``.
-        :param fields: ``created`` and ``modified`` (Unix seconds, a ``datetime`` with a time zone, or an ISO 8601
-            string with one; by default now and ``created``), ``visibility`` (``private`` or ``public``), ``filesize``
-            (bytes), ``type`` (``vector`` or ``raster``), ``name``, ``description``, ``status`` (``available``,
-            ``pending`` or ``invalid``), ``created_by_client``.
+        :param fields: fields of the tileset. ``created`` and ``modified`` are Unix seconds, a ``datetime`` with a time
+            zone, or an ISO 8601 string with one. Their defaults are now, and ``created``. ``visibility`` is ``private``
+            or ``public``, ``filesize`` is in bytes, ``type`` is ``vector`` or ``raster``, and ``status`` is
+            ``available``, ``pending`` or ``invalid``. ``name``, ``description`` and ``created_by_client`` are strings.
         :raises ValueError: for an invalid value.
         :raises TypeError: for an unknown field, and for a value of a wrong type.
         """

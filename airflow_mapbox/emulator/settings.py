@@ -46,8 +46,8 @@ class EmulatorSettings:
     :param start_keeps_deleted: whether a page can start after a tileset that was deleted meanwhile; unknown. If not,
         the answer is 422.
     :param tileset_delete_status: status of a deleted tileset: 200 (documented) or 204 (expected by Mapbox's clients).
-    :param active_delete_status: status of the refusal to delete a tileset that an upload is being made of; None if that
-        is allowed, and the upload makes it again; unknown.
+    :param active_delete_status: status of the refusal to delete a tileset that an upload is being made of; unknown.
+        With None it is allowed, and the upload makes the tileset again.
     :param missing_tileset_message: message of the 404 for an unknown tileset at the tilesets endpoints: ``"Not Found"``
         or ``"Cannot find tileset"``. Both are documented.
     :param update_refused_status: status of the refusal to update a tileset that an upload made; None if it is allowed;

@@ -59,8 +59,8 @@ class TilesetReport(ExportReport):
     :param tiles: number of tiles.
     :param largest_tile: bytes of the largest tile.
     :param geojson_bytes: bytes of GeoJSON that tippecanoe read.
-    :param incomplete: geometries that are missing in the tiles of the maxzoom, because they are smaller than a tile's
-        unit, or because a tile had too much data.
+    :param incomplete: geometries that are missing in the tiles of the maxzoom. They are smaller than a tile's unit, or
+        a tile had too much data.
     """
 
     layers: tuple[str, ...]
@@ -105,8 +105,9 @@ def write_mbtiles(
     :param minzoom: the lowest zoom with tiles, 0 to 22.
     :param maxzoom: the highest zoom, 0 to 22. If neither it nor ``tier`` is set, it is guessed from the distances
         between features.
-    :param tier: the price tier whose highest zoom is the maxzoom, or limits a ``maxzoom`` that is set: ``"free"`` 5,
-        ``"10m"`` 10, ``"1m"`` 13, ``"30cm"`` 16, ``"1cm"`` 22 (Mapbox pricing, "Tilesets"). An area costs the same at
+    :param tier: the price tier whose highest zoom is the maxzoom, or limits a ``maxzoom`` that is set. The zooms are 5
+        for ``"free"``, 10 for ``"10m"``, 13 for ``"1m"``, 16 for ``"30cm"`` and 22 for ``"1cm"`` (Mapbox pricing,
+        "Tilesets"). An area costs the same at
         each zoom of a tier, and coordinates are most precise at the highest.
     :param temporary_directory: an existing folder for tippecanoe's temporary files, which are about as large as the
         features in GeoJSON. None takes the system's.

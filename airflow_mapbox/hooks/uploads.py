@@ -257,8 +257,9 @@ class MapboxUploadsHook(BaseHook):
             :func:`~airflow_mapbox.export.stream_geojson` takes it, or a function that returns it.
         :param tileset: ``name`` or ``account.name``. An existing tileset is replaced.
         :param name: the display name, at most 64 characters.
-        :param format: format to export geodata to: ``"geojson"``, which is sent during the export; ``"mbtiles"``; or
-            ``"auto"``, which is GeoJSON up to Mapbox's limit and MBTiles beyond it. None sends the source as it is.
+        :param format: format to export geodata to. ``"geojson"`` is sent during the export, and ``"mbtiles"`` is
+            written first. ``"auto"`` is GeoJSON up to Mapbox's limit and MBTiles beyond it. None sends the source as it
+            is.
         :param export: options of the export, such as ``crs`` or ``columns``; for vector tiles also ``maxzoom`` or
             ``tier``.
         :param if_active: what to do if Mapbox is processing another upload of the tileset: ``"wait"`` for it in this

@@ -45,9 +45,9 @@ class DeleteTilesetsOperator(BaseOperator):
 
     The token needs the scopes tilesets:list, uploads:list, and unless ``dry_run`` tilesets:write.
 
-    The result has ``deleted``, ``gone`` and ``kept`` with ids, ``skipped`` with ids and reasons, ``delete`` with the
-    whole plan, and ``markdown`` with a table for a person. ``kept`` and ``skipped`` name at most 100 tilesets each;
-    ``kept_count`` and ``skipped_count`` are the numbers. It has multiple outputs.
+    The result has ``deleted``, ``gone`` and ``kept`` with ids, and ``skipped`` with ids and reasons. It also has
+    ``delete`` with the whole plan, and ``markdown`` with a table for a person. ``kept`` and ``skipped`` name at most
+    100 tilesets each; ``kept_count`` and ``skipped_count`` are the numbers. It has multiple outputs.
 
     To ask a person first, make a plan with ``dry_run=True``, show its ``markdown``, and give it to a second task as
     ``plan``.

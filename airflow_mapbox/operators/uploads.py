@@ -75,17 +75,17 @@ class StageAndCreateUploadOperator(BaseOperator):
         that each DAG run has its own. With its account and without a template, it is an asset in Airflow's graph.
     :param name: the display name, at most 64 characters.
     :param mapbox_conn_id: the connection.
-    :param format: format to export geodata to: ``"geojson"``, which is sent during the export; ``"mbtiles"``; or
-        ``"auto"``, which is GeoJSON up to Mapbox's limit and MBTiles beyond it. The last two use temporary disk space.
+    :param format: format to export geodata to. ``"geojson"`` is sent during the export, and ``"mbtiles"`` is written
+        first. ``"auto"`` is GeoJSON up to Mapbox's limit and MBTiles beyond it. The last two use temporary disk space.
         None sends the source as it is.
     :param export: options of :func:`~airflow_mapbox.export.stream_geojson`, such as ``crs`` or ``columns``. For vector
         tiles also those of :func:`~airflow_mapbox.export.write_mbtiles`, such as ``maxzoom`` or ``tier``.
-    :param if_active: what to do if Mapbox is processing another upload of the tileset: ``"wait"`` for it, without a
-        worker slot between two attempts; ``"fail"``, and use the task's ``retries``; or ``"skip"`` the task.
+    :param if_active: what to do if Mapbox is processing another upload of the tileset. ``"wait"`` holds no worker slot
+        between two attempts, ``"fail"`` uses the task's ``retries``, and ``"skip"`` skips the task.
     :param active_timeout: longest time to wait for that other upload, in seconds, across all retries.
-    :param skip_unchanged: skip the task if the tileset's last finished upload came from the same data: the same
-        fingerprint (size, and ETag or modification time) or the same checksum. These are stored with the tileset's
-        asset. Give the sensor the operator's whole result, so that they are stored from the first DAG run on.
+    :param skip_unchanged: skip the task if the tileset's last finished upload came from the same data. The data is the
+        same if its fingerprint (size, and ETag or modification time) or its checksum is. These are stored with the
+        tileset's asset. Give the sensor the operator's whole result, so that they are stored from the first DAG run on.
     :param preflight: check the source for what Mapbox would refuse, before Mapbox is asked for anything. The whole
         report is in the log. The task then fails without a retry.
     :param max_megabytes: fail if the file to send has more megabytes (1,000,000 bytes). Accounts opened since August

@@ -6,9 +6,9 @@ The document is read in three parts::
     {"type": "FeatureCollection", "crs": …, "features": [ {…}, {…}, … ], "name": …}
     └──────────────── head ─────────────────────────────┘└─ features ─┘└── tail ──┘
 
-Features are checked in chunks. Where the last complete feature of a chunk ends is guessed from the text between the
-first two features, and proved by the parser: if the chunk begins at a feature and parses as an array, it ends at a
-feature, too. If the guess is wrong, features are read one by one.
+Features are checked in chunks. The end of a chunk's last complete feature is guessed from the text between the first
+two features. The parser proves the guess: a chunk that begins at a feature and parses as an array also ends at one. If
+the guess is wrong, features are read one by one.
 """
 
 from __future__ import annotations

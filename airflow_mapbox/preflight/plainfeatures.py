@@ -55,8 +55,8 @@ class PlainReader:
     positions lie in the bounds of the arrays before.
 
     In sorted data, each array extends the bounds on the same side, so the constraint leaves a margin there. An array
-    that may reach into the margin is held until a later one extends the bounds beyond the margin: then its own bounds
-    are not needed. If what is held becomes too large, the bounds are computed after all.
+    that may reach into the margin is held. If a later one extends the bounds beyond the margin, its own bounds are not
+    needed. If what is held becomes too large, the bounds are computed after all.
     """
 
     def __init__(self) -> None:

@@ -261,9 +261,9 @@ class _KML:
     """
     The elements of a KML document.
 
-    The layers are those of GDAL's KML driver, which Mapbox's validator asks: each Document, Folder or kml that directly
-    holds a Placemark with a geometry, inner ones first. If nothing in the file has a geometry, they are all Folders,
-    and each Document or kml that directly holds a Placemark.
+    The layers are those of GDAL's KML driver, which Mapbox's validator asks. Each Document, Folder or kml that directly
+    holds a Placemark with a geometry is one, inner ones first. If nothing in the file has a geometry, they are all
+    Folders, and each Document or kml that directly holds a Placemark.
 
     :param collect: sets the handler of text; None for no handler.
     """

@@ -74,8 +74,8 @@ class UploadCompleteSensor(BaseSensorOperator):
     :param partition: partition key of the tileset's asset event, such as ``"{{ ds }}"``; None for an event without one.
         It needs a tileset that is known when the DAG is parsed. DAGs with a plain ``schedule=[asset]`` ignore events
         with a key.
-    :param verify: compare the finished tileset with its source: True, or a mapping of what is expected, which adds to
-        what the upload task knows: ``layers``, ``fields`` (names, or names by layer), ``minzoom``, ``maxzoom``,
+    :param verify: compare the finished tileset with its source: True, or a mapping that adds to what the upload task
+        knows. Its keys are ``layers``, ``fields`` (names, or names by layer), ``minzoom``, ``maxzoom``,
         ``bounds_within``, ``min_features``, and ``sample``, the number of tiles to read and decode. A tileset that was
         replaced shows its earlier self for up to five minutes: the task waits for that without a worker slot. A sample
         always waits so long. It needs a token with tilesets:read, and with tilesets:list for the size and compute units
@@ -88,7 +88,7 @@ class UploadCompleteSensor(BaseSensorOperator):
     :param mapbox_conn_id: the connection.
     :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``.
     :param poke_interval: shortest time between two polls, in seconds. Unless ``mode`` is ``"poke"``, it is at least
-        ``[workers] min_heartbeat_interval`` + 5 s, which is 10 s by default: the scheduler fails a task that comes back
+        ``[workers] min_heartbeat_interval`` + 5 s, which is 10 s by default. The scheduler fails a task that comes back
         before its last exit was seen.
     :param max_wait: longest time between two polls, in seconds. A rate limit may make it longer.
     :param exponential_backoff: use Airflow's own backoff instead of the upload's progress. It has no effect in a

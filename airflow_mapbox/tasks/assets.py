@@ -57,8 +57,8 @@ def add_tileset_outlet(task: BaseOperator, tileset: object) -> None:
     Add the outlet through which a task sends the events of its tileset.
 
     It is the tileset's asset if the id is known when the DAG is parsed. Airflow then shows it in the graph, also before
-    the first run. Otherwise it is the alias of the DAG: for a template, for a name whose account only the
-    connection knows, and in a mapped task, of which Airflow parses no instance.
+    the first run. Otherwise it is the alias of the DAG. This is so for a template, and for a name whose
+    account only the connection knows. It is so in a mapped task too, because Airflow parses none of its instances.
 
     :param task: the task.
     :param tileset: the parameter.

@@ -278,8 +278,8 @@ class Plan:
         """
         Return this plan without what should no longer be deleted.
 
-        A tileset stays if it changed after this plan was made, or if a plan that is made now would not delete it: it is
-        public now, or an upload is being made of it, or others that were newer are gone. A tileset that the list does
+        A tileset stays if it changed after this plan was made, or if a plan that is made now would not delete it. It
+        may be public now, an upload may be being made of it, or newer ones may be gone. A tileset that the list does
         not show is in neither plan: it is gone.
 
         :param fresh: a plan that was made now by the same policy.

@@ -50,8 +50,8 @@ class Verification:
     :param tileset: ``account.name``.
     :param differences: the differences. Empty if the tileset is as expected.
     :param notes: what could not be compared, and why, in whole sentences.
-    :param found: what the tileset has, as JSON types: layers with their fields, zooms, bounds, time of the last change,
-        and of a sample the number of tiles and features.
+    :param found: what the tileset has, as JSON types: layers with their fields, zooms, bounds and time of the last
+        change. After a sample, also its number of tiles and features.
     :param is_outdated: whether Mapbox still shows the tileset as it was before its upload, or none. This is then the
         only difference.
     """

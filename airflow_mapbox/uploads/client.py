@@ -170,8 +170,8 @@ class UploadsClient(ApiClient):
 
         :param limit: number of uploads at most; None for all.
         :param reverse: yield the oldest first instead of the newest.
-        :param since: only uploads that were created at this time or later: a datetime with a time zone, the same in
-            ISO 8601, or a timedelta as an age by the server's clock.
+        :param since: only uploads that were created at this time or later. It is a datetime with a time zone, the same
+            in ISO 8601, or a timedelta as an age by the server's clock.
         :param until: only uploads that were created before this time.
         :param tileset: only uploads of this tileset, ``name`` or ``account.name``.
         :param state: only uploads in this state: ``"processing"``, ``"done"`` or ``"failed"``.

@@ -116,7 +116,7 @@ def cut_polygons(
     :param turns: the result of :func:`crossings`.
     :param projected: whether the source is in a projected system.
     :return: two arrays of shapely geometries, shape (n,): valid ones within ±180 degrees, and the uncut ones with
-        unrolled longitudes, which tell whether the data is valid.
+        unrolled longitudes. The second ones tell whether the data is valid.
     """
     lonlat = replace(lonlat, x=_unrolled(lonlat, turns))
     paths, rings = lonlat.paths, lonlat.offsets[-2]

@@ -91,8 +91,8 @@ def wind_rings(shapes: Shapes) -> tuple[Shapes, NDArray[np.bool_], NDArray[np.bo
     Wind outer rings counter-clockwise and holes clockwise (RFC 7946, section 3.1.6, the right-hand rule).
 
     :param shapes: geometries whose coordinates are integers, so that small products are exact.
-    :return: the same geometries; whether each is certainly valid, shape (n,), while the others may be valid too; and
-        whether each ring has no area, shape (number of rings,).
+    :return: the same geometries; whether each is certainly valid, shape (n,); and whether each ring has no area, shape
+        (number of rings,). A geometry that is not certainly valid may still be valid.
     """
     certain = np.full(len(shapes), not shapes.kind.has_rings)
     flat = np.zeros(len(shapes.paths) - 1 if shapes.kind.has_rings else 0, dtype=bool)

@@ -43,7 +43,7 @@ class Batch:
     :param as_text: columns of numbers to write as strings, because some cannot be written exactly as numbers.
     :param total: number of features in the whole source, or None if it is unknown.
     :param unreadable: the source's coordinates in each row whose geometry cannot be read from them, and null in other
-        rows; None if the source raises an error instead.
+        rows. It is None if the source raises an error instead.
     """
 
     geometry: GeometryColumn

@@ -177,9 +177,9 @@ def _record_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[pa.
     """
     Read batches of as many rows as fit into :data:`READ_BYTES`.
 
-    The size of rows is only known after reading some: a string of a dictionary is in the file once, but in memory in
-    each row. A reader of Arrow cannot change its number of rows. So a new reader continues if the number is wrong: once
-    if it can be larger, and each time that it must be at most half.
+    The size of rows is only known after reading some. A string of a dictionary is in the file once, but in memory in
+    each row. A reader of Arrow cannot change its number of rows, so a new reader continues if the number is wrong. It
+    is raised once, and lowered each time that it must be at most half.
     """
     max_rows = _rows_by_file_size(parquet)
     encoded = [name for name in columns if pa.types.is_dictionary(parquet.schema_arrow.field(name).type)]

@@ -450,8 +450,8 @@ class _Call:
         """
         Write into the ledger that the call follows at once.
 
-        A call long after its note is announced again: this process may have been stopped, or have waited for a rate
-        limit, while another took over.
+        A call long after its note is announced again. This process may have been stopped, or have waited for a rate
+        limit, while another process continued.
         """
         while self._clock() - self._written > _NOTE_VALID_SECONDS:
             self._written, now = self._clock(), self._server_now()
