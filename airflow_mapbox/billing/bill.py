@@ -56,7 +56,7 @@ class Bill:
     What an upload will be billed by.
 
     Accounts since 2024-08-01 pay for the megabytes of the file, and for compute units, which are known only afterwards.
-    Older accounts pay for the area of the tiles at the zoom of their tier. ``docs/bill.md`` has the sources.
+    Older accounts pay for the area of the tiles at the zoom of their tier. ``docs/how-to/bill.md`` has the sources.
 
     :param bytes: the size of the file in bytes, or None if it is unknown.
     :param maxzoom: the maxzoom of the tileset, or None if it is unknown.

@@ -27,7 +27,7 @@ from airflow_mapbox.sources.source import OpenablePath
 
 # Threads, because most of the work releases the GIL. Processes would have to copy their results, and a task's process
 # may not be allowed to have children.
-# The thread that reads cannot keep more of them busy (docs/perform.md).
+# The thread that reads cannot keep more of them busy (docs/project/performance.md).
 MAX_DEFAULT_THREADS = 16
 _BATCHES_IN_QUEUE = 2  # so that no thread waits for the one that reads
 

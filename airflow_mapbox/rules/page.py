@@ -18,7 +18,7 @@ This page is made from the table of rules in `airflow_mapbox/rules/`: change tha
 - "Known" says how well: *seen* in real answers, *documented* by Mapbox, or the *source* that has it. Mapbox may run
   other code than it publishes.
 """
-_PAGES = {"preflight": "docs/preflight.md", "errors": "docs/reference/errors.md"}
+_PAGES = {"preflight": "docs/how-to/preflight.md", "errors": "docs/reference/errors.md"}
 _ORDER = ("any", "dataset", "GeoJSON", "CSV", "KML", "GPX", "KML, GPX", "zipped shapefile", "MBTiles", "TIFF")
 _TITLES = {
     "any": "Files of any format",

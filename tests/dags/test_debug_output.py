@@ -1,4 +1,4 @@
-"""What `airflow dags test` prints at DEBUG, which docs/operate.md warns of."""
+"""What `airflow dags test` prints at DEBUG, which docs/security.md warns of."""
 
 from __future__ import annotations
 
@@ -36,4 +36,4 @@ def test_only_airflows_own_lines_hold_a_secret(emulator: Emulator, task_logs: Ca
     # Airflow's supervisor prints what it is asked to mask.
     assert [line for line in printed if "MaskSecret(value=" not in line] == []
     assert not any(secret in task_logs() for secret in secrets)
-    assert "MaskSecret" in (ROOT / "docs/operate.md").read_text()
+    assert "MaskSecret" in (ROOT / "docs/security.md").read_text()

@@ -142,7 +142,7 @@ def test_a_failed_task_names_its_source(events_by_task: Events) -> None:
 def test_the_event_in_the_documentation_has_the_form_of_a_real_one(events_by_task: Events) -> None:
     from tests.conftest import ROOT
 
-    page = (ROOT / "docs/lineage.md").read_text()
+    page = (ROOT / "docs/how-to/lineage.md").read_text()
     shown = json.loads(page.partition("```json\n")[2].partition("```")[0])
     event = last_event(events_by_task, "deferred")
 

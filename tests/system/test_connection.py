@@ -128,7 +128,7 @@ def test_a_connection_without_a_port_is_mended_as_the_documentation_says(stack: 
 def test_airflows_command_tests_a_connection(stack: Stack, where: str) -> None:
     described = {"AIRFLOW_CONN_FROM_ENVIRONMENT": json.dumps(stack.connection())} if "env" in where else {}
     connection_id = "from_environment" if described else "mapbox_default"
-    page = (ROOT / "docs/connect.md").read_text()
+    page = (ROOT / "docs/how-to/connect.md").read_text()
     (command,) = re.findall(r"^AIRFLOW__CORE__TEST_CONNECTION=Enabled airflow connections test .*$", page, re.M)
 
     done = airflow_shell(stack, command.replace("mapbox_default", connection_id), **described)

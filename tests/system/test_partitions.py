@@ -149,8 +149,8 @@ def test_openlineage_knows_the_file_of_the_counties_in_a_workers_own_process(sta
 
 
 def documented_kinds() -> dict[str, list[bool]]:
-    """Return the table of templates in docs/assets.md: for each kind of run, whether each column has a value."""
-    table = (ROOT / "docs/assets.md").read_text().partition("| kind of run |")[2].partition("\n\n")[0]
+    """Return docs/concepts/assets.md's table of templates: for each kind of run, whether each column has a value."""
+    table = (ROOT / "docs/concepts/assets.md").read_text().partition("| kind of run |")[2].partition("\n\n")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     return {kind.replace("`", ""): [cell != "no" for cell in cells] for kind, *cells in rows}
 

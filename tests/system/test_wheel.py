@@ -125,7 +125,7 @@ def test_everything_but_the_emulator_works_without_its_extra(home: Path, empty_e
 
 
 def test_the_example_of_the_page_on_testing_passes_with_the_wheel_alone(home: Path, testing_environment: Path) -> None:
-    page = (ROOT / "docs/emulator.md").read_text()
+    page = (ROOT / "docs/how-to/test-dags.md").read_text()
     project = home / "project"
     # Each file of the example stands behind the line that names it.
     files = re.findall(r"^`((?:dags|tests)/\w+\.py)`[^\n]*\n\n```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
@@ -146,7 +146,7 @@ def documented_installs(name: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/emulator.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/test-dags.md"])
 def test_the_install_lines_of_the_documentation_find_the_package(home: Path, page: str) -> None:
     python = environment(home / f"{Path(page).stem}-venv", home=home)
     installs = documented_installs(page)
@@ -160,7 +160,7 @@ def test_the_install_lines_of_the_documentation_find_the_package(home: Path, pag
 
 
 def test_an_extra_is_added_to_the_installed_package(home: Path, empty_environment: Path) -> None:
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "airflow_mapbox").rglob("*.py")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "airflow_mapbox").rglob("*.py")]
     extras = {
         extra
         for page in pages

@@ -60,7 +60,11 @@ def test_every_documented_mapbox_connection_has_a_port() -> None:
         for text in connection.findall(file.read_text())
     ]
 
-    assert {file for file, _ in found} >= {"docs/connect.md", "docs/emulator.md", "docker/docker-compose.yaml"}
+    assert {file for file, _ in found} >= {
+        "docs/how-to/connect.md",
+        "docs/how-to/emulator.md",
+        "docker/docker-compose.yaml",
+    }
     assert [(file, text) for file, text in found if not re.search(r"""["']port["']: 0|--conn-port 0""", text)] == []
 
 
@@ -152,7 +156,7 @@ def string_literals(folder: Path) -> str:
 
 
 def test_each_message_in_the_troubleshooting_table_exists() -> None:
-    table = (ROOT / "docs/operate.md").read_text().partition("## When something is wrong")[2]
+    table = (ROOT / "docs/troubleshooting.md").read_text()
     messages = re.findall(r"^\| `([^`]+)` \|", table, re.M)
     code = string_literals(ROOT / "airflow_mapbox")
 
@@ -162,7 +166,7 @@ def test_each_message_in_the_troubleshooting_table_exists() -> None:
 
 
 def test_each_example_is_in_the_table() -> None:
-    listed = re.findall(r"^\| `(\w+\.py)`", (ROOT / "docs/examples.md").read_text(), re.M)
+    listed = re.findall(r"^\| `(\w+\.py)`", (ROOT / "docs/how-to/examples.md").read_text(), re.M)
 
     assert sorted(listed) == sorted(path.name for path in (ROOT / "dags").glob("*.py"))
 

@@ -1,4 +1,4 @@
-"""The layout of the package: CONTRIBUTING.md draws it, and every module opens with one sentence."""
+"""The layout of the package: docs/project/architecture.md draws it, and every module opens with one sentence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def folders_on_disk() -> set[str]:
 
 
 def folders_drawn() -> set[str]:
-    drawing = (ROOT / "CONTRIBUTING.md").read_text().partition("```\nairflow_mapbox/\n")[2].partition("```")[0]
+    page = (ROOT / "docs/project/architecture.md").read_text()
+    drawing = page.partition("```\nairflow_mapbox/\n")[2].partition("```")[0]
     folders, parents = set[str](), list[str]()
     for line in drawing.splitlines():
         if match := re.match(r"^((?:  ){1,3})(\w+)/  ", line):
@@ -29,7 +30,7 @@ def folders_drawn() -> set[str]:
     return folders
 
 
-def test_contributing_draws_every_folder_of_the_package() -> None:
+def test_the_architecture_page_draws_every_folder_of_the_package() -> None:
     assert folders_drawn() == folders_on_disk()
 
 

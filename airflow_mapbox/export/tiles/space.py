@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 # Leave so much temporary space free for others.
 _SPARE_BYTES = 256 << 20
-# The smallest temporary files of tippecanoe that were measured, as a share of the source's size (docs/export.md,
-# "Temporary space").
+# The smallest temporary files of tippecanoe that were measured, as a share of the source's size
+# (docs/how-to/vector-tiles.md, "Temporary space").
 _MIN_SHARE_OF_SOURCE = 1 / 16
 _BYTES_BETWEEN_CHECKS = 64 << 20
 

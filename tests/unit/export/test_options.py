@@ -162,7 +162,7 @@ class TestDocumentation:
 
 def documented_options() -> list[tuple[str, str, str]]:
     """The name, default and functions of each row below the mark."""
-    table = (ROOT / "docs/export.md").read_text().split(MARK)[1].lstrip().split("\n\n")[0]
+    table = (ROOT / "docs/how-to/export.md").read_text().split(MARK)[1].lstrip().split("\n\n")[0]
     header, _, *lines = [line.strip("|").split(" | ") for line in table.splitlines()]
     columns = [header.index(name) for name in ("default", "taken by")]
     return [(line[0].strip(), *(line[column].strip() for column in columns)) for line in lines]  # type: ignore[misc]
