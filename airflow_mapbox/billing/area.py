@@ -31,7 +31,7 @@ def area_km2(packed: NDArray[np.uint64], zoom: int) -> float:
     """
     Return the area of a set of tiles in km².
 
-    :param packed: the set, as :mod:`airflow_mapbox.billing.runs` has it.
+    :param packed: the set, as packed runs: see :mod:`airflow_mapbox.billing.runs`.
     :param zoom: its zoom.
     """
     if not len(packed):

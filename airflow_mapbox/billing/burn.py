@@ -258,7 +258,7 @@ class _Positions(NamedTuple):
 
 class _Changes(NamedTuple):
     """
-    The edges that lead to another tile, and those that are none: positions at which runs within one tile end.
+    The edges that lead to another tile, and gaps without an edge: positions at which runs within one tile end.
 
     :param after: the position before each edge, shape (n,), in rising order.
     :param is_gap: whether there is no edge after that position.

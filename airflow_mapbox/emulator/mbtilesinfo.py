@@ -276,7 +276,7 @@ def _leading_number(text: str) -> float:
 
 
 def _numbers(value: Any, length: int) -> list[float] | None:
-    """Return so many finite numbers, some of which may be strings; else None."""
+    """Return a list of finite numbers of this length, or None. Some of the values may be strings."""
     if not isinstance(value, list) or len(value) != length:
         return None
     numbers = list(_parsed(value))

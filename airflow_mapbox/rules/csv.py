@@ -17,7 +17,7 @@ COLUMNS = Rule(
     meaning="The header has no columns of coordinates that Mapbox recognises.",
     message="Invalid CSV. Cannot detect column(s) with the name(s) of wkt, geojson, x/y, or latitude/longitude.",
     remedy=(
-        "Name columns lon and lat (or x and y, or …longitude… and …latitude…), or name a column exactly wkt, geom, "
+        "Name columns lon and lat, x and y, or …longitude… and …latitude…. Or name one column exactly wkt, geom, "
         "geometry or geojson, within the first 512 bytes."
     ),
     evidence=f"seen; {_SOURCE}; source: detect-geocsv",

@@ -18,7 +18,7 @@ _BLOCK_BYTES = 16 * 1024
 
 class Ranges(Protocol):
     """
-    A file of which any part can be read.
+    A file with parts that can be read in any order.
 
     :ivar size: the file's size in bytes.
     """
@@ -91,7 +91,7 @@ class FileRanges(_ContextManager):
 
 class HeadRanges(_ContextManager):
     """
-    The beginning of a file of which only that can be read. Parts beyond it are empty.
+    The beginning of a file that cannot be read further. Parts beyond it are empty.
 
     :param head: the first bytes.
     :param size: the file's size in bytes; None if it is unknown.

@@ -123,7 +123,7 @@ class VectorLayer:
     A layer of a vector tileset.
 
     :param id: the layer's name (``source-layer`` in a style).
-    :param fields: the type of each attribute as TileJSON has it, such as ``{"name": "String"}``.
+    :param fields: the type of each attribute in TileJSON, such as ``{"name": "String"}``.
     :param minzoom: the lowest zoom, or None.
     :param maxzoom: the highest zoom, or None.
     """

@@ -17,7 +17,7 @@ import shapely
 
 from tests.conftest import ROOT
 
-PAGE = (ROOT / "docs" / "quickstart.md").read_text()
+PAGE = (ROOT / "docs/quickstart.md").read_text()
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 INSTALL, START, DAG, RUN, MAPBOX = (text for _, text in BLOCKS)
 DONE = re.compile(r"Upload \w+ is done: tileset (\S+), (http://127\.0\.0\.1:\d+/tilesets/\S+)")

@@ -13,7 +13,7 @@ import pytest
 from airflow_mapbox import exceptions
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
+PAGE = (ROOT / "docs/troubleshooting.md").read_text()
 HEADINGS = [heading.strip("` ") for heading in re.findall(r"^### (.+)$", PAGE, re.MULTILINE)]
 # Texts of Airflow's command line.
 OF_AIRFLOW = {"Dag … could not be found; either it does not exist or it failed to parse."}

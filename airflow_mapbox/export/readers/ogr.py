@@ -502,7 +502,7 @@ def _batch_rows(path: GdalPath, info: dict[str, Any]) -> int:
 
 
 def _without_ids(fields: Iterable[str], driver: str, path: GdalPath) -> list[str]:
-    """Return the fields without the ids of GeoJSON features, of which GDAL makes an attribute if they are strings."""
+    """Return the fields without the ids of GeoJSON features. GDAL makes an attribute of ids that are strings."""
     names = list(fields)
     if driver not in _GEOJSON or "id" not in names or path.open is None or not has_member_ids(path.open):
         return names
