@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import shapely
 
-from airflow_mapbox.billing import burn, known
+from airflow_mapbox.billing import burn, cover, known
 from airflow_mapbox.billing.area import EARTH_RADIUS_KM
 from airflow_mapbox.billing.cover import Cover
 from airflow_mapbox.export.encode import cover_of
@@ -103,8 +103,9 @@ def test_a_cover_is_exact_but_for_gdals_tolerances(rng: np.random.Generator, sha
     geometries = SHAPES[shapes](rng)
     ours, theirs = tiles(geometries), exact(geometries)
 
-    # GDAL burns edges that are narrower than 0.01 tile in one column, and nothing else differs: see burn.py.
-    assert len(ours ^ theirs) <= max(2, 0.02 * len(theirs))
+    # GDAL burns edges that are narrower than 0.01 tile in one column, and nothing else differs: see burn.py. A few points
+    # lie between the tiles of the grid.
+    assert len(ours ^ theirs) <= max(6, 0.02 * len(theirs))
     assert len(ours) > 1
 
 
@@ -189,6 +190,27 @@ def test_shapes_in_known_tiles_are_not_burnt_again(
     again = cover_of(groups, (11, 6), known=tiles_so_far)
 
     assert again.area_km2(11) == 0
+
+
+@pytest.mark.parametrize("few", [0, 100, 1 << 14])
+def test_shapes_that_wait_to_be_burnt_are_not_lost(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """Lines and polygons, in batches with two units, wait in the cover of each batch and in the total."""
+    monkeypatch.setattr(cover, "_FEW_POSITIONS", few)
+    monkeypatch.setattr(cover, "_MAX_WAITING", 1_000)
+    shapes = [*circles(rng, 60, 0.5), *tracks(rng, 60, 20, 0.1)]
+    shapes = [shapes[index] for index in rng.permutation(len(shapes))]
+    total = Cover((ZOOM, 3))
+
+    for start in range(0, len(shapes), 7):
+        batch = np.asarray(shapes[start : start + 7], dtype=object)
+        unit = 1.0 if start % 2 else 1e-6
+        units = np.asarray(shapely.transform(batch, lambda xy, unit=unit: xy / unit), dtype=object)
+        total.update(cover_of(from_shapely(units, np.arange(len(units))), (ZOOM, 3), unit))
+
+    for zoom in (ZOOM, 3):
+        assert tiles_in(total, zoom) == tiles(shapes, zoom)
 
 
 @pytest.mark.parametrize("zoom", [0, 2, 6, 11])
