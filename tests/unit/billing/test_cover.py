@@ -103,8 +103,8 @@ def test_a_cover_is_exact_but_for_gdals_tolerances(rng: np.random.Generator, sha
     geometries = SHAPES[shapes](rng)
     ours, theirs = tiles(geometries), exact(geometries)
 
-    # GDAL burns edges that are narrower than 0.01 tile in one column, and nothing else differs: see burn.py. A few points
-    # lie between the tiles of the grid.
+    # GDAL burns edges that are narrower than 0.01 tile in one column, and nothing else differs: see burn.py. A few
+    # points lie between the tiles of the grid.
     assert len(ours ^ theirs) <= max(6, 0.02 * len(theirs))
     assert len(ours) > 1
 
