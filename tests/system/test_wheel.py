@@ -164,7 +164,8 @@ def test_an_extra_is_added_to_the_installed_package(home: Path, empty_environmen
     extras = {
         extra
         for page in pages
-        for extra in re.findall(r"pip install 'airflow-provider-mapbox\[(\w+)\]'", page.read_text())
+        for extras in re.findall(r"pip install 'airflow-provider-mapbox\[([\w,]+)\]'", page.read_text())
+        for extra in extras.split(",")
     }
     assert {"mbtiles", "s3", "emulator"} <= extras
     for extra in sorted(extras - {"EXTRA"}):
