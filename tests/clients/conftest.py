@@ -29,6 +29,17 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
+def settings_of_mapbox(emulator: Emulator) -> dict[str, str]:
+    """Return the environment variables that lead the PyPI package ``mapbox`` to an emulator with TLS."""
+    return {
+        "MAPBOX_ACCESS_TOKEN": emulator.token,
+        "MAPBOX_HOST": emulator.url.removeprefix("https://"),
+        "AWS_ENDPOINT_URL": emulator.s3_url,
+        "AWS_CA_BUNDLE": str(emulator.ca_file),
+        "REQUESTS_CA_BUNDLE": str(emulator.ca_file),
+    }
+
+
 def beside_package(script: Path, *packages: str, folder: Path) -> Path:
     """Install npm packages into a folder and give a copy of the script that uses them, beside them."""
     (folder / "package.json").write_text('{"private": true}')

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_mapbox.emulator import Emulator
-from tests.clients.conftest import run
+from tests.clients.conftest import run, settings_of_mapbox
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -51,11 +51,7 @@ def test_the_python_client_stages_in_parts_creates_lists_reads_and_deletes(
             small,
             large,
             cwd=tmp_path,
-            MAPBOX_ACCESS_TOKEN=secure.token,
-            MAPBOX_HOST=secure.url.removeprefix("https://"),
-            AWS_ENDPOINT_URL=secure.s3_url,
-            AWS_CA_BUNDLE=str(secure.ca_file),
-            REQUESTS_CA_BUNDLE=str(secure.ca_file),
+            **settings_of_mapbox(secure),
         )
     )
 

@@ -18,7 +18,7 @@ import shapely
 from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.export import write_geojson
 from airflow_mapbox.preflight import check_source
-from tests.clients.conftest import run
+from tests.clients.conftest import run, settings_of_mapbox
 from tests.clients.test_mapbox_python import DRIVER, geojson
 from tests.clients.test_mapbox_python import python as python
 
@@ -48,11 +48,7 @@ def attempt(python: Path, tmp_path: Path) -> Callable[..., list[str]]:
             tileset,
             str(1 + RETRIES),
             cwd=tmp_path,
-            MAPBOX_ACCESS_TOKEN=emulator.token,
-            MAPBOX_HOST=emulator.url.removeprefix("https://"),
-            AWS_ENDPOINT_URL=emulator.s3_url,
-            AWS_CA_BUNDLE=str(emulator.ca_file),
-            REQUESTS_CA_BUNDLE=str(emulator.ca_file),
+            **settings_of_mapbox(emulator),
         )
         errors: list[str] = json.loads(printed)
         return errors
