@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 # The tiles of a higher zoom do not fit into a table, and few shapes lie in known ones. This zoom's table has 8 MiB, and
 # memory holds only the parts of it that the layer touches.
 _MAX_ZOOM = 11
-# Look at this share of the positions first. If fewer shapes of it are skipped, looking at all costs more than it saves.
+# Look at this share of the positions first, unless many shapes of the batch before were skipped. If fewer shapes of it
+# are skipped, looking at all costs more than it saves.
 _SAMPLE, _LEAST_SKIPPED = 1 / 16, 0.25
 # Longer runs of tiles are marked one by one.
 _LONG_RUN = 64
@@ -31,6 +32,7 @@ class KnownTiles:
 
     def __init__(self, zooms: Sequence[int]) -> None:
         self._touched = {zoom: np.zeros(1 << 2 * zoom + 1, np.bool_) for zoom in zooms if zoom <= _MAX_ZOOM}
+        self._skipped_many = False
 
     def has_all(self, zooms: Sequence[int]) -> bool:
         """Return whether the tiles of all zooms are kept here."""
@@ -74,9 +76,11 @@ class KnownTiles:
         starts = paths if polygons is None else paths[polygons]
         if not self.has_all(zooms) or len(starts) < 2 or (starts[1:] == starts[:-1]).any():
             return x, y, paths, polygons
-        sample = max(int(np.searchsorted(starts, len(x) * _SAMPLE)), 1)
+        share = 1.0 if self._skipped_many else _SAMPLE
+        sample = max(int(np.searchsorted(starts, len(x) * share)), 1)
         is_known = self._are_known(x, y, starts[: sample + 1], zooms, unit)
-        if is_known.mean() < _LEAST_SKIPPED:
+        self._skipped_many = bool(is_known.mean() >= _LEAST_SKIPPED)
+        if not self._skipped_many:
             return x, y, paths, polygons
         is_known = np.append(is_known, self._are_known(x, y, starts[sample:], zooms, unit))
         left = np.flatnonzero(~is_known)
@@ -106,7 +110,8 @@ class KnownTiles:
         (west, east), (south, north) = (
             (np.minimum.reduceat(side[span], starts), np.maximum.reduceat(side[span], starts)) for side in (x, y)
         )
-        rows, columns = (rows_of(north, unit), rows_of(south, unit)), (columns_of(west, unit), columns_of(east, unit))
+        columns = columns_of(np.concatenate((west, east)), unit).reshape(2, -1)
+        rows = rows_of(np.concatenate((north, south)), unit).reshape(2, -1)
         known = np.ones(len(west), np.bool_)
         for zoom in zooms:
             shift = np.uint32(BITS - zoom)
