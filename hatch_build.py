@@ -17,8 +17,8 @@ class IndexPage(MetadataHookInterface):
     """
     Fill the fields ``readme`` and ``urls``, which depend on where the repository is.
 
-    ``repository`` in ``[tool.hatch.metadata.hooks.custom]`` is the only place with its URL. If it is empty, the page
-    has no URLs, and a link to a file becomes its text: no link is better than one that leads nowhere.
+    ``repository`` in ``[tool.hatch.metadata.hooks.custom]`` is the only place with its URL. If it is empty, a link to a
+    file becomes its text: no link is better than one that leads nowhere.
     """
 
     def update(self, metadata: dict[str, Any]) -> None:
@@ -34,7 +34,7 @@ class IndexPage(MetadataHookInterface):
             "content-type": "text/markdown",
             "text": rewrite_links(readme, repository=repository, tag=tag),
         }
-        metadata["urls"] = project_urls(repository, tag=tag)
+        metadata["urls"] = project_urls(repository, tag=tag, documentation=str(self.config["documentation"]))
 
 
 def rewrite_links(readme: str, *, repository: str, tag: str) -> str:
@@ -59,18 +59,21 @@ def rewrite_links(readme: str, *, repository: str, tag: str) -> str:
     return "".join(parts)
 
 
-def project_urls(repository: str, *, tag: str) -> dict[str, str]:
+def project_urls(repository: str, *, tag: str, documentation: str = "") -> dict[str, str]:
     """
     Return the URLs of the project. Airflow's list of providers links to Documentation.
 
     :param repository: the URL of the repository, or an empty string.
     :param tag: the tag of the release.
+    :param documentation: the URL of the built site; if it is empty, the repository's folder of pages.
     """
+    urls = {"Documentation": documentation} if documentation else {}
     if not repository:
-        return {}
+        return urls
     return {
         "Source": repository,
-        "Documentation": f"{repository}/blob/{tag}/docs/index.md",
+        "Documentation": f"{repository}/tree/{tag}/docs",
         "Changelog": f"{repository}/blob/{tag}/CHANGELOG.md",
         "Issues": f"{repository}/issues",
+        **urls,
     }

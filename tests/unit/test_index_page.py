@@ -15,6 +15,7 @@ from tests.conftest import ROOT
 README = (ROOT / "README.md").read_text()
 # A host that nobody can own (RFC 2606).
 REPOSITORY = "https://git.example/owner/airflow-provider-mapbox"
+RELEASED, RELEASED_PICTURES = f"{REPOSITORY}/blob/v1.2.3/", f"{REPOSITORY}/raw/v1.2.3/"
 
 
 def tokens(markdown: str) -> Iterator[Token]:
@@ -44,32 +45,41 @@ def test_the_readme_of_an_index_page_has_no_relative_link_and_the_same_code(repo
 
 
 def test_a_link_leads_to_the_file_of_the_release() -> None:
-    page = rewrite_links("See [the\nguide](docs/x.md#part).", repository=REPOSITORY, tag="v1.2.3")
+    page = rewrite_links("See [the\nguide](CONTRIBUTING.md#part).", repository=REPOSITORY, tag="v1.2.3")
 
-    assert page == f"See [the\nguide]({REPOSITORY}/blob/v1.2.3/docs/x.md#part)."
+    assert page == f"See [the\nguide]({RELEASED}CONTRIBUTING.md#part)."
 
 
 def test_a_picture_is_linked_as_a_file_and_not_as_a_page() -> None:
-    page = rewrite_links("[![A map](docs/map.png)](docs/map.md)", repository=REPOSITORY, tag="v1")
+    page = rewrite_links("[![A map](docs/map.png)](README.md)", repository=REPOSITORY, tag="v1.2.3")
 
-    assert page == f"[![A map]({REPOSITORY}/raw/v1/docs/map.png)]({REPOSITORY}/blob/v1/docs/map.md)"
+    assert page == f"[![A map]({RELEASED_PICTURES}docs/map.png)]({RELEASED}README.md)"
 
 
 def test_without_a_repository_a_link_becomes_its_text_and_a_picture_disappears() -> None:
-    page = rewrite_links("![A map](docs/map.png) See [the guide](docs/x.md), [more](#more).", repository="", tag="v1")
+    page = rewrite_links(
+        "![A map](docs/map.png) See [the guide](CONTRIBUTING.md), [more](#more).", repository="", tag="v1"
+    )
 
     assert page == " See the guide, [more](#more)."
 
 
 @pytest.mark.parametrize("markdown", ["[x](https://docs.mapbox.com)", "[x](#part)", "```\na[x](y)\n```\n"])
 def test_other_targets_and_code_are_left_alone(markdown: str) -> None:
-    assert rewrite_links(markdown, repository=REPOSITORY, tag="v1") == markdown
+    assert rewrite_links(markdown, repository=REPOSITORY, tag="v1.2.3") == markdown
 
 
 def test_the_project_has_the_url_that_airflow_links_to() -> None:
     urls = project_urls(REPOSITORY, tag="v1.2.3")
 
     # Airflow reads this name for the page "Providers".
-    assert urls["Documentation"] == f"{REPOSITORY}/blob/v1.2.3/docs/index.md"
+    assert urls["Documentation"] == f"{REPOSITORY}/tree/v1.2.3/docs"
     assert all(url.startswith(REPOSITORY) for url in urls.values())
+
+
+def test_a_built_site_takes_the_place_of_the_folder_of_pages() -> None:
+    site = "https://docs.example/airflow-provider-mapbox/"
+
+    assert project_urls(REPOSITORY, tag="v1.2.3", documentation=site)["Documentation"] == site
+    assert project_urls("", tag="v1.2.3", documentation=site) == {"Documentation": site}
     assert project_urls("", tag="v1.2.3") == {}
