@@ -7,6 +7,10 @@
 # make answers   most of the provider's tests again, with each plausible form of Mapbox's undocumented behaviour
 # make crash  uploads whose processes die after each step, under each fault; five hundred of them at random
 # make lint   ruff, mypy, and the directions of imports
+# make dist   build the wheel and the source archive, and check what they hold
+# make matrix    the wheel on each Python that is found, and the lowest versions that pyproject.toml allows
+# make audit  published vulnerabilities of the pinned packages
+# make release VERSION=x.y.z   check, build and tag a release; print the command that uploads it
 # make big    a layer of 3 GB of GeoJSON from GeoParquet to a finished upload on the emulator; about ten minutes
 # make bench  how fast export and preflight are and how much memory they take; writes build/benchmarks
 # make fuzz   coverage-guided fuzzing of the preflight's parsers; SECONDS for each of them
@@ -19,14 +23,14 @@ VENV := .venv
 IN_VENV := $(VENV)/bin
 # Another PYTHON makes the environment anew.
 INSTALLED := $(VENV)/.installed-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-WHAT := -c constraints.txt -e .[emulator,s3,postgis,mbtiles] --group test --group lint --group bench
+WHAT := -c constraints.txt -e .[emulator,s3,postgis,mbtiles] --group test --group lint --group dist --group bench
 
 DEMO := $(IN_VENV)/python -m demo.run
 # Each worker has an Airflow home, a database, and emulators of its own, and takes up to 1 GB of memory.
 PYTEST := $(IN_VENV)/python -m pytest
 PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check answers crash system workers ui lint bench big fuzz docs screenshots constraints clean
+.PHONY: demo test check answers crash system workers ui lint dist matrix audit release bench big fuzz docs screenshots constraints clean
 
 demo: $(INSTALLED)
 	@$(DEMO)
@@ -62,6 +66,16 @@ bench: $(INSTALLED)
 	TILESETS="$$(.ci/oracle $(abspath $(VENV))/oracle)" $(IN_VENV)/python -m benchmarks.area
 	$(IN_VENV)/python -m benchmarks.preflight
 
+# The time of the last commit, so that the same commit makes the same bytes.
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
+
+dist: $(INSTALLED)
+	rm -rf dist
+	$(IN_VENV)/python -m build --no-isolation
+	$(IN_VENV)/twine check --strict dist/*
+	$(IN_VENV)/check-wheel-contents dist/*.whl
+	$(IN_VENV)/python -m tools.contents dist
+
 FUZZED := sniff geojson jsonprefix csvrows kml gpx crs tiff shapefile mbtiles_metadata vectortile rules
 SECONDS ?= 60
 
@@ -96,7 +110,7 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 constraints: $(INSTALLED)
 	{ echo "# Every version that the checks of this repository run with; made by: make constraints"; \
 	  $(IN_VENV)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
-	    --extra emulator --extra s3 --extra postgis --extra mbtiles --group test --group lint --group bench --group fuzz \
+	    --extra emulator --extra s3 --extra postgis --extra mbtiles --group test --group lint --group dist --group bench --group fuzz \
 	    pyproject.toml; } > constraints.new
 	mv constraints.new constraints.txt
 

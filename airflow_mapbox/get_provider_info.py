@@ -4,6 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
+_GUIDES = (
+    "connect",
+    "export",
+    "vector-tiles",
+    "preflight",
+    "bill",
+    "upload",
+    "wait",
+    "verify",
+    "changes",
+    "backfill",
+    "retention",
+    "layer-in-parts",
+    "many-workers",
+    "tilesets",
+    "hook",
+    "command-line",
+    "lineage",
+    "test-dags",
+    "emulator",
+    "docker",
+    "interface",
+    "examples",
+)
+
 
 def get_provider_info() -> dict[str, Any]:
     """Give the provider's metadata in the form of Airflow's ``provider.yaml`` schema."""
@@ -16,6 +41,9 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": integration,
                 "external-doc-url": "https://docs.mapbox.com/api/maps/uploads/",
+                # Paths from the repository's root, as in the metadata of Airflow's own providers.
+                "how-to-guide": [f"/docs/how-to/{guide}.md" for guide in _GUIDES],
+                "logo": "/docs/integration-logos/airflow-provider-mapbox.svg",
                 "tags": ["service"],
             }
         ],

@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-import zipfile
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -36,10 +36,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(home: Path) -> Path:
+def distribution(home: Path) -> Path:
+    """Build the source archive, and the wheel from it; return their folder."""
     # With the hatchling that is installed here, which constraints.txt pins.
-    run(sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", home / "dist", ROOT, home=home)
-    (built,) = (home / "dist").glob("*.whl")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", home / "dist", ROOT, home=home)
+    return home / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(distribution: Path) -> Path:
+    (built,) = distribution.glob("*.whl")
     return built
 
 
@@ -73,11 +79,28 @@ def testing_environment(home: Path, wheel: Path) -> Path:
     return environment(home / "testing", wanted, "pytest", home=home)
 
 
-def test_the_wheel_holds_the_package_its_types_and_its_licence_and_nothing_else(wheel: Path) -> None:
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"airflow_mapbox", "airflow_provider_mapbox"}
-    assert "airflow_mapbox/py.typed" in names
-    assert [name for name in names if name.endswith("licenses/LICENSE")]
+def test_the_tests_of_the_source_archive_pass_in_its_own_folder(home: Path, distribution: Path) -> None:
+    (archive,) = distribution.glob("*.tar.gz")
+    with tarfile.open(archive) as sources:
+        sources.extractall(home / "sources", filter="data")
+    (folder,) = (home / "sources").iterdir()
+    # One room of the package, and what reads the pages, the examples and the metadata.
+    chosen = [
+        folder / "tests/unit" / name for name in ("rules", "test_docs.py", "test_layout.py", "test_index_page.py")
+    ]
+
+    told = run(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", folder, *chosen, home=folder)
+
+    assert re.search(r"\d{2,} passed", told)
+
+
+def test_the_same_commit_makes_the_same_bytes(home: Path, distribution: Path) -> None:
+    again = home / "again"
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", again, ROOT, home=home)
+
+    assert {file.name: file.read_bytes() for file in again.iterdir()} == {
+        file.name: file.read_bytes() for file in distribution.iterdir()
+    }
 
 
 def test_airflow_lists_the_provider_and_its_connection_type(home: Path, empty_environment: Path) -> None:

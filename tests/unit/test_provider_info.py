@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import jsonschema
 import pytest
@@ -17,6 +20,7 @@ from airflow.triggers.base import BaseTrigger
 
 import airflow_mapbox
 from airflow_mapbox.get_provider_info import get_provider_info
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,62 @@ def test_provider_info_matches_airflows_schema_and_adds_no_key() -> None:
     jsonschema.validate(info, schema)
     # Airflow passes over unknown keys without a word.
     assert set(info) <= set(schema["properties"]) | {"integrations", "package-name", "name", "description"}
+
+
+def test_provider_info_is_a_provider_yaml_by_airflows_own_schema() -> None:
+    """This schema is strict where the other is lax: it also knows the tags and refuses unknown keys."""
+    import airflow
+
+    schema = json.loads((Path(airflow.__file__).parent / "provider.yaml.schema.json").read_text())
+    # Airflow keeps these keys in provider.yaml only, for its own releases.
+    of_a_release = {"state": "ready", "source-date-epoch": 0, "versions": [airflow_mapbox.__version__]}
+
+    jsonschema.validate(get_provider_info() | of_a_release, schema)
+
+
+def strings_in(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from strings_in(item)
+
+
+def test_every_python_name_in_it_can_be_imported() -> None:
+    names = {name for name in strings_in(get_provider_info()) if name.startswith("airflow_mapbox.")}
+
+    assert len(names) >= 10
+    for name in names:
+        pkgutil.resolve_name(name)
+
+
+def test_every_guide_is_a_page_and_every_page_is_a_guide() -> None:
+    (integration,) = get_provider_info()["integrations"]
+
+    pages = (ROOT / "docs/how-to").glob("*.md")
+    assert sorted(integration["how-to-guide"]) == sorted(f"/{page.relative_to(ROOT)}" for page in pages)
+
+
+def test_the_logo_is_a_picture_that_names_what_it_shows() -> None:
+    (integration,) = get_provider_info()["integrations"]
+
+    logo = ElementTree.parse(ROOT / integration["logo"].lstrip("/")).getroot()
+
+    assert logo.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "airflow-provider-mapbox" in logo.attrib["aria-label"]
+
+
+def test_every_integration_that_a_section_names_is_described() -> None:
+    info = get_provider_info()
+    described = {integration["integration-name"] for integration in info["integrations"]}
+
+    named = {
+        entry["integration-name"]
+        for section in ("hooks", "operators", "sensors", "triggers")
+        for entry in info[section]
+    }
+
+    assert named == described
 
 
 def test_the_package_name_is_the_distributions() -> None:
