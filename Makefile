@@ -15,7 +15,9 @@
 # make bench  how fast export and preflight are and how much memory they take; writes build/benchmarks
 # make fuzz   coverage-guided fuzzing of the preflight's parsers; SECONDS for each of them
 # make screenshots  take the pictures of the documentation again, in a real Airflow; needs Chromium
-# make docs   write the pages that are made from code
+# make docs   write the page of rules, which is made from code and committed
+# make site   build the documentation's site into build/site; a warning fails it
+# make linkcheck  ask each outside address that the documentation names; needs a network that reaches them
 # make constraints   raise the pinned versions
 
 PYTHON ?= python3
@@ -23,14 +25,14 @@ VENV := .venv
 IN_VENV := $(VENV)/bin
 # Another PYTHON makes the environment anew.
 INSTALLED := $(VENV)/.installed-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-WHAT := -c constraints.txt -e .[emulator,s3,postgis,mbtiles] --group test --group lint --group dist --group bench
+WHAT := -c constraints.txt -e .[emulator,s3,postgis,mbtiles] --group test --group lint --group dist --group bench --group docs
 
 DEMO := $(IN_VENV)/python -m demo.run
 # Each worker has an Airflow home, a database, and emulators of its own, and takes up to 1 GB of memory.
 PYTEST := $(IN_VENV)/python -m pytest
 PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check answers crash system workers ui lint dist matrix audit release bench big fuzz docs screenshots constraints clean
+.PHONY: demo test check answers crash system workers ui lint dist matrix audit release bench big fuzz docs site linkcheck screenshots constraints clean
 
 demo: $(INSTALLED)
 	@$(DEMO)
@@ -91,6 +93,18 @@ screenshots: $(INSTALLED)
 docs: $(INSTALLED)
 	$(IN_VENV)/python -m airflow_mapbox.rules.page > docs/reference/refusals.md
 
+# Every page is read anew: Sphinx does not notice that the code of a page made from code has changed.
+SPHINX = $(IN_VENV)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet --fresh-env
+
+site: $(INSTALLED)
+	rm -rf build/site
+	$(SPHINX) -b html -d build/doctrees docs build/site
+
+# Not part of CI: it needs a network, and an outside server that is down must not stop a change. Where only package
+# indexes can be reached, it lists each address as broken. build/linkcheck/output.txt has the list.
+linkcheck: $(INSTALLED)
+	$(SPHINX) -b linkcheck -d build/doctrees docs build/linkcheck
+
 lint: $(INSTALLED)
 	$(IN_VENV)/ruff check .
 	$(IN_VENV)/ruff format --check .
@@ -110,7 +124,7 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 constraints: $(INSTALLED)
 	{ echo "# Every version that the checks of this repository run with; made by: make constraints"; \
 	  $(IN_VENV)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --no-annotate \
-	    --extra emulator --extra s3 --extra postgis --extra mbtiles --group test --group lint --group dist --group bench --group fuzz \
+	    --extra emulator --extra s3 --extra postgis --extra mbtiles --group test --group lint --group dist --group bench --group docs --group fuzz \
 	    pyproject.toml; } > constraints.new
 	mv constraints.new constraints.txt
 

@@ -63,7 +63,7 @@ class MapboxTilesetsHook(BaseHook):
         match: str | None = None,
     ) -> Iterator[Tileset]:
         """
-        Yield the account's tilesets, newest first; see :meth:`TilesetsClient.list_tilesets`.
+        Yield the account's tilesets, newest first; see :meth:`.TilesetsClient.list_tilesets`.
 
         :param type: only ``"vector"`` or ``"raster"`` tilesets.
         :param visibility: only ``"public"`` or ``"private"`` tilesets.
@@ -77,7 +77,7 @@ class MapboxTilesetsHook(BaseHook):
 
     def get_tileset(self, tileset: str) -> Tileset:
         """
-        Return one tileset of the account, from its list; see :meth:`TilesetsClient.get_tileset`.
+        Return one tileset of the account, from its list; see :meth:`.TilesetsClient.get_tileset`.
 
         :param tileset: ``name`` or ``account.name``.
         :raises NotFoundError: if the account's list does not show it.
@@ -95,7 +95,7 @@ class MapboxTilesetsHook(BaseHook):
         attribution: Sequence[Mapping[str, str]] | None = None,
     ) -> None:
         """
-        Change a tileset of the account. What is None stays; see :meth:`TilesetsClient.update_tileset`.
+        Change a tileset of the account. What is None stays; see :meth:`.TilesetsClient.update_tileset`.
 
         :param tileset: ``name`` or ``account.name``.
         :param name: the new display name, at most 64 characters.
@@ -111,7 +111,7 @@ class MapboxTilesetsHook(BaseHook):
 
     def delete_tileset(self, tileset: str) -> bool:
         """
-        Delete a tileset of the account for good; see :meth:`TilesetsClient.delete_tileset`.
+        Delete a tileset of the account for good; see :meth:`.TilesetsClient.delete_tileset`.
 
         :param tileset: ``name`` or ``account.name``.
         :return: whether it was there. False if it is gone already.
@@ -122,7 +122,7 @@ class MapboxTilesetsHook(BaseHook):
 
     def get_tilejson(self, tileset: str) -> TileJson:
         """
-        Return the TileJSON of a tileset; see :meth:`TilesetsClient.get_tilejson`.
+        Return the TileJSON of a tileset; see :meth:`.TilesetsClient.get_tilejson`.
 
         :param tileset: ``name`` or ``account.name``; public tilesets of other accounts too.
         :raises NotFoundError: if it does not exist, or the token may not read it.
@@ -132,7 +132,7 @@ class MapboxTilesetsHook(BaseHook):
 
     def get_tile(self, tileset: str, z: int, x: int, y: int) -> bytes | None:
         """
-        Return one vector tile, decompressed; None if there is none. See :meth:`TilesetsClient.get_tile`.
+        Return one vector tile, decompressed; None if there is none. See :meth:`.TilesetsClient.get_tile`.
 
         :param tileset: ``name`` or ``account.name``; public tilesets of other accounts too.
         :param z: the zoom.

@@ -138,7 +138,7 @@ class MapboxUploadsHook(BaseHook):
 
     def create_upload(self, tileset: str, url: str, name: str | None = None) -> Upload:
         """
-        Create an upload of a staged file; see :meth:`UploadsClient.create_upload`.
+        Create an upload of a staged file; see :meth:`.UploadsClient.create_upload`.
 
         :param tileset: ``name`` or ``account.name``.
         :param url: the ``url`` of the staging credentials, or ``mapbox://datasets/{user}/{id}``.
@@ -167,7 +167,7 @@ class MapboxUploadsHook(BaseHook):
         state: UploadState | None = None,
     ) -> Iterator[Upload]:
         """
-        Yield the account's recent uploads; see :meth:`UploadsClient.list_uploads`.
+        Yield the account's recent uploads; see :meth:`.UploadsClient.list_uploads`.
 
         :param limit: number of uploads at most; None for all.
         :param reverse: yield the oldest first instead of the newest.
@@ -332,7 +332,7 @@ class MapboxUploadsHook(BaseHook):
         progress: Callable[[Upload], None] | None = None,
     ) -> Upload:
         """
-        Wait for an upload in this process. In a DAG, use :class:`UploadCompleteSensor`.
+        Wait for an upload in this process. In a DAG, use :class:`.UploadCompleteSensor`.
 
         :param upload_id: the upload's id, or the upload itself.
         :param timeout: seconds to wait at most. Mapbox stops processing after one hour, for MBTiles after two.

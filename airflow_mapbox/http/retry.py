@@ -29,7 +29,7 @@ class RetryPolicy:
     :param base: seconds before the second attempt. Each further delay is up to twice as long.
     :param cap: upper bound of the delay between two attempts, in seconds.
     :param max_throttle_wait: seconds that one call may wait for rate limits in all. With 0, it raises
-        :class:`~airflow_mapbox.uploads.errors.ThrottledError` at once; None waits as long as necessary.
+        :class:`~airflow_mapbox.errors.ThrottledError` at once; None waits as long as necessary.
     """
 
     attempts: int = 5

@@ -99,7 +99,7 @@ def verify_tileset(
     Compare a tileset with what it is expected to be.
 
     It reads the TileJSON with one request, and a sample of tiles with one request for each tile. Mapbox's CDN keeps
-    each for itself: after a replacement, new TileJSON can come with old tiles for :data:`CDN_SECONDS`.
+    each for itself: after a replacement, new TileJSON can come with old tiles for ``CDN_SECONDS``.
 
     :param client: client of an account that may read the tileset.
     :param tileset: ``name`` or ``account.name``.

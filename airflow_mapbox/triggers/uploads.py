@@ -41,7 +41,7 @@ class UploadCompleteTrigger(BaseTrigger):
     Wait for an upload in the triggerer.
 
     It fires once, with the finished or failed upload or with the error that ended the wait; see
-    :mod:`airflow_mapbox.tasks.events`. Its arguments are JSON without a secret, and its times are absolute. So a
+    ``airflow_mapbox.tasks.events``. Its arguments are JSON without a secret, and its times are absolute. So a
     triggerer that starts it again keeps the same deadline.
 
     :param upload_id: the upload.
@@ -52,7 +52,7 @@ class UploadCompleteTrigger(BaseTrigger):
     :param deadline: unix time that ends the wait; None for never.
     :param not_before: unix time before which it does not fire; None for at once. A task that is queued before the
         scheduler has seen its exit is marked as failed.
-    :param state: the state of the wait, from :meth:`airflow_mapbox.uploads.waiting.policy.WaitState.to_json`. A
+    :param state: the state of the wait, from ``WaitState.to_json``. A
         triggerer that starts the trigger again begins with this state.
     """
 

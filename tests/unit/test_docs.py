@@ -120,7 +120,8 @@ def test_sentences_are_short(page: Path) -> None:
     ]
 
     assert long == []
-    assert statistics.median(words for words, *_ in lengths) <= MOST_WORDS_MEDIAN
+    # A page that is made from code may have no sentence of its own.
+    assert statistics.median([words for words, *_ in lengths] or [0]) <= MOST_WORDS_MEDIAN
 
 
 # Phrases that the house style replaces: a clause in a noun's place, old words, people who act without a name.
