@@ -2,7 +2,8 @@
 # make test   unit, emulator and DAG tests, on all cores; less than four minutes on two, installation included
 # make check  the tests marked "slow", which make test leaves out: killed processes, large files, hundreds of waits, load
 # make ui     look at what the demo made: Airflow and the emulator, until Ctrl-C
-# make system the wheel in an empty environment, a backfill in a running Airflow, the compose file, load, Mapbox's clients
+# make system the wheel in an empty environment, a backfill in a running Airflow, the compose file, load
+# make clients  Mapbox's own clients, linters and a map's program against the emulator and the export
 # make workers   Celery: two workers, two triggerers and the scheduler, killed while they work; part of make system
 # make answers   most of the provider's tests again, with each plausible form of Mapbox's undocumented behaviour
 # make crash  uploads whose processes die after each step, under each fault; five hundred of them at random
@@ -32,7 +33,7 @@ DEMO := $(IN_VENV)/python -m demo.run
 PYTEST := $(IN_VENV)/python -m pytest
 PARALLEL := -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check answers crash system workers ui lint dist matrix audit release bench big fuzz docs site linkcheck screenshots constraints clean
+.PHONY: demo test check answers crash system clients workers ui lint dist matrix audit release bench big fuzz docs site linkcheck screenshots constraints clean
 
 demo: $(INSTALLED)
 	@$(DEMO)
@@ -53,8 +54,10 @@ crash: $(INSTALLED)
 	$(IN_VENV)/python -m pytest tests/crashes
 
 system: $(INSTALLED)
-	COMPOSE="$$(.ci/compose $(abspath $(VENV))/compose)" TILESETS="$$(.ci/oracle $(abspath $(VENV))/oracle)" \
-	  $(IN_VENV)/python -m pytest tests/system tests/clients
+	COMPOSE="$$(.ci/compose $(abspath $(VENV))/compose)" $(IN_VENV)/python -m pytest tests/system
+
+clients: $(INSTALLED)
+	TILESETS="$$(.ci/oracle $(abspath $(VENV))/oracle)" $(IN_VENV)/python -m pytest tests/clients
 
 workers: $(INSTALLED)
 	$(IN_VENV)/python -m pytest tests/system/test_many_workers.py

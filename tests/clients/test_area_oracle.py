@@ -18,13 +18,13 @@ import shapely
 from airflow_mapbox.billing.zooms import area_zoom
 from airflow_mapbox.preflight import estimate_area
 
-# make system sets it: .ci/oracle installs the program.
+# make clients sets it: .ci/oracle installs the program.
 TILESETS = os.environ.get("TILESETS")
 TIERS = ("10m", "1m", "30cm")
 MOST_DIFFERENT = 0.001
 
 pytestmark = pytest.mark.skipif(
-    TILESETS is None, reason="make system installs mapbox-tilesets and names it in TILESETS"
+    TILESETS is None, reason="make clients installs mapbox-tilesets and names it in TILESETS"
 )
 
 

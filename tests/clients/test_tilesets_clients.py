@@ -20,11 +20,11 @@ from tests.emulator.conftest import TOWNS, Account
 pytestmark = pytest.mark.timeout(600)
 
 DRIVER = Path(__file__).with_name("drive_tilesets.js")
-# make system sets it: .ci/oracle installs the program mapbox-tilesets 2.2.
+# make clients sets it: .ci/oracle installs the program mapbox-tilesets 2.2.
 TILESETS = os.environ.get("TILESETS")
 with_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="the client is installed by npm, which is not here")
 with_tilesets = pytest.mark.skipif(
-    TILESETS is None, reason="make system installs mapbox-tilesets and names it in TILESETS"
+    TILESETS is None, reason="make clients installs mapbox-tilesets and names it in TILESETS"
 )
 # Both forms of each unknown answer that these clients can see.
 ANSWERS: list[dict[str, Any]] = [
