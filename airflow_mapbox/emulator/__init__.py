@@ -14,8 +14,12 @@ __all__ = ["Emulator", "EmulatorSettings"]
 def __getattr__(name: str) -> object:
     """Import a public name at its first use: importing the servers takes a second, the settings take no time."""
     if name == "Emulator":
-        from airflow_mapbox.emulator.server import Emulator
-
+        try:
+            from airflow_mapbox.emulator.server import Emulator
+        except ImportError as error:
+            raise ImportError(
+                f"The emulator needs more packages ({error}): pip install 'airflow-provider-mapbox[emulator]'."
+            ) from error
         return Emulator
     if name == "EmulatorSettings":
         from airflow_mapbox.emulator.settings import EmulatorSettings

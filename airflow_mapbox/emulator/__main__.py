@@ -10,10 +10,13 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_mapbox.emulator.connection import airflow_connection
-from airflow_mapbox.emulator.server import Emulator
 from airflow_mapbox.emulator.settings import EmulatorSettings
+
+if TYPE_CHECKING:
+    from airflow_mapbox.emulator.server import Emulator
 
 TOKEN_VARIABLE = "MAPBOX_EMULATOR_TOKEN"  # noqa: S105 - a name, not a secret
 
@@ -25,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stop.set())
     try:
+        from airflow_mapbox.emulator import Emulator
+
         emulator = Emulator(
             args.folder,
             settings=EmulatorSettings(
@@ -43,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             tls=args.tls,
             allowed_hosts=args.allow_host,
         ).start()
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ImportError, ValueError, RuntimeError, OSError) as error:
         print(f"mapbox-emulator: {error.strerror if isinstance(error, OSError) else error}", file=sys.stderr)
         return 2
     try:

@@ -183,15 +183,19 @@ def make_tiles(
     :param progress: called with the share of finished work, 0 to 1.
     :param tick: called regularly; raises to abort the work.
     :raises DataError: with Mapbox's message.
-    :raises TilerError: if tippecanoe failed.
+    :raises TilerError: if tippecanoe failed, or a package is missing.
     """
     if prepared.mbtiles is not None:
         return prepared.mbtiles
     output = work / "tiles.mbtiles"
     if prepared.image is not None:
         # Imported here, because loading GDAL would slow every start of the emulator.
-        from airflow_mapbox.emulator.raster import tile_raster
-
+        try:
+            from airflow_mapbox.emulator.raster import tile_raster
+        except ImportError as error:
+            raise TilerError(
+                f"rasters need more packages ({error}): pip install 'airflow-provider-mapbox[emulator]'"
+            ) from error
         tile_raster(prepared.image, output, name=name, progress=progress, tick=tick)
         return output
     size, bounds = prepared.size, prepared.stats.bounds

@@ -58,10 +58,7 @@ def mapbox_emulator(
 
 def _start(folder: Path, settings: EmulatorSettings) -> Emulator:
     try:
-        from airflow_mapbox.emulator.server import Emulator
+        from airflow_mapbox.emulator import Emulator
     except ImportError as error:
-        pytest.fail(
-            f"mapbox_emulator needs more packages: pip install 'airflow-provider-mapbox[emulator]' ({error})",
-            pytrace=False,
-        )
+        pytest.fail(str(error), pytrace=False)
     return Emulator(folder, settings=settings)

@@ -22,6 +22,7 @@ from airflow_mapbox.names import check_display_name
 from airflow_mapbox.preflight import SourceReport, check_source
 from airflow_mapbox.preflight.source import check_while_sent
 from airflow_mapbox.security.endpoints import API_URL, refuse_secrets
+from airflow_mapbox.sources.failures import package_advice
 from airflow_mapbox.sources.identity import is_dataset_url
 from airflow_mapbox.sources.resolve import ReportedFile, SourceLike, open_source, read_report
 from airflow_mapbox.sources.source import Source
@@ -456,10 +457,7 @@ def readable_source(source: Any) -> Any:
     except (ImportError, ValueError) as error:
         problem = str(error)
     if problem is not None:
-        raise SourceError(
-            f"The source {source} cannot be read: {problem}.\nInstall the provider of that storage with its file "
-            "system, such as apache-airflow-providers-amazon[s3fs] for s3:// (the extra `s3` of this package)."
-        )
+        raise SourceError(f"The source {source} cannot be read: {problem}.\n{package_advice(source)}")
     return path
 
 

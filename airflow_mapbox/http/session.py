@@ -94,7 +94,11 @@ class Transport:
             socks = isinstance(error, requests.exceptions.InvalidSchema)
             raise ConfigurationError(
                 "The proxy in HTTPS_PROXY or ALL_PROXY cannot be used.\n"
-                + ("For SOCKS install airflow-provider-mapbox[socks]." if socks else "Check its scheme, host and port.")
+                + (
+                    "SOCKS needs an extra: pip install 'airflow-provider-mapbox[socks]'."
+                    if socks
+                    else "Check its scheme, host and port."
+                )
             ) from None
 
     def __repr__(self) -> str:

@@ -32,6 +32,17 @@ def error_class(error: Exception) -> type[UnreadableSourceError]:
     return UnreadableSourceError if isinstance(error, _PERMANENT) else SourceUnavailableError
 
 
+def package_advice(source: str) -> str:
+    """
+    Return what to install if the package is missing that reads a source.
+
+    :param source: the source's name, such as ``s3://bucket/key``.
+    """
+    if source.startswith(("s3://", "s3a://", "s3n://")):
+        return "Install the extra: pip install 'airflow-provider-mapbox[s3]'."
+    return "Install the Airflow provider of that storage, with its file system."
+
+
 def open_or_fail(description: str, opener: Callable[[], T]) -> T:
     """
     Open a source.
@@ -46,4 +57,5 @@ def open_or_fail(description: str, opener: Callable[[], T]) -> T:
     except Exception as error:
         failure, strerror = error_class(error), getattr(error, "strerror", None)
         problem = strerror or f"{type(error).__name__}: {redact(str(error))}"
-    raise failure(f"The source {description} cannot be read: {problem}.")
+        advice = f"\n{package_advice(description)}" if isinstance(error, ImportError) else ""
+    raise failure(f"The source {description} cannot be read: {problem}.{advice}")

@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 from airflow_mapbox.errors import UnreadableSourceError
 from airflow_mapbox.security.endpoints import refuse_secrets
 from airflow_mapbox.security.redaction import redact
-from airflow_mapbox.sources.failures import error_class
+from airflow_mapbox.sources.failures import error_class, package_advice
 from airflow_mapbox.sources.identity import file_url_path, has_scheme
 from airflow_mapbox.sources.source import OpenablePath
 from airflow_mapbox.sources.temporary import scratch_folder
@@ -142,6 +142,7 @@ def _named_errors(name: str, action: str) -> Iterator[None]:
     except Exception as error:
         problem = redact((f"{type(error).__name__}: {error}".rstrip(": ").splitlines() or [""])[0])
         failure = error_class(error)
+        advice = package_advice(name) if isinstance(error, ImportError) else "Check its name and the connection."
     else:
         return
-    raise failure(f"The source {name} cannot be {action} ({problem}).\nCheck its name and the connection.")
+    raise failure(f"The source {name} cannot be {action} ({problem}).\n{advice}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from airflow_mapbox.errors import UnreadableSourceError
 from airflow_mapbox.security.redaction import redact
-from airflow_mapbox.sources.failures import error_class, open_or_fail
+from airflow_mapbox.sources.failures import error_class, open_or_fail, package_advice
 from airflow_mapbox.sources.identity import path_fingerprint
 from airflow_mapbox.sources.ranges import object_ranges
 from airflow_mapbox.sources.source import ReadablePath, Source
@@ -37,7 +37,7 @@ def object_source(path: ReadablePath) -> Source:
 def _stat(path: ReadablePath) -> tuple[int | None, dict[str, str | int]]:
     """Return an object's size, if the store gives it, and its fingerprint."""
     failure: type[UnreadableSourceError] = UnreadableSourceError
-    problem = "does not exist"
+    problem, advice = "does not exist", "Check the bucket, the key and the connection."
     try:
         stat = path.stat()
         if stat.st_size != -1:
@@ -47,7 +47,9 @@ def _stat(path: ReadablePath) -> tuple[int | None, dict[str, str | int]]:
     except Exception as error:
         # Each store has error classes of its own, and a missing Airflow connection has another.
         failure, problem = error_class(error), f"cannot be read ({type(error).__name__}: {redact(str(error))})"
-    raise failure(f"The source {path} {problem}.\nCheck the bucket, the key and the connection.")
+        if isinstance(error, ImportError):
+            advice = package_advice(str(path))
+    raise failure(f"The source {path} {problem}.\n{advice}")
 
 
 def _validator(stat: object) -> dict[str, str | int]:

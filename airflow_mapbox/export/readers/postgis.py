@@ -324,9 +324,19 @@ def _prepare(connection: psycopg.Connection[Any]) -> None:
 
 @contextmanager
 def _named() -> Iterator[None]:
-    """Convert errors of psycopg, and tell whether a retry may help."""
-    import psycopg
+    """
+    Convert errors of psycopg, and tell whether a retry may help.
 
+    :raises UnreadableSourceError: if psycopg is not installed, or the query is refused.
+    :raises SourceUnavailableError: if the server does not reply.
+    """
+    try:
+        import psycopg
+    except ImportError as error:
+        raise UnreadableSourceError(
+            f"A query of PostGIS needs psycopg ({error}).\n"
+            "Install the extra: pip install 'airflow-provider-mapbox[postgis]'."
+        ) from None
     try:
         yield
     except psycopg.OperationalError as error:
