@@ -83,6 +83,16 @@ class ObjectStore:
             self._process.wait()
         self._process = None
 
+    def put(self, bucket: str, key: str, body: bytes) -> None:
+        """
+        Store an object.
+
+        :param bucket: one of the buckets.
+        :param key: its key.
+        :param body: its content.
+        """
+        self._client().put_object(Bucket=bucket, Key=key, Body=body)
+
     def objects(self) -> Iterator[tuple[str, str]]:
         """Yield ``bucket/key`` and content of every object of every bucket."""
         client = self._client()
