@@ -22,7 +22,7 @@ from tests.connections import connection
 from tests.dags.conftest import Outcome
 from tests.support.object_store import ObjectStore
 
-pytestmark = pytest.mark.usefixtures("database")
+pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.slow]
 
 RunDag = Callable[..., Outcome]
 
@@ -112,9 +112,19 @@ def folder(tmp_path: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) 
     folder = tmp_path / "files"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    for name in ("parcels", "north", "south", f"north-{DAY:%Y%m%d}", f"south-{DAY:%Y%m%d}", "part-1", "part-2"):
+    for name in (
+        "parcels",
+        "north",
+        "south",
+        f"north-{DAY:%Y%m%d}",
+        f"south-{DAY:%Y%m%d}",
+        "part-1",
+        "part-2",
+        "places",
+    ):
         places().to_parquet(f"{name}.parquet")
         places().to_file(f"{name}.geojson")
+    places().to_file("places.gpkg")
     assert geopandas.read_file("parcels.geojson").crs == 4326
     return folder
 
