@@ -17,7 +17,7 @@
 # make fuzz   coverage-guided fuzzing of the preflight's parsers; SECONDS for each of them
 # make screenshots  take the pictures of the documentation again, in a real Airflow; needs Chromium
 # make docs   write the page of rules, which is made from code and committed
-# make site   build the documentation's site into build/site; a warning fails it
+# make site   build the documentation's site into build/site, and check its links and its reference; a minute
 # make linkcheck  ask each outside address that the documentation names; needs a network that reaches them
 # make constraints   raise the pinned versions
 
@@ -102,6 +102,7 @@ SPHINX = $(IN_VENV)/sphinx-build --fail-on-warning --keep-going --nitpicky --qui
 site: $(INSTALLED)
 	rm -rf build/site
 	$(SPHINX) -b html -d build/doctrees docs build/site
+	$(PYTEST) -q tests/site
 
 # Not part of CI: it needs a network, and an outside server that is down must not stop a change. Where only package
 # indexes can be reached, it lists each address as broken. build/linkcheck/output.txt has the list.
