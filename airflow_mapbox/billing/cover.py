@@ -10,7 +10,7 @@ import numpy as np
 
 from airflow_mapbox.billing.burn import burn_paths, burn_points
 from airflow_mapbox.billing.known import KnownTiles
-from airflow_mapbox.billing.runs import Tiles
+from airflow_mapbox.billing.runs import Tiles, union_of
 from airflow_mapbox.billing.runset import RunSet
 
 if TYPE_CHECKING:
@@ -200,10 +200,14 @@ class Cover:
         for zoom, burnt in burn_paths(shapes.x, shapes.y, shapes.paths, self.zooms, unit, shapes.polygons):
             tiles[zoom].append(burnt)
             if len(tiles[zoom]) >= _MAX_ARRAYS:
-                self._paths[zoom].add(tiles[zoom])
+                self._add_tiles(tiles[zoom], zoom)
                 tiles[zoom] = []
         for zoom, arrays in tiles.items():
-            self._paths[zoom].add(arrays)
-            if self._known is not None:
-                for runs in self._paths[zoom].parts():
-                    self._known.add(runs, zoom)
+            self._add_tiles(arrays, zoom)
+
+    def _add_tiles(self, arrays: list[Tiles], zoom: int) -> None:
+        if self._known is not None and self._known.has_all([zoom]):
+            runs = union_of(arrays, zoom)
+            self._known.add(runs, zoom)
+            arrays = [runs]
+        self._paths[zoom].add(arrays)

@@ -43,11 +43,9 @@ class KnownTiles:
         Add tiles.
 
         :param runs: packed runs, shape (n,).
-        :param zoom: their zoom. Those of another zoom than this object's are ignored.
+        :param zoom: their zoom, one of those that are kept here.
         """
-        touched = self._touched.get(zoom)
-        if touched is None:
-            return
+        touched = self._touched[zoom]
         starts, ends = unpack(runs, zoom)
         counts = ends - starts
         is_long = counts > _LONG_RUN

@@ -43,9 +43,10 @@ def touched_tiles(
     """
     keep_freed_memory()
     fallback = None if crs is None else parse_crs(crs)
-    total, bounds = Cover(zooms), NO_BOUNDS
+    known = KnownTiles(zooms)
+    total, bounds = Cover(zooms, known), NO_BOUNDS
     threads = min(usable_cores(), MAX_DEFAULT_THREADS)
-    touch = partial(_touch, zooms=zooms, crs=fallback, known=KnownTiles(zooms))
+    touch = partial(_touch, zooms=zooms, crs=fallback, known=known)
     with ThreadPoolExecutor(threads, thread_name_prefix="area") as pool:
         for batches in read_source(source, Selection(columns=(), **(selection or {}))):
             for cover, box in in_order(pool, threads + 1, touch, small_batches(batches, None)):

@@ -193,21 +193,23 @@ def test_shapes_in_known_tiles_are_not_burnt_again(
 
 
 @pytest.mark.parametrize("few", [0, 100, 1 << 14])
+@pytest.mark.parametrize("are_known", [False, True])
 def test_shapes_that_wait_to_be_burnt_are_not_lost(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, few: int
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, few: int, are_known: bool
 ) -> None:
     """Lines and polygons, in batches with two units, wait in the cover of each batch and in the total."""
     monkeypatch.setattr(cover, "_FEW_POSITIONS", few)
     monkeypatch.setattr(cover, "_MAX_WAITING", 1_000)
     shapes = [*circles(rng, 60, 0.5), *tracks(rng, 60, 20, 0.1)]
     shapes = [shapes[index] for index in rng.permutation(len(shapes))]
-    total = Cover((ZOOM, 3))
+    tiles_so_far = known.KnownTiles((ZOOM, 3)) if are_known else None
+    total = Cover((ZOOM, 3), tiles_so_far)
 
     for start in range(0, len(shapes), 7):
         batch = np.asarray(shapes[start : start + 7], dtype=object)
         unit = 1.0 if start % 2 else 1e-6
         units = np.asarray(shapely.transform(batch, lambda xy, unit=unit: xy / unit), dtype=object)
-        total.update(cover_of(from_shapely(units, np.arange(len(units))), (ZOOM, 3), unit))
+        total.update(cover_of(from_shapely(units, np.arange(len(units))), (ZOOM, 3), unit, tiles_so_far))
 
     for zoom in (ZOOM, 3):
         assert tiles_in(total, zoom) == tiles(shapes, zoom)
