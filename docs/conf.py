@@ -16,8 +16,8 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 from airflow_mapbox import __version__  # noqa: E402 - Airflow's home comes first
 
 project = "airflow-provider-mapbox"
-author = "The authors of airflow-provider-mapbox"
-project_copyright = "Apache License 2.0. Mapbox has neither made nor endorsed this package."
+author = "the authors of airflow-provider-mapbox"
+project_copyright = f"{author}. Apache License 2.0. Mapbox has neither made nor endorsed this package."
 version = release = __version__
 
 extensions = [
@@ -40,6 +40,8 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 # Types stand beside each parameter: in the signature of an operator they would fill a screen.
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
+# `clock=time.time`, not what that is; from_code.py fills in strings and numbers.
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 python_maximum_signature_line_length = 88

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+from airflow_mapbox import defaults
 from airflow_mapbox.cli.definition import get_mapbox_cli_commands
 from airflow_mapbox.emulator.__main__ import _parser as emulator_parser
 from airflow_mapbox.get_provider_info import get_provider_info
@@ -20,6 +22,7 @@ from airflow_mapbox.get_provider_info import get_provider_info
 # Classes with so many parameters that a table shows them best.
 TABLED = {"airflow_mapbox.emulator.EmulatorSettings"}
 _PARAM = re.compile(r":param (\w+): (.*)")
+_CONSTANT = re.compile(r"(?<==)(?:defaults\.)?([A-Z][A-Z_]+)\b")
 _CODE_OR_MARKUP = re.compile(r"((?<![\w-])--[a-z][\w-]*|[a-z]+://[\w.{}/]*)|([*`|\\_])")
 
 
@@ -157,9 +160,28 @@ def tabulate_parameters(
     lines[start:] = table(("setting", "type", "default", "meaning"), rows).splitlines()
 
 
-def shorten_signature(app: Sphinx, what: str, name: str, *others: Any) -> tuple[str, None] | None:  # noqa: ARG001
-    """Leave out the signature of a class whose table has all of it."""
-    return ("", None) if name in TABLED else None
+def complete_signature(
+    app: Sphinx,  # noqa: ARG001 - this is autodoc's event
+    what: str,  # noqa: ARG001
+    name: str,
+    obj: Any,
+    options: Any,  # noqa: ARG001
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str, str | None] | None:
+    """Write the values of constants. Leave out the signature of a class whose table has all of it."""
+    if name in TABLED:
+        return "", None
+    if signature is None:
+        return None
+    modules = [sys.modules.get(getattr(owner, "__module__", "")) for owner in (obj, getattr(obj, "__init__", None))]
+    constants = {name: value for module in (*modules, defaults) if module for name, value in vars(module).items()}
+
+    def value(found: re.Match[str]) -> str:
+        constant = constants.get(found[1])
+        return repr(constant) if isinstance(constant, str | int | float) else found[0]
+
+    return _CONSTANT.sub(value, signature), returns
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -168,5 +190,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("connection-fields", ConnectionFields)
     app.add_directive("configuration-options", ConfigurationOptions)
     app.connect("autodoc-process-docstring", tabulate_parameters)
-    app.connect("autodoc-process-signature", shorten_signature)
+    app.connect("autodoc-process-signature", complete_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -92,9 +92,10 @@ BLOCKS = [block for block in blocks() if (block.page, block.first_line) not in R
 
 
 @pytest.fixture
-def emulator(tmp_path: Path, make_settings: Callable[..., EmulatorSettings]) -> Iterator[Emulator]:
-    """An emulator of the account in the pages, with tilesets that they name."""
-    with Emulator(tmp_path / "emulator", settings=make_settings(account="acme", cache_seconds=0)) as running:
+def emulator(tmp_path: Path) -> Iterator[Emulator]:
+    """An emulator of the account in the pages, with tilesets that they name. It lets a tileset be updated."""
+    settings = EmulatorSettings(account="acme", processing_seconds=0, rate_limit=0, cache_seconds=0)
+    with Emulator(tmp_path / "emulator", settings=settings) as running:
         names = ["parcels", "test-1", *(f"earthquakes-{year}" for year in range(2016, 2027))]
         for age, name in enumerate(reversed(names)):
             running.add_tileset(f"acme.{name}", created=running.clock() - age * 86_400)
@@ -206,7 +207,7 @@ def test_the_python_of_a_page_runs(
             run_as_dag_file(text, folder)
         elif block.makes_tasks:
             outcome = run_dag(lambda text=text: make_tasks(text, names), mark_success_pattern="approve")
-            assert set(outcome.states.values()) == {"success"}, outcome.written
+            assert set(outcome.states.values()) == {"success"}, outcome.states
         else:
             exec(text, names)
 
