@@ -81,6 +81,9 @@ dist: $(INSTALLED)
 	$(IN_VENV)/check-wheel-contents dist/*.whl
 	$(IN_VENV)/python -m tools.contents dist
 
+matrix: dist
+	$(IN_VENV)/python -m tools.matrix dist
+
 FUZZED := sniff geojson jsonprefix csvrows kml gpx crs tiff shapefile mbtiles_metadata vectortile rules
 SECONDS ?= 60
 

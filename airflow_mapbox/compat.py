@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 # --- Tasks ---
 
 
+def set_during_execution() -> Any:
+    """
+    Return the value of an operator's parameter that a decorated function replaces.
+
+    The provider common.compat exports it since version 1.21. The constraints of Airflow 3.3 have older versions.
+    """
+    from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
+
+    return SET_DURING_EXECUTION
+
+
 def state_store(context: Context) -> Any | None:
     """
     Return the task state store of a running task.

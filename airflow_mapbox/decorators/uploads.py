@@ -7,7 +7,6 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import (
-    SET_DURING_EXECUTION,
     DecoratedOperator,
     TaskDecorator,
     context_merge,
@@ -15,6 +14,7 @@ from airflow.providers.common.compat.sdk import (
     task_decorator_factory,
 )
 
+from airflow_mapbox.compat import set_during_execution
 from airflow_mapbox.operators.uploads import StageAndCreateUploadOperator
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class _MapboxUploadOperator(DecoratedOperator, StageAndCreateUploadOperator):
             python_callable=python_callable,
             op_args=op_args,
             op_kwargs=op_kwargs,
-            source=SET_DURING_EXECUTION,
+            source=set_during_execution(),
             format=format,
             **kwargs,
         )

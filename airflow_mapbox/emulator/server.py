@@ -17,8 +17,8 @@ from typing import IO, Any
 from wsgiref.types import WSGIApplication
 
 import uvicorn
-from moto.moto_server.werkzeug_app import MotoRequestHandler
-from werkzeug.serving import BaseWSGIServer, make_server
+from moto.moto_server import werkzeug_app
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from airflow_mapbox.emulator.api import UploadsApi
 from airflow_mapbox.emulator.app import build_app
@@ -346,8 +346,12 @@ class _ApiServer:
             self._thread.join()
 
 
-class _QuietHandler(MotoRequestHandler):
-    """moto's request handler, which logs each request at debug level only."""
+# moto has a request handler of its own since 5.2.5. It keeps underscores in the names of object metadata.
+_Handler: type[WSGIRequestHandler] = getattr(werkzeug_app, "MotoRequestHandler", WSGIRequestHandler)
+
+
+class _QuietHandler(_Handler):  # type: ignore[misc, valid-type]
+    """The request handler of the bucket, which logs each request at debug level only."""
 
     def log(self, type: str, message: str, *args: Any) -> None:
         log.debug(message, *args)

@@ -70,6 +70,14 @@ def run_context(task: BaseOperator, *, max_tries: int = 0, reschedules: int = 0,
     return instance.get_template_context()
 
 
+def test_airflow_accepts_an_argument_that_is_set_during_execution() -> None:
+    with contract("airflow.sdk.definitions._internal.types.SET_DURING_EXECUTION"):
+        from airflow.providers.common.compat import sdk
+
+        # The public name, which older versions of the provider lack.
+        assert compat.set_during_execution() is sdk.SET_DURING_EXECUTION
+
+
 @pytest.fixture
 def task() -> BaseOperator:
     with DAG("contract", schedule=None):

@@ -1,0 +1,161 @@
+"""Install the built wheel in empty environments, one for each supported combination, and try it in each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+_UV = Path(sys.executable).parent / "uv"
+# Airflow's constraints also pin these. They do not know the geospatial packages.
+_SHARED = ("fsspec", "msgspec", "numpy", "orjson", "pandas", "pyarrow", "requests", "s3fs", "urllib3")
+PYTHONS = ("3.11", "3.12", "3.13")
+# Airflow publishes constraint files: the newest versions on the day of a release that its tests pass with. Their host
+# is not a package index, and CI may not reach it. The same day is given to the resolver instead.
+AIRFLOW_RELEASES = {"3.3.0": "2026-07-08", "3.3.1": "2026-08-12", "3.3.2": "2026-09-17"}
+
+
+@dataclass(frozen=True)
+class Leg:
+    """
+    One environment.
+
+    :param name: what it stands for.
+    :param python: the interpreter.
+    :param options: options and requirements of the installation.
+    """
+
+    name: str
+    python: Path
+    options: tuple[str, ...]
+
+
+def find_pythons() -> dict[str, Path]:
+    """Return the interpreter of each supported version on this machine: on the PATH, or one of pyenv's."""
+    home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = {}
+    for version in PYTHONS:
+        candidates = [*sorted(home.glob(f"versions/{version}.*/bin/python"), reverse=True)]
+        if path := shutil.which(f"python{version}"):
+            candidates.append(Path(path))
+        for candidate in candidates:
+            # A shim of pyenv exists also for a version that is not chosen, and then fails.
+            shown = subprocess.run([candidate, "-c", "import sys; print(sys.version)"], capture_output=True, text=True)
+            if shown.returncode == 0 and shown.stdout.startswith(f"{version}."):
+                found[version] = candidate
+                break
+    return found
+
+
+def lowest_versions(python: Path, folder: Path) -> Path:
+    """
+    Write the lowest version of each direct dependency, and the newest of all others that go with them.
+
+    :param python: the interpreter.
+    :param folder: the folder for the file that is returned.
+    """
+    file = folder / "lowest.txt"
+    command = [_UV, "pip", "compile", "--quiet", "--system-certs", "--python", python, "--resolution", "lowest-direct"]
+    subprocess.run([*command, "--extra", "emulator", "--output-file", file, ROOT / "pyproject.toml"], check=True)
+    return file
+
+
+def versions_of_a_release(airflow: str, day: str, python: Path, folder: Path) -> Path:
+    """
+    Write the newest versions of Airflow and of what it shares with this package, on one day.
+
+    :param airflow: Airflow's version.
+    :param day: the day, as an ISO date.
+    :param python: the interpreter.
+    :param folder: the folder for the file that is returned.
+    """
+    file, wanted = folder / f"airflow-{airflow}.txt", folder / f"airflow-{airflow}.in"
+    wanted.write_text("\n".join([f"apache-airflow[amazon,celery,openlineage,postgres]=={airflow}", *_SHARED]))
+    command = [_UV, "pip", "compile", "--quiet", "--system-certs", "--python", python, "--exclude-newer", day]
+    subprocess.run([*command, "--no-annotate", "--output-file", file, wanted], check=True)
+    return file
+
+
+def legs(pythons: dict[str, Path], folder: Path) -> Iterator[Leg]:
+    """
+    Yield the environments to try.
+
+    :param pythons: interpreters by version.
+    :param folder: a folder for files that they need.
+    """
+    for version, python in pythons.items():
+        yield Leg(f"Python {version}, constraints.txt", python, ("-c", str(ROOT / "constraints.txt")))
+    oldest, newest = pythons[min(pythons)], pythons[max(pythons)]
+    yield Leg("the lowest versions that pyproject.toml allows", oldest, ("-c", str(lowest_versions(oldest, folder))))
+    for airflow, day in AIRFLOW_RELEASES.items():
+        python = newest if airflow == max(AIRFLOW_RELEASES) else oldest
+        yield Leg(
+            f"Airflow {airflow} and what was new on the day of its release",
+            python,
+            (f"apache-airflow=={airflow}", "-c", str(versions_of_a_release(airflow, day, python, folder))),
+        )
+
+
+def attempt(leg: Leg, wheel: Path) -> str:
+    """
+    Install the wheel, check its requirements, and try it; return what was tried.
+
+    :param leg: the environment.
+    :param wheel: the wheel.
+    :raises subprocess.CalledProcessError: if a step fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
+        home = Path(folder)
+        python = home / "venv/bin/python"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON"))}
+        environment |= {"AIRFLOW_HOME": str(home / "airflow"), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+
+        def run(*command: str | Path) -> str:
+            # In a folder of its own, so that only the installed package can be imported.
+            done = subprocess.run(
+                [*map(str, command)], cwd=home, env=environment, check=True, capture_output=True, text=True
+            )
+            return done.stdout
+
+        run(_UV, "venv", "--quiet", "--python", leg.python, home / "venv")
+        wanted = f"airflow-provider-mapbox[emulator] @ {wheel.as_uri()}"
+        run(_UV, "pip", "install", "--quiet", "--system-certs", "--python", python, wanted, *leg.options)
+        run(_UV, "pip", "check", "--quiet", "--python", python)
+        smoke = shutil.copy(ROOT / "tools/smoke.py", home / "smoke.py")
+        return run(python, smoke).splitlines()[-1]
+
+
+def main(folder: Path) -> int:
+    """Try the one wheel of a folder in each environment; return the exit status."""
+    (wheel,) = folder.resolve().glob("*.whl")
+    pythons = find_pythons()
+    for version in sorted(set(PYTHONS) - set(pythons)):
+        print(f"Python {version}: NOT TRIED, it is not on this machine.", flush=True)
+    if not pythons:
+        sys.exit("No supported Python was found.")
+    with tempfile.TemporaryDirectory(prefix="matrix-") as scratch:
+        tried = [passes(leg, wheel) for leg in legs(pythons, Path(scratch))]
+    print(f"{tried.count(True)} passed, {tried.count(False)} failed")
+    return not all(tried)
+
+
+def passes(leg: Leg, wheel: Path) -> bool:
+    """Try a wheel in an environment and print the outcome; return whether it works."""
+    start = time.monotonic()
+    try:
+        print(f"{leg.name}: {attempt(leg, wheel)} ({time.monotonic() - start:.0f} s)", flush=True)
+    except subprocess.CalledProcessError as error:
+        print(f"{leg.name}: FAILED: {' '.join(map(str, error.cmd))}\n{error.stdout}{error.stderr}", flush=True)
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
