@@ -10,7 +10,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
 # Importing the operators makes Airflow write its configuration: not into the home of the person who builds.
-os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-of-the-site-")
+HOME_OF_AIRFLOW = tempfile.TemporaryDirectory(prefix="airflow-of-the-site-")  # removed at the end of the process
+os.environ["AIRFLOW_HOME"] = HOME_OF_AIRFLOW.name
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 from airflow_mapbox import __version__  # noqa: E402 - Airflow's home comes first

@@ -190,29 +190,6 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
     assert broken == []
 
 
-def string_literals(folder: Path) -> str:
-    """Every string of the package's code, with … for what an f-string fills in."""
-    strings = []
-    for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.JoinedStr):
-                parts = [str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values]
-                strings.append("".join(parts))
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                strings.append(node.value)
-    return "\n".join(strings).lower()
-
-
-def test_each_message_in_the_troubleshooting_table_exists() -> None:
-    table = (ROOT / "docs/troubleshooting.md").read_text()
-    messages = re.findall(r"^\| `([^`]+)` \|", table, re.M)
-    code = string_literals(ROOT / "airflow_mapbox")
-
-    assert len(messages) >= 6
-    missing = [part for message in messages for part in message.lower().split("…") if part.strip() not in code]
-    assert missing == []
-
-
 def test_each_example_is_in_the_table() -> None:
     listed = re.findall(r"^\| `(\w+\.py)`", (ROOT / "docs/how-to/examples.md").read_text(), re.M)
 

@@ -15,14 +15,24 @@ from airflow_mapbox import exceptions
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/troubleshooting.md").read_text()
 HEADINGS = [heading.strip("` ") for heading in re.findall(r"^### (.+)$", PAGE, re.MULTILINE)]
-# Texts of Airflow's command line.
-OF_AIRFLOW = {"Dag … could not be found; either it does not exist or it failed to parse."}
+# Texts of Airflow's command line, and of Mapbox (docs/reference/errors.md).
+OF_OTHERS = {
+    "Dag … could not be found; either it does not exist or it failed to parse.",
+    "An upload is already active",
+    "Could not access url",
+}
 
 
 def strings() -> Iterator[str]:
-    """Yield the string literals of the package, with … for each part that is computed."""
+    """Yield the string literals of the package, with … for each part that is computed. Docstrings are none."""
     for path in sorted((ROOT / "airflow_mapbox").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        if "emulator" in path.parts:
+            continue
+        tree = ast.parse(path.read_text())
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if id(node) in docstrings:
+                continue
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
             elif isinstance(node, ast.JoinedStr):
@@ -43,7 +53,7 @@ def test_the_page_has_headings() -> None:
     assert len(set(HEADINGS)) == len(HEADINGS)
 
 
-@pytest.mark.parametrize("heading", [heading for heading in HEADINGS if heading not in OF_AIRFLOW])
+@pytest.mark.parametrize("heading", [heading for heading in HEADINGS if heading not in OF_OTHERS])
 def test_each_heading_is_the_text_of_an_error(heading: str) -> None:
     assert occurs(heading)
 
