@@ -7,7 +7,7 @@
 # make workers   Celery: two workers, two triggerers and the scheduler, killed while they work; part of make system
 # make answers   most of the provider's tests again, with each plausible form of Mapbox's undocumented behaviour
 # make crash  uploads whose processes die after each step, under each fault; five hundred of them at random
-# make lint   ruff, mypy, and the directions of imports
+# make lint   ruff, mypy, the directions of imports, secrets, and the files that other programs read
 # make dist   build the wheel and the source archive, and check what they hold
 # make matrix    the wheel on each Python that is found, and the lowest versions that pyproject.toml allows
 # make audit  published vulnerabilities of the pinned packages
@@ -117,6 +117,15 @@ lint: $(INSTALLED)
 	$(IN_VENV)/ruff format --check .
 	$(IN_VENV)/mypy
 	$(IN_VENV)/lint-imports --no-cache
+	$(IN_VENV)/hadolint docker/Dockerfile
+	.ci/secrets $(IN_VENV)/detect-secrets-hook
+	$(IN_VENV)/pre-commit validate-config
+	$(IN_VENV)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(IN_VENV)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(IN_VENV)/check-jsonschema --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+
+audit: $(INSTALLED)
+	$(IN_VENV)/python -m tools.audit
 
 # uv installs in seconds what takes pip a minute and a half; where it does not reach what pip is configured to, pip does it.
 $(INSTALLED): pyproject.toml constraints.txt Makefile

@@ -194,6 +194,7 @@ class Store:
     def issue_credentials(self, account: str, *, bucket: str, lifetime: float) -> Credentials:
         """Create and store temporary S3 credentials for a new key."""
         credentials = Credentials(
+            # pragma: allowlist nextline secret
             access_key="ASIA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16)),
             secret=secrets.token_urlsafe(30),
             session=secrets.token_urlsafe(96),

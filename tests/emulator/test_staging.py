@@ -257,7 +257,7 @@ class TestSignatures:
     @pytest.mark.parametrize(
         ("options", "expected"),
         [
-            ({"aws_access_key_id": "ASIAUNKNOWNUNKNOWN00"}, (403, "InvalidAccessKeyId")),
+            ({"aws_access_key_id": "ASIAUNKNOWNUNKNOWN00"}, (403, "InvalidAccessKeyId")),  # pragma: allowlist secret
             ({"aws_secret_access_key": "wrong"}, (403, "SignatureDoesNotMatch")),
             ({"aws_session_token": "wrong"}, (400, "InvalidToken")),
             ({"aws_session_token": None}, (400, "InvalidToken")),
