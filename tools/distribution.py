@@ -1,7 +1,9 @@
-"""Compare the wheel and the source archive with the folder that they were built from."""
+"""Build the wheel and the source archive, and check that they are whole and show well on an index page."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -9,7 +11,6 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "airflow_mapbox"
 # What a user of the package needs beside its modules.
 _NEEDED_METADATA = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
@@ -23,6 +24,10 @@ _NEEDED_SOURCES = (
     "hatch_build.py",
     "pyproject.toml",
 )
+
+
+class DistributionError(Exception):
+    """A built file lacks something, or has too much. The message names each file."""
 
 
 def wheel_problems(wheel: Path, package: Iterable[str]) -> list[str]:
@@ -57,26 +62,40 @@ def sdist_problems(sdist: Path, tracked: Iterable[str]) -> list[str]:
     return missing + [f"{sdist.name} must not have {name}." for name in sorted(names - tracked - {"PKG-INFO"})]
 
 
-def tracked_files() -> list[str]:
-    """Return the repository's files that git tracks and that exist."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+def tracked_files(root: Path) -> list[str]:
+    """Return the files of a repository that git tracks and that exist."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, check=True, capture_output=True, text=True).stdout
+    return [name for name in listed.split("\0") if name and (root / name).is_file()]
 
 
-def main(folder: Path) -> int:
-    """Check the one wheel and the one source archive of a folder; return the exit status."""
-    tracked = tracked_files()
-    try:
-        (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
-    except ValueError:
-        sys.exit(f"{folder} must have one wheel and one source archive, and nothing of another build.")
+def build(root: Path) -> None:
+    """
+    Build both files into the folder ``dist`` and check them.
+
+    :param root: the repository.
+    :raises DistributionError: if a file is not as it should be.
+    :raises subprocess.CalledProcessError: if a program that builds or checks fails.
+    """
+    folder, programs = root / "dist", Path(sys.executable).parent
+    shutil.rmtree(folder, ignore_errors=True)
+    # The time of the last commit, so that the same commit makes the same bytes.
+    time = subprocess.run(["git", "log", "-1", "--format=%ct"], cwd=root, check=True, capture_output=True, text=True)
+    environment = os.environ | {"SOURCE_DATE_EPOCH": time.stdout.strip()}
+    subprocess.run([sys.executable, "-m", "build", "--no-isolation", root], cwd=root, check=True, env=environment)
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    subprocess.run([programs / "twine", "check", "--strict", wheel, sdist], check=True)
+    subprocess.run([programs / "check-wheel-contents", wheel], cwd=root, check=True)
+    tracked = tracked_files(root)
     package = [name for name in tracked if name.startswith(f"{PACKAGE}/")]
-    problems = wheel_problems(wheel, package) + sdist_problems(sdist, tracked)
+    if problems := wheel_problems(wheel, package) + sdist_problems(sdist, tracked):
+        raise DistributionError("\n".join(problems))
     for file in (wheel, sdist):
         print(f"{file.name}: {file.stat().st_size / 1e6:.1f} MB")
-    print("\n".join(problems) or "Both hold what they should, and nothing else.")
-    return bool(problems)
+    print("Both hold what they should, and nothing else.")
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    try:
+        build(Path(__file__).resolve().parent.parent)
+    except (DistributionError, subprocess.CalledProcessError) as error:
+        sys.exit(str(error))
