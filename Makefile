@@ -71,15 +71,12 @@ bench: $(INSTALLED)
 	TILESETS="$$(.ci/oracle $(abspath $(VENV))/oracle)" $(IN_VENV)/python -m benchmarks.area
 	$(IN_VENV)/python -m benchmarks.preflight
 
-# The time of the last commit, so that the same commit makes the same bytes.
-dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
-
 dist: $(INSTALLED)
-	rm -rf dist
-	$(IN_VENV)/python -m build --no-isolation
-	$(IN_VENV)/twine check --strict dist/*
-	$(IN_VENV)/check-wheel-contents dist/*.whl
-	$(IN_VENV)/python -m tools.contents dist
+	$(IN_VENV)/python -m tools.distribution
+
+# DRY_RUN=1 does it all in a temporary clone.
+release: $(INSTALLED)
+	$(IN_VENV)/python -m tools.release $(VERSION) $(if $(DRY_RUN),--dry-run)
 
 matrix: dist
 	$(IN_VENV)/python -m tools.matrix dist

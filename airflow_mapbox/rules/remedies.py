@@ -8,8 +8,9 @@ EXPORT = (
     "options. Or write it with airflow_mapbox.export.write_geojson."
 )
 REPROJECT = (
-    'Upload it with format="auto", which reprojects to longitude, latitude; or '
-    "write it with airflow_mapbox.export.write_geojson."
+    'If the file names its reference system, upload it with format="auto", which reprojects to longitude, latitude. '
+    "If not, read it with geopandas, name the system as in "
+    'frame.set_crs("EPSG:25832", allow_override=True), and write it with airflow_mapbox.export.write_geojson.'
 )
 WRITER = "Check the task that wrote it."
 FILTER = "Check the query or filter that chose the data."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,25 @@ def folders_drawn() -> set[str]:
 
 def test_the_architecture_page_draws_every_folder_of_the_package() -> None:
     assert folders_drawn() == folders_on_disk()
+
+
+def test_the_architecture_page_draws_the_layers_that_make_lint_checks() -> None:
+    page = (ROOT / "docs/project/architecture.md").read_text()
+    drawn = page.partition("```layers\n")[2].partition("```")[0].split("\n")[:-1]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [at["layers"] for at in contracts if at.get("containers") == ["airflow_mapbox"]]
+
+    assert [line.split(", ") for line in drawn] == [layer.split(" | ") for layer in layers]
+
+
+def test_the_rooms_that_work_without_airflow_are_those_that_the_page_names() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [at["layers"] for at in contracts if at.get("containers") == ["airflow_mapbox"]]
+    (core,) = [at["source_modules"] for at in contracts if at.get("forbidden_modules") == ["airflow"]]
+    rooms = [room for layer in layers for room in layer.split(" | ")]
+    lower = {*rooms[rooms.index("tilesets") :], "preflight", "emulator"}
+
+    assert {module.removeprefix("airflow_mapbox.") for module in core} == lower
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -7,7 +7,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from tools.contents import sdist_problems, wheel_problems
+from tools.distribution import sdist_problems, wheel_problems
 
 PACKAGE = ["airflow_mapbox/__init__.py", "airflow_mapbox/py.typed"]
 METADATA = ["METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"]
