@@ -483,8 +483,9 @@ class TestRemoteFailures:
                     raise error
                 return Broken(path.read_bytes())
 
+        advice = r"airflow-provider-mapbox\[s3\]" if isinstance(error, ImportError) else "connection"
         with pytest.raises(
-            UnreadableSourceError, match=rf"(?s)s3://bucket/{name} cannot be {when}.*connection"
+            UnreadableSourceError, match=rf"(?s)s3://bucket/{name} cannot be {when}.*{advice}"
         ) as failed:
             features(Store(path))
         assert failed.value.retryable == retryable
