@@ -14,7 +14,7 @@ If a new version of Airflow changes one, that test names it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
@@ -157,6 +157,34 @@ def watched_asset_states(trigger: BaseEventTrigger) -> list[Any]:
     """
     store = trigger.asset_state_store
     return [] if store is None else [*store._by_name.values(), *store._by_uri.values()]
+
+
+async def read_asset_state(state: Any, key: str) -> object:
+    """
+    Return a value of an asset's state without blocking the event loop.
+
+    :param state: the state store of an asset.
+    :param key: the key.
+    """
+    return await (state.aget(key) if hasattr(state, "aget") else _in_thread(state.get, key))
+
+
+async def write_asset_state(state: Any, key: str, value: str) -> None:
+    """
+    Set a value of an asset's state without blocking the event loop.
+
+    :param state: the state store of an asset.
+    :param key: the key.
+    :param value: the value.
+    """
+    await (state.aset(key, value) if hasattr(state, "aset") else _in_thread(state.set, key, value))
+
+
+def _in_thread(function: Callable[..., Any], *arguments: str) -> Awaitable[Any]:
+    """Call a method of Airflow 3.3.0 and 3.3.1, which have no asynchronous ones. asgiref returns to this loop."""
+    from asgiref.sync import sync_to_async
+
+    return sync_to_async(function)(*arguments)
 
 
 # --- The command line ---

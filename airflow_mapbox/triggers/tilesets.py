@@ -12,7 +12,7 @@ from typing import Any
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_mapbox import defaults
-from airflow_mapbox.compat import watched_asset_states
+from airflow_mapbox.compat import read_asset_state, watched_asset_states, write_asset_state
 from airflow_mapbox.errors import NotFoundError
 from airflow_mapbox.names import check_tileset
 from airflow_mapbox.security.redaction import redact
@@ -180,7 +180,7 @@ class TilesetUpdatedTrigger(BaseEventTrigger):
         """Return the time of the last change that was reported. Wait until Airflow's API server can be asked."""
         while True:
             try:
-                stored = [await state.aget(self._key) for state in watched_asset_states(self)]
+                stored = [await read_asset_state(state, self._key) for state in watched_asset_states(self)]
             except Exception as error:  # Airflow's errors are not public
                 log.warning(
                     "The state of the asset of tileset %s cannot be read: %s", self.tileset, type(error).__name__
@@ -192,7 +192,7 @@ class TilesetUpdatedTrigger(BaseEventTrigger):
     async def _store(self, last: datetime) -> None:
         for state in watched_asset_states(self):
             try:
-                await state.aset(self._key, last.isoformat())
+                await write_asset_state(state, self._key, last.isoformat())
             except Exception as error:
                 log.warning(
                     "The state of the asset of tileset %s was not saved: %s", self.tileset, type(error).__name__

@@ -7,10 +7,12 @@ reason for the use of each part. ``tests/unit/hooks/test_environment.py`` runs `
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import inspect
 import os
 import pickle
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -244,8 +246,40 @@ class TestAssets:
             assert states[0] == trigger.asset_state_store[ASSET]
             assert len(states) == 2
             for state in states:
-                inspect.signature(state.aget).bind("key")
-                inspect.signature(state.aset).bind("key", "2026")
+                inspect.signature(state.get).bind("key")
+                inspect.signature(state.set).bind("key", "2026")
+
+    @pytest.mark.parametrize("has_asynchronous_methods", [True, False])
+    def test_an_assets_state_is_read_and_written_with_and_without_asynchronous_methods(
+        self, has_asynchronous_methods: bool
+    ) -> None:
+        """Airflow 3.3.0 and 3.3.1 have the synchronous ones only."""
+        values: dict[str, str] = {}
+        threads: list[int] = []
+
+        class Synchronous:
+            def get(self, key: str) -> str | None:
+                threads.append(threading.get_ident())
+                return values.get(key)
+
+            def set(self, key: str, value: str) -> None:
+                values[key] = value
+
+        class Asynchronous:
+            async def aget(self, key: str) -> str | None:
+                return values.get(key)
+
+            async def aset(self, key: str, value: str) -> None:
+                values[key] = value
+
+        state = Asynchronous() if has_asynchronous_methods else Synchronous()
+
+        async def both() -> object:
+            await compat.write_asset_state(state, "last", "2026")
+            return await compat.read_asset_state(state, "last")
+
+        assert asyncio.run(both()) == "2026"
+        assert threading.get_ident() not in threads
 
 
 class TestConnectionsOfACommand:
