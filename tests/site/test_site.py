@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import html
 import importlib
 import importlib.util
 import json
@@ -223,3 +224,18 @@ def test_the_reference_has_each_rule() -> None:
     anchors = page(SITE / "reference/refusals.html").anchors
 
     assert {rule.name for rule in RULES} <= anchors
+
+
+def test_the_texts_of_errors_are_headings() -> None:
+    headings = re.findall(r"<h3>(.*?)<a", (SITE / "reference/messages.html").read_text(), re.DOTALL)
+    titles = {html.unescape(re.sub(r"<[^>]+>", "", heading)).strip() for heading in headings}
+
+    # Of different rooms, as a reader sees them in a log; … stands for what a message fills in.
+    assert titles >= {
+        "PROJ does not know crs=….",
+        "The source … does not exist on this machine.",
+        "The column name … cannot be written as UTF-8: rename it.",
+        "The staging bucket has … bytes of …, but … were sent.",
+        "Nothing was deleted: without a terminal, the command cannot ask.",
+    }
+    assert len(headings) > 200

@@ -37,7 +37,7 @@ def test_the_architecture_page_draws_every_folder_of_the_package() -> None:
 
 def test_the_architecture_page_draws_the_layers_that_make_lint_checks() -> None:
     page = (ROOT / "docs/project/architecture.md").read_text()
-    drawn = page.partition("```layers\n")[2].partition("```")[0].split("\n")[:-1]
+    drawn = page.partition("```text\n")[2].partition("```")[0].split("\n")[:-1]
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (layers,) = [at["layers"] for at in contracts if at.get("containers") == ["airflow_mapbox"]]
 
