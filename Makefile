@@ -1,5 +1,5 @@
 # make demo   run the main job from nothing: a real Airflow, the emulator, one upload, its tiles fetched back
-# make test   unit, emulator and DAG tests, on all cores; less than four minutes on two, installation included
+# make test   unit, emulator and DAG tests, on all cores; four to five minutes on two, installation included
 # make check  the tests marked "slow", which make test leaves out: killed processes, large files, hundreds of waits, load
 # make ui     look at what the demo made: Airflow and the emulator, until Ctrl-C
 # make system the wheel in an empty environment, a backfill in a running Airflow, the compose file, load
