@@ -139,9 +139,13 @@ def places() -> Any:
     return geopandas.GeoDataFrame({"owner": ["A", "B"], "area": [1.5, 2.5]}, geometry=points, crs=4326)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """One server for all pages: Airflow keeps the file system of a connection for the life of a process."""
+    """
+    One server for all pages: Airflow keeps the file system of a connection for the life of a process.
+
+    pytest-xdist may run tests of other modules between two pages, so the server lives as long.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
