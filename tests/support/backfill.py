@@ -118,6 +118,8 @@ def stack_for(
     settings = {
         "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": str(deferred),
         "AIRFLOW__CORE__PARALLELISM": str(slots),
+        # Some examples have a schedule. Their requests would count too.
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         **(airflow_options or {}),
     }
     with Stack(
@@ -129,6 +131,7 @@ def stack_for(
         postgres=Postgres.is_installed(),
     ) as stack:
         stack.await_dag(DAG_ID)
+        stack.api("PATCH", f"dags/{DAG_ID}", json={"is_paused": False})
         yield stack
 
 
