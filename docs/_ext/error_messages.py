@@ -94,18 +94,19 @@ def _raised(tree: ast.AST, errors: set[str]) -> Iterator[tuple[str, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-            text = next(filter(None, map(_text, node.args)), None)
+            text = next(filter(None, map(text_of, node.args)), None)
             if name in errors and text:
                 yield name, text
 
 
-def _text(node: ast.AST) -> str | None:
+def text_of(node: ast.AST) -> str | None:
+    """Return the text of a string in code, with … for each part that is computed; None for other code."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None
     if isinstance(node, ast.JoinedStr):
         return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        left, right = _text(node.left), _text(node.right)
+        left, right = text_of(node.left), text_of(node.right)
         return None if left is right is None else f"{left or '…'}{right or '…'}"
     return None
 

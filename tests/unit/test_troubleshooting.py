@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from airflow_mapbox import exceptions
 
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "docs" / "_ext"))
 PAGE = (ROOT / "docs/troubleshooting.md").read_text()
 HEADINGS = [heading.strip("` ") for heading in re.findall(r"^### (.+)$", PAGE, re.MULTILINE)]
 # Texts of Airflow's command line, and of Mapbox (docs/reference/errors.md).
@@ -24,7 +26,9 @@ OF_OTHERS = {
 
 
 def strings() -> Iterator[str]:
-    """Yield the string literals of the package, with … for each part that is computed. Docstrings are none."""
+    """Yield the string literals of the package, with … for each part that is computed. Docstrings are left out."""
+    from error_messages import text_of
+
     for path in sorted((ROOT / "airflow_mapbox").rglob("*.py")):
         if "emulator" in path.parts:
             continue
@@ -33,10 +37,9 @@ def strings() -> Iterator[str]:
         for node in ast.walk(tree):
             if id(node) in docstrings:
                 continue
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield node.value
-            elif isinstance(node, ast.JoinedStr):
-                yield "".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+            text = text_of(node)
+            if text is not None:
+                yield text
 
 
 TEXTS = [text.replace("\n", " ") for text in strings()]
