@@ -141,11 +141,7 @@ def places() -> Any:
 
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """
-    One server for all pages: Airflow keeps the file system of a connection for the life of a process.
-
-    pytest-xdist may run tests of other modules between two pages, so the server lives as long.
-    """
+    """One server for all pages."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -160,6 +156,9 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
 @pytest.fixture
 def stored(object_store: ObjectStore, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The objects that the pages name, and the connections to them."""
+    # Airflow keeps the file system of a connection for the life of a process. Another module has one of my_conn in a
+    # parameter of its tests, made before there was such a connection.
+    monkeypatch.setattr("airflow.sdk.io.store._STORE_CACHE", {})
     for name in ("my_conn", "my_aws"):
         monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", object_store.connection())
     for key in ("parcels.geojson", f"parcels-{DAY:%Y%m%d}.geojson"):
