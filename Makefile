@@ -74,9 +74,9 @@ bench: $(INSTALLED)
 dist: $(INSTALLED)
 	$(IN_VENV)/python -m tools.distribution
 
-# DRY_RUN=1 does it all in a temporary clone.
+# The first release needs REPOSITORY=https://…, its public home. DRY_RUN=1 does it all in a temporary clone.
 release: $(INSTALLED)
-	$(IN_VENV)/python -m tools.release $(VERSION) $(if $(DRY_RUN),--dry-run)
+	$(IN_VENV)/python -m tools.release $(VERSION) $(if $(REPOSITORY),--repository $(REPOSITORY)) $(if $(DRY_RUN),--dry-run)
 
 matrix: dist
 	$(IN_VENV)/python -m tools.matrix dist

@@ -1,4 +1,4 @@
-"""Make a release: check the repository, set the version, build and check the files, tag; stop before the upload."""
+"""Make a release: check the repository, set version and URL, build and check the files, tag; stop before the upload."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,6 +15,8 @@ from tools.distribution import DistributionError, build
 
 _VERSION_FILE = "airflow_mapbox/__init__.py"
 _VERSION_LINE = re.compile(r'^__version__ = "(.+)"$', re.MULTILINE)
+# hatch_build.py reads it. The links of the index page begin with this URL, and cannot be changed after the upload.
+_URL_LINE = re.compile(r'^repository = "(.*)"$', re.MULTILINE)
 
 
 class ReleaseError(Exception):
@@ -27,16 +28,24 @@ def git(root: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def check_repository(root: Path, version: str) -> None:
+def check_repository(root: Path, version: str, url: str) -> None:
     """
     Check that a release can be made.
 
     :param root: the repository.
     :param version: the new version, such as ``1.2.3``.
-    :raises ReleaseError: if the version, the branch or the changelog is not as it should be.
+    :param url: the https URL of the repository's public home.
+    :raises ReleaseError: if the version, the URL, the branch or the changelog is not as it should be.
     """
     if not re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}", version):
         raise ReleaseError(f"The version must be three numbers such as 1.2.3, got {version!r}.")
+    if not url:
+        raise ReleaseError(
+            "pyproject.toml has no URL of the repository, so the index page would have no links and no picture. "
+            f"Give it once: make release VERSION={version} REPOSITORY=https://…"
+        )
+    if not re.fullmatch(r"https://[\w.-]+(/[\w.-]+)+", url):
+        raise ReleaseError(f"The repository must be an https URL without a slash at its end, got {url!r}.")
     if (branch := git(root, "branch", "--show-current")) != "main":
         raise ReleaseError(f"A release is made from main, not from {branch or 'a detached commit'}.")
     if changed := git(root, "status", "--porcelain"):
@@ -61,9 +70,15 @@ def section(root: Path, version: str) -> str:
     return re.split(r"^## ", after[1], flags=re.MULTILINE)[0] if len(after) > 1 else ""
 
 
-def set_version(root: Path, version: str, day: date) -> None:
-    """Write the version into the package, and the day into the changelog's heading."""
-    file, changelog = root / _VERSION_FILE, root / "CHANGELOG.md"
+def current_url(root: Path) -> str:
+    """Return the URL of the repository in pyproject.toml, or an empty string."""
+    return _URL_LINE.findall((root / "pyproject.toml").read_text())[0]
+
+
+def set_release(root: Path, version: str, url: str, day: date) -> None:
+    """Write the version into the package, the URL into pyproject.toml, and the day into the changelog's heading."""
+    file, project, changelog = root / _VERSION_FILE, root / "pyproject.toml", root / "CHANGELOG.md"
+    project.write_text(_URL_LINE.sub(f'repository = "{url}"', project.read_text()))
     file.write_text(_VERSION_LINE.sub(f'__version__ = "{version}"', file.read_text()))
     heading = rf"^## \[{re.escape(version)}\].*$"
     changelog.write_text(
@@ -71,19 +86,21 @@ def set_version(root: Path, version: str, day: date) -> None:
     )
 
 
-def release(root: Path, version: str, *, day: date, build: Callable[[Path], None] = build) -> str:
+def release(root: Path, version: str, url: str = "", *, day: date, build: Callable[[Path], None] = build) -> str:
     """
     Make a release, and return what remains to be done by hand.
 
     :param root: the repository.
     :param version: the new version.
+    :param url: the URL of the repository. If it is empty, that of the last release stays.
     :param day: the day of the release.
     :param build: builds and checks the files of the folder ``dist``.
     :raises ReleaseError: if it cannot be made. The repository is then as before.
     """
-    check_repository(root, version)
+    url = url or current_url(root)
+    check_repository(root, version, url)
     before = git(root, "rev-parse", "HEAD")
-    set_version(root, version, day)
+    set_release(root, version, url, day)
     try:
         git(root, "commit", "--quiet", "--all", "--allow-empty", "--message", f"Release {version}")
         build(root)
@@ -95,12 +112,6 @@ def release(root: Path, version: str, *, day: date, build: Callable[[Path], None
     files = " ".join(f"dist/{file.name}" for file in sorted((root / "dist").iterdir()))
     steps = [f"Version {version} is committed and tagged. It is not published yet:", "  git push origin main"]
     steps += [f"  git push origin v{version}", f"  .venv/bin/twine upload {files}"]
-    options = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["metadata"]["hooks"]["custom"]
-    if not options["repository"]:
-        steps.append(
-            "The index page will have no links: pyproject.toml has no URL in [tool.hatch.metadata.hooks.custom]. "
-            "This cannot be changed after the upload."
-        )
     return "\n".join(steps)
 
 
@@ -108,17 +119,18 @@ def main() -> int:
     """Read the arguments and make the release; return the exit status."""
     parser = argparse.ArgumentParser(prog="make release", description=__doc__)
     parser.add_argument("version", help="such as 1.2.3")
+    parser.add_argument("--repository", default="", help="its https URL; needed once")
     parser.add_argument("--dry-run", action="store_true", help="do it in a temporary clone")
     arguments = parser.parse_args()
     root, day = Path(__file__).resolve().parent.parent, datetime.now(UTC).date()
     try:
         if not arguments.dry_run:
-            print(release(root, arguments.version, day=day))
+            print(release(root, arguments.version, arguments.repository, day=day))
             return 0
         with tempfile.TemporaryDirectory() as folder:
             clone = Path(folder) / "clone"
             git(root, "clone", "--quiet", "--branch", "main", str(root), str(clone))
-            print(release(clone, arguments.version, day=day))
+            print(release(clone, arguments.version, arguments.repository, day=day))
             print("This was a dry run in a temporary clone of main: nothing has changed here.")
     except ReleaseError as error:
         print(f"No release was made. {error}", file=sys.stderr)

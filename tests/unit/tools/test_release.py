@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import zipfile
 from datetime import date
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from tools.distribution import DistributionError
 from tools.release import ReleaseError, git, release
 
 DAY = date(2026, 5, 4)
+# A host that nobody can own (RFC 2606).
+URL = "https://git.example/owner/name"
 CHANGELOG = "# Changelog\n\n## [1.3.0] - Unreleased\n\n### Added\n\n- A thing.\n\n## [1.2.0] - 2026-01-01\n\n- Old.\n"
 
 
@@ -36,7 +40,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "airflow_mapbox").mkdir(parents=True)
     (root / "airflow_mapbox/__init__.py").write_text('"""Doc."""\n\n__version__ = "1.2.0"\n')
     (root / "CHANGELOG.md").write_text(CHANGELOG)
-    (root / "pyproject.toml").write_text('[tool.hatch.metadata.hooks.custom]\nrepository = ""\n')
+    (root / "pyproject.toml").write_text(f'[tool.hatch.metadata.hooks.custom]\nrepository = "{URL}"\n')
     (root / ".gitignore").write_text("dist/\n")
     git(root, "init", "--quiet", "--initial-branch", "main")
     commit_all(root)
@@ -53,16 +57,25 @@ def test_a_release_sets_version_and_day_and_tags_the_commit(repository: Path) ->
     assert "twine upload dist/a-1.3.0-py3-none-any.whl dist/a-1.3.0.tar.gz" in told
 
 
-def test_a_release_without_a_repository_url_says_what_the_index_page_will_lack(repository: Path) -> None:
-    assert "no links" in release(repository, "1.3.0", day=DAY, build=build_two_files)
-
-    (repository / "pyproject.toml").write_text(
-        '[tool.hatch.metadata.hooks.custom]\nrepository = "https://git.example/a/b"\n'
-    )
-    (repository / "CHANGELOG.md").write_text(CHANGELOG.replace("1.3.0", "1.4.0"))
-    shutil.rmtree(repository / "dist")
+def test_the_first_release_needs_the_url_of_the_repository_and_keeps_it(repository: Path) -> None:
+    project = repository / "pyproject.toml"
+    project.write_text(project.read_text().replace(URL, ""))
     commit_all(repository)
-    assert "no links" not in release(repository, "1.4.0", day=DAY, build=build_two_files)
+
+    with pytest.raises(ReleaseError, match=r"no links and no picture.*make release VERSION=1\.3\.0 REPOSITORY="):
+        release(repository, "1.3.0", day=DAY, build=build_two_files)
+    assert git(repository, "status", "--porcelain") == ""
+
+    release(repository, "1.3.0", URL, day=DAY, build=build_two_files)
+    assert f'repository = "{URL}"\n' in git(repository, "show", "v1.3.0:pyproject.toml") + "\n"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://git.example/a/b", "git@git.example:a/b", f"{URL}/", f'{URL}"x', "https://git.example"]
+)
+def test_a_url_that_cannot_begin_a_link_is_refused(url: str, repository: Path) -> None:
+    with pytest.raises(ReleaseError, match="must be an https URL"):
+        release(repository, "1.3.0", url, day=DAY, build=build_two_files)
 
 
 @pytest.mark.parametrize(
@@ -135,8 +148,16 @@ def test_this_repository_can_be_released(repository: Path, tmp_path: Path) -> No
     git(root, "init", "--quiet", "--initial-branch", "main")
     commit_all(root)
 
-    told = release(root, "99.0.0", day=DAY)
+    told = release(root, "99.0.0", URL, day=DAY)
 
     names = [file.name for file in sorted((root / "dist").iterdir())]
     assert names == ["airflow_provider_mapbox-99.0.0-py3-none-any.whl", "airflow_provider_mapbox-99.0.0.tar.gz"]
     assert all(name in told for name in names)
+    with zipfile.ZipFile(root / "dist" / names[0]) as wheel:
+        (metadata,) = (wheel.read(name).decode() for name in wheel.namelist() if name.endswith("/METADATA"))
+    links = re.findall(rf"{URL}/(blob|raw)/v99\.0\.0/([^)\s#]+)", metadata.partition("\n\n")[2])
+    assert ("raw", "docs/images/map-of-a-tileset.png") in links
+    assert len(links) >= 10
+    for _, file in links:
+        git(root, "cat-file", "-e", f"v99.0.0:{file}")
+    assert f"Project-URL: Documentation, {URL}/tree/v99.0.0/docs" in metadata
