@@ -45,12 +45,17 @@ def upload_one_file(folder: Path) -> str:
     :param folder: a folder for the file and the emulator.
     """
     import geopandas
+    import pandas as pd
+    import pyarrow as pa
 
     from airflow_mapbox.emulator import Emulator, EmulatorSettings
     from airflow_mapbox.export import write_geojson
     from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 
-    places = geopandas.GeoDataFrame({"name": ["a", "b"]}, geometry=geopandas.points_from_xy([7, 8], [50, 51]), crs=4326)
+    # Old versions of pyarrow know views, but not all that can be asked of them.
+    names = pd.array(["a", "b"], dtype=pd.ArrowDtype(pa.string_view()))
+    points = geopandas.points_from_xy([7, 8], [50, 51])
+    places = geopandas.GeoDataFrame({"name": names}, geometry=points, crs=4326)
     report = write_geojson(places.to_crs(3857), folder / "places.geojson")
     with Emulator(folder / "emulator", settings=EmulatorSettings(processing_seconds=0)) as emulator:
         os.environ["AIRFLOW_CONN_MAPBOX_DEFAULT"] = emulator.airflow_connection()

@@ -115,7 +115,16 @@ def row_bytes(column: Column) -> Any:
         return int(column.memory_usage(index=False)) // max(len(column), 1)
     if pa.types.is_dictionary(column.type):
         return _value_bytes(column.indices.fill_null(-1).to_numpy(zero_copy_only=False), column.dictionary)
-    return int(column.nbytes) // max(len(column), 1)
+    return arrow_bytes(column) // max(len(column), 1)
+
+
+def arrow_bytes(values: pa.Array | pa.RecordBatch) -> int:
+    """Return how many bytes an array or a batch of Arrow takes."""
+    try:
+        return int(values.nbytes)
+    except pa.ArrowTypeError:
+        # pyarrow before version 24 cannot tell which bytes of a view's buffers are its own. Count all of them.
+        return int(values.get_total_buffer_size())
 
 
 def _value_bytes(codes: NDArray[Any], values: pd.Index | pa.Array) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from airflow_mapbox.export.errors import UnreadableSourceError
 from airflow_mapbox.export.geometry.decode import to_storage
 from airflow_mapbox.export.geometry.shapes import KINDS, Kind
 from airflow_mapbox.export.options import Selection
-from airflow_mapbox.export.readers.batch import Batch, row_bytes
+from airflow_mapbox.export.readers.batch import Batch, arrow_bytes, row_bytes
 from airflow_mapbox.export.text.attributes import (
     MAX_EXACT_INTEGER,
     can_hold_large_integers,
@@ -203,10 +203,10 @@ def _bytes(record_batch: pa.RecordBatch, encoded: list[str]) -> int:
 
     :param encoded: columns that have a dictionary.
     """
-    size = int(record_batch.nbytes)
+    size = arrow_bytes(record_batch)
     for name in encoded:
         column = record_batch.column(name)
-        size += int(row_bytes(column).sum()) - int(column.dictionary.nbytes)
+        size += int(row_bytes(column).sum()) - arrow_bytes(column.dictionary)
     return size
 
 
