@@ -7,6 +7,7 @@ import ipaddress
 import os
 import resource
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -44,6 +45,10 @@ os.environ |= {
 # than with the 20,000 or more of many machines, and hundreds of tests start it.
 _, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, _most))
+
+# A shell makes commands in the background ignore Ctrl-C, and their children inherit that. Tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
