@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pyproj import CRS
 
 _SUFFIXES = (".shp", ".dbf", ".shx", ".prj")
-# The files that Mapbox's size limit counts (docs/reference/mapbox-uploads-api.md, "Names and limits").
+# The files that Mapbox's size limit counts (docs/reference/limits.md, "Sizes").
 _COUNTED_SUFFIXES = (".shp", ".dbf")
 _BLOCK_BYTES = 1 << 20
 _MAX_PROJECTION_BYTES = 1 << 16
