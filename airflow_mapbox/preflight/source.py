@@ -155,6 +155,10 @@ def _with_findings(report: SourceReport, found: list[Finding]) -> SourceReport:
 
 def _recognise(head: bytes) -> formats.Format | None:
     """Return the format whose check explains the file best: JSON that Mapbox does not recognise is GeoJSON here."""
+    foreign = foreign_format(head)
+    if foreign is not None and foreign.rule is rules.UNKNOWN_FORMAT:
+        # A GeoPackage begins as MBTiles do.
+        return None
     recognised = sniff.sniff(head)
     return formats.GEOJSON if recognised is None and sniff.is_json(head) else recognised
 

@@ -87,6 +87,7 @@ class TestFormats:
         (problem,) = map(str, check_source(path).problems)
 
         assert "is a GeoPackage" in problem
+        assert check_source(path).format is None, "it begins as MBTiles do"
         assert "write_geojson" in problem
 
     def test_shapefiles_without_a_zip_are_a_problem(self, write: Write) -> None:
