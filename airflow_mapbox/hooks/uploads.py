@@ -281,7 +281,7 @@ class MapboxUploadsHook(BaseHook):
         :raises MapboxError: for every error of the API, S3 or the network.
         """
         if if_active not in ("wait", "fail"):
-            raise OptionError(f'`if_active` is "wait" or "fail", not {if_active!r}')
+            raise OptionError(f'`if_active` must be "wait" or "fail", got {if_active!r}')
         check_format(format, export)
         client = self.get_conn()
         tileset_id = client.tileset_id(tileset)

@@ -132,7 +132,7 @@ class DeleteTilesetsOperator(BaseOperator):
             given += ["dry_run"] * self.is_dry_run
             if given:
                 raise ValueError(
-                    f"With plan, which says what is deleted, these cannot be given: {', '.join(given)}.\nGive them to "
+                    f"plan says what is deleted, so these cannot be given: {', '.join(given)}.\nGive them to "
                     "the task that makes the plan."
                 )
             return None
@@ -255,7 +255,7 @@ def _items(uploads: UploadsClient) -> Iterator[object]:
         yield from uploads.list_items()
     except (NotFoundError, TokenRejectedError) as error:
         failure = ConfigurationError(
-            f"{error}\nThe token needs the scope uploads:list, to find the tilesets that uploads are being made of. "
+            f"{error}\nThe token needs the scope uploads:list, which shows the tilesets with uploads in processing. "
             "Without it, nothing is deleted."
         )
     else:

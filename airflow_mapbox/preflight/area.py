@@ -106,7 +106,7 @@ def _size(source: object) -> int:
             return file.path.stat().st_size
     raise OptionError(
         "Set zoom= or tier=. Without them, the tier follows from the size of the file that Mapbox receives, and this "
-        f"source is not one: use a local file ({', '.join(_SENT_AS_THEY_ARE)})."
+        f"source is not such a file: use a local file ({', '.join(_SENT_AS_THEY_ARE)})."
     )
 
 

@@ -138,7 +138,7 @@ class UploadCompleteSensor(BaseSensorOperator):
     ) -> None:
         super().__init__(mode=mode, poke_interval=poke_interval, max_wait=max_wait, timeout=timeout, **kwargs)
         if self.exponential_backoff and not self.poke_interval:
-            raise ValueError("exponential_backoff doubles poke_interval: give one above 0")
+            raise ValueError("exponential_backoff doubles poke_interval, so poke_interval must be greater than 0")
         self.tileset = tileset
         if _of_creator(upload_id, "wait_for_completion") is True:
             raise ValueError(
@@ -443,7 +443,7 @@ def _refuse_other_tileset(tileset: object, created: object) -> None:
     if name != created_name or (account and of_creator and account != of_creator):
         raise ValueError(
             f"The sensor's tileset is {tileset}, but the task that creates its upload makes {created}.\nLeave out the "
-            "sensor's `tileset`: it takes the task's."
+            "sensor's `tileset`: the sensor then takes the task's."
         )
 
 

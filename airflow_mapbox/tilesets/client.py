@@ -125,9 +125,9 @@ class TilesetsClient(ApiClient):
         wanted = {"type": type, "visibility": visibility, "sortby": sortby}
         for name, value in wanted.items():
             if value is not None and value not in _CHOICES[name]:
-                raise OptionError(f'`{name}` is "{_CHOICES[name][0]}" or "{_CHOICES[name][1]}", not {value!r}.')
+                raise OptionError(f'`{name}` must be "{_CHOICES[name][0]}" or "{_CHOICES[name][1]}", got {value!r}.')
         if limit is not None and limit < 0:
-            raise OptionError(f"`limit` is 0 or greater, not {limit}.")
+            raise OptionError(f"`limit` must be 0 or greater, got {limit}.")
         names = None if match is None else compile_match(match, self.username)
         size = TILESETS_PAGE if limit is None or names is not None else min(limit, TILESETS_PAGE)
         query = {name: value for name, value in wanted.items() if value is not None} | {"limit": size}

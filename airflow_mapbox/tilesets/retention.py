@@ -70,7 +70,7 @@ class RetentionPolicy:
             problems.append("`created_by` is empty: name a `created_by_client` of Mapbox's list, or leave it out.")
         for name in ("include_public", "allow_all", "allow_empty"):
             if not isinstance(getattr(self, name), bool):
-                problems.append(f"`{name}` is True or False, not {getattr(self, name)!r}.")
+                problems.append(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
         if problems:
             raise OptionError("\n".join(problems))
 
@@ -160,13 +160,13 @@ class RetentionPolicy:
         if (keep is None) == (older_than is None):
             yield "Give either `keep` or `older_than`: " + ("neither is given." if keep is None else "both are given.")
         if keep is not None and (not isinstance(keep, int) or isinstance(keep, bool) or keep < 0):
-            yield f"`keep` is a whole number of tilesets, 1 or greater, not {keep!r}."
+            yield f"`keep` must be a whole number of tilesets, 1 or greater, got {keep!r}."
         elif keep == 0 and not self.allow_empty:
             yield "`keep` is 0, which deletes every tileset that matches: set `allow_empty=True` if you mean that."
         if older_than is not None and not (isinstance(older_than, timedelta) and older_than > timedelta(0)):
-            yield f"`older_than` is a timedelta greater than 0, such as timedelta(days=90), not {older_than!r}."
+            yield f"`older_than` must be a timedelta greater than 0, such as timedelta(days=90), got {older_than!r}."
         if self.by is not None and self.by not in ORDERS:
-            yield f"`by` is one of {', '.join(ORDERS)}, not {self.by!r}."
+            yield f"`by` must be one of {', '.join(ORDERS)}, got {self.by!r}."
         elif self.by == "name" and older_than is not None:
             yield '`by="name"` has no effect with `older_than`: give "created" or "modified", or use `keep`.'
 
@@ -271,7 +271,7 @@ class Plan:
                 f"{len(self.delete)} tilesets of account {self.account} would be deleted, more than max_deletions="
                 f"{max_deletions}. None was deleted.\nKeep {self.policy.describe()}.\n"
                 f"Oldest: {_listed([deletion.id for deletion in self.delete])}.\n"
-                "If these should go, raise `max_deletions`. If not, correct `match`, `keep` or `older_than`."
+                "To delete them, raise `max_deletions`. Otherwise correct `match`, `keep` or `older_than`."
             )
 
     def recheck(self, fresh: Plan) -> Plan:
@@ -410,8 +410,8 @@ def active_tilesets(uploads: Iterable[object], now: datetime) -> frozenset[str]:
         tileset = fields.get("tileset")
         if not isinstance(tileset, str) or not tileset:
             raise InvalidAnswerError(
-                "Mapbox's list of uploads has one that may be in processing and names no tileset.\nNothing is deleted "
-                "while it is unknown which tilesets uploads are being made of. Try again later."
+                "Mapbox's list of uploads has one that names no tileset, and Mapbox may be processing it.\nNothing is "
+                "deleted while it is unknown which tilesets have uploads in processing. Try again later."
             )
         active.add(tileset.lower())
     return frozenset(active)

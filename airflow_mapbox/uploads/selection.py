@@ -54,7 +54,7 @@ class UploadSelection:
         :raises OptionError: if a time has no time zone or cannot be read, the period is empty, or the state is unknown.
         """
         if state is not None and state not in STATES:
-            raise OptionError(f'`state` is "processing", "done" or "failed", not {state!r}.')
+            raise OptionError(f'`state` must be "processing", "done" or "failed", got {state!r}.')
         start = None if since is None else parse_moment(since, "since")
         end = None if until is None else parse_moment(until, "until")
         both_times = isinstance(start, datetime) and isinstance(end, datetime) and start >= end
@@ -119,7 +119,7 @@ def parse_moment(value: Moment, name: str) -> datetime | timedelta:
     """
     if isinstance(value, timedelta):
         if value < timedelta(0):
-            raise OptionError(f"`{name}` is an age of {value}: an age is 0 or greater.")
+            raise OptionError(f"`{name}` is an age of {value}: an age must be 0 or greater.")
         return value
     moment = value if isinstance(value, datetime) else _from_iso(value)
     if moment is None:
@@ -129,7 +129,7 @@ def parse_moment(value: Moment, name: str) -> datetime | timedelta:
         )
     if moment.utcoffset() is None:
         raise OptionError(
-            f"`{name}` is {moment.isoformat()}, which has no time zone, so the time is not certain.\nFor UTC give "
+            f"`{name}` is {moment.isoformat()}, which has no time zone, so the time is ambiguous.\nFor UTC give "
             f"{moment.isoformat()}+00:00."
         )
     return moment

@@ -248,8 +248,8 @@ def _stalled(state: WaitState, progress_since: float, now: float) -> UploadStall
     return UploadStalledError(
         f"{state} has stayed at {state.progress:.0%} since {since:%Y-%m-%d %H:%M:%S} UTC, for "
         f"{now - progress_since:.0f} s.\nMapbox may never finish it, and accepts no other upload of the tileset while "
-        "it is active. Look at it in Mapbox Studio. Then clear the task that created it to upload again, or wait with "
-        "a longer `stall_timeout`."
+        "it is active. Look at it in Mapbox Studio. Then wait with a longer `stall_timeout`; or, to upload again, "
+        "clear the task that created it."
     )
 
 
@@ -258,5 +258,5 @@ def _missing(state: WaitState, error: NotFoundError) -> UploadGoneError:
         return UploadGoneError(f"{state} is unknown to Mapbox. {error}")
     return UploadGoneError(
         f"{state} was at {state.progress:.0%} and is missing now: {error}\nIts status may have been deleted. Check "
-        "whether the tileset was made. If not, clear the task that created the upload to upload again."
+        "whether the tileset was made. If not, clear the task that created the upload: it then uploads again."
     )
