@@ -36,11 +36,11 @@ _BRACKETS = re.compile(r"\[!?\]?[^\]]*\]")
 @dataclass(frozen=True)
 class RetentionPolicy:
     """
-    Which tilesets are deleted. All others are kept.
+    The rules that decide which tilesets are deleted. All others are kept.
 
     :param match: a shell pattern with ``*``, ``?`` and ``[…]`` for the name after the account's dot. Upper and lower
         case differ.
-    :param keep: number of newest tilesets to keep. With ``by="name"`` of each series.
+    :param keep: number of newest tilesets to keep; with ``by="name"``, of each series.
     :param older_than: delete tilesets that are older than this by Mapbox's clock.
     :param by: what decides which tileset is newer: ``"name"``, its date or last number; ``"created"``; or
         ``"modified"``. None for ``"name"`` with ``keep``, and ``"modified"`` with ``older_than``.
@@ -177,8 +177,8 @@ class Deletion:
     A tileset that a plan deletes, as it was when the plan was made.
 
     :param id: ``account.name``.
-    :param created: when it was created, as Mapbox's list has it.
-    :param modified: when it last changed, as Mapbox's list has it.
+    :param created: when it was created, from Mapbox's list.
+    :param modified: when it last changed, from Mapbox's list.
     :param filesize: size of its tiles in bytes, or None.
     :param visibility: ``public`` or ``private``, or None.
     :param reason: why it is deleted.
@@ -213,7 +213,7 @@ class Deletion:
 @dataclass(frozen=True)
 class Plan:
     """
-    What is deleted, kept and skipped.
+    The tilesets to delete, to keep and to skip.
 
     :param account: the account.
     :param policy: the policy.
@@ -247,7 +247,7 @@ class Plan:
     @classmethod
     def from_json(cls, document: object) -> Plan:
         """
-        Read what is to be deleted from :meth:`to_json`. What is kept and skipped is not read.
+        Read the account, the policy and the deletions from :meth:`to_json`. The kept and skipped tilesets are not read.
 
         :raises OptionError: if it is something else.
         """
@@ -261,7 +261,7 @@ class Plan:
 
     def check_ceiling(self, max_deletions: int) -> None:
         """
-        Refuse a plan that deletes too much.
+        Refuse a plan that deletes too many tilesets.
 
         :param max_deletions: number of deletions at most.
         :raises CeilingExceededError: if the plan has more. The message names the oldest tilesets.
@@ -276,11 +276,11 @@ class Plan:
 
     def recheck(self, fresh: Plan) -> Plan:
         """
-        Return this plan without what should no longer be deleted.
+        Return this plan without the tilesets that must no longer be deleted.
 
-        A tileset stays if it changed after this plan was made, or if a plan that is made now would not delete it. It
-        may be public now, an upload may be being made of it, or newer ones may be gone. A tileset that the list does
-        not show is in neither plan: it is gone.
+        A tileset stays if it changed after this plan was made, or if the fresh plan would not delete it. For example,
+        it is public now, it has an upload in processing, or newer tilesets are gone. A tileset that the list no longer
+        shows is gone, and is dropped from the plan.
 
         :param fresh: a plan that was made now by the same policy.
         """
@@ -345,16 +345,16 @@ def make_plan(
 
     A tileset is deleted only if all of this is true:
 
-    - It belongs to the account, its name matches, and Mapbox tells the policy's ``created_by`` of it.
-    - With ``keep``, at least as many that match are newer. With ``older_than``, it is older.
+    - It belongs to the account, its name matches, and it has the policy's ``created_by``.
+    - With ``keep``, at least ``keep`` matching tilesets are newer. With ``older_than``, it is older.
     - It is private, unless the policy includes public ones.
-    - No upload is being made of it.
-    - Mapbox tells when it last changed, and the time that decides.
+    - It has no upload in processing.
+    - Mapbox's list has the time of its last change, and the time that decides which is newer.
 
     :param policy: the policy.
     :param account: the account.
     :param tilesets: the account's list. Tilesets that do not match are ignored.
-    :param active: ids of the tilesets that uploads are being made of.
+    :param active: ids of the tilesets that have uploads in processing.
     :param now: the time by Mapbox's clock.
     :raises OptionError: if the policy's pattern is for another account.
     """
@@ -390,7 +390,7 @@ def make_plan(
 
 def active_tilesets(uploads: Iterable[object], now: datetime) -> frozenset[str]:
     """
-    Return the tilesets that uploads are being made of, in lower case.
+    Return the tilesets that have uploads in processing, in lower case.
 
     Uploads that began more than seven days ago are not read. Mapbox stops processing after two hours.
 

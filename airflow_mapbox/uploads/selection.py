@@ -1,4 +1,4 @@
-"""Select uploads of the account's list, and tell when the rest of the list has no more of them."""
+"""Select uploads of the account's list, and detect when the rest of the list has no more of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DISORDER = timedelta(seconds=60)
 @dataclass(frozen=True)
 class UploadSelection:
     """
-    Which uploads are wanted. The defaults want all.
+    The conditions for uploads of the account's list. The defaults select all.
 
     :param since: created at this time or later.
     :param until: created before this time.
@@ -72,13 +72,13 @@ class UploadSelection:
         """
         Return the same selection with times instead of ages.
 
-        :param now: unix time by the server's clock.
+        :param now: Unix time by the server's clock.
         """
         return UploadSelection(_time(self.since, now), _time(self.until, now), self.tileset, self.state)
 
     def has(self, upload: Upload) -> bool:
         """
-        Return whether an upload is wanted. With a period, an upload without a readable time of creation is not.
+        Return whether an upload is selected. With a period, an upload without a readable time of creation is not.
 
         :param upload: an upload of the list.
         """
@@ -96,7 +96,7 @@ class UploadSelection:
 
     def ends_at(self, upload: Upload, *, reverse: bool) -> bool:
         """
-        Return whether no upload after this one in the list is wanted.
+        Return whether no upload after this one in the list is selected.
 
         :param upload: an upload of the list.
         :param reverse: whether the list begins with the oldest.
