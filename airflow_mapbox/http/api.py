@@ -185,7 +185,7 @@ class ApiClient:
         self._clock = clock
         self._monotonic = monotonic
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
-        # The server's unix time in its last reply, and our monotonic time then.
+        # The server's Unix time in its last reply, and our monotonic time then.
         self._server_time: tuple[float, float] | None = None
         # By the account's rate limit, as the last reply that named it has it.
         self.seconds_per_request: float | None = None

@@ -109,7 +109,7 @@ def throttle_delay(headers: Mapping[str, str], now: float, rng: random.Random) -
 
     :param headers: headers of the reply: ``X-Rate-Limit-Interval`` in seconds, ``X-Rate-Limit-Reset`` in Unix time
         (Uploads API, "Restrictions and limits"). ``Retry-After``, if there is one, is a lower bound.
-    :param now: unix time, for a reply without ``Date``.
+    :param now: Unix time, for a reply without ``Date``.
     :param rng: the source of the jitter, up to a tenth of the window and five seconds.
     :return: seconds.
     """
@@ -141,7 +141,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     Return the seconds in a ``Retry-After`` header, at most an hour.
 
     :param headers: headers of the reply. The value is a number of seconds or a date (RFC 9110, section 10.2.3).
-    :param now: unix time, for a reply without ``Date``.
+    :param now: Unix time, for a reply without ``Date``.
     :return: None if the header is missing or invalid.
     """
     value = headers.get("Retry-After")

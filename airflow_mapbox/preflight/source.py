@@ -178,7 +178,7 @@ def _check_names(tileset: str | None, name: str | None) -> Iterator[Finding]:
             yield finding(rules.NAME, f"has an upload that Mapbox would refuse: {what}", where=where, remedy=remedy)
     units = 0 if name is None else len(name.encode("utf-16-le", "surrogatepass")) // 2
     if name is not None and len(name) <= DISPLAY_NAME_CHARACTERS < units:
-        what = f"has the display name {name!r}, which is {units} units of UTF-16 long."
+        what = f"has the display name {name!r}, which has {units} UTF-16 code units."
         yield finding(rules.NAME_LENGTH, what, where="name")
 
 

@@ -258,8 +258,8 @@ class TilesetsClient(ApiClient):
         :return: the tile; None if the tileset has none there.
         :raises InvalidTilesetError: if it cannot be a tileset. No request is sent.
         :raises OptionError: if the zoom has no such tile. No request is sent.
-        :raises NotFoundError: if Mapbox says that the tileset is missing. Some replies do not say whether the tileset or
-            the tile is missing. The result is then None.
+        :raises NotFoundError: if Mapbox says that the tileset is missing. Some replies do not say whether the tileset
+            or the tile is missing. The result is then None.
         :raises MapboxError: for every error of the API or the network.
         """
         if not (0 <= z <= _MAX_ZOOM and 0 <= x < 2**z and 0 <= y < 2**z):
