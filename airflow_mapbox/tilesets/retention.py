@@ -110,7 +110,7 @@ class RetentionPolicy:
         """
         Read :meth:`to_json`.
 
-        :raises OptionError: if it is something else.
+        :raises OptionError: if the value has another form.
         """
         names = set(cls.__dataclass_fields__)
         if not isinstance(document, Mapping) or not set(document) <= names or "match" not in document:
@@ -196,7 +196,7 @@ class Deletion:
         """
         Read an element of a plan's ``delete``.
 
-        :raises OptionError: if it is something else.
+        :raises OptionError: if the value has another form.
         """
         if not isinstance(document, Mapping) or set(document) != set(cls.__dataclass_fields__):
             raise OptionError("A tileset in its list `delete` has missing or unknown fields.")
@@ -219,7 +219,7 @@ class Plan:
     :param policy: the policy.
     :param planned_at: the time by Mapbox's clock, ISO 8601.
     :param delete: the tilesets to delete, the oldest first.
-    :param kept: names of the tilesets that match and stay by the policy.
+    :param kept: ids of the tilesets that match and stay by the policy.
     :param skipped: tilesets that match and stay for another reason, by id.
     """
 
@@ -249,7 +249,7 @@ class Plan:
         """
         Read the account, the policy and the deletions from :meth:`to_json`. The kept and skipped tilesets are not read.
 
-        :raises OptionError: if it is something else.
+        :raises OptionError: if the value has another form.
         """
         if not isinstance(document, Mapping):
             raise OptionError(f"It is a {type(document).__name__}, not a mapping.")
