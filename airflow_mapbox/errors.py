@@ -1,4 +1,4 @@
-"""The errors of the core: one root, one class for each meaning."""
+"""The common errors: one base class, one class for each meaning."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class OptionError(ValueError):
 
 class MapboxError(Exception):
     """
-    The root of the core's errors.
+    The base class of this package's errors.
 
     :ivar retryable: whether the same call may succeed later without any change. If not, a person must act: another
         token, another name, other data.

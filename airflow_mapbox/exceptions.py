@@ -42,7 +42,7 @@ class MapboxUploadGoneError(MapboxFailError):
 
 
 class MapboxTilesetDiffersError(MapboxFailError):
-    """The upload is done, but its tileset is not what it is expected to be. A retry would find the same."""
+    """The upload is done, but its tileset is not as expected. A retry would find the same."""
 
 
 class MapboxUploadTimeoutError(MapboxTaskError, AirflowSensorTimeout):

@@ -31,7 +31,7 @@ _GUIDES = (
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Give the provider's metadata in the form of Airflow's ``provider.yaml`` schema."""
+    """Return the provider's metadata in the form of Airflow's ``provider.yaml`` schema."""
     integration = "Mapbox"
     return {
         "package-name": "airflow-provider-mapbox",
@@ -90,9 +90,9 @@ def get_provider_info() -> dict[str, Any]:
                 "options": {
                     "rates": {
                         "description": (
-                            "Your account's rates for processing, as JSON. Amounts in reports follow from them.\n"
-                            "Accounts since August 2024 pay by per_megabyte, older ones by per_km2, which has a price\n"
-                            "for each tier. No price is built in.\n"
+                            "Your account's rates for processing, as JSON. Reports show amounts at these rates.\n"
+                            "Accounts opened since August 2024 need per_megabyte. Older accounts need per_km2, with a\n"
+                            "price for each tier. No price is built in.\n"
                         ),
                         "version_added": "0.1.0",
                         "type": "string",
@@ -113,15 +113,15 @@ def get_provider_info() -> dict[str, Any]:
                     "relabeling": {"password": "Secret token", "login": "Account", "host": "API base URL"},
                     "placeholders": {
                         "password": "sk.… with the scopes uploads:read, uploads:write and uploads:list",
-                        "login": "read from the token where empty",
+                        "login": "if empty, it is read from the token",
                         "host": "https://api.mapbox.com",
-                        "port": "0, which Airflow 3.3's connection test needs",
+                        "port": "0: Airflow 3.3's connection test needs it",
                     },
                 },
                 "conn-fields": {
                     "s3_endpoint_url": {
                         "label": "S3 endpoint URL",
-                        "description": "Another S3 than Amazon's, for a server that stands in for Mapbox.",
+                        "description": "An S3 server other than Amazon's, if a server replaces Mapbox in tests.",
                         "schema": {"type": ["string", "null"]},
                     }
                 },

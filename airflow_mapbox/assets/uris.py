@@ -27,7 +27,8 @@ def check_uri(uri: SplitResult) -> SplitResult:
 
     :param uri: the URI's parts.
     :return: the same parts.
-    :raises ValueError: with the right form, for example for Mapbox's own ``mapbox://acme.parcels``.
+    :raises ValueError: if the URI has another form, such as Mapbox's own ``mapbox://acme.parcels``. The message names
+        the right form.
     """
     if uri.netloc in _OTHER_KINDS:
         return uri
@@ -49,7 +50,7 @@ def check_uri(uri: SplitResult) -> SplitResult:
 
 def create_asset(*, tileset: str, extra: dict[str, Any] | None = None) -> Asset:
     """
-    Return the asset of a tileset. A hook's lineage makes assets with this.
+    Return the asset of a tileset. Airflow calls this for the lineage that a hook reports.
 
     :param tileset: ``account.name``.
     :param extra: the asset's extra.

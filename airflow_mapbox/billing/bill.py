@@ -1,4 +1,4 @@
-"""What an upload will be billed by: its megabytes, and for older accounts its area and price tier."""
+"""What the bill of an upload depends on: its megabytes, and for older accounts its area and price tier."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Savings:
     :param sampled_features: the number of features in the sample.
     :param coordinates: bytes of all coordinates.
     :param decimals: bytes that fewer decimals of coordinates would save, by the number of decimals.
-    :param attributes: bytes that each attribute takes, with its name: what dropping it would save.
+    :param attributes: bytes that each attribute takes, with its name. Dropping the attribute would save them.
     """
 
     sampled_features: int
@@ -53,14 +53,14 @@ class Savings:
 @dataclass(frozen=True)
 class Bill:
     """
-    What an upload will be billed by.
+    The size, area and price tier that the bill of an upload depends on.
 
-    Accounts since 2024-08-01 pay for the megabytes of the file, and for compute units, which are known only afterwards.
+    Accounts opened since 2024-08-01 pay for the file's megabytes, and for compute units, which are known only later.
     Older accounts pay for the area of the tiles at the zoom of their tier. ``docs/how-to/bill.md`` has the sources.
 
     :param bytes: the size of the file in bytes, or None if it is unknown.
     :param maxzoom: the maxzoom of the tileset, or None if it is unknown.
-    :param maxzoom_is_expected: whether Mapbox chooses the maxzoom, so that this one is only expected.
+    :param maxzoom_is_expected: whether Mapbox will choose the maxzoom. If so, this one is only an expectation.
     :param tier: the price tier of that maxzoom.
     :param area_km2: the area of the tiles at the tier's zoom in km², 0 for the free tier; None if it is unknown.
     :param area_note: why the area is unknown, in a whole sentence; None if it is known.
@@ -104,7 +104,7 @@ class Bill:
         Return the amount for processing, in the currency of the rates.
 
         :param rates: the caller's rates. This package has no price of its own.
-        :return: None if the size or the area that the rates are for is unknown.
+        :return: the amount; None if the size or the area that it depends on is unknown.
         :raises OptionError: if the rates have no price for the tier.
         """
         return rates.amount(megabytes=self.megabytes, tier=self.tier, area_km2=self.area_km2)

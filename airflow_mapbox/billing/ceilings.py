@@ -1,4 +1,4 @@
-"""Ceilings: how large an upload may be by its owner's wish."""
+"""Ceilings: the largest upload that its owner allows."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class Ceilings:
     The largest bill that an owner accepts. An upload above it fails, before it is created.
 
     :param max_megabytes: megabytes (1,000,000 bytes) of the sent file; None for no ceiling. Accounts opened since
-        August 2024 pay by it.
-    :param max_area_km2: area in km² at the precision of the tileset; None for no ceiling. Older accounts pay by it.
+        August 2024 are billed by size.
+    :param max_area_km2: area in km² at the precision of the tileset; None for no ceiling. Older accounts are billed by
+        area.
     :param max_tier: highest price tier: ``"free"``, ``"10m"``, ``"1m"``, ``"30cm"`` or ``"1cm"``; None for no ceiling.
     :raises OptionError: for a number that is not greater than 0, or an unknown tier.
 
@@ -50,7 +51,8 @@ class Ceilings:
 
         :param bill: the bill.
         :param description: the source, for the message.
-        :param is_final: whether more will not be known. A ceiling for a number that stays unknown is an error, too.
+        :param is_final: whether nothing more will become known. If so, a ceiling for an unknown number is an error,
+            too.
         :raises CeilingError: with each ceiling on a line of its own.
         """
         exceeded, unknown = list(self._exceeded(bill)), list(self._unknown(bill) if is_final else ())

@@ -17,9 +17,9 @@ class Rates:
     """
     What an account pays for processing: a price per megabyte, or a price per km² in each tier.
 
-    :param per_megabyte: the price of a megabyte (accounts since 2024-08-01).
+    :param per_megabyte: the price of a megabyte (accounts opened since 2024-08-01).
     :param per_km2: the price of a km² by tier (older accounts). The free tier costs nothing.
-    :param free_megabytes: megabytes that cost nothing, such as those that are left of the account's monthly allowance.
+    :param free_megabytes: megabytes that cost nothing, such as the rest of the account's monthly allowance.
     :param free_km2: km² that cost nothing, by tier.
     :param currency: the currency, for messages.
     :raises OptionError: unless exactly one of ``per_megabyte`` and ``per_km2`` is set, or for an invalid value.
@@ -52,10 +52,10 @@ class Rates:
     @classmethod
     def from_mapping(cls, rates: Mapping[str, Any]) -> Rates:
         """
-        Read rates from a mapping, such as one that was JSON.
+        Read rates from a mapping, such as decoded JSON.
 
         :param rates: the fields by name.
-        :raises OptionError: for an unknown field, and as :class:`Rates` does.
+        :raises OptionError: for an unknown field, and the errors of :class:`Rates`.
         """
         names = [field.name for field in fields(cls)]
         if not isinstance(rates, Mapping):
@@ -74,7 +74,7 @@ class Rates:
         :param megabytes: the size of the file.
         :param tier: the price tier.
         :param area_km2: the area at the tier's zoom.
-        :return: None if what the rates are for is unknown.
+        :return: the amount; None if the size or the area that it depends on is unknown.
         :raises OptionError: if the rates have no price for the tier.
         """
         if self.per_megabyte is not None:

@@ -29,7 +29,7 @@ _TIMEOUT = Arg(
 _WAIT = (
     _TIMEOUT,
     Arg(("--stall-timeout",), help="Fail after this many seconds without progress (default: never)", type=float),
-    Arg(("--poll-interval",), help="Seconds between two status requests (default: 5)", type=float, default=5.0),
+    Arg(("--poll-interval",), help="Seconds between two polls (default: 5)", type=float, default=5.0),
 )
 _UPLOAD = (
     Arg(("source",), help="A path, an object-storage or https:// URL, or mapbox://datasets/{user}/{id}"),
@@ -52,7 +52,7 @@ _UPLOAD = (
     ),
     Arg(
         ("--active-timeout",),
-        help=f"Maximum seconds to wait for that other upload (default: {WAIT_TIMEOUT_SECONDS:g})",
+        help=f"Maximum seconds to wait for the other upload with --if-active wait (default: {WAIT_TIMEOUT_SECONDS:g})",
         type=float,
         default=WAIT_TIMEOUT_SECONDS,
     ),
@@ -88,7 +88,7 @@ _UPLOADS = (
             Arg(("--until",), help=f"Only uploads created before this time: {_TIME}", type=moment),
             Arg(("--tileset",), help="Only uploads of this tileset: name or account.name"),
             Arg(("--state",), help="Only uploads in this state", choices=UPLOAD_STATES),
-            Arg(("--count",), help="Print only their number", action="store_true"),
+            Arg(("--count",), help="Print only the number of uploads", action="store_true"),
             *_COMMON,
         ),
     ),
@@ -125,7 +125,7 @@ _TILESETS = (
             Arg(("--visibility",), help="Only tilesets of this visibility", choices=("public", "private")),
             Arg(
                 ("--older-than",),
-                help="Only tilesets whose last change was longer ago than this age, such as 90d",
+                help="Only tilesets whose last change is older than this age, such as 90d",
                 type=age,
             ),
             Arg(
@@ -152,13 +152,13 @@ _TILESETS = (
     ),
     ActionCommand(
         name="publish",
-        help="Let everybody see tilesets",
+        help="Make tilesets public, so that everybody can see them",
         func=lazy_load_command("airflow_mapbox.cli.tilesets.publish"),
         args=(_TILESET_IDS, *_COMMON),
     ),
     ActionCommand(
         name="unpublish",
-        help="Let only the account's own tokens see tilesets",
+        help="Make tilesets private, so that only the account's own tokens can see them",
         func=lazy_load_command("airflow_mapbox.cli.tilesets.unpublish"),
         args=(_TILESET_IDS, *_COMMON),
     ),
@@ -170,12 +170,13 @@ _CHECK = ActionCommand(
     func=lazy_load_command("airflow_mapbox.cli.check.check"),
     args=(
         Arg(("source",), help="A path, or an object-storage or https:// URL. Only parts of a remote file are read"),
-        Arg(("--tileset",), help="Also check this tileset id: name or account.name"),
+        Arg(("--tileset",), help="Also check this name of a tileset: name or account.name"),
         Arg(("--name",), help="Also check this display name"),
         Arg(("--all-tiles",), help="Check every tile of MBTiles (default: a sample)", action="store_true"),
         Arg(
             ("--area",),
-            help="Also measure the area that accounts opened before August 2024 pay by; reads a local file again",
+            help="Also measure the area, by which accounts opened before August 2024 are billed. A local file is then "
+            "read again",
             action="store_true",
         ),
         _JSON,
@@ -197,8 +198,10 @@ def arguments_of(words: str) -> tuple[Arg, ...]:
 
 def get_mapbox_cli_commands() -> list[GroupCommand]:
     """Return the commands for Airflow."""
-    uploads = GroupCommand(name="uploads", help="Upload, list, show, wait, delete", subcommands=_UPLOADS)
+    uploads = GroupCommand(
+        name="uploads", help="Upload a file; list, show, wait for and delete uploads", subcommands=_UPLOADS
+    )
     tilesets = GroupCommand(
-        name="tilesets", help="List, show, delete, publish, unpublish tilesets", subcommands=_TILESETS
+        name="tilesets", help="List, show, delete, publish and unpublish tilesets", subcommands=_TILESETS
     )
     return [GroupCommand(name="mapbox", help="Publish tilesets on Mapbox", subcommands=(uploads, tilesets, _CHECK))]

@@ -73,13 +73,13 @@ def delete(args: Namespace) -> None:
 
 @command("tilesets publish")
 def publish(args: Namespace) -> None:
-    """Let everybody see tilesets."""
+    """Make tilesets public."""
     _set_visibility(args, private=False)
 
 
 @command("tilesets unpublish")
 def unpublish(args: Namespace) -> None:
-    """Let only the account's own tokens see tilesets."""
+    """Make tilesets private."""
     _set_visibility(args, private=True)
 
 

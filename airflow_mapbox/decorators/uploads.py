@@ -59,7 +59,7 @@ class _MapboxUploadOperator(DecoratedOperator, StageAndCreateUploadOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """
-        Call the function and upload its GeoDataFrames, unless an earlier try has staged them.
+        Call the function and upload its GeoDataFrames, unless an earlier attempt has staged them.
 
         :param context: the task's context.
         :return: the upload object.
@@ -80,8 +80,8 @@ def mapbox_upload_task(python_callable: Callable[..., Any] | None = None, **kwar
 
     The frames are exported to GeoJSON in CRS84 and staged while the function yields them, without a file on disk. A
     ``format`` for vector tiles uses temporary disk space. The task takes the parameters of
-    :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator` and keeps its promises. A retry calls the
-    function again only if nothing is staged yet.
+    :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator` and gives the same guarantees. A retry
+    calls the function again only if nothing is staged yet.
 
     :param python_callable: the function.
     :param kwargs: parameters of the operator except ``source``. The default of ``format`` is ``"geojson"``.

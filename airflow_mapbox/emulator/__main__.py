@@ -64,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mapbox-emulator", description="The Mapbox Uploads API on this machine.")
     add = parser.add_argument
-    add("--folder", type=Path, required=True, metavar="DIR", help="folder of all state")
+    add("--folder", type=Path, required=True, metavar="DIR", help="folder for all state")
     _add_addresses(parser)
     _add_settings(parser)
-    add("--ready-file", type=Path, metavar="PATH", help="write the addresses to this JSON file once all is ready")
+    add("--ready-file", type=Path, metavar="PATH", help="write the addresses to this JSON file when all is ready")
     add("--show-token", action="store_true", help="print the token itself")
     return parser
 
@@ -84,7 +84,7 @@ def _add_addresses(parser: argparse.ArgumentParser) -> None:
         help="port of the bucket (default %(default)s; 0: a free port)",
     )
     add("--public", action="store_true", help="allow a --host that other machines can reach")
-    add("--allow-host", action="append", default=[], metavar="NAME", help="accept this host name, too; repeatable")
+    add("--allow-host", action="append", default=[], metavar="NAME", help="also accept this host name; repeatable")
     add("--tls", action="store_true", help="use https, with a certificate made in the folder")
 
 
@@ -97,7 +97,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=defaults.processing_seconds,
         metavar="S",
-        help="shortest duration of processing (default %(default)s)",
+        help="minimum seconds of processing (default %(default)s)",
     )
     add(
         "--workers",
@@ -111,7 +111,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=defaults.rate_limit,
         metavar="N",
-        help="requests in one window (default %(default)s; 0: no limit)",
+        help="requests in one window of the rate limit (default %(default)s; 0: no limit)",
     )
     add(
         "--rate-window",
@@ -125,7 +125,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=defaults.cache_seconds,
         metavar="S",
-        help="how long /v4 shows a replaced tileset's old self (default %(default)s; 0: not at all)",
+        help="seconds for which /v4 shows a replaced tileset as it was before (default %(default)s; 0: no cache)",
     )
 
 

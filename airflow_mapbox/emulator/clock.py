@@ -15,7 +15,7 @@ class AdjustableClock:
     """
     Unix time that can be advanced and sped up, but never set back.
 
-    :param source: the underlying clock, Unix time in seconds.
+    :param source: the underlying clock, which returns the Unix time in seconds.
     """
 
     def __init__(self, source: Callable[[], float] = time.time) -> None:

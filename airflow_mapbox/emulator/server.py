@@ -55,12 +55,13 @@ class Emulator:
             requests.post(f"{emulator.url}/uploads/v1/{emulator.account}/credentials",
                           params={"access_token": emulator.token})
 
-    :param folder: folder of all state. An emulator that starts on the same folder continues with this state.
+    :param folder: folder for all state. An emulator that starts on the same folder continues with this state.
     :param settings: settings of the emulator's behaviour.
     :param host: address to listen on.
     :param port: port of the API; 0 takes a free port.
     :param s3_port: port of the staging bucket; 0 takes a free port.
-    :param clock: Unix time in seconds; by default the machine's, which :attr:`clock` can advance and speed up.
+    :param clock: returns the Unix time in seconds. By default it is this machine's clock, which :attr:`clock` can
+        advance and speed up.
     :param allow_public: allow a ``host`` that other machines can reach.
     :param tls: use https on both ports. Clients must trust :attr:`ca_file`.
     :param allowed_hosts: host names of the emulator, besides ``localhost`` and numeric addresses.

@@ -38,7 +38,7 @@ class EmulatorSettings:
     :param cache_seconds: seconds for which the TileJSON and the tiles under ``/v4`` stay as they were at their first
         request. 0 for no cache.
     :param tileset_costs: whether the list of tilesets has ``cu``, ``tileset_precisions`` and ``created_by_client``.
-        Clients read them, but Mapbox does not document them. Their figures are made up here.
+        Clients read them, but Mapbox does not document them. Their values are invented here.
     :param tilesets_default_sort: the order of the list of tilesets without ``sortby``, the newest first:
         ``"created"`` or ``"modified"``; unknown.
     :param tilesets_show_pending: whether the list of tilesets shows a tileset in processing as ``pending``, also before
@@ -46,8 +46,8 @@ class EmulatorSettings:
     :param start_keeps_deleted: whether a page can start after a tileset that was deleted meanwhile; unknown. If not,
         the answer is 422.
     :param tileset_delete_status: status of a deleted tileset: 200 (documented) or 204 (expected by Mapbox's clients).
-    :param active_delete_status: status of the refusal to delete a tileset that an upload is being made of; unknown.
-        With None it is allowed, and the upload makes the tileset again.
+    :param active_delete_status: status of the refusal to delete a tileset with an upload in processing; unknown.
+        With None the deletion is allowed, and the upload makes the tileset again.
     :param missing_tileset_message: message of the 404 for an unknown tileset at the tilesets endpoints: ``"Not Found"``
         or ``"Cannot find tileset"``. Both are documented.
     :param update_refused_status: status of the refusal to update a tileset that an upload made; None if it is allowed;

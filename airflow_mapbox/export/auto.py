@@ -33,15 +33,15 @@ def write_auto(
     **keywords: Unpack[GeoJSONKeywords],
 ) -> ExportReport:
     """
-    Export geodata to GeoJSON, or to MBTiles if it is more than Mapbox accepts as GeoJSON.
+    Export geodata to GeoJSON, or to MBTiles if the GeoJSON would be larger than Mapbox accepts.
 
     The source is read once. When the limit is reached, the GeoJSON that was written so far goes into the tiles first.
 
     :param source: as :func:`~airflow_mapbox.export.stream_geojson` takes it.
     :param stem: the file without its extension, which is ``.geojson`` or ``.mbtiles``.
     :param name: the name of the tileset and its layer. None takes the file's name.
-    :param minzoom: as :func:`~airflow_mapbox.export.write_mbtiles` takes it. Mapbox chooses the zooms of GeoJSON. If
-        this, ``maxzoom`` or ``tier`` is set, a note of the report says so.
+    :param minzoom: as :func:`~airflow_mapbox.export.write_mbtiles` takes it. This, ``maxzoom`` and ``tier`` have no
+        effect on GeoJSON, whose zooms Mapbox chooses. If one of them is set, a note of the report says so.
     :param maxzoom: as :func:`~airflow_mapbox.export.write_mbtiles` takes it.
     :param tier: as :func:`~airflow_mapbox.export.write_mbtiles` takes it.
     :param temporary_directory: as :func:`~airflow_mapbox.export.write_mbtiles` takes it.

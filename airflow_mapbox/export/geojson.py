@@ -200,8 +200,8 @@ def stream_geojson(
     """
     Export geodata as the bytes of a GeoJSON FeatureCollection in longitude, latitude on WGS 84 (RFC 7946, section 4).
 
-    Memory is bounded by a few batches of two megabytes for each thread, whatever the size of the source. Of an iterable
-    of frames, memory holds one at a time.
+    Memory is bounded by a few batches of two megabytes for each thread, whatever the size of the source. If the source
+    is an iterable of frames, memory holds one frame at a time.
 
     :param source: a GeoDataFrame, an iterable of them, the path or URL of geodata, or a
         :class:`~airflow_mapbox.export.PostGISQuery`.
@@ -217,8 +217,8 @@ def stream_geojson(
     :param accuracy_warning: metres; a transformation that may be less accurate is a warning in the log.
     :param write_bbox: write a ``bbox`` member for the collection and each feature (RFC 7946, section 5), with heights
         if it has any.
-    :param as_text: columns of numbers to write as strings, such as ids beyond 2^53. Of an iterable of frames, at least
-        one must have each column.
+    :param as_text: columns of numbers to write as strings, such as ids beyond 2^53. If the source is an iterable
+        of frames, each column must be in at least one of them.
     :param layer: the layer of a file with several layers, by name or by number from 0.
     :param where: a condition on attributes in OGR's SQL, for formats that GDAL reads.
     :param columns: names of the attributes to write; None for all.

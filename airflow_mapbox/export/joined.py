@@ -54,7 +54,7 @@ _Tile = tuple[int, int, int, int, bytes]
 @dataclass(frozen=True)
 class JoinReport:
     """
-    The report of a joined tileset. As an upload's source it names the file and its bounds.
+    The report of a joined tileset. Give it as the source of an upload to pass on the file's path and its bounds.
 
     :param path: the file.
     :param bytes: its size.

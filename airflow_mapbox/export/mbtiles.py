@@ -93,7 +93,7 @@ def write_mbtiles(
     **keywords: Unpack[GeoJSONKeywords],
 ) -> TilesetReport:
     """
-    Export geodata to vector tiles with tippecanoe, which reads the features while they are made.
+    Export geodata to vector tiles with tippecanoe, which reads the features while the export makes them.
 
     The file is complete or absent: it gets its name when it is written completely.
 
@@ -107,10 +107,9 @@ def write_mbtiles(
         between features.
     :param tier: the price tier whose highest zoom is the maxzoom, or limits a ``maxzoom`` that is set. The zooms are 5
         for ``"free"``, 10 for ``"10m"``, 13 for ``"1m"``, 16 for ``"30cm"`` and 22 for ``"1cm"`` (Mapbox pricing,
-        "Tilesets"). An area costs the same at
-        each zoom of a tier, and coordinates are most precise at the highest.
+        "Tilesets"). An area costs the same at each zoom of a tier, and coordinates are most precise at the highest.
     :param temporary_directory: an existing folder for tippecanoe's temporary files, which are about as large as the
-        features in GeoJSON. None takes the system's.
+        features in GeoJSON. None takes the system's temporary folder.
     :param keywords: the options of :func:`~airflow_mapbox.export.stream_geojson`, for each source that does not have
         the same option of its own. ``limit_bytes`` is None by default.
     :return: the report, which is also logged in one line.

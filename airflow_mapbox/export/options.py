@@ -54,36 +54,34 @@ class GeoJSONKeywords(TypedDict, total=False):
         Literal["cut", "keep"], _About("cut", "cut geometries that cross ±180 degrees of longitude, or keep them")
     ]
     max_segment: Annotated[
-        float | None, _About(None, "add vertices to edges of a projected system longer than this many metres")
+        float | None, _About(None, "in a projected system, add vertices to edges longer than this many metres")
     ]
-    accuracy_warning: Annotated[
-        float, _About(5.0, "warn of a transformation that is less accurate than this many metres")
-    ]
+    accuracy_warning: Annotated[float, _About(5.0, "warn if the transformation is less accurate than this many metres")]
     write_bbox: Annotated[bool, _About(False, "write a bbox member for the collection and each feature")]
     as_text: Annotated[Collection[str], _About((), "columns of numbers to write as strings")]
     layer: Annotated[str | int | None, _About(None, "layer of a file that has several")]
     where: Annotated[str | None, _About(None, "condition on attributes, in OGR's SQL")]
-    columns: Annotated[Sequence[str] | None, _About(None, "attributes to write; all unless it is set")]
+    columns: Annotated[Sequence[str] | None, _About(None, "attributes to write; by default all")]
     bbox: Annotated[
         tuple[float, float, float, float] | Sequence[float] | None,
-        _About(None, "west, south, east, north in the source's own reference system: read only features there"),
+        _About(None, "read only features in this box: west, south, east, north in the source's own reference system"),
     ]
     x: Annotated[str | None, _About(None, "column of longitudes or eastings, for CSV")]
     y: Annotated[str | None, _About(None, "column of latitudes or northings, for CSV")]
     id_attribute: Annotated[str | None, _About(None, "attribute that receives the ids of GeoJSON features")]
     batch_rows: Annotated[int | None, _About(None, "maximum features in a batch")]
     threads: Annotated[
-        int | None, _About(None, "threads that write features; one for each usable core, up to 16, unless it is set")
+        int | None, _About(None, "threads that encode features; by default one for each usable core, at most 16")
     ]
     limit_bytes: Annotated[
-        int | None, _About(GEOJSON_BYTES, "maximum bytes of GeoJSON; Mapbox's limit, 1 GiB, unless it is set")
+        int | None, _About(GEOJSON_BYTES, "maximum bytes of GeoJSON; the format mbtiles has no limit unless it is set")
     ]
 
 
 class TileKeywords(TypedDict, total=False):
     """The further options of :func:`~airflow_mapbox.export.write_mbtiles` and ``write_auto``."""
 
-    name: Annotated[str | None, _About(None, "name of the layer in vector tiles; the tileset's unless it is set")]
+    name: Annotated[str | None, _About(None, "name of the layer in vector tiles; by default the tileset's")]
     minzoom: Annotated[int, _About(0, "lowest zoom of vector tiles")]
     maxzoom: Annotated[int | None, _About(None, "highest zoom of vector tiles")]
     tier: Annotated[Tier | None, _About(None, "price tier whose highest zoom is the maxzoom")]

@@ -29,7 +29,7 @@ class ExportReport:
     :param features: number of features in the output.
     :param geometries: number of geometries in the output; each member of a collection counts.
     :param dropped: number of dropped features, by reason.
-    :param changed: number of geometries that something other than the transformation changed, by the change.
+    :param changed: number of geometries that were changed other than by the transformation, by the change.
     :param crs_from: names of the source's reference systems. There are several if its frames differ.
     :param crs_to: the reference system of the output.
     :param accuracy: how far off positions may be after the transformation, in metres; None if PROJ does not know.
@@ -38,7 +38,7 @@ class ExportReport:
     :param bounds: west, south, east, north in degrees.
     :param fields: the attributes that at least half of the first features have.
     :param notes: notes for the reader, in whole sentences.
-    :param bill: what the upload of the output will be billed by.
+    :param bill: the size, area and price tier that the bill of the output depends on.
 
     Example::
 

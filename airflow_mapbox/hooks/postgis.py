@@ -1,4 +1,4 @@
-"""A query of PostGIS by an Airflow connection, as the source of an export."""
+"""A query of PostGIS through an Airflow connection, as the source of an export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hook of the account's tilesets, by the same Airflow connection as the uploads."""
+"""The hook of the account's tilesets, through the same Airflow connection as the uploads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_mapbox.tilesets.models import TileJson, Tileset
 
 class MapboxTilesetsHook(BaseHook):
     """
-    The tilesets of a Mapbox account by an Airflow connection of type ``mapbox``.
+    The tilesets of a Mapbox account through an Airflow connection of type ``mapbox``.
 
     The connection is that of :class:`~airflow_mapbox.hooks.uploads.MapboxUploadsHook`. Its token needs the scopes of
     the methods that are used: tilesets:list, tilesets:write, tilesets:read.
@@ -95,7 +95,8 @@ class MapboxTilesetsHook(BaseHook):
         attribution: Sequence[Mapping[str, str]] | None = None,
     ) -> None:
         """
-        Change a tileset of the account. What is None stays; see :meth:`.TilesetsClient.update_tileset`.
+        Change a tileset of the account. A field that is None stays as it is; see
+        :meth:`.TilesetsClient.update_tileset`.
 
         :param tileset: ``name`` or ``account.name``.
         :param name: the new display name, at most 64 characters.
@@ -114,7 +115,7 @@ class MapboxTilesetsHook(BaseHook):
         Delete a tileset of the account for good; see :meth:`.TilesetsClient.delete_tileset`.
 
         :param tileset: ``name`` or ``account.name``.
-        :return: whether it was there. False if it is gone already.
+        :return: True if it was deleted, False if it was gone already.
         :raises InvalidTilesetError: if it cannot be a tileset of the account. No request is sent.
         :raises MapboxError: for every error of the API or the network.
         """
@@ -132,7 +133,8 @@ class MapboxTilesetsHook(BaseHook):
 
     def get_tile(self, tileset: str, z: int, x: int, y: int) -> bytes | None:
         """
-        Return one vector tile, decompressed; None if there is none. See :meth:`.TilesetsClient.get_tile`.
+        Return one vector tile, decompressed; None if the tileset has no tile there. See
+        :meth:`.TilesetsClient.get_tile`.
 
         :param tileset: ``name`` or ``account.name``; public tilesets of other accounts too.
         :param z: the zoom.

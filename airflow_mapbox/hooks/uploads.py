@@ -1,4 +1,4 @@
-"""The hook: the Uploads API by an Airflow connection. The Amazon provider makes its S3 client."""
+"""The hook: the Uploads API through an Airflow connection. The Amazon provider makes its S3 client."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ _PROBE_SECONDS = 10.0
 
 class MapboxUploadsHook(BaseHook):
     """
-    The Mapbox Uploads API by an Airflow connection of type ``mapbox``.
+    The Mapbox Uploads API through an Airflow connection of type ``mapbox``.
 
     The connection's ``password`` is the secret token. Its ``login`` is the account; without it, the token names the
     account. ``host`` is another API base URL and the extra ``s3_endpoint_url`` another S3 server: both are for servers
-    that replace Mapbox in tests. Plain http is allowed on the loopback only.
+    that replace Mapbox in tests. Plain http is allowed for this machine (loopback) only.
 
     :param mapbox_conn_id: the connection.
     :param retry: how long one call may take. By default the hook waits out every rate limit.
@@ -110,8 +110,8 @@ class MapboxUploadsHook(BaseHook):
         """
         Check the token and its scopes, with at most seven requests that change nothing.
 
-        :return: whether the connection can make uploads, and a message for the form. The scopes for tilesets that
-            exist are in the message only: uploads do not need them.
+        :return: whether the connection can make uploads, and a message for the form. The message also tells which
+            scopes the token has for existing tilesets. Uploads do not need these.
         """
         try:
             # The form waits for this in the API server: do not retry, and do not wait for a rate limit's reset.
@@ -251,7 +251,7 @@ class MapboxUploadsHook(BaseHook):
         """
         Check a source, stage it and create its upload, once.
 
-        The source is checked before a byte is sent. A create call in doubt is not repeated.
+        The source is checked before a byte is sent. If a reply of Mapbox is lost, no second upload is created.
 
         :param source: as for :meth:`stage`; the report of an export as JSON, whose counts and bounds are kept with the
             upload; or ``mapbox://datasets/{user}/{id}``, which needs no staging. With a ``format``: geodata, as
@@ -268,7 +268,7 @@ class MapboxUploadsHook(BaseHook):
         :param active_timeout: longest time to wait for that other upload, in seconds.
         :param ledger: keeps the state of this upload, so that the same call after a crash continues. Without a ledger,
             the promise of one upload holds for this call only.
-        :param published: what the tileset was last made from, if an upload of the same content is not wanted.
+        :param published: what the tileset was last made from; None to upload even if the content is the same.
         :param preflight: check the source for what Mapbox would refuse, before a byte is sent. The report is logged.
         :param ceilings: how large the upload may be.
         :return: the upload, which Mapbox is processing.
@@ -281,7 +281,7 @@ class MapboxUploadsHook(BaseHook):
         :raises MapboxError: for every error of the API, S3 or the network.
         """
         if if_active not in ("wait", "fail"):
-            raise OptionError(f'`if_active` is "wait" or "fail", not {if_active!r}')
+            raise OptionError(f'`if_active` must be "wait" or "fail", got {if_active!r}')
         check_format(format, export)
         client = self.get_conn()
         tileset_id = client.tileset_id(tileset)

@@ -136,11 +136,11 @@ class ApiClient:
 
     :param access_token: a secret token (``sk.…``) with the scopes of the API.
     :param username: the account; None to read it from the token.
-    :param base_url: base URL of the API. Plain http is allowed on the loopback only.
+    :param base_url: base URL of the API. Plain http is allowed for this machine (loopback) only.
     :param timeout: seconds to connect, for the next bytes, and for the whole reply.
     :param retry: how long a call may take.
     :param sleep: called with the seconds to wait.
-    :param clock: returns the unix time.
+    :param clock: returns the Unix time.
     :param monotonic: returns seconds by a clock that cannot be set.
     :param rng: the source of the jitter.
     :raises ConfigurationError: if the token is missing or names no account, or the address cannot be used.
@@ -185,7 +185,7 @@ class ApiClient:
         self._clock = clock
         self._monotonic = monotonic
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
-        # The server's unix time in its last reply, and our monotonic time then.
+        # The server's Unix time in its last reply, and our monotonic time then.
         self._server_time: tuple[float, float] | None = None
         # By the account's rate limit, as the last reply that named it has it.
         self.seconds_per_request: float | None = None
@@ -235,7 +235,7 @@ class ApiClient:
 
     def server_now(self) -> float:
         """
-        Return the unix time by the server's clock; before the first reply, by this machine's clock.
+        Return the Unix time by the server's clock; before the first reply, by this machine's clock.
 
         It uses a monotonic clock, so setting this machine's clock does not change it.
         """

@@ -24,7 +24,7 @@ class RetryPolicy:
     """
     How long one call may take.
 
-    :param attempts: number of attempts at a request that meets faults: 5xx replies and broken connections. A rate limit
+    :param attempts: maximum number of attempts if a request fails with 5xx replies or broken connections. A rate limit
         does not count.
     :param base: seconds before the second attempt. Each further delay is up to twice as long.
     :param cap: upper bound of the delay between two attempts, in seconds.
@@ -107,9 +107,9 @@ def throttle_delay(headers: Mapping[str, str], now: float, rng: random.Random) -
     The reset is a time by the server's clock, so it is compared with the reply's own ``Date``. A worker whose clock is
     wrong then waits no longer than necessary. A window cannot reset later than its length, which bounds a wrong reset.
 
-    :param headers: headers of the reply: ``X-Rate-Limit-Interval`` in seconds, ``X-Rate-Limit-Reset`` in unix time
+    :param headers: headers of the reply: ``X-Rate-Limit-Interval`` in seconds, ``X-Rate-Limit-Reset`` in Unix time
         (Uploads API, "Restrictions and limits"). ``Retry-After``, if there is one, is a lower bound.
-    :param now: unix time, for a reply without ``Date``.
+    :param now: Unix time, for a reply without ``Date``.
     :param rng: the source of the jitter, up to a tenth of the window and five seconds.
     :return: seconds.
     """
@@ -141,7 +141,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     Return the seconds in a ``Retry-After`` header, at most an hour.
 
     :param headers: headers of the reply. The value is a number of seconds or a date (RFC 9110, section 10.2.3).
-    :param now: unix time, for a reply without ``Date``.
+    :param now: Unix time, for a reply without ``Date``.
     :return: None if the header is missing or invalid.
     """
     value = headers.get("Retry-After")
@@ -157,7 +157,7 @@ def server_time(headers: Mapping[str, str]) -> float | None:
     Return the server's clock at a reply.
 
     :param headers: headers of the reply.
-    :return: unix time in whole seconds; None if ``Date`` is missing or invalid.
+    :return: Unix time in whole seconds; None if ``Date`` is missing or invalid.
     """
     return _unix_time(headers.get("Date", ""))
 

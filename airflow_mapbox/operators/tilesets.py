@@ -38,35 +38,35 @@ class DeleteTilesetsOperator(BaseOperator):
     """
     Delete old tilesets of the connection's account for good.
 
-    What is deleted is decided once, written to the log as a table, and kept in the task's state. If anything crashes,
-    the retry continues with the same plan. A cleared task is a new intent and plans anew. Immediately before a
-    deletion, the plan is compared with the account again. A tileset stays if it has changed, is public now, or an
-    upload is being made of it. A tileset that is gone already is done.
+    The task decides once which tilesets it deletes. It writes this plan to the log as a table, and keeps it in its
+    state. If anything crashes, the retry continues with the same plan. If you clear the task, it makes a new plan.
+    Immediately before a deletion, the plan is compared with the account again. A tileset stays if it has changed, is
+    public now, or has an upload in processing. A tileset that is gone already counts as done.
 
     The token needs the scopes tilesets:list, uploads:list, and unless ``dry_run`` tilesets:write.
 
     The result has ``deleted``, ``gone`` and ``kept`` with ids, and ``skipped`` with ids and reasons. It also has
-    ``delete`` with the whole plan, and ``markdown`` with a table for a person. ``kept`` and ``skipped`` name at most
-    100 tilesets each; ``kept_count`` and ``skipped_count`` are the numbers. It has multiple outputs.
+    ``delete`` with the tilesets of the plan, and ``markdown`` with a table for a person. ``kept`` and ``skipped`` name
+    at most 100 tilesets each; ``kept_count`` and ``skipped_count`` are the numbers. It has multiple outputs.
 
     To ask a person first, make a plan with ``dry_run=True``, show its ``markdown``, and give it to a second task as
     ``plan``.
 
-    Templated are ``match``, ``created_by``, ``plan`` and ``mapbox_conn_id``. The other parameters are checked when the
-    DAG is parsed.
+    These parameters are templated: ``match``, ``created_by``, ``plan`` and ``mapbox_conn_id``. The other parameters are
+    checked when the DAG is parsed.
 
     :param match: delete only tilesets with such names: a shell pattern with ``*``, ``?`` and ``[…]`` for the name after
         the account's dot, such as ``"earthquakes-*"``.
-    :param keep: number of newest tilesets to keep. Those with the same date, number or time count once.
+    :param keep: number of newest tilesets to keep. Tilesets with the same date, number or time count once.
     :param older_than: delete tilesets that are older, by Mapbox's clock. Give ``keep`` or this.
     :param by: what decides which tileset is newer. ``"name"``: the date in the name, or else its last number. Names
-        that differ in it alone are one series, and ``keep`` tilesets of each series are kept, in whatever order they
-        were made. ``"created"`` or ``"modified"``: the time. The default is ``"name"`` with ``keep``, and
+        that differ only in it are one series. ``keep`` tilesets of each series are kept, in whatever order they were
+        made. ``"created"`` or ``"modified"``: the time. The default is ``"name"`` with ``keep``, and
         ``"modified"`` with ``older_than``.
     :param dry_run: only make the plan.
     :param max_deletions: fail if more tilesets would be deleted, and delete none; at most 1,000.
     :param created_by: delete only tilesets that have this ``created_by_client`` in Mapbox's list. If Mapbox does not
-        tell what made a tileset, it stays.
+        tell what made a tileset, the tileset stays.
     :param include_public: delete public tilesets too.
     :param allow_all: allow a ``match`` without a letter or digit, such as ``"*"``.
     :param allow_empty: allow ``keep=0``.
@@ -132,7 +132,7 @@ class DeleteTilesetsOperator(BaseOperator):
             given += ["dry_run"] * self.is_dry_run
             if given:
                 raise ValueError(
-                    f"With plan, which says what is deleted, these cannot be given: {', '.join(given)}.\nGive them to "
+                    f"plan says what is deleted, so these cannot be given: {', '.join(given)}.\nGive them to "
                     "the task that makes the plan."
                 )
             return None
@@ -255,7 +255,7 @@ def _items(uploads: UploadsClient) -> Iterator[object]:
         yield from uploads.list_items()
     except (NotFoundError, TokenRejectedError) as error:
         failure = ConfigurationError(
-            f"{error}\nThe token needs the scope uploads:list, to find the tilesets that uploads are being made of. "
+            f"{error}\nThe token needs the scope uploads:list, which shows the tilesets with uploads in processing. "
             "Without it, nothing is deleted."
         )
     else:

@@ -56,23 +56,22 @@ class StageAndCreateUploadOperator(BaseOperator):
     """
     Stage a file at Mapbox and create its upload, which makes or replaces a tileset.
 
-    If anything crashes, the retry continues where the previous attempt stopped, and creates no second upload. A cleared
-    task is a new intent and uploads again.
+    If anything crashes, the retry continues where the previous attempt stopped, and creates no second upload. If you
+    clear the task, it uploads again.
 
-    The result is the upload object, with facts about its source as ``source``. It has multiple outputs, so
-    ``upload.output["id"]`` or the whole output is what
-    :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor` takes.
+    The result is the upload object, with facts about its source as ``source``. It has multiple outputs:
+    :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor` takes the whole output or ``upload.output["id"]``.
 
-    Templated are ``source``, ``tileset``, ``name``, ``mapbox_conn_id``, ``format``, ``export``, ``if_active`` and
-    ``partition``. The other parameters are checked when the DAG is parsed.
+    These parameters are templated: ``source``, ``tileset``, ``name``, ``mapbox_conn_id``, ``format``, ``export``,
+    ``if_active`` and ``partition``. The other parameters are checked when the DAG is parsed.
 
     :param source: a local path, an object-storage or ``https://`` URL, an ``ObjectStoragePath``, or
         ``mapbox://datasets/{user}/{id}``, which needs no staging. Or the whole report of an export
-        (``write_geojson(…).to_json()``): its counts and bounds then reach the tileset's asset. With ``format``: the
-        path or URL of geodata, as GeoParquet or in any format that OGR reads. Sources that contain a password or a
+        (``write_geojson(…).to_json()``): its counts and bounds are then in the tileset's asset event. With ``format``:
+        the path or URL of geodata, as GeoParquet or in any format that OGR reads. Sources that contain a password or a
         signature are refused, because the UI shows parameters: name a connection in the URL instead.
     :param tileset: ``name`` or ``account.name``, 1 to 32 of A-Z, a-z, 0-9, - and _. Build it from the data interval, so
-        that each DAG run has its own. With its account and without a template, it is an asset in Airflow's graph.
+        that each DAG run has its own. A name with its account and without a template is an asset in Airflow's graph.
     :param name: the display name, at most 64 characters.
     :param mapbox_conn_id: the connection.
     :param format: format to export geodata to. ``"geojson"`` is sent during the export, and ``"mbtiles"`` is written
@@ -84,17 +83,19 @@ class StageAndCreateUploadOperator(BaseOperator):
         between two attempts, ``"fail"`` uses the task's ``retries``, and ``"skip"`` skips the task.
     :param active_timeout: longest time to wait for that other upload, in seconds, across all retries.
     :param skip_unchanged: skip the task if the tileset's last finished upload came from the same data. The data is the
-        same if its fingerprint (size, and ETag or modification time) or its checksum is. These are stored with the
-        tileset's asset. Give the sensor the operator's whole result, so that they are stored from the first DAG run on.
-    :param preflight: check the source for what Mapbox would refuse, before Mapbox is asked for anything. The whole
-        report is in the log. The task then fails without a retry.
+        same if its fingerprint (size, and ETag or modification time) or its checksum is the same. Both are stored with
+        the tileset's asset. Give the sensor the operator's whole result, so that the first DAG run stores them too.
+    :param preflight: check the source for what Mapbox would refuse, before the first request to Mapbox. The whole
+        report is in the log. If Mapbox would refuse the source, the task fails without a retry.
     :param max_megabytes: fail if the file to send has more megabytes (1,000,000 bytes). Accounts opened since August
-        2024 pay by them. The task fails before a byte is sent if the size is known then, else before the upload is
-        created; likewise for the next two.
-    :param max_area_km2: fail if the data covers more km² at the precision of the tileset. Older accounts pay by it.
+        2024 are billed by size. The task fails before a byte is sent if the size is known then, else before the upload
+        is created. The same is true of the next two parameters.
+    :param max_area_km2: fail if the data covers more km² at the precision of the tileset. Older accounts are billed by
+        area.
     :param max_tier: fail if the tileset would have a higher price tier: ``"free"``, ``"10m"``, ``"1m"``, ``"30cm"`` or
         ``"1cm"``.
-    :param part_size: bytes of each part sent to the staging bucket, 5 MiB to 5 GiB; None to choose it by the size.
+    :param part_size: bytes of each part sent to the staging bucket, 5 MiB to 5 GiB; None chooses it by the source's
+        size.
     :param parts_in_flight: number of parts sent at the same time. It is also the maximum number of parts in memory.
     :param wait_for_completion: also wait until Mapbox has made the tileset, as
         :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor` does in a task of its own. It holds no worker slot
@@ -104,10 +105,10 @@ class StageAndCreateUploadOperator(BaseOperator):
     :param wait_timeout: longest time to wait for completion, in seconds, across all retries; 2.5 hours by default.
         Mapbox stops processing after one hour, for MBTiles after two.
     :param stall_timeout: fail the wait after this many seconds without progress; None for never.
-    :param verify: compare the finished tileset with its source, as
-        :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor` does; likewise the next three.
+    :param verify: compare the finished tileset with its source. This and the next three parameters are those of
+        :class:`~airflow_mapbox.sensors.uploads.UploadCompleteSensor`.
     :param on_difference: ``"fail"`` or ``"warn"`` if the tileset is not as expected.
-    :param visibility: ``"public"`` or ``"private"``: change the tileset after it was verified. None leaves it.
+    :param visibility: make the tileset ``"public"`` or ``"private"`` after the verification. None changes nothing.
     :param if_visibility_refused: ``"fail"`` or ``"warn"`` if Mapbox does not let the tileset be changed.
     :param partition: partition key of the tileset's asset event, such as ``"{{ ds }}"``; None for an event without one.
         It needs a tileset that is known when the DAG is parsed. DAGs with a plain ``schedule=[asset]`` ignore events

@@ -28,8 +28,8 @@ def estimate_area(
     :param source: as :func:`~airflow_mapbox.export.stream_geojson` takes it.
     :param zoom: the zoom of the tiles whose area counts, 0 to 17. Set at most one of ``zoom`` and ``tier``.
     :param tier: the price tier: ``"10m"`` counts tiles of zoom 6, ``"1m"`` 11, ``"30cm"`` 14 and ``"1cm"`` 17.
-        ``"free"`` costs nothing, so its area is 0. If neither is set, it is the tier of :func:`expected_maxzoom`.
-    :param crs: the reference system of data that declares none. Of CSV it is longitude, latitude by default.
+        ``"free"`` costs nothing, so its area is 0. If neither is set, the tier is that of :func:`expected_maxzoom`.
+    :param crs: the reference system of data that declares none. For CSV, the default is longitude, latitude.
     :param selection: ``layer``, ``where``, ``bbox``, ``x`` and ``y`` of :func:`~airflow_mapbox.export.stream_geojson`.
     :return: square kilometres; 0 if there is no feature.
     :raises OptionError: for an invalid option, and without ``zoom`` and ``tier`` if the source is not a local file.
@@ -106,7 +106,7 @@ def _size(source: object) -> int:
             return file.path.stat().st_size
     raise OptionError(
         "Set zoom= or tier=. Without them, the tier follows from the size of the file that Mapbox receives, and this "
-        f"source is not one: use a local file ({', '.join(_SENT_AS_THEY_ARE)})."
+        f"source is not such a file: use a local file ({', '.join(_SENT_AS_THEY_ARE)})."
     )
 
 

@@ -36,7 +36,7 @@ class Finding:
 
     @property
     def refused(self) -> bool:
-        """Whether Mapbox is known to refuse such a file. If not, the finding is a warning."""
+        """Whether the file is refused, by Mapbox or by the preflight for safety. If not, the finding is a warning."""
         return self.rule.refused
 
     def __str__(self) -> str:

@@ -116,7 +116,7 @@ class GeoJSONCheck:
         are_all_valid = self._is_whole and not self.findings
         self.findings = [*before, *self.findings, *self._features.findings(is_whole=are_all_valid)]
         if self._has_half_character:
-            what = "escapes half of a character (a lone surrogate such as \\ud83d), which is not valid Unicode."
+            what = "has an escape of half a character (a lone surrogate such as \\ud83d), which is not valid Unicode."
             self.findings.append(finding(rules.HALF_CHARACTER, what))
         if self._is_whole:
             self._features.extend(self._reader.bounds)

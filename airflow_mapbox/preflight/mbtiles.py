@@ -639,7 +639,9 @@ def _check_vector_tile(data: bytes, where: str, layers: frozenset[str]) -> Itera
         tile = unzip.decompress(data, _MAX_UNPACKED_BYTES)
         if len(tile) > _MANY_UNPACKED_BYTES:
             yield finding(
-                rules.TILE_UNPACKED, f"has the {where} with {len(tile):,} bytes or more uncompressed.", where=where
+                rules.TILE_UNPACKED,
+                f"has the {where} with {len(tile):,} bytes or more after decompression.",
+                where=where,
             )
         if len(tile) >= _MAX_UNPACKED_BYTES:
             return
@@ -655,7 +657,9 @@ def _check_vector_tile(data: bytes, where: str, layers: frozenset[str]) -> Itera
     problems = [f"the layer {_short(name)} {count} times" for name, count in counts.items() if count > 1]
     problems += [f"the layer {_short(layer.name)} without features" for layer in found if not layer.features]
     if layers:
-        problems += [f"the layer {_short(name)}, which vector_layers lacks" for name in counts if name not in layers]
+        problems += [
+            f"the layer {_short(name)}, which is not in vector_layers" for name in counts if name not in layers
+        ]
     if problems:
         yield finding(rules.TILE_LAYERS, f"has the {where} with {problems[0]}.", where=where)
 

@@ -27,7 +27,7 @@ class SourceReport:
     :param limit: Mapbox's limit for this format in bytes, or None.
     :param counted_bytes: the size that Mapbox compares with the limit. For a zipped shapefile it is the size of the
         unzipped .shp and .dbf.
-    :param problems: each reason for Mapbox to refuse the file, the most useful first. Empty if Mapbox should accept it.
+    :param problems: each reason to refuse the file, the most useful first. Empty if Mapbox should accept it.
     :param warnings: probable mistakes that Mapbox is not known to refuse.
     :param notes: what was not checked, and why, in whole sentences.
     :param layers: names of the layers, or None if they are unknown.
@@ -35,10 +35,10 @@ class SourceReport:
     :param bounds: west, south, east, north in degrees, or None if they are unknown.
     :param minzoom: lowest zoom of tiles, or None.
     :param maxzoom: highest zoom of tiles, or None.
-    :param bill: what the upload will be billed by.
+    :param bill: the size, area and price tier that the bill of the upload depends on.
     :param tileset: the tileset that the file is for, as given to the check.
     :param name: the display name, as given to the check.
-    :param is_complete: whether the whole file was checked. Of a remote source only parts are read.
+    :param is_complete: whether the whole file was checked. Only parts of a remote source are read.
     """
 
     description: str

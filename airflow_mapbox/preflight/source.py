@@ -52,13 +52,13 @@ def check_source(
     """
     Check a source for what Mapbox would refuse.
 
-    A local file is read whole, except for the pixels of a TIFF and most of the tiles of MBTiles. Of a remote file, only
-    the parts that the rules need are read, by ranges; of a stream, only its beginning.
+    A local file is read completely, except for the pixels of a TIFF and most of the tiles of MBTiles. Only the parts of
+    a remote file that the rules need are read, by ranges. Only the beginning of a stream is read.
 
     :param source: a local path, an ``https://`` URL, an ``ObjectStoragePath``, an open source, or
         ``mapbox://datasets/{user}/{id}``.
-    :param tileset: ``name`` or ``account.name``, to be checked by Mapbox's rules for names.
-    :param name: the display name, to be checked likewise.
+    :param tileset: ``name`` or ``account.name``, to check by Mapbox's rules for names.
+    :param name: the display name, to check by the same rules.
     :param all_tiles: check every tile of MBTiles, instead of a sample.
     :param area: also measure the area for the bill of older accounts. This reads a local file a second time.
     :return: the report, with all problems and warnings. docs/reference/refusals.md lists the rules with their sources.
@@ -182,7 +182,7 @@ def _check_names(tileset: str | None, name: str | None) -> Iterator[Finding]:
             yield finding(rules.NAME, f"has an upload that Mapbox would refuse: {what}", where=where, remedy=remedy)
     units = 0 if name is None else len(name.encode("utf-16-le", "surrogatepass")) // 2
     if name is not None and len(name) <= DISPLAY_NAME_CHARACTERS < units:
-        what = f"has the display name {name!r}, which is {units} units of UTF-16 long."
+        what = f"has the display name {name!r}, which has {units} UTF-16 code units."
         yield finding(rules.NAME_LENGTH, what, where="name")
 
 

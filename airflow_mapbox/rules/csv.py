@@ -42,7 +42,7 @@ UNREADABLE = Rule(
 RANGE = Rule(
     name="csv-range",
     format="CSV",
-    meaning="All rows that can be read lie outside ±180 degrees of longitude or ±85.0511 degrees of latitude.",
+    meaning="All readable rows lie outside ±180 degrees of longitude or ±85.0511 degrees of latitude.",
     message="Coordinates beyond web mercator range. Please check projection and lat/lon values.",
     remedy=REPROJECT,
     evidence="seen",
@@ -50,7 +50,7 @@ RANGE = Rule(
 QUOTE = Rule(
     name="csv-quote",
     format="CSV",
-    meaning="A quoted cell is not closed, so it takes the rest of the file.",
+    meaning="A quoted cell has no closing quotation mark, so the rest of the file belongs to it.",
     remedy=f"Close the quotation mark, or double it inside a cell. {WRITER}",
     evidence="source: Mapnik reads the rest of the file as one cell",
     refused=False,
@@ -76,7 +76,7 @@ WIDE_ROWS = Rule(
     format="CSV",
     meaning="Some rows have more cells than the header.",
     remedy=f"Quote cells that contain the separator. {WRITER}",
-    evidence="source: Mapnik, csv_datasource, leaves the additional cells out",
+    evidence="source: Mapnik, csv_datasource, ignores the additional cells",
     refused=False,
 )
 

@@ -34,7 +34,7 @@ UNKNOWN_FORMAT = Rule(
 OTHER_FORMAT = Rule(
     name="file-extension",
     format="any",
-    meaning="The content has another format than the file's name says.",
+    meaning="The content's format is not that of the file's extension.",
     remedy=f"Rename the file. {WRITER}",
     evidence="none: Mapbox reads the content, so such a file is probably a mistake",
     refused=False,
@@ -50,7 +50,7 @@ TOO_LARGE = Rule(
 NOT_TEXT = Rule(
     name="text-encoding",
     format="any",
-    meaning="A text format has bytes that are not UTF-8, or NUL bytes.",
+    meaning="A file in a text format has bytes that are not UTF-8, or NUL bytes.",
     remedy='Write it with encoding="utf-8". A binary file must be in a format that Mapbox accepts.',
     evidence="documented for CSV; JSON requires it (RFC 8259, 8.1)",
 )
@@ -59,7 +59,7 @@ TIMED_OUT = Rule(
     format="any",
     meaning="Mapbox stopped processing after one hour, for MBTiles after two.",
     message="Processing timed out.",
-    remedy="The cause may not be the data: clear the task that created the upload to upload again.",
+    remedy="The cause may not be the data. To upload again, clear the task that created the upload.",
     evidence="seen",
     checked=False,
     retry_helps=True,
@@ -91,8 +91,8 @@ NAME = Rule(
 NAME_LENGTH = Rule(
     name="upload-name-units",
     format="any",
-    meaning="The display name has at most 64 characters, but more than 64 units of UTF-16.",
-    remedy="Shorten the name, or leave out emoji: Mapbox may count each of them twice.",
+    meaning="The display name has at most 64 characters, but more than 64 UTF-16 code units.",
+    remedy="Shorten the name, or leave out emoji: Mapbox may count each emoji twice.",
     evidence="none: how Mapbox counts is unknown",
     refused=False,
 )

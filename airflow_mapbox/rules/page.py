@@ -10,13 +10,16 @@ from airflow_mapbox.rules.table import RULES
 
 _HEAD = """# Refusals
 
-This page is made from the table of rules in `airflow_mapbox/rules/`: change that, then run `make docs`.
+Each rule is a reason for which a file is refused, or a warning of a probable mistake.
 
 - The preflight checks a file by these rules before a byte is sent: [Know before you send]({preflight}).
 - The same rules explain the messages of failed processing: [Errors]({errors}#failed-processing).
-- A rule is a warning if Mapbox is not known to refuse such a file.
-- "Known" says how well: *seen* in real answers, *documented* by Mapbox, or the *source* that has it. Mapbox may run
-  other code than it publishes.
+- A rule is a warning if Mapbox is not known to refuse such a file. A few rules are the preflight's own, for safety.
+- "Evidence" says where the rule comes from: *seen* in Mapbox's replies, *documented* by Mapbox, or the *source* code
+  or specification that has it. Mapbox may run other code than it publishes. With *none*, no such refusal is known.
+
+This page is made from the table of rules in `airflow_mapbox/rules/`. To change it, change the table and run
+`make docs`.
 """
 _PAGES = {"preflight": "docs/how-to/preflight.md", "errors": "docs/reference/errors.md"}
 _ORDER = ("any", "dataset", "GeoJSON", "CSV", "KML", "GPX", "KML, GPX", "zipped shapefile", "MBTiles", "TIFF")
@@ -53,10 +56,10 @@ def _entry(rule: Rule) -> Iterator[str]:
         yield f"- Mapbox says: `{rule.message}`"
     yield f"- What to do: {rule.remedy}"
     if not rule.checked:
-        yield "- Only Mapbox's processing finds it, not the preflight."
+        yield "- The preflight does not find it, only Mapbox's processing does."
     if rule.retry_helps:
         yield "- A new upload of the same data may succeed."
-    yield f"- Known: {rule.evidence}."
+    yield f"- Evidence: {rule.evidence}."
     yield ""
 
 

@@ -1,4 +1,4 @@
-"""One rule: what is refused, what Mapbox says then, what to do, and how well the rule is known."""
+"""One rule: what is refused, what Mapbox then says, what to do, and the evidence for the rule."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class Rule:
     :param format: the format as people write it, or ``"any"``.
     :param meaning: what is wrong with such a file, in a whole sentence.
     :param remedy: what to do, in whole sentences.
-    :param evidence: how the rule is known: documented, seen, or the source that has it.
+    :param evidence: the evidence for the rule: documented, seen, or the source that has it.
     :param message: what Mapbox says, with ``{placeholders}``; None if that is unknown, or if Mapbox says nothing.
-    :param refused: whether Mapbox is known to refuse such a file. If not, the rule is a warning.
+    :param refused: whether Mapbox is known to refuse such a file, or the preflight refuses it for safety. If not, the
+        rule is a warning.
     :param checked: whether the preflight finds such files. If not, only Mapbox's processing does.
     :param retry_helps: whether the same data may succeed in another upload.
     """
@@ -36,7 +37,7 @@ class Rule:
 
     def matches(self, message: str) -> bool:
         """
-        Return whether a message of Mapbox is this rule's.
+        Return whether a message of Mapbox belongs to this rule.
 
         :param message: the ``error`` field of an upload.
         """

@@ -29,21 +29,21 @@ ENTITIES = Rule(
     format="KML, GPX",
     meaning="The file declares entities. They can make a small file huge, or read other files.",
     remedy=f"Write it without <!DOCTYPE …>; neither KML nor GPX needs one. {WRITER}",
-    evidence="none: the check refuses it for safety",
+    evidence="none: the preflight refuses it for safety",
 )
 TOO_DEEP = Rule(
     name="xml-depth",
     format="KML, GPX",
-    meaning="Elements are nested more than 256 deep.",
+    meaning="Elements are nested more than 256 levels deep.",
     remedy=f"{WRITER} No valid KML or GPX needs more than a few levels.",
-    evidence="none: the check refuses it for safety",
+    evidence="none: the preflight refuses it for safety",
 )
 TOKEN_TOO_LONG = Rule(
     name="xml-token",
     format="KML, GPX",
-    meaning="One tag, comment or attribute has more than 16 MB.",
+    meaning="A tag, comment or attribute has more than 16 MiB.",
     remedy=WRITER,
-    evidence="none: the check refuses it for safety",
+    evidence="none: the preflight refuses it for safety",
 )
 NO_LAYERS = Rule(
     name="kml-layers-none",

@@ -37,7 +37,7 @@ class TilesetUpdatedSensor(BaseSensorOperator):
     """
     Wait until a tileset of the account was changed: by an upload, by Mapbox Studio, or by another program.
 
-    Each poke is one request of the account's list, with the last change first (scope tilesets:list). Between two pokes
+    Each poke is one request of the account's list, sorted by the last change (scope tilesets:list). Between two pokes
     the task holds no worker slot (``mode="reschedule"``). With ``deferrable=True`` the triggerer waits, and one request
     at a time serves all tilesets of the connection. A rate limit or a fault of Mapbox delays the next poke and does not
     fail the task.
@@ -102,7 +102,7 @@ class TilesetUpdatedSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """
-        Look once whether the tileset was changed. With ``deferrable``, defer instead.
+        Check once whether the tileset was changed. With ``deferrable``, defer if it was not.
 
         :param context: the task's context.
         """

@@ -60,8 +60,8 @@ class UploadCompleteSensor(BaseSensorOperator):
 
     Each poke is one status request. Between two pokes the task holds no worker slot (``mode="reschedule"``). The poll
     interval follows the upload's progress: short when it is nearly done, long when most of the work is ahead. Some
-    jitter is added. A rate limit delays the next poke until the limit's reset, and never fails the task. Neither does a
-    server fault, nor a new upload that Mapbox does not know for a moment.
+    jitter is added. A rate limit delays the next poke until the limit's reset, and never fails the task. A server fault
+    does not fail it either, nor does a new upload that Mapbox does not know yet.
 
     With ``deferrable=True`` the task needs no worker until the upload has ended. The triggerer polls all uploads of a
     connection together.
@@ -69,32 +69,33 @@ class UploadCompleteSensor(BaseSensorOperator):
     :param upload_id: the id of an upload, or the whole result of
         :class:`~airflow_mapbox.operators.uploads.StageAndCreateUploadOperator`, so that the sensor can be mapped. That
         task must not wait itself (``wait_for_completion=True``).
-    :param tileset: the upload's tileset, ``account.name``, so that it is an asset in Airflow's graph. By default it is
-        the ``tileset`` of the task whose output ``upload_id`` is. The task fails if the upload makes another tileset.
+    :param tileset: the upload's tileset, ``account.name``, so that it is an asset in Airflow's graph. By default, if
+        ``upload_id`` is the output of a task, it is that task's ``tileset``. The task fails if the upload makes another
+        tileset.
     :param partition: partition key of the tileset's asset event, such as ``"{{ ds }}"``; None for an event without one.
         It needs a tileset that is known when the DAG is parsed. DAGs with a plain ``schedule=[asset]`` ignore events
         with a key.
     :param verify: compare the finished tileset with its source: True, or a mapping that adds to what the upload task
         knows. Its keys are ``layers``, ``fields`` (names, or names by layer), ``minzoom``, ``maxzoom``,
-        ``bounds_within``, ``min_features``, and ``sample``, the number of tiles to read and decode. A tileset that was
-        replaced shows its earlier self for up to five minutes: the task waits for that without a worker slot. A sample
-        always waits so long. It needs a token with tilesets:read, and with tilesets:list for the size and compute units
-        in the asset event.
+        ``bounds_within``, ``min_features``, and ``sample``, the number of tiles to read and decode. For up to five
+        minutes, Mapbox shows a replaced tileset as it was before. The task waits for that without a worker slot; with a
+        sample, it always waits that long. It needs a token with tilesets:read, and with tilesets:list for the size and
+        compute units in the asset event.
     :param on_difference: what to do if the tileset is not as expected: ``"fail"`` or ``"warn"``.
-    :param visibility: ``"public"`` or ``"private"``: change the tileset after it was verified. None leaves it. It needs
-        a token with tilesets:write.
-    :param if_visibility_refused: what to do if Mapbox does not let a tileset be changed that an upload made: ``"fail"``
-        or ``"warn"``.
+    :param visibility: make the tileset ``"public"`` or ``"private"`` after the verification. None changes nothing. It
+        needs a token with tilesets:write.
+    :param if_visibility_refused: ``"fail"`` or ``"warn"`` if Mapbox does not allow changes of a tileset that an upload
+        made.
     :param mapbox_conn_id: the connection.
     :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``.
     :param poke_interval: shortest time between two polls, in seconds. Unless ``mode`` is ``"poke"``, it is at least
         ``[workers] min_heartbeat_interval`` + 5 s, which is 10 s by default. The scheduler fails a task that comes back
-        before its last exit was seen.
+        before the scheduler has seen its last exit.
     :param max_wait: longest time between two polls, in seconds. A rate limit may make it longer.
     :param exponential_backoff: use Airflow's own backoff instead of the upload's progress. It has no effect in a
         deferred wait.
-    :param timeout: seconds until the wait fails. Each of the task's ``retries`` starts again. Mapbox stops processing
-        after one hour, for MBTiles after two.
+    :param timeout: seconds until the wait fails. Each of the task's ``retries`` has the whole time again. Mapbox stops
+        processing after one hour, for MBTiles after two.
     :param total_timeout: seconds until the wait fails, from the first poll of the first try; None for no bound.
     :param stall_timeout: fail after this many seconds without progress; None for never. A triggerer that restarts
         counts from its first poll, unless the upload has made no progress at all.
@@ -138,7 +139,7 @@ class UploadCompleteSensor(BaseSensorOperator):
     ) -> None:
         super().__init__(mode=mode, poke_interval=poke_interval, max_wait=max_wait, timeout=timeout, **kwargs)
         if self.exponential_backoff and not self.poke_interval:
-            raise ValueError("exponential_backoff doubles poke_interval: give one above 0")
+            raise ValueError("exponential_backoff doubles poke_interval, so poke_interval must be greater than 0")
         self.tileset = tileset
         if _of_creator(upload_id, "wait_for_completion") is True:
             raise ValueError(
@@ -443,7 +444,7 @@ def _refuse_other_tileset(tileset: object, created: object) -> None:
     if name != created_name or (account and of_creator and account != of_creator):
         raise ValueError(
             f"The sensor's tileset is {tileset}, but the task that creates its upload makes {created}.\nLeave out the "
-            "sensor's `tileset`: it takes the task's."
+            "sensor's `tileset`: the sensor then takes the task's."
         )
 
 

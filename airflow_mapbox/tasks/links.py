@@ -66,8 +66,8 @@ class TilesetLink(BaseOperatorLink):
     """
     Opens the tileset: in Mapbox's console, or on the emulator's page.
 
-    Airflow asks for a link in the worker whenever the task exits, and stores it. So its API server needs no connection,
-    and the link works while the task waits and after it has failed.
+    Airflow asks for the link in the worker whenever the task exits, and stores it. So Airflow's API server needs no
+    connection, and the link works while the task waits and after the task has failed.
     """
 
     @property
@@ -87,7 +87,7 @@ class TilesetLink(BaseOperatorLink):
 
 
 class UploadLink(BaseOperatorLink):
-    """Opens the upload's state on the emulator's page. Mapbox has no page for one upload, so there it is disabled."""
+    """Opens the upload's state on the emulator's page. It is disabled for Mapbox, which has no page for one upload."""
 
     @property
     def name(self) -> str:

@@ -252,7 +252,7 @@ class Publication:
         return None
 
     def _done(self) -> float:
-        """Return the unix time when the task first saw that the upload was done, by Mapbox's clock."""
+        """Return the Unix time when the task first saw that the upload was done, by Mapbox's clock."""
         if "done" not in self._state:
             if not self._client.knows_server_time:
                 return self._client.server_now()

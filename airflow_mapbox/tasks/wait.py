@@ -32,7 +32,7 @@ class TaskWait:
 
     :param upload_id: the upload. A stored state of another upload is ignored.
     :param store: where the state is kept.
-    :param clock: returns the unix time.
+    :param clock: returns the Unix time.
     :param rng: the source of the jitter.
     """
 
@@ -64,7 +64,7 @@ class TaskWait:
         return decision
 
     def now(self) -> float:
-        """Return the unix time."""
+        """Return the Unix time."""
         return self._clock()
 
     def deferral_timeout(self, policy: WaitPolicy) -> timedelta | None:

@@ -1,4 +1,4 @@
-"""The tilesets of an account: list, read, update and delete them, one method for each task."""
+"""The client of an account's tilesets: list, read, update and delete them, one method for each action."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class TilesetsClient(ApiClient):
 
     :param access_token: a secret token (``sk.…``). Each method names the scope that it needs.
     :param username: the account; None to read it from the token.
-    :param base_url: base URL of the API. Plain http is allowed on the loopback only.
+    :param base_url: base URL of the API. Plain http is allowed for this machine (loopback) only.
     :raises ConfigurationError: if the token is missing or names no account, or the address cannot be used.
 
     The other parameters are those of :class:`~airflow_mapbox.http.api.ApiClient`.
@@ -125,9 +125,9 @@ class TilesetsClient(ApiClient):
         wanted = {"type": type, "visibility": visibility, "sortby": sortby}
         for name, value in wanted.items():
             if value is not None and value not in _CHOICES[name]:
-                raise OptionError(f'`{name}` is "{_CHOICES[name][0]}" or "{_CHOICES[name][1]}", not {value!r}.')
+                raise OptionError(f'`{name}` must be "{_CHOICES[name][0]}" or "{_CHOICES[name][1]}", got {value!r}.')
         if limit is not None and limit < 0:
-            raise OptionError(f"`limit` is 0 or greater, not {limit}.")
+            raise OptionError(f"`limit` must be 0 or greater, got {limit}.")
         names = None if match is None else compile_match(match, self.username)
         size = TILESETS_PAGE if limit is None or names is not None else min(limit, TILESETS_PAGE)
         query = {name: value for name, value in wanted.items() if value is not None} | {"limit": size}
@@ -153,7 +153,7 @@ class TilesetsClient(ApiClient):
         """
         Return one tileset of the account (scope tilesets:list).
 
-        Mapbox has no endpoint for one tileset. This reads the account's list, newest first, until it has found the
+        Mapbox has no endpoint for one tileset. This method reads the account's list, newest first, until it finds the
         tileset: one request for each 500 tilesets.
 
         :param tileset: ``name`` or ``account.name``.
@@ -182,9 +182,9 @@ class TilesetsClient(ApiClient):
         attribution: Sequence[Mapping[str, str]] | None = None,
     ) -> None:
         """
-        Change a tileset of the account (scope tilesets:write). What is None stays.
+        Change a tileset of the account (scope tilesets:write). A field that is None stays as it is.
 
-        Whether Mapbox lets a tileset be changed that the Uploads API made is undocumented.
+        It is undocumented whether Mapbox allows changes of a tileset that the Uploads API made.
 
         :param tileset: ``name`` or ``account.name``.
         :param name: the new display name, at most 64 characters.
@@ -216,7 +216,7 @@ class TilesetsClient(ApiClient):
         Delete a tileset of the account for good (scope tilesets:write). Maps that use it lose its data.
 
         :param tileset: ``name`` or ``account.name``.
-        :return: whether it was there. False if Mapbox does not know it, so it is gone already.
+        :return: True if it was deleted, False if Mapbox does not know it: it was gone already.
         :raises InvalidTilesetError: if it cannot be a tileset of the account. No request is sent.
         :raises MissingScopeError: if the token lacks tilesets:write.
         :raises TilesetActiveError: if Mapbox refuses because an upload of it is being processed.
@@ -236,7 +236,7 @@ class TilesetsClient(ApiClient):
         """
         Return the TileJSON of a tileset: its layers, zooms and bounds (scope tilesets:read).
 
-        Mapbox's CDN keeps it for five minutes, so a replaced tileset shows its earlier self for that time.
+        Mapbox's CDN caches it for five minutes. For that time, TileJSON shows a replaced tileset as it was before.
 
         :param tileset: ``name`` or ``account.name``; public tilesets of other accounts too.
         :raises InvalidTilesetError: if it cannot be a tileset. No request is sent.
@@ -258,7 +258,8 @@ class TilesetsClient(ApiClient):
         :return: the tile; None if the tileset has none there.
         :raises InvalidTilesetError: if it cannot be a tileset. No request is sent.
         :raises OptionError: if the zoom has no such tile. No request is sent.
-        :raises NotFoundError: if Mapbox says that there is no such tileset. Some replies do not tell.
+        :raises NotFoundError: if Mapbox says that the tileset is missing. Some replies do not say whether the tileset
+            or the tile is missing. The result is then None.
         :raises MapboxError: for every error of the API or the network.
         """
         if not (0 <= z <= _MAX_ZOOM and 0 <= x < 2**z and 0 <= y < 2**z):

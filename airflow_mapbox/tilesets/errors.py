@@ -10,7 +10,7 @@ class NotUpdatableError(ApiError):
 
 
 class TilesetDiffersError(MapboxError):
-    """The published tileset is not what it is expected to be. A retry would find the same."""
+    """The published tileset is not as expected. A retry would find the same."""
 
 
 class TilesetActiveError(ApiError):

@@ -54,7 +54,7 @@ class Expected:
         """
         unknown = sorted(set(expected) - _READERS.keys())
         if unknown:
-            raise OptionError(f"verify has {unknown[0]!r}, which is unknown. Known are {', '.join(_READERS)}.")
+            raise OptionError(f"verify has {unknown[0]!r}, which is unknown. Its keys are {', '.join(_READERS)}.")
         values = {name: _READERS[name](value, name) for name, value in expected.items() if value is not None}
         read = cls(**values, source=SourceFacts.from_json(source or {}))
         if read.min_features and not read.sample:

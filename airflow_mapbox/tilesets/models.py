@@ -28,7 +28,7 @@ class Tileset:
     :param filesize: size of its tiles in bytes.
     :param cu: compute units of its processing. Older tilesets have none.
     :param precisions: processed area in km² for each tier of precision, such as ``{"10m": 658.7}``; empty if unknown.
-        The area is None if Mapbox names the tier only.
+        The area is None if Mapbox names only the tier.
     :param created_by_client: the program that made it, if Mapbox tells.
     :param center: longitude and latitude in degrees, and zoom.
     :param description: the description.
@@ -77,7 +77,7 @@ class Tileset:
 
     @property
     def own_name(self) -> str:
-        """The id's part after the account's dot. The display name (``name``) may be another one."""
+        """The id's part after the account's dot. The display name (``name``) may differ from it."""
         return self.id.rpartition(".")[2]
 
     @property
@@ -139,7 +139,7 @@ class TileJson:
     """
     What a map reads about a tileset (TileJSON 2.x). A field that is missing, or has an unknown form, is None.
 
-    Mapbox's CDN keeps it for five minutes, so a replaced tileset shows its earlier self for that time.
+    Mapbox's CDN caches it for five minutes. For that time, TileJSON shows a replaced tileset as it was before.
 
     :param tiles: URL templates of the tiles, without a token.
     :param bounds: west, south, east and north in degrees.

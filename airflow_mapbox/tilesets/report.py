@@ -20,7 +20,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 @dataclass(frozen=True)
 class TilesetTotals:
     """
-    The sums over some tilesets. Each sum is over the tilesets whose figure Mapbox gives.
+    The sums over some tilesets. Each sum leaves out the tilesets whose number Mapbox does not give.
 
     :param tilesets: number of tilesets.
     :param public: number of tilesets that others may see.
@@ -79,7 +79,7 @@ class TilesetTotals:
 
 def tileset_row(tileset: Tileset, now: datetime) -> dict[str, str]:
     """
-    Return the cells of one tileset, without control characters. An unknown figure is an empty cell.
+    Return the cells of one tileset, without control characters. An unknown number is an empty cell.
 
     :param tileset: the tileset.
     :param now: the time that ages are measured to.

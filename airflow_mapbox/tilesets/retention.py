@@ -36,11 +36,11 @@ _BRACKETS = re.compile(r"\[!?\]?[^\]]*\]")
 @dataclass(frozen=True)
 class RetentionPolicy:
     """
-    Which tilesets are deleted. All others are kept.
+    The rules that decide which tilesets are deleted. All others are kept.
 
     :param match: a shell pattern with ``*``, ``?`` and ``[…]`` for the name after the account's dot. Upper and lower
         case differ.
-    :param keep: number of newest tilesets to keep. With ``by="name"`` of each series.
+    :param keep: number of newest tilesets to keep; with ``by="name"``, of each series.
     :param older_than: delete tilesets that are older than this by Mapbox's clock.
     :param by: what decides which tileset is newer: ``"name"``, its date or last number; ``"created"``; or
         ``"modified"``. None for ``"name"`` with ``keep``, and ``"modified"`` with ``older_than``.
@@ -70,7 +70,7 @@ class RetentionPolicy:
             problems.append("`created_by` is empty: name a `created_by_client` of Mapbox's list, or leave it out.")
         for name in ("include_public", "allow_all", "allow_empty"):
             if not isinstance(getattr(self, name), bool):
-                problems.append(f"`{name}` is True or False, not {getattr(self, name)!r}.")
+                problems.append(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
         if problems:
             raise OptionError("\n".join(problems))
 
@@ -110,7 +110,7 @@ class RetentionPolicy:
         """
         Read :meth:`to_json`.
 
-        :raises OptionError: if it is something else.
+        :raises OptionError: if the value has another form.
         """
         names = set(cls.__dataclass_fields__)
         if not isinstance(document, Mapping) or not set(document) <= names or "match" not in document:
@@ -160,13 +160,13 @@ class RetentionPolicy:
         if (keep is None) == (older_than is None):
             yield "Give either `keep` or `older_than`: " + ("neither is given." if keep is None else "both are given.")
         if keep is not None and (not isinstance(keep, int) or isinstance(keep, bool) or keep < 0):
-            yield f"`keep` is a whole number of tilesets, 1 or greater, not {keep!r}."
+            yield f"`keep` must be a whole number of tilesets, 1 or greater, got {keep!r}."
         elif keep == 0 and not self.allow_empty:
             yield "`keep` is 0, which deletes every tileset that matches: set `allow_empty=True` if you mean that."
         if older_than is not None and not (isinstance(older_than, timedelta) and older_than > timedelta(0)):
-            yield f"`older_than` is a timedelta greater than 0, such as timedelta(days=90), not {older_than!r}."
+            yield f"`older_than` must be a timedelta greater than 0, such as timedelta(days=90), got {older_than!r}."
         if self.by is not None and self.by not in ORDERS:
-            yield f"`by` is one of {', '.join(ORDERS)}, not {self.by!r}."
+            yield f"`by` must be one of {', '.join(ORDERS)}, got {self.by!r}."
         elif self.by == "name" and older_than is not None:
             yield '`by="name"` has no effect with `older_than`: give "created" or "modified", or use `keep`.'
 
@@ -177,8 +177,8 @@ class Deletion:
     A tileset that a plan deletes, as it was when the plan was made.
 
     :param id: ``account.name``.
-    :param created: when it was created, as Mapbox's list has it.
-    :param modified: when it last changed, as Mapbox's list has it.
+    :param created: when it was created, from Mapbox's list.
+    :param modified: when it last changed, from Mapbox's list.
     :param filesize: size of its tiles in bytes, or None.
     :param visibility: ``public`` or ``private``, or None.
     :param reason: why it is deleted.
@@ -196,7 +196,7 @@ class Deletion:
         """
         Read an element of a plan's ``delete``.
 
-        :raises OptionError: if it is something else.
+        :raises OptionError: if the value has another form.
         """
         if not isinstance(document, Mapping) or set(document) != set(cls.__dataclass_fields__):
             raise OptionError("A tileset in its list `delete` has missing or unknown fields.")
@@ -213,13 +213,13 @@ class Deletion:
 @dataclass(frozen=True)
 class Plan:
     """
-    What is deleted, kept and skipped.
+    The tilesets to delete, to keep and to skip.
 
     :param account: the account.
     :param policy: the policy.
     :param planned_at: the time by Mapbox's clock, ISO 8601.
     :param delete: the tilesets to delete, the oldest first.
-    :param kept: names of the tilesets that match and stay by the policy.
+    :param kept: ids of the tilesets that match and stay by the policy.
     :param skipped: tilesets that match and stay for another reason, by id.
     """
 
@@ -247,9 +247,9 @@ class Plan:
     @classmethod
     def from_json(cls, document: object) -> Plan:
         """
-        Read what is to be deleted from :meth:`to_json`. What is kept and skipped is not read.
+        Read the account, the policy and the deletions from :meth:`to_json`. The kept and skipped tilesets are not read.
 
-        :raises OptionError: if it is something else.
+        :raises OptionError: if the value has another form.
         """
         if not isinstance(document, Mapping):
             raise OptionError(f"It is a {type(document).__name__}, not a mapping.")
@@ -261,7 +261,7 @@ class Plan:
 
     def check_ceiling(self, max_deletions: int) -> None:
         """
-        Refuse a plan that deletes too much.
+        Refuse a plan that deletes too many tilesets.
 
         :param max_deletions: number of deletions at most.
         :raises CeilingExceededError: if the plan has more. The message names the oldest tilesets.
@@ -271,16 +271,16 @@ class Plan:
                 f"{len(self.delete)} tilesets of account {self.account} would be deleted, more than max_deletions="
                 f"{max_deletions}. None was deleted.\nKeep {self.policy.describe()}.\n"
                 f"Oldest: {_listed([deletion.id for deletion in self.delete])}.\n"
-                "If these should go, raise `max_deletions`. If not, correct `match`, `keep` or `older_than`."
+                "To delete them, raise `max_deletions`. Otherwise correct `match`, `keep` or `older_than`."
             )
 
     def recheck(self, fresh: Plan) -> Plan:
         """
-        Return this plan without what should no longer be deleted.
+        Return this plan without the tilesets that must no longer be deleted.
 
-        A tileset stays if it changed after this plan was made, or if a plan that is made now would not delete it. It
-        may be public now, an upload may be being made of it, or newer ones may be gone. A tileset that the list does
-        not show is in neither plan: it is gone.
+        A tileset stays if it changed after this plan was made, or if the fresh plan would not delete it. For example,
+        it is public now, it has an upload in processing, or newer tilesets are gone. A tileset that the list no longer
+        shows is gone, and is dropped from the plan.
 
         :param fresh: a plan that was made now by the same policy.
         """
@@ -345,16 +345,16 @@ def make_plan(
 
     A tileset is deleted only if all of this is true:
 
-    - It belongs to the account, its name matches, and Mapbox tells the policy's ``created_by`` of it.
-    - With ``keep``, at least as many that match are newer. With ``older_than``, it is older.
+    - It belongs to the account, its name matches, and it has the policy's ``created_by``.
+    - With ``keep``, at least ``keep`` matching tilesets are newer. With ``older_than``, it is older.
     - It is private, unless the policy includes public ones.
-    - No upload is being made of it.
-    - Mapbox tells when it last changed, and the time that decides.
+    - It has no upload in processing.
+    - Mapbox's list has the time of its last change, and the time that decides which is newer.
 
     :param policy: the policy.
     :param account: the account.
     :param tilesets: the account's list. Tilesets that do not match are ignored.
-    :param active: ids of the tilesets that uploads are being made of.
+    :param active: ids of the tilesets that have uploads in processing.
     :param now: the time by Mapbox's clock.
     :raises OptionError: if the policy's pattern is for another account.
     """
@@ -390,7 +390,7 @@ def make_plan(
 
 def active_tilesets(uploads: Iterable[object], now: datetime) -> frozenset[str]:
     """
-    Return the tilesets that uploads are being made of, in lower case.
+    Return the tilesets that have uploads in processing, in lower case.
 
     Uploads that began more than seven days ago are not read. Mapbox stops processing after two hours.
 
@@ -410,8 +410,8 @@ def active_tilesets(uploads: Iterable[object], now: datetime) -> frozenset[str]:
         tileset = fields.get("tileset")
         if not isinstance(tileset, str) or not tileset:
             raise InvalidAnswerError(
-                "Mapbox's list of uploads has one that may be in processing and names no tileset.\nNothing is deleted "
-                "while it is unknown which tilesets uploads are being made of. Try again later."
+                "Mapbox's list of uploads has one that names no tileset, and Mapbox may be processing it.\nNothing is "
+                "deleted while it is unknown which tilesets have uploads in processing. Try again later."
             )
         active.add(tileset.lower())
     return frozenset(active)

@@ -1,4 +1,4 @@
-"""Compare a published tileset with what it is expected to be."""
+"""Compare a published tileset with the expected one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MAX_LAYERS, _MAX_FIELDS = 20, 50
 @dataclass(frozen=True)
 class Difference:
     """
-    A difference between a tileset and what it is expected to be.
+    A difference between a tileset and the expected one.
 
     :param what: what differs, such as ``"fields of layer parcels"``.
     :param expected: what is expected.
@@ -52,8 +52,8 @@ class Verification:
     :param notes: what could not be compared, and why, in whole sentences.
     :param found: what the tileset has, as JSON types: layers with their fields, zooms, bounds and time of the last
         change. After a sample, also its number of tiles and features.
-    :param is_outdated: whether Mapbox still shows the tileset as it was before its upload, or none. This is then the
-        only difference.
+    :param is_outdated: whether Mapbox still shows the tileset as it was before its upload, or does not show it. If so,
+        this is the only difference.
     """
 
     tileset: str
@@ -96,14 +96,14 @@ def verify_tileset(
     client: TilesetsClient, tileset: str, expected: Expected, *, modified_since: datetime | None = None
 ) -> Verification:
     """
-    Compare a tileset with what it is expected to be.
+    Compare a tileset with the expected one.
 
-    It reads the TileJSON with one request, and a sample of tiles with one request for each tile. Mapbox's CDN keeps
-    each for itself: after a replacement, new TileJSON can come with old tiles for ``CDN_SECONDS``.
+    It reads the TileJSON with one request, and a sample of tiles with one request for each tile. Mapbox's CDN
+    caches each of them separately. For ``CDN_SECONDS`` after a replacement, new TileJSON can come with old tiles.
 
     :param client: client of an account that may read the tileset.
     :param tileset: ``name`` or ``account.name``.
-    :param expected: what it is expected to be.
+    :param expected: the expected layers, fields, zooms, bounds and features.
     :param modified_since: when the upload that made it was created, by Mapbox's clock. None to compare the
         tileset as it is.
     :raises MapboxError: for every other error of the API or the network.
@@ -123,7 +123,7 @@ def verify_tileset(
     if modified_since is not None:
         modified = tilejson.modified_at
         if modified is None:
-            notes.append("Mapbox does not tell when the tileset was changed, so this may be its earlier self.")
+            notes.append("Mapbox does not tell when the tileset was changed, so this may be its earlier version.")
         elif modified < modified_since:
             return _outdated(tileset, modified_since, modified.isoformat(timespec="seconds"))
     differences = [*_differing_layers(tilejson, expected), *_differing_zooms(tilejson, expected)]

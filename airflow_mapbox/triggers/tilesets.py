@@ -41,14 +41,14 @@ class TilesetUpdatedTrigger(BaseEventTrigger):
     (scope tilesets:list). An error does not end it: it is logged, and the trigger asks again later.
 
     As the trigger of an asset, it keeps the time of the last change in the asset's state. So a triggerer that restarts
-    misses no change. It may report the last one twice.
+    misses no change. It may report the last change twice.
 
     :param tileset: ``name`` or ``account.name``, of the connection's account.
     :param mapbox_conn_id: the connection.
     :param since: a time, ISO 8601 with a time zone: changes after it count. None for changes from now on.
     :param poll_interval: seconds between two requests.
     :param once: end after the first change.
-    :param not_before: unix time before which it does not fire; None for at once. A task that is queued before the
+    :param not_before: Unix time before which it does not fire; None for at once. A task that is queued before the
         scheduler has seen its exit is marked as failed.
     :raises ValueError: if the tileset's name or ``since`` is invalid.
 
@@ -144,7 +144,7 @@ class TilesetUpdatedTrigger(BaseEventTrigger):
                     return
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Fire for each change, where triggers share nothing, such as in ``dag.test()``."""
+        """Fire for each change, if triggers share nothing, such as in ``dag.test()``."""
         async for event in self.filter_shared_stream(self.open_shared_stream(self.serialize()[1])):
             yield event
 

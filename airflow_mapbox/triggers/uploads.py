@@ -41,19 +41,19 @@ class UploadCompleteTrigger(BaseTrigger):
     Wait for an upload in the triggerer.
 
     It fires once, with the finished or failed upload or with the error that ended the wait; see
-    ``airflow_mapbox.tasks.events``. Its arguments are JSON without a secret, and its times are absolute. So a
-    triggerer that starts it again keeps the same deadline.
+    ``airflow_mapbox.tasks.events``. Its arguments are JSON without a secret, and its times are absolute. So the
+    deadline stays the same if a triggerer starts it again.
 
     :param upload_id: the upload.
     :param mapbox_conn_id: the connection.
     :param poll_interval: shortest time between two polls, in seconds.
     :param max_wait: longest time between two polls, in seconds. A rate limit may make it longer. None for no bound.
     :param stall_timeout: end the wait after this many seconds without progress; None for never.
-    :param deadline: unix time that ends the wait; None for never.
-    :param not_before: unix time before which it does not fire; None for at once. A task that is queued before the
+    :param deadline: Unix time that ends the wait; None for never.
+    :param not_before: Unix time before which it does not fire; None for at once. A task that is queued before the
         scheduler has seen its exit is marked as failed.
-    :param state: the state of the wait, from ``WaitState.to_json``. A
-        triggerer that starts the trigger again begins with this state.
+    :param state: the state of the wait, from ``WaitState.to_json``. A triggerer that starts the trigger again begins
+        with this state.
     """
 
     def __init__(

@@ -69,11 +69,11 @@ class UploadsClient(ApiClient):
 
     :param access_token: a secret token (``sk.…``) with the scopes uploads:read, uploads:write and uploads:list.
     :param username: the account; None to read it from the token.
-    :param base_url: base URL of the API. Plain http is allowed on the loopback only.
+    :param base_url: base URL of the API. Plain http is allowed for this machine (loopback) only.
     :param timeout: seconds to connect, for the next bytes, and for the whole reply.
     :param retry: how long a call may take.
     :param sleep: called with the seconds to wait.
-    :param clock: returns the unix time.
+    :param clock: returns the Unix time.
     :param monotonic: returns seconds by a clock that cannot be set.
     :param rng: the source of the jitter.
     :raises ConfigurationError: if the token is missing or names no account, or the address cannot be used.

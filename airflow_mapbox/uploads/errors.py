@@ -105,7 +105,7 @@ class UploadActiveError(ApiError):
     """
     Mapbox is processing another upload of the tileset.
 
-    :ivar since: unix time by the server's clock at which this was first seen for the same staged file, or None.
+    :ivar since: Unix time by the server's clock when this was first seen for the same staged file, or None.
     """
 
     retryable = True

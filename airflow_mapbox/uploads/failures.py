@@ -20,7 +20,9 @@ class FailureCause:
     rule: str | None = None
 
 
-_UNKNOWN = FailureCause(False, "The cause may not be the data: clear the task that created the upload to upload again.")
+_UNKNOWN = FailureCause(
+    False, "The cause may not be the data. To upload again, clear the task that created the upload."
+)
 
 
 def explain_failure(message: str) -> FailureCause:

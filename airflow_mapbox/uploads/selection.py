@@ -1,4 +1,4 @@
-"""Select uploads of the account's list, and tell when the rest of the list has no more of them."""
+"""Select uploads of the account's list, and detect when the rest of the list has no more of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DISORDER = timedelta(seconds=60)
 @dataclass(frozen=True)
 class UploadSelection:
     """
-    Which uploads are wanted. The defaults want all.
+    The conditions for uploads of the account's list. The defaults select all.
 
     :param since: created at this time or later.
     :param until: created before this time.
@@ -54,7 +54,7 @@ class UploadSelection:
         :raises OptionError: if a time has no time zone or cannot be read, the period is empty, or the state is unknown.
         """
         if state is not None and state not in STATES:
-            raise OptionError(f'`state` is "processing", "done" or "failed", not {state!r}.')
+            raise OptionError(f'`state` must be "processing", "done" or "failed", got {state!r}.')
         start = None if since is None else parse_moment(since, "since")
         end = None if until is None else parse_moment(until, "until")
         both_times = isinstance(start, datetime) and isinstance(end, datetime) and start >= end
@@ -72,13 +72,13 @@ class UploadSelection:
         """
         Return the same selection with times instead of ages.
 
-        :param now: unix time by the server's clock.
+        :param now: Unix time by the server's clock.
         """
         return UploadSelection(_time(self.since, now), _time(self.until, now), self.tileset, self.state)
 
     def has(self, upload: Upload) -> bool:
         """
-        Return whether an upload is wanted. With a period, an upload without a readable time of creation is not.
+        Return whether an upload is selected. With a period, an upload without a readable time of creation is not.
 
         :param upload: an upload of the list.
         """
@@ -96,7 +96,7 @@ class UploadSelection:
 
     def ends_at(self, upload: Upload, *, reverse: bool) -> bool:
         """
-        Return whether no upload after this one in the list is wanted.
+        Return whether no upload after this one in the list is selected.
 
         :param upload: an upload of the list.
         :param reverse: whether the list begins with the oldest.
@@ -119,7 +119,7 @@ def parse_moment(value: Moment, name: str) -> datetime | timedelta:
     """
     if isinstance(value, timedelta):
         if value < timedelta(0):
-            raise OptionError(f"`{name}` is an age of {value}: an age is 0 or greater.")
+            raise OptionError(f"`{name}` is an age of {value}: an age must be 0 or greater.")
         return value
     moment = value if isinstance(value, datetime) else _from_iso(value)
     if moment is None:
@@ -129,7 +129,7 @@ def parse_moment(value: Moment, name: str) -> datetime | timedelta:
         )
     if moment.utcoffset() is None:
         raise OptionError(
-            f"`{name}` is {moment.isoformat()}, which has no time zone, so the time is not certain.\nFor UTC give "
+            f"`{name}` is {moment.isoformat()}, which has no time zone, so the time is ambiguous.\nFor UTC give "
             f"{moment.isoformat()}+00:00."
         )
     return moment

@@ -36,13 +36,13 @@ class Entry:
     :param tileset: ``account.name``.
     :param source: description of the source; for a dataset its ``mapbox://datasets`` URL.
     :param url: URL to create the upload from.
-    :param first_asked: unix time by the server's clock, before the first create call that may have taken effect.
-    :param last_asked: unix time by the server's clock, before the last create call that may have taken effect.
+    :param first_asked: Unix time by the server's clock, before the first create call that may have taken effect.
+    :param last_asked: Unix time by the server's clock, before the last create call that may have taken effect.
     :param fingerprint: fingerprint of the source, as far as it is known without reading it.
     :param sha256: checksum of the staged bytes; None for a dataset.
     :param facts: facts about the content: ``bytes``, and after an export ``features`` and ``bounds``.
     :param state: the state; for a dataset, ``staged`` means that there was no create call.
-    :param active_since: unix time by the server's clock, when Mapbox was first seen to process another upload of the
+    :param active_since: Unix time by the server's clock, when Mapbox was first seen to process another upload of the
         tileset.
     :param upload: the upload object in state ``created``.
     :param listed: ids of the tileset's uploads that the account's list showed before the first create call. None of

@@ -361,7 +361,7 @@ class OneUpload:
         announced. Later ones may follow before the list is read. An upload just before the call is ours too: the clocks
         differ.
 
-        :param own_start: unix time by the server's clock of this process' first call, if an earlier process and this
+        :param own_start: Unix time by the server's clock of this process' first call, if an earlier process and this
             one have both lost a reply. Our upload may then be older or newer than this time.
         :raises UnclaimedUploadError: if there are uploads both before and after it.
         """
@@ -429,7 +429,7 @@ class _Call:
 
     :param ledger: refuses to write after another process has taken over.
     :param entry: the entry before the call.
-    :param server_now: returns the unix time by the server's clock.
+    :param server_now: returns the Unix time by the server's clock.
     :param clock: returns seconds. It must continue while this process is stopped.
     """
 

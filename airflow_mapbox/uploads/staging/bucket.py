@@ -117,8 +117,8 @@ class Bucket:
         expected, actual = _etag_of(parts), _etag(answer)
         if expected is not None and actual.endswith(f"-{len(parts)}") and _etag_is_md5(answer) and actual != expected:
             raise StagingError(
-                f"S3 joined the {len(parts):,} parts of {self._description} to another object than was sent. No upload "
-                "was created; run the task again."
+                f"S3 joined the {len(parts):,} parts of {self._description} to an object that differs from what was "
+                "sent. No upload was created; run the task again."
             )
 
     def check_size(self, size: int) -> None:

@@ -68,7 +68,7 @@ class StagingOptions:
                 f"`part_size` is {self.part_size:,} bytes; S3 accepts {SMALLEST_PART:,} to {LARGEST_PART:,}"
             )
         if self.parts_in_flight < 1:
-            raise OptionError("`parts_in_flight` is at least 1")
+            raise OptionError("`parts_in_flight` must be at least 1")
 
     def part_size_for(self, size: int | None) -> int:
         """

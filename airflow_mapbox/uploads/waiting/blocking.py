@@ -39,7 +39,7 @@ def wait_for_upload(
     :param stall_timeout: end the wait after this many seconds without progress; None for never.
     :param progress: called with the upload after each poll.
     :param sleep: called with the seconds until the next poll.
-    :param clock: returns the unix time.
+    :param clock: returns the Unix time.
     :return: the successful upload.
     :raises UploadFailedError: if processing failed.
     :raises UploadStalledError: if the progress has not changed for ``stall_timeout``.

@@ -78,8 +78,8 @@ def decide(
     :param reply: the upload, or the error of the poll.
     :param state: the state before this poll.
     :param policy: how often to poll, and what ends the wait.
-    :param now: unix time by the clock of the waiting machine.
-    :param server_now: unix time by the server's clock. The upload's own times are by this clock.
+    :param now: Unix time by the clock of the waiting machine.
+    :param server_now: Unix time by the server's clock. The upload's own times are by this clock.
     :param rng: the source of the jitter.
     :raises UploadFailedError: if processing failed.
     :raises UploadStalledError: if the progress has not changed for ``stall_timeout``.
@@ -166,7 +166,7 @@ def is_repeated_refusal(reply: Upload | MapboxError, state: WaitState, now: floa
 
     :param reply: the upload, or the error of the poll.
     :param state: the state before this poll.
-    :param now: unix time.
+    :param now: Unix time.
     """
     return is_refusal(reply) and state.refused_since is not None and now - state.refused_since >= REFUSAL_SECONDS
 
@@ -208,7 +208,7 @@ def poll(
     :param state: the state before this poll.
     :param policy: how often to poll, and what ends the wait.
     :param rng: the source of the jitter.
-    :param clock: returns the unix time of the waiting machine.
+    :param clock: returns the Unix time of the waiting machine.
     :return: the upload, or None if the poll met an error; and the decision.
     :raises MapboxError: as :func:`decide` does.
     """
@@ -227,7 +227,7 @@ def timed_out(state: WaitState, now: float, problem: Exception | None = None) ->
     Return the error for a wait that has reached its deadline.
 
     :param state: the last known state.
-    :param now: unix time of the waiting machine.
+    :param now: Unix time of the waiting machine.
     :param problem: the error of the last poll, or None.
     """
     waited = f"{now - state.started:.0f} s"
@@ -248,8 +248,8 @@ def _stalled(state: WaitState, progress_since: float, now: float) -> UploadStall
     return UploadStalledError(
         f"{state} has stayed at {state.progress:.0%} since {since:%Y-%m-%d %H:%M:%S} UTC, for "
         f"{now - progress_since:.0f} s.\nMapbox may never finish it, and accepts no other upload of the tileset while "
-        "it is active. Look at it in Mapbox Studio. Then clear the task that created it to upload again, or wait with "
-        "a longer `stall_timeout`."
+        "it is active. Look at it in Mapbox Studio. Then wait with a longer `stall_timeout`; or, to upload again, "
+        "clear the task that created it."
     )
 
 
@@ -258,5 +258,5 @@ def _missing(state: WaitState, error: NotFoundError) -> UploadGoneError:
         return UploadGoneError(f"{state} is unknown to Mapbox. {error}")
     return UploadGoneError(
         f"{state} was at {state.progress:.0%} and is missing now: {error}\nIts status may have been deleted. Check "
-        "whether the tileset was made. If not, clear the task that created the upload to upload again."
+        "whether the tileset was made. If not, clear the task that created the upload: it then uploads again."
     )

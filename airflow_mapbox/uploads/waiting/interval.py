@@ -21,7 +21,7 @@ def interval_by_progress(upload: Upload, now: float, *, min_interval: float, max
     and the end is noticed soon. Without any progress yet, it is the time since the upload was created.
 
     :param upload: the upload at the last poll.
-    :param now: unix time by the server's clock.
+    :param now: Unix time by the server's clock.
     :param min_interval: lower bound in seconds.
     :param max_interval: upper bound in seconds.
     :return: seconds.

@@ -20,7 +20,7 @@ class WaitPolicy:
     :param min_interval: shortest time between two polls, in seconds.
     :param max_interval: longest time between two polls, in seconds. A rate limit may make it longer. None for no bound.
     :param stall_timeout: end the wait after this many seconds without progress; None for never.
-    :param deadline: unix time at which the wait ends; None for never.
+    :param deadline: Unix time at which the wait ends; None for never.
     """
 
     min_interval: float
@@ -34,7 +34,7 @@ class WaitState:
     """
     What a wait remembers from one poll to the next: small, JSON, no secret.
 
-    All times are unix times by the clock of the waiting machine.
+    All times are Unix times by the clock of the waiting machine.
 
     :param upload_id: the upload.
     :param started: when the wait started.
@@ -78,7 +78,7 @@ class WaitState:
         Return the state after a poll that returned the upload.
 
         :param upload: the upload at this poll.
-        :param now: unix time.
+        :param now: Unix time.
         """
         if self.progress_since is None:
             # An upload without any progress has had none since the wait started.

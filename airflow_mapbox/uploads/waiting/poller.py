@@ -83,7 +83,7 @@ class AccountChangedError(Exception):
 
 @dataclass(eq=False)
 class _Wait:
-    """One wait, and the unix time of its next poll."""
+    """One wait, and the Unix time of its next poll."""
 
     state: WaitState
     policy: WaitPolicy
@@ -108,7 +108,7 @@ class Poller:
 
     :param account: the account. Its uploads are polled together, whichever connection a wait came with.
     :param executor: runs the requests.
-    :param clock: returns the unix time.
+    :param clock: returns the Unix time.
     :param rng: the source of the jitter.
     :param seconds_per_request: time from one request to the next; None for a third of the account's rate limit, as the
         replies say it.

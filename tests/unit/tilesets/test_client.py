@@ -74,10 +74,10 @@ class TestList:
     @pytest.mark.parametrize(
         ("options", "told"),
         [
-            ({"type": "Vector"}, '`type` is "vector" or "raster"'),
-            ({"visibility": "secret"}, '`visibility` is "public" or "private"'),
-            ({"sortby": "name"}, '`sortby` is "created" or "modified"'),
-            ({"limit": -1}, "`limit` is 0 or greater"),
+            ({"type": "Vector"}, '`type` must be "vector" or "raster"'),
+            ({"visibility": "secret"}, '`visibility` must be "public" or "private"'),
+            ({"sortby": "name"}, '`sortby` must be "created" or "modified"'),
+            ({"limit": -1}, "`limit` must be 0 or greater"),
             ({"match": ""}, "Give a pattern"),
             ({"match": "vega.earth*"}, "no tileset of account 'orion'"),
             ({"match": "a\nb"}, "Give a pattern"),

@@ -250,10 +250,10 @@ BAD = [
     ({"keep": None, "older_than": timedelta(days=-1)}, "timedelta greater than 0"),
     ({"keep": None, "older_than": 90}, "such as timedelta(days=90)"),
     ({"keep": None, "older_than": timedelta(days=1), "by": "name"}, "no effect"),
-    ({"by": "size"}, "`by` is one of name, created, modified"),
+    ({"by": "size"}, "`by` must be one of name, created, modified"),
     ({"created_by": " "}, "`created_by` is empty"),
-    ({"include_public": "no"}, "`include_public` is True or False"),
-    ({"allow_all": 1, "match": "*"}, "`allow_all` is True or False"),
+    ({"include_public": "no"}, "`include_public` must be True or False"),
+    ({"allow_all": 1, "match": "*"}, "`allow_all` must be True or False"),
 ]
 
 

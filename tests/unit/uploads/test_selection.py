@@ -155,10 +155,10 @@ class TestOtherFilters:
         ({"since": "2026-03-01"}, "For UTC give 2026-03-01T00:00:00\\+00:00"),
         ({"until": "last week"}, "`until` is 'last week', which is not a time"),
         ({"until": 1_700_000_000}, "which is not a time"),
-        ({"since": timedelta(seconds=-1)}, "an age is 0 or greater"),
+        ({"since": timedelta(seconds=-1)}, "an age must be 0 or greater"),
         ({"since": START, "until": START}, "The period is empty"),
         ({"since": timedelta(days=1), "until": timedelta(days=2)}, "The period is empty"),
-        ({"state": "complete"}, '`state` is "processing", "done" or "failed"'),
+        ({"state": "complete"}, '`state` must be "processing", "done" or "failed"'),
     ],
     ids=str,
 )

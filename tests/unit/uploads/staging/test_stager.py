@@ -505,7 +505,7 @@ class TestParts:
                 super().complete_multipart_upload(**arguments)
                 return {"ETag": '"00000000000000000000000000000000-2"'}
 
-        with pytest.raises(StagingError, match="another object than was sent"):
+        with pytest.raises(StagingError, match="an object that differs from what was sent"):
             stage(_source(_bytes(2 * PART)), Mixing())
 
     def test_parts_that_are_completed_while_the_answer_is_lost_are_complete(self, stage: Stage) -> None:
