@@ -138,7 +138,7 @@ def test_the_parameters_that_it_names_are_templated() -> None:
     }
     documented = StageAndCreateUploadOperator.__doc__ or ""
     assert all(
-        f"``{name}``" in documented.partition("Templated are")[2].partition(".")[0] for name in task.template_fields
+        f"``{name}``" in documented.partition("parameters are templated")[2].partition(".")[0] for name in task.template_fields
     )
 
 
