@@ -107,7 +107,7 @@ class Listing:
     :param visibility: ``public`` or ``private``; None for both.
     :param sort: ``created`` or ``modified``; the newest is first.
     :param after: the id of the tileset before the page.
-    :param shows_pending: show tilesets that an upload is being made of as ``pending``, also before they exist.
+    :param shows_pending: show tilesets that have an upload in processing as ``pending``, also before they exist.
     :param only_public: leave out private tilesets, for a token of another account.
     :param keeps_deleted: allow ``after`` to be a tileset that was deleted.
     """

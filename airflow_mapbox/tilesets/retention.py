@@ -489,7 +489,7 @@ def _protection(tileset: Tileset, policy: RetentionPolicy, busy: set[str]) -> st
     except InvalidTilesetError:
         return "its id is not one that the API takes"
     if tileset.id.lower() in busy or tileset.status == "pending":
-        return "an upload is being made of it"
+        return "it has an upload in processing"
     if tileset.is_public and not policy.include_public:
         return "it is public" if tileset.visibility == "public" else "its visibility is unknown"
     if tileset.modified_at is None:

@@ -253,7 +253,7 @@ class TestStays:
 
         assert days_in(emulator) == [1, 3]
         assert result["skipped"] == [
-            {"id": f"{emulator.account}.quakes-20180101", "reason": "an upload is being made of it"}
+            {"id": f"{emulator.account}.quakes-20180101", "reason": "it has an upload in processing"}
         ]
 
     def test_a_public_one_stays_unless_it_is_included(self, emulator: Emulator) -> None:
@@ -306,7 +306,7 @@ class TestPlan:
         assert {row["id"][-2:]: row["reason"] for row in result["skipped"]} == {
             "01": "it was changed after the plan was made",
             "02": "it is public",
-            "03": "an upload is being made of it",
+            "03": "it has an upload in processing",
             "07": "the policy keeps it now",
         }
         assert (days_of(result["deleted"]), days_of(result["gone"])) == ([5, 6], [4])
@@ -631,7 +631,7 @@ class TestMapboxsUnknownAnswers:
         result = Task(match="quakes-*", keep=1).run()
 
         assert days_in(emulator) == [1, 3]
-        assert [row["reason"] for row in result["skipped"]] == ["an upload is being made of it"]
+        assert [row["reason"] for row in result["skipped"]] == ["it has an upload in processing"]
         assert days_of(result["deleted"]) == [2]
 
     def test_a_404_for_a_tileset_that_is_still_listed_is_no_success(self, emulator: Emulator) -> None:

@@ -156,7 +156,7 @@ class TestStays:
             ({"visibility": None}, "its visibility is unknown"),
             ({"modified": None}, "its time (modified) is missing or unreadable"),
             ({"modified": "last week"}, "its time (modified) is missing or unreadable"),
-            ({"status": "pending"}, "an upload is being made of it"),
+            ({"status": "pending"}, "it has an upload in processing"),
         ],
     )
     def test_one_that_is_not_safe_to_delete_stays_and_its_reason_is_told(
@@ -171,7 +171,7 @@ class TestStays:
     def test_one_that_an_upload_is_being_made_of_stays(self, change: Callable[[str], str]) -> None:
         made = plan(self.POLICY, days(1, modified=self.OLD), (change(f"{ACCOUNT}.quakes-20180101"),))
 
-        assert made.skipped == {f"{ACCOUNT}.quakes-20180101": "an upload is being made of it"}
+        assert made.skipped == {f"{ACCOUNT}.quakes-20180101": "it has an upload in processing"}
 
     def test_one_of_another_account_or_name_stays(self) -> None:
         (old,) = days(1, modified=self.OLD)
