@@ -49,7 +49,8 @@ def main() -> int:
     try:
         report = json.loads(done.stdout)
     except ValueError:
-        print(f"{NOT_AUDITED}: pip-audit failed.\n{done.stderr.strip().splitlines()[-1]}")
+        *_, last = ["", *done.stderr.strip().splitlines()]
+        print(f"{NOT_AUDITED}: pip-audit failed with exit status {done.returncode}.\n{last}".rstrip())
         return int(required)
     status, text = verdict(report, required=required)
     print(text)

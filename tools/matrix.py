@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,12 +31,12 @@ class Leg:
 
     :param name: what it stands for.
     :param python: the interpreter.
-    :param options: options and requirements of the installation.
+    :param options: returns the options and requirements of the installation; may ask the index for them.
     """
 
     name: str
     python: Path
-    options: tuple[str, ...]
+    options: Callable[[], tuple[str, ...]]
 
 
 def find_pythons() -> dict[str, Path]:
@@ -42,7 +44,7 @@ def find_pythons() -> dict[str, Path]:
     home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     found = {}
     for version in PYTHONS:
-        candidates = [*sorted(home.glob(f"versions/{version}.*/bin/python"), reverse=True)]
+        candidates = sorted(home.glob(f"versions/{version}.*/bin/python"), key=_version_of, reverse=True)
         if path := shutil.which(f"python{version}"):
             candidates.append(Path(path))
         for candidate in candidates:
@@ -52,6 +54,11 @@ def find_pythons() -> dict[str, Path]:
                 found[version] = candidate
                 break
     return found
+
+
+def _version_of(python: Path) -> list[int]:
+    """Return the version of an interpreter of pyenv, for comparison."""
+    return [int(number) for number in re.findall(r"\d+", python.parts[-3])]
 
 
 def lowest_versions(python: Path, folder: Path) -> Path:
@@ -91,16 +98,22 @@ def legs(pythons: dict[str, Path], folder: Path) -> Iterator[Leg]:
     :param folder: a folder for files that they need.
     """
     for version, python in pythons.items():
-        yield Leg(f"Python {version}, constraints.txt", python, ("-c", str(ROOT / "constraints.txt")))
+        yield Leg(f"Python {version}, constraints.txt", python, lambda: ("-c", str(ROOT / "constraints.txt")))
     oldest, newest = pythons[min(pythons)], pythons[max(pythons)]
-    yield Leg("the lowest versions that pyproject.toml allows", oldest, ("-c", str(lowest_versions(oldest, folder))))
+    yield Leg(
+        "the lowest versions that pyproject.toml allows", oldest, lambda: ("-c", str(lowest_versions(oldest, folder)))
+    )
     for airflow, day in AIRFLOW_RELEASES.items():
         python = newest if airflow == max(AIRFLOW_RELEASES) else oldest
         yield Leg(
             f"Airflow {airflow} and what was new on the day of its release",
             python,
-            (f"apache-airflow=={airflow}", "-c", str(versions_of_a_release(airflow, day, python, folder))),
+            partial(_of_a_release, airflow, day, python, folder),
         )
+
+
+def _of_a_release(airflow: str, day: str, python: Path, folder: Path) -> tuple[str, ...]:
+    return f"apache-airflow=={airflow}", "-c", str(versions_of_a_release(airflow, day, python, folder))
 
 
 def attempt(leg: Leg, wheel: Path) -> str:
@@ -111,6 +124,7 @@ def attempt(leg: Leg, wheel: Path) -> str:
     :param wheel: the wheel.
     :raises subprocess.CalledProcessError: if a step fails.
     """
+    options = leg.options()
     with tempfile.TemporaryDirectory(prefix="matrix-") as folder:
         home = Path(folder)
         python = home / "venv/bin/python"
@@ -126,24 +140,29 @@ def attempt(leg: Leg, wheel: Path) -> str:
 
         run(_UV, "venv", "--quiet", "--python", leg.python, home / "venv")
         wanted = f"airflow-provider-mapbox[emulator] @ {wheel.as_uri()}"
-        run(_UV, "pip", "install", "--quiet", "--system-certs", "--python", python, wanted, *leg.options)
+        run(_UV, "pip", "install", "--quiet", "--system-certs", "--python", python, wanted, *options)
         run(_UV, "pip", "check", "--quiet", "--python", python)
         smoke = shutil.copy(ROOT / "tools/smoke.py", home / "smoke.py")
         return run(python, smoke).splitlines()[-1]
 
 
 def main(folder: Path) -> int:
-    """Try the one wheel of a folder in each environment; return the exit status."""
+    """
+    Try the one wheel of a folder in each environment; return the exit status.
+
+    With ``MATRIX_REQUIRED`` set, each supported Python must be on this machine.
+    """
     (wheel,) = folder.resolve().glob("*.whl")
     pythons = find_pythons()
-    for version in sorted(set(PYTHONS) - set(pythons)):
+    missing = sorted(set(PYTHONS) - set(pythons))
+    for version in missing:
         print(f"Python {version}: NOT TRIED, it is not on this machine.", flush=True)
     if not pythons:
         sys.exit("No supported Python was found.")
     with tempfile.TemporaryDirectory(prefix="matrix-") as scratch:
         tried = [passes(leg, wheel) for leg in legs(pythons, Path(scratch))]
-    print(f"{tried.count(True)} passed, {tried.count(False)} failed")
-    return not all(tried)
+    print(f"{tried.count(True)} passed, {tried.count(False)} failed, {len(missing)} of {len(PYTHONS)} Pythons missing")
+    return int(not all(tried) or bool(missing and os.environ.get("MATRIX_REQUIRED")))
 
 
 def passes(leg: Leg, wheel: Path) -> bool:
@@ -152,7 +171,8 @@ def passes(leg: Leg, wheel: Path) -> bool:
     try:
         print(f"{leg.name}: {attempt(leg, wheel)} ({time.monotonic() - start:.0f} s)", flush=True)
     except subprocess.CalledProcessError as error:
-        print(f"{leg.name}: FAILED: {' '.join(map(str, error.cmd))}\n{error.stdout}{error.stderr}", flush=True)
+        output = (error.stdout or "") + (error.stderr or "")
+        print(f"{leg.name}: FAILED: {' '.join(map(str, error.cmd))}\n{output}", flush=True)
         return False
     return True
 

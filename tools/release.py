@@ -100,15 +100,17 @@ def release(root: Path, version: str, url: str = "", *, day: date, build: Callab
     url = url or current_url(root)
     check_repository(root, version, url)
     before = git(root, "rev-parse", "HEAD")
-    set_release(root, version, url, day)
     try:
+        set_release(root, version, url, day)
         git(root, "commit", "--quiet", "--all", "--allow-empty", "--message", f"Release {version}")
         build(root)
         git(root, "tag", "--annotate", f"v{version}", "--message", f"Version {version}")
-    except (DistributionError, subprocess.CalledProcessError) as error:
+    except BaseException as error:
         # It was clean before, so this loses nothing.
         git(root, "reset", "--quiet", "--hard", before)
-        raise ReleaseError(f"{error}\n{getattr(error, 'stderr', None) or ''}".strip()) from None
+        if isinstance(error, (DistributionError, subprocess.CalledProcessError, OSError)):
+            raise ReleaseError(f"{error}\n{getattr(error, 'stderr', None) or ''}".strip()) from None
+        raise
     files = " ".join(f"dist/{file.name}" for file in sorted((root / "dist").iterdir()))
     steps = [f"Version {version} is committed and tagged. It is not published yet:", "  git push origin main"]
     steps += [f"  git push origin v{version}", f"  .venv/bin/twine upload {files}"]
@@ -130,7 +132,9 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             clone = Path(folder) / "clone"
             git(root, "clone", "--quiet", "--branch", "main", str(root), str(clone))
-            print(release(clone, arguments.version, arguments.repository, day=day))
+            release(clone, arguments.version, arguments.repository, day=day)
+            files = ", ".join(f"{file.name} ({file.stat().st_size:,} bytes)" for file in (clone / "dist").iterdir())
+            print(f"The release {arguments.version} can be made: {files}.")
             print("This was a dry run in a temporary clone of main: nothing has changed here.")
     except ReleaseError as error:
         print(f"No release was made. {error}", file=sys.stderr)

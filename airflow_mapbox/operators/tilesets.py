@@ -40,8 +40,8 @@ class DeleteTilesetsOperator(BaseOperator):
 
     The task decides once which tilesets it deletes. It writes this plan to the log as a table, and keeps it in its
     state. If anything crashes, the retry continues with the same plan. If you clear the task, it makes a new plan.
-    Immediately before a deletion, the plan is compared with the account again. A tileset stays if it has changed, is
-    public now, or has an upload in processing. A tileset that is gone already counts as done.
+    Before each deletion, the plan is compared with the account as it was at most half a minute before. A tileset stays
+    if it has changed, is public now, or has an upload in processing. A tileset that is gone already counts as done.
 
     The token needs the scopes tilesets:list, uploads:list, and unless ``dry_run`` tilesets:write.
 
@@ -128,7 +128,7 @@ class DeleteTilesetsOperator(BaseOperator):
         """
         if self.has_plan:
             others = ("match", "keep", "older_than", "by", "created_by", "include_public", "allow_all", "allow_empty")
-            given = [name for name in others if getattr(self, name) not in (None, False)]
+            given = [name for name in others if getattr(self, name) is not None and getattr(self, name) is not False]
             given += ["dry_run"] * self.is_dry_run
             if given:
                 raise ValueError(

@@ -22,7 +22,7 @@ LINES = Rule(
     meaning="The file has one JSON document on each line (line-delimited GeoJSON).",
     message="Error creating Mapnik Datasource: Invalid geojson",
     remedy=EXPORT,
-    evidence="undocumented: the Uploads API is only known to accept one document",
+    evidence="source: mapnik-omnivore reads GeoJSON with Mapnik, whose grammar is one document",
 )
 OTHER_JSON = Rule(
     name="geojson-type",

@@ -47,7 +47,7 @@ NOT_WRITTEN = Rule(
     format="MBTiles",
     meaning="The last changes are in a write-ahead log beside the file, and that log is not sent.",
     remedy='Close the program that writes the file, or run sqlite3 with "PRAGMA wal_checkpoint(TRUNCATE)".',
-    evidence="none: Mapbox would get the file without the changes",
+    evidence="none, the preflight's own rule: Mapbox would get the file without the changes",
 )
 NO_TILES_TABLE = Rule(
     name="mbtiles-tables",

@@ -14,7 +14,8 @@ Each rule is a reason for which a file is refused, or a warning of a probable mi
 
 - The preflight checks a file by these rules before a byte is sent: [Know before you send]({preflight}).
 - The same rules explain the messages of failed processing: [Errors]({errors}#failed-processing).
-- A rule is a warning if Mapbox is not known to refuse such a file. A few rules are the preflight's own, for safety.
+- A rule is a warning if Mapbox is not known to refuse such a file. A few rules are the preflight's own: for safety, or
+  because no program can read the file correctly.
 - "Evidence" says where the rule comes from: *seen* in Mapbox's replies, *documented* by Mapbox, or the *source* code
   or specification that has it. Mapbox may run other code than it publishes. With *none*, no such refusal is known.
 

@@ -15,7 +15,7 @@ BROKEN_ZIP = Rule(
     format=_FORMAT,
     meaning="The file is not a complete zip archive, or a member has a wrong checksum.",
     remedy=f"Zip it again. {WRITER}",
-    evidence="none: what Mapbox says is unknown",
+    evidence="none, the preflight's own rule: no program can unpack the file",
 )
 UNSAFE_NAMES = Rule(
     name="zip-names",
@@ -36,7 +36,7 @@ UNSUPPORTED = Rule(
     format=_FORMAT,
     meaning="A member is encrypted, or compressed with another method than Deflate.",
     remedy="Zip it without a password, with Deflate, the usual method.",
-    evidence="none: what Mapbox says is unknown",
+    evidence="none, the preflight's own rule: GDAL, which Mapbox reads shapefiles with, cannot unpack it",
 )
 TOO_MANY_MEMBERS = Rule(
     name="zip-members",

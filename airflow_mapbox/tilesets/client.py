@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -211,11 +211,12 @@ class TilesetsClient(ApiClient):
             raise OptionError("Nothing to change: give `name`, `description`, `private` or `attribution`.")
         self._request(call, body=body)
 
-    def delete_tileset(self, tileset: str) -> bool:
+    def delete_tileset(self, tileset: str, *, before_sending: Callable[[], None] | None = None) -> bool:
         """
         Delete a tileset of the account for good (scope tilesets:write). Maps that use it lose its data.
 
         :param tileset: ``name`` or ``account.name``.
+        :param before_sending: called immediately before each attempt. An exception aborts the call.
         :return: True if it was deleted, False if Mapbox does not know it: it was gone already.
         :raises InvalidTilesetError: if it cannot be a tileset of the account. No request is sent.
         :raises MissingScopeError: if the token lacks tilesets:write.
@@ -225,7 +226,7 @@ class TilesetsClient(ApiClient):
         """
         call = Call("DELETE", f"/tilesets/v1/{self.own_id(tileset)}", "tilesets:write")
         try:
-            self._request(call, missing_is_success=True)
+            self._request(call, missing_is_success=True, before_sending=before_sending)
         except NotFoundError:
             if self._login_hint:
                 raise  # the account of the path is not the token's, so the tileset may exist

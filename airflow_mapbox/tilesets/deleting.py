@@ -32,6 +32,10 @@ _ENDS = (NotFoundError, ServerError, ThrottledError, TokenRejectedError)
 _MAX_QUOTED = 20
 
 
+class _OutdatedError(Exception):
+    """The account was read too long ago, for example because the call has waited for a rate limit."""
+
+
 @dataclass
 class Progress:
     """
@@ -113,15 +117,25 @@ class Retention:
         todo = self._recheck(plan, fresh, progress)
         refused: dict[str, ApiError] = {}
         missing: list[str] = []
+
+        def is_outdated() -> bool:
+            return self._monotonic() - checked_at > RECHECK_SECONDS
+
+        def refuse_outdated() -> None:
+            if is_outdated():
+                raise _OutdatedError
+
         while todo.delete:
-            if self._monotonic() - checked_at > RECHECK_SECONDS:
+            if is_outdated():
                 fresh, checked_at = self.plan(plan.policy), self._monotonic()
                 todo = self._recheck(todo, fresh, progress)
                 if not todo.delete:
                     break
             identifier = todo.delete[0].id
             try:
-                found = self._client.delete_tileset(identifier)
+                found = self._client.delete_tileset(identifier, before_sending=refuse_outdated)
+            except _OutdatedError:
+                continue
             except ApiError as error:
                 if isinstance(error, _ENDS):
                     raise

@@ -27,6 +27,7 @@ from airflow_mapbox.hooks.uploads import MapboxUploadsHook
 from airflow_mapbox.http.session import Transport
 from airflow_mapbox.operators.tilesets import DeleteTilesetsOperator
 from airflow_mapbox.tilesets.client import TilesetsClient
+from airflow_mapbox.tilesets.deleting import Retention
 from airflow_mapbox.uploads.client import UploadsClient
 from tests.answers import PLAUSIBLE
 from tests.connections import connection
@@ -531,19 +532,47 @@ class TestRateLimit:
     ) -> None:
         emulator = start()
         add_days(emulator, 1, 2, 3)
-        ticks = count(step=100)
-        monkeypatch.setattr("airflow_mapbox.tilesets.deleting.RECHECK_SECONDS", -1.0)
+        now = 0.0
+        monkeypatch.setattr(Retention.__init__, "__kwdefaults__", {"monotonic": lambda: now})
         delete = TilesetsClient.delete_tileset
 
-        def delete_and_publish(self: TilesetsClient, tileset: str) -> bool:
-            emulator.add_tileset(f"{emulator.account}.quakes-20180102", modified=START + next(ticks) + 1)
-            return delete(self, tileset)
+        def delete_slowly(self: TilesetsClient, tileset: str, **options: Any) -> bool:
+            """Let 40 seconds pass between two deletions, in which another DAG replaces a tileset."""
+            nonlocal now
+            deleted = delete(self, tileset, **options)
+            emulator.add_tileset(f"{emulator.account}.quakes-20180102", modified=START + 1)
+            now += 40
+            return deleted
 
-        monkeypatch.setattr(TilesetsClient, "delete_tileset", delete_and_publish)
+        monkeypatch.setattr(TilesetsClient, "delete_tileset", delete_slowly)
 
         Task(match="quakes-*", keep=1).run()
 
         assert days_in(emulator) == [2, 3]
+
+    def test_the_account_is_read_again_after_a_wait_inside_the_deletion(
+        self, start: StartEmulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        emulator = start()
+        add_days(emulator, 1, 2, 3)
+        now = 0.0
+        monkeypatch.setattr(Retention.__init__, "__kwdefaults__", {"monotonic": lambda: now})
+        delete = TilesetsClient.delete_tileset
+
+        def wait_and_delete(self: TilesetsClient, tileset: str, **options: Any) -> bool:
+            """Wait 55 seconds for a rate limit at the first deletion, in which another DAG replaces its tileset."""
+            nonlocal now
+            if not now:
+                now = 55.0
+                emulator.add_tileset(f"{emulator.account}.quakes-20180101", modified=START + 1)
+            return delete(self, tileset, **options)
+
+        monkeypatch.setattr(TilesetsClient, "delete_tileset", wait_and_delete)
+
+        result = Task(match="quakes-*", keep=1).run()
+
+        assert days_in(emulator) == [1, 3]
+        assert days_of(result["deleted"]) == [2]
 
 
 class TestMapboxsUnknownAnswers:
@@ -595,12 +624,12 @@ class TestMapboxsUnknownAnswers:
         add_days(emulator, 1, 2, 3)
         delete = TilesetsClient.delete_tileset
 
-        def refuse_the_first(self: TilesetsClient, tileset: str) -> bool:
+        def refuse_the_first(self: TilesetsClient, tileset: str, **options: Any) -> bool:
             if tileset.endswith("01"):
                 error = ApiError("locked", status=409, message="locked")
                 error.retryable = True
                 raise error
-            return delete(self, tileset)
+            return delete(self, tileset, **options)
 
         monkeypatch.setattr(TilesetsClient, "delete_tileset", refuse_the_first)
         task = Task(match="quakes-*", keep=1)
@@ -621,10 +650,10 @@ class TestMapboxsUnknownAnswers:
         add_days(emulator, *range(1, 4))
         delete = TilesetsClient.delete_tileset
 
-        def begin_and_delete(self: TilesetsClient, tileset: str) -> bool:
+        def begin_and_delete(self: TilesetsClient, tileset: str, **options: Any) -> bool:
             if tileset.endswith("01"):
                 begin_upload(emulator, "quakes-20180101")
-            return delete(self, tileset)
+            return delete(self, tileset, **options)
 
         monkeypatch.setattr(TilesetsClient, "delete_tileset", begin_and_delete)
 

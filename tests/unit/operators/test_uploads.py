@@ -136,10 +136,8 @@ def test_the_parameters_that_it_names_are_templated() -> None:
         "if_active": "fail",
         "partition": "20180131",
     }
-    documented = StageAndCreateUploadOperator.__doc__ or ""
-    assert all(
-        f"``{name}``" in documented.partition("parameters are templated")[2].partition(".")[0] for name in task.template_fields
-    )
+    documented = (StageAndCreateUploadOperator.__doc__ or "").partition("parameters are templated")[2].partition(".")[0]
+    assert all(f"``{name}``" in documented for name in task.template_fields)
 
 
 @pytest.mark.parametrize(

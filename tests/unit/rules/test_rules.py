@@ -24,6 +24,13 @@ def test_each_name_is_used_once() -> None:
     assert sorted(set(names)) == sorted(names)
 
 
+@pytest.mark.parametrize(
+    "rule", [rule for rule in RULES if rule.refused and rule.evidence.startswith("none")], ids=lambda rule: rule.name
+)
+def test_a_refusal_that_mapbox_is_not_known_for_says_whose_it_is(rule: Rule) -> None:
+    assert "the preflight refuses it for safety" in rule.evidence or "the preflight's own rule" in rule.evidence
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_each_rule_says_what_is_wrong_what_to_do_and_how_it_is_known(rule: Rule) -> None:
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", rule.name)

@@ -121,13 +121,25 @@ def test_a_version_is_released_once(repository: Path) -> None:
         release(repository, "1.3.0", day=DAY, build=build_two_files)
 
 
-def test_after_a_failed_check_the_repository_is_as_before(repository: Path) -> None:
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (DistributionError("The wheel lacks py.typed."), ReleaseError),
+        (FileNotFoundError(2, "No such file", "twine"), ReleaseError),
+        (ValueError("too many values to unpack"), ValueError),
+        (KeyboardInterrupt("Ctrl-C"), KeyboardInterrupt),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_after_a_failure_the_repository_is_as_before(
+    error: BaseException, shown: type[BaseException], repository: Path
+) -> None:
     before = git(repository, "rev-parse", "HEAD")
 
     def fail(root: Path) -> None:
-        raise DistributionError("The wheel lacks py.typed.")
+        raise error
 
-    with pytest.raises(ReleaseError, match=r"lacks py\.typed"):
+    with pytest.raises(shown, match=re.escape(str(error))):
         release(repository, "1.3.0", day=DAY, build=fail)
 
     assert git(repository, "rev-parse", "HEAD") == before
