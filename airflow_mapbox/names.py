@@ -44,7 +44,8 @@ class TilesetId:
         if tileset.owner != account:
             raise InvalidTilesetError(
                 f"Tileset {string!r} belongs to account {tileset.owner!r}, the connection to {account!r}: an upload "
-                f"can only make tilesets of its own account.\nUse {name!r} alone, or another connection."
+                f"can only make tilesets of its own account.\nThe part before a dot is the account. Use {name!r} "
+                "alone, or another connection."
             )
         return tileset
 

@@ -6,11 +6,13 @@ GDAL's ``all_touched`` is not an exact cover, and the bill's area follows it (GD
 =====================================================  ==============================================================
 a segment                                              burns
 =====================================================  ==============================================================
-narrower than 0.01 tile                                the column of its right end, in all of its rows
-else lower than 0.01 tile                              the row of its left end, in all of its columns
+in one column, or narrower than 0.01 tile              the column of its right end, in its rows
+else in one row, or lower than 0.01 tile               the row of its left end, in its columns
 else                                                   exactly the tiles that it crosses
-narrow or low, on the border of tiles, of a polygon    nothing
+in these two cases, both ends on a border, of a polygon nothing
 =====================================================  ==============================================================
+
+In the first two cases, the last row or column counts only if the segment reaches 0.0001 tile into it.
 
 A polygon also burns the tiles whose centre is inside, by the even-odd rule: its holes do not count.
 
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from airflow_mapbox.billing.grid import BITS, columns_of, reaches_edge, rows_of
+from airflow_mapbox.billing.grid import BITS, NORTH_EDGE, SOUTH_EDGE, columns_of, reaches_edge, rows_of
 from airflow_mapbox.billing.runs import Tiles, pack, pack_tiles, tile_numbers
 from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
 
@@ -181,8 +183,11 @@ class _Windows(NamedTuple):
             self.north >> shift == self.south >> shift
         )
         # What is beyond the map is on its edge here.
-        inside &= (self.north > 0) & (self.south < np.uint32(2**BITS - 1))
-        if has_rings:
+        inside &= (self.north > NORTH_EDGE) & (self.south < SOUTH_EDGE)
+        if not has_rings:
+            for zoom in zooms:
+                inside &= ~_barely_enters(self.south, zoom)
+        else:
             inside &= _centres_north(self.north, zooms[0]) == _centres_north(self.south, zooms[0])
             for zoom in zooms:
                 for side in self:
@@ -305,8 +310,9 @@ def _burn_changes(positions: _Positions, changes: _Changes, has_rings: bool, zoo
     edges = after[at]
     narrow, low = _small(positions, edges, zoom)
     step = (tile[1:] - tile[:-1])[at]
+    in_column, in_row = _straight(step, zoom)
     to_side, to_row = _neighbours(step, zoom)
-    simple = (to_side & ~narrow) | (to_row & ~low)
+    simple = (to_side & ~narrow) | to_row
     sloped = ~(narrow | low)
     ends = sloped | simple
     on_corner = sloped & _is_diagonal(step, zoom)
@@ -317,14 +323,15 @@ def _burn_changes(positions: _Positions, changes: _Changes, has_rings: bool, zoo
     inside[0] = count > 1 and (not len(after) or after[0] > 0)
     if len(after):
         inside[-1] = after[-1] < count - 2
+    inside[_runs_without_tile(positions, np.concatenate(([-1], after, [count - 1])), has_rings, zoom)] = False
     if has_rings:
-        inside[_runs_on_border(positions, np.concatenate(([-1], after, [count - 1])), zoom)] = False
-        on_border = _on_border(positions, edges, (narrow, low), zoom)
+        upright = in_column | narrow
+        on_border = _on_border(positions, edges, (upright, (in_row | low) & ~upright), zoom)
         ends[on_border] = walked[on_border] = False
-    burns_ends = np.zeros(len(after), np.bool_)
-    burns_ends[at] = ends
-    inside[:-1] |= burns_ends
-    inside[1:] |= burns_ends
+    for side, is_far in enumerate(_far_ends(positions, edges, (in_row, in_column), zoom)):
+        burns_end = np.zeros(len(after), np.bool_)
+        burns_end[at] = ends & ~is_far
+        inside[side : len(tile) - 1 + side] |= burns_end
     yield _singles(tile[inside], zoom)
     if on_corner.any():
         yield _singles(_tiles_at_corner(positions.edges(edges[on_corner], zoom), zoom), zoom)
@@ -351,20 +358,36 @@ def _small(positions: _Positions, edges: NDArray[np.int64], zoom: int) -> tuple[
     return narrow, low
 
 
+def _far_ends(
+    positions: _Positions, edges: NDArray[np.int64], straight: tuple[NDArray[np.bool_], NDArray[np.bool_]], zoom: int
+) -> Iterator[NDArray[np.bool_]]:
+    """
+    Yield whether the first end of each edge is one that barely enters the last tile, and whether the second end is.
+
+    :param edges: edges that lead to another tile.
+    :param straight: which edges are in one row, and which are in one column.
+    """
+    for end, other in ((edges, edges + 1), (edges + 1, edges)):
+        is_far = np.zeros(len(edges), np.bool_)
+        for position, chosen in zip(positions, straight, strict=True):
+            is_far |= chosen & _barely_enters(position[end], zoom) & (position[end] > position[other])
+        yield is_far
+
+
 def _on_border(
     positions: _Positions,
     edges: NDArray[np.int64],
-    small: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    straight: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     zoom: int,
 ) -> NDArray[np.bool_]:
     """
     Return whether edges lie on the border between two columns or two rows of tiles.
 
-    :param small: which edges are narrow, and which are low.
+    :param straight: for which edges the columns decide, and for which the rows.
     """
     on_border = np.zeros(len(edges), np.bool_)
-    for position, is_small in zip(positions, small, strict=True):
-        chosen = np.flatnonzero(is_small)
+    for position, is_chosen in zip(positions, straight, strict=True):
+        chosen = np.flatnonzero(is_chosen)
         on_border[chosen[_near_border(position, edges[chosen], edges[chosen] + 1, zoom)]] = True
     return on_border
 
@@ -378,21 +401,30 @@ def _near_border(
     return both
 
 
+def _barely_enters(position: NDArray[np.uint32], zoom: int) -> NDArray[np.bool_]:
+    """Return whether positions are just behind the western or northern border of their tile."""
+    barely: NDArray[np.bool_] = position & np.uint32((1 << BITS - zoom) - 1) <= _tolerance(_ON_BORDER, zoom)
+    return barely
+
+
 def _is_near_border(position: NDArray[np.uint32], zoom: int) -> NDArray[np.bool_]:
     most = _tolerance(_ON_BORDER, zoom)
     near: NDArray[np.bool_] = ((position + most) & np.uint32((1 << BITS - zoom) - 1)) <= np.uint32(2 * most)
     return near
 
 
-def _runs_on_border(positions: _Positions, bounds: NDArray[np.int64], zoom: int) -> NDArray[np.int64]:
+def _runs_without_tile(
+    positions: _Positions, bounds: NDArray[np.int64], has_rings: bool, zoom: int
+) -> NDArray[np.int64]:
     """
-    Return the runs of positions in one tile whose edges all lie on its border.
+    Return the runs of positions in one tile whose edges all burn nothing.
 
     :param bounds: -1, and the last position of each run.
     """
     first, last = bounds[:-1] + 1, bounds[1:]
+    sides = positions if has_rings else positions[1:]
     chosen: NDArray[np.int64] = np.unique(
-        np.concatenate([_near_border(position, first, last, zoom) for position in positions])
+        np.concatenate([_near_border(position, first, last, zoom) for position in sides])
     )
     chosen = chosen[last[chosen] > first[chosen]]
     if not len(chosen):
@@ -400,7 +432,10 @@ def _runs_on_border(positions: _Positions, bounds: NDArray[np.int64], zoom: int)
     counts = last[chosen] - first[chosen]
     starts = np.cumsum(counts) - counts
     edges = np.arange(int(counts.sum())) - np.repeat(starts - first[chosen], counts)
-    return chosen[np.logical_and.reduceat(_on_border(positions, edges, _small(positions, edges, zoom), zoom), starts)]
+    without_tile = _barely_enters(np.maximum(positions.y[edges], positions.y[edges + 1]), zoom)
+    if has_rings:
+        without_tile[_near_border(positions.x, edges, edges + 1, zoom)] = True
+    return chosen[np.logical_and.reduceat(without_tile, starts)]
 
 
 def _neighbours(step: NDArray[Any], zoom: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -411,6 +446,19 @@ def _neighbours(step: NDArray[Any], zoom: int) -> tuple[NDArray[np.bool_], NDArr
     """
     one, row = step.dtype.type(1), step.dtype.type(1 << zoom + 1)
     return step + one <= one + one, (step == row) | (step + row == 0)
+
+
+def _straight(step: NDArray[Any], zoom: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """
+    Return whether steps lead to a tile in the same column, and whether to another one in the same row.
+
+    :param step: differences between the numbers of tiles, which wrap around.
+    """
+    # A row of numbers has twice as many places as columns.
+    row, most = step.dtype.type(1 << zoom + 1), step.dtype.type((1 << zoom) - 1)
+    in_column = step & (row - step.dtype.type(1)) == 0
+    in_row = (step + most <= most + most) & ~in_column
+    return in_column, in_row
 
 
 def _is_diagonal(step: NDArray[Any], zoom: int) -> NDArray[np.bool_]:
@@ -433,13 +481,16 @@ def _tiles_at_corner(edges: _Edges, zoom: int) -> NDArray[Any]:
 
 def _walk(edges: _Edges, zoom: int) -> Iterator[Tiles]:
     """Yield the tiles that edges cross, as runs in each row."""
-    narrow = edges.x1 - edges.x0 < _NARROW
-    low = (np.abs(edges.y1 - edges.y0) < _NARROW) & ~narrow
-    first_row, last_row = np.floor(edges.y0).astype(np.int64), np.floor(edges.y1).astype(np.int64)
-    top = np.where(low, first_row, np.minimum(first_row, last_row))
-    counts = np.where(low, 1, np.abs(last_row - first_row) + 1)
     west, east = np.floor(edges.x0), np.floor(edges.x1)
+    first_row, last_row = np.floor(edges.y0).astype(np.int64), np.floor(edges.y1).astype(np.int64)
+    narrow = (edges.x1 - edges.x0 < _NARROW) | (west == east)
+    low = ((np.abs(edges.y1 - edges.y0) < _NARROW) | (first_row == last_row)) & ~narrow
+    top, bottom = np.minimum(first_row, last_row), np.maximum(first_row, last_row)
+    bottom = np.where(narrow, np.floor(np.maximum(edges.y0, edges.y1) - _ON_BORDER).astype(np.int64), bottom)
+    top, bottom = np.where(low, first_row, top), np.where(low, first_row, bottom)
+    counts = np.maximum(bottom - top + 1, 0)
     west = np.where(narrow, east, west)
+    east = np.where(low, np.floor(edges.x1 - _ON_BORDER), east)
     with np.errstate(divide="ignore", invalid="ignore"):
         slope = (edges.x1 - edges.x0) / (edges.y1 - edges.y0)
     # A narrow edge has one column, and a low one all of its columns in one row.

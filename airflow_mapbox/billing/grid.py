@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BITS = 32
+# The rows of positions on the edges of the map, and beyond.
+NORTH_EDGE, SOUTH_EDGE = 1, 2**BITS - 1
 _HALF_WORLD = 2.0**31
 # Of the table of Mercator's projection. Between two entries it is interpolated; the error is at most 24 units, at the
 # edge of the map, and below one unit up to 60 degrees. 2**16 entries stay in the processor's cache.
+# A position on the border of two tiles belongs to the southern one, as for GDAL. One unit more makes up for the error.
 _TABLE_STEPS = 1 << 16
 # Convert so many positions at once. The arrays of more fall out of the processor's cache.
 _SLICE = 1 << 14
@@ -37,7 +40,7 @@ def columns_of(longitudes: NDArray[np.float64], unit: float) -> NDArray[np.uint3
         x = longitudes[start : start + _SLICE] * (unit * _HALF_WORLD / 180)
         np.minimum(x, _HALF_WORLD - 1, out=x)
         np.maximum(x, -_HALF_WORLD, out=x)
-        columns[start : start + _SLICE] = _from_centre(np.floor(x, out=x))
+        columns[start : start + _SLICE] = _from_centre(np.rint(x, out=x))
     return columns
 
 
@@ -68,7 +71,7 @@ def reaches_edge(rows: NDArray[np.uint32]) -> bool:
 
     :param rows: positions from the northern edge.
     """
-    return bool(len(rows)) and (int(rows.min()) == 0 or int(rows.max()) == 2**BITS - 1)
+    return bool(len(rows)) and (int(rows.min()) <= NORTH_EDGE or int(rows.max()) >= SOUTH_EDGE)
 
 
 def _from_centre(position: NDArray[np.float64]) -> NDArray[np.uint32]:
@@ -83,6 +86,7 @@ def _mercator_table() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the position from the equator at each step of latitude, from the south, and how far the next one is."""
     latitudes = np.linspace(-WEB_MERCATOR_LATITUDE, WEB_MERCATOR_LATITUDE, _TABLE_STEPS + 1)
     values = np.arctanh(np.sin(np.radians(latitudes))) * (-_HALF_WORLD / np.pi)
-    np.clip(values, -_HALF_WORLD, _HALF_WORLD - 1, out=values)
+    np.clip(values, -_HALF_WORLD, _HALF_WORLD - 2, out=values)
+    values += 1
     # The entries at both ends are for latitudes beyond the map.
     return np.append(values[:1], values), np.concatenate(([0.0], np.diff(values), [0.0]))

@@ -19,8 +19,8 @@ class Rule:
     :param remedy: what to do, in whole sentences.
     :param evidence: the evidence for the rule: documented, seen, or the source that has it.
     :param message: what Mapbox says, with ``{placeholders}``; None if that is unknown, or if Mapbox says nothing.
-    :param refused: whether the file is refused; if not, the rule is a warning. Mapbox is known to refuse it, or the rule
-        is the preflight's own: for safety, or because no program can read the file correctly.
+    :param refused: whether the file is refused; if not, the rule is a warning. Mapbox is known to refuse it, or the
+        rule is the preflight's own: for safety, or because no program can read the file correctly.
     :param checked: whether the preflight finds such files. If not, only Mapbox's processing does.
     :param retry_helps: whether the same data may succeed in another upload.
     """

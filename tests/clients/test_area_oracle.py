@@ -70,6 +70,16 @@ def slivers(rng: np.random.Generator) -> Any:
     return shapely.polygons(np.stack(corners, axis=1))
 
 
+def at_borders(rng: np.random.Generator) -> list[Any]:
+    """Return triangles and lines whose positions are within 0.0003 tile of the borders between tiles of zoom 11."""
+    tile = 360 / 2**11
+    x = rng.integers(-900, 900, 3000)[:, None] + rng.integers(0, 3, (3000, 3)) + rng.uniform(-3e-4, 3e-4, (3000, 3))
+    y = rng.integers(-600, 600, 3000)[:, None] + rng.integers(0, 3, (3000, 3)) + rng.uniform(-3e-4, 3e-4, (3000, 3))
+    latitude = np.degrees(np.arctan(np.sinh(y * tile * np.pi / 180)))
+    positions = np.stack([x * tile, latitude], axis=2)
+    return [*shapely.polygons(positions[:1500]), *shapely.linestrings(positions[1500:, :2])]
+
+
 def parts(rng: np.random.Generator) -> list[Any]:
     return [
         *(shapely.multipolygons(circles(rng, 5, 0.2)) for _ in range(200)),
@@ -87,6 +97,7 @@ LAYERS: dict[str, Callable[[np.random.Generator], Any]] = {
     "smooth lines": smooth_tracks,
     "points": lambda rng: shapely.points(rng.uniform(-170, 170, 20_000), rng.uniform(-84, 84, 20_000)),
     "slivers": slivers,
+    "at borders of tiles": at_borders,
     "multi-part geometries": parts,
     "large countries": lambda rng: circles(rng, 10, 15, (-60, 60)),
 }

@@ -252,7 +252,31 @@ def test_a_narrow_edge_burns_the_column_of_its_eastern_end_only() -> None:
 
 
 def test_a_low_edge_burns_the_row_of_its_western_end_only() -> None:
-    assert tiles(shapely.LineString([(10.0, -0.001), (30.0, 0.001)]), 3) == {(4, 4)}
+    assert tiles(shapely.LineString([(10.0, -0.001), (60.0, 0.001)]), 3) == {(4, 4), (5, 4)}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        # A tile of zoom 3 has 45 degrees, and 0.0001 of it are 0.0045 degrees.
+        ([(10.0, 10.0), (20.0, -0.001)], {(4, 3)}),
+        ([(10.0, 10.0), (20.0, -0.01)], {(4, 3), (4, 4)}),
+        ([(10.0, -0.001), (20.0, 10.0)], {(4, 3)}),
+        ([(10.0, -0.001), (30.0, 0.001)], {(4, 3)}),
+        ([(10.0, -0.001), (45.001, -20.0)], {(4, 4)}),
+        ([(10.0, -0.001), (45.01, -20.0)], {(4, 4), (5, 4)}),
+        ([(44.999, -20.0), (60.0, -10.0)], {(4, 4), (5, 4)}),
+        # Two columns and two rows.
+        ([(40.0, 10.0), (45.001, -0.001)], {(4, 3), (5, 3), (5, 4)}),
+        ([(10.0, -0.001), (20.0, -0.0015)], set()),
+    ],
+)
+def test_an_edge_in_one_row_or_column_must_reach_into_its_last_tile(
+    line: list[tuple[float, float]], expected: set[tuple[int, int]]
+) -> None:
+    """As GDAL 3.10 burns it."""
+    assert tiles(shapely.LineString(line), 3) == expected
+    assert tiles(shapely.LineString(line[::-1]), 3) == expected
 
 
 def test_edges_beyond_the_map_touch_no_tile() -> None:
