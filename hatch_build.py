@@ -8,9 +8,17 @@ from typing import Any
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
+# What only a reader of the clone needs, and what only a reader of the index page needs.
+_OF_CLONE = re.compile(r"<!-- clone -->\n.*?<!-- /clone -->\n", re.DOTALL)
+_OF_INDEX = re.compile(r"<!-- index\n(.*?)-->\n", re.DOTALL)
 _CODE_BLOCK = re.compile(r"(^```.*?^```)", re.MULTILINE | re.DOTALL)
 # A Markdown link or image whose target is a file of this repository. A link's text may be an image.
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:!\[[^\[\]]*\]\([^)]*\)|[^\[\]])*)\]\((?!\w+:|#)(?P<target>[^)\s]+)\)")
+
+# A relative target in any form of Markdown or HTML.
+_RELATIVE = re.compile(
+    r"\]\((?!\w+:|#)[^)]*\)|^\[[^\]]+\]:\s+(?!\w+:|#)\S+|(?:src|href)=[\"'](?!\w+:|#)[^\"']+", re.MULTILINE
+)
 
 
 class IndexPage(MetadataHookInterface):
@@ -32,9 +40,24 @@ class IndexPage(MetadataHookInterface):
         readme = (Path(self.root) / "README.md").read_text(encoding="utf-8")
         metadata["readme"] = {
             "content-type": "text/markdown",
-            "text": rewrite_links(readme, repository=repository, tag=tag),
+            "text": index_page(readme, repository=repository, tag=tag),
         }
         metadata["urls"] = project_urls(repository, tag=tag, documentation=str(self.config["documentation"]))
+
+
+def index_page(readme: str, *, repository: str, tag: str) -> str:
+    """
+    Return a README as the index shows it: with the installation from the index, and with links that work there.
+
+    :param readme: Markdown. ``<!-- clone -->`` to ``<!-- /clone -->`` is left out, and ``<!-- index … -->`` is shown.
+    :param repository: as :func:`rewrite_links` takes it.
+    :param tag: likewise.
+    :raises ValueError: if a link is left that works in the repository only.
+    """
+    page = rewrite_links(_OF_INDEX.sub(r"\1", _OF_CLONE.sub("", readme)), repository=repository, tag=tag)
+    if left := _RELATIVE.search(_CODE_BLOCK.sub("", page)):
+        raise ValueError(f"README.md has a link of a form that is not rewritten for the index page: {left[0]}")
+    return page
 
 
 def rewrite_links(readme: str, *, repository: str, tag: str) -> str:

@@ -166,7 +166,7 @@ async def read_asset_state(state: Any, key: str) -> object:
     :param state: the state store of an asset.
     :param key: the key.
     """
-    return await (state.aget(key) if hasattr(state, "aget") else _in_thread(state.get, key))
+    return await (state.aget(key) if hasattr(state, "aget") else _in_airflows_thread(state.get, key))
 
 
 async def write_asset_state(state: Any, key: str, value: str) -> None:
@@ -177,10 +177,10 @@ async def write_asset_state(state: Any, key: str, value: str) -> None:
     :param key: the key.
     :param value: the value.
     """
-    await (state.aset(key, value) if hasattr(state, "aset") else _in_thread(state.set, key, value))
+    await (state.aset(key, value) if hasattr(state, "aset") else _in_airflows_thread(state.set, key, value))
 
 
-def _in_thread(function: Callable[..., Any], *arguments: str) -> Awaitable[Any]:
+def _in_airflows_thread(function: Callable[..., Any], *arguments: str) -> Awaitable[Any]:
     """Call a method of Airflow 3.3.0 and 3.3.1, which have no asynchronous ones. asgiref returns to this loop."""
     from asgiref.sync import sync_to_async
 

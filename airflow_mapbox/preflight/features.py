@@ -9,7 +9,7 @@ from typing import Any
 from airflow_mapbox.limits import WEB_MERCATOR_LATITUDE
 from airflow_mapbox.preflight.findings import Finding, finding
 from airflow_mapbox.rules import geojson as rules
-from airflow_mapbox.rules.remedies import REPROJECT
+from airflow_mapbox.rules.remedies import REPROJECT, REPROJECT_CSV
 from airflow_mapbox.rules.rule import Rule
 
 _CLIP = (
@@ -232,7 +232,8 @@ def beyond_map(
         if cause == "swapped"
         else "the coordinates are in another reference system"
     )
-    return finding(rule, f"has {at}, beyond ±180 and ±90 degrees: {why}{count}.", where=where, remedy=REPROJECT)
+    remedy = REPROJECT_CSV if rule.format == "CSV" else REPROJECT
+    return finding(rule, f"has {at}, beyond ±180 and ±90 degrees: {why}{count}.", where=where, remedy=remedy)
 
 
 def _digits(number: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_mapbox.rules.remedies import FILTER, REPROJECT, WRITER
+from airflow_mapbox.rules.remedies import FILTER, REPROJECT_CSV, WRITER
 from airflow_mapbox.rules.rule import Rule
 
 _COORDINATES = (
@@ -44,7 +44,7 @@ RANGE = Rule(
     format="CSV",
     meaning="All readable rows lie outside ±180 degrees of longitude or ±85.0511 degrees of latitude.",
     message="Coordinates beyond web mercator range. Please check projection and lat/lon values.",
-    remedy=REPROJECT,
+    remedy=REPROJECT_CSV,
     evidence="seen",
 )
 QUOTE = Rule(
@@ -67,7 +67,7 @@ SOME_OUT_OF_RANGE = Rule(
     name="csv-some-out-of-range",
     format="CSV",
     meaning="Some rows lie outside ±180 degrees of longitude or ±85.0511 degrees of latitude.",
-    remedy=REPROJECT,
+    remedy=REPROJECT_CSV,
     evidence="none: whether one such row is enough to be refused is unknown",
     refused=False,
 )

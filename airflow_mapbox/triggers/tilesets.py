@@ -187,7 +187,7 @@ class TilesetUpdatedTrigger(BaseEventTrigger):
                 )
                 await asyncio.sleep(_FIRST_DELAY_AFTER_FAULT)
             else:
-                return min((datetime.fromisoformat(time) for time in stored if isinstance(time, str)), default=None)
+                return min(filter(None, map(_time_of, stored)), default=None)
 
     async def _store(self, last: datetime) -> None:
         for state in watched_asset_states(self):
@@ -210,6 +210,20 @@ def to_event(tileset: Tileset) -> dict[str, Any]:
     :param tileset: the tileset.
     """
     return {"tileset": tileset.to_json()}
+
+
+def _time_of(stored: object) -> datetime | None:
+    """Return a stored time, or None if there is none that can be read."""
+    if not isinstance(stored, str):
+        return None
+    try:
+        time = datetime.fromisoformat(stored)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        log.warning("The stored time %.40r of a tileset's last change cannot be read, and does not count", stored)
+        return None
+    return time
 
 
 async def _in_thread(function: Any, *arguments: Any) -> Any:

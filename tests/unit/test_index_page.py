@@ -9,7 +9,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from hatch_build import project_urls, rewrite_links
+from hatch_build import index_page, project_urls, rewrite_links
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -37,11 +37,32 @@ def code(markdown: str) -> list[str]:
 
 @pytest.mark.parametrize("repository", ["", REPOSITORY], ids=["no repository", "a repository"])
 def test_the_readme_of_an_index_page_has_no_relative_link_and_the_same_code(repository: str) -> None:
-    page = rewrite_links(README, repository=repository, tag="v1.2.3")
+    page = index_page(README, repository=repository, tag="v1.2.3")
 
     assert [target for target in targets(README) if "://" not in target]
     assert [target for target in targets(page) if not target.startswith(("https://", "#"))] == []
-    assert code(page) == code(README)
+    of_clone = [block for block in code(README) if "pip install" in block]
+    assert [block for block in code(page) if "pip install" not in block] == [
+        block for block in code(README) if block not in of_clone
+    ]
+
+
+def test_the_index_page_installs_from_the_index_and_the_readme_from_the_clone() -> None:
+    page = index_page(README, repository=REPOSITORY, tag="v1.2.3")
+
+    assert "pip install airflow-provider-mapbox\n" in page
+    assert "not on PyPI" not in page
+    assert "<!--" not in page
+    assert "pip install -c constraints.txt .  " in README
+
+
+@pytest.mark.parametrize(
+    "link",
+    ['[a](README.md "title")', "See [a].\n\n[a]: README.md", '<img src="a.png">', "[`x[0]`](README.md)"],
+)
+def test_a_link_that_is_not_rewritten_ends_the_build(link: str) -> None:
+    with pytest.raises(ValueError, match="of a form that is not rewritten"):
+        index_page(f"{link}\n", repository=REPOSITORY, tag="v1.2.3")
 
 
 def test_a_link_leads_to_the_file_of_the_release() -> None:

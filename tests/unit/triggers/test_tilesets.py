@@ -17,7 +17,7 @@ from airflow_mapbox.emulator import Emulator, EmulatorSettings
 from airflow_mapbox.emulator.faults import RequestFault
 from airflow_mapbox.tilesets.changes import Changes
 from airflow_mapbox.triggers import tilesets as module
-from airflow_mapbox.triggers.tilesets import TilesetUpdatedTrigger
+from airflow_mapbox.triggers.tilesets import TilesetUpdatedTrigger, _time_of
 from tests.connections import connection
 from tests.support.clock import ANOTHER_TIME as START
 from tests.support.clock import Clock
@@ -368,3 +368,8 @@ def test_its_arguments_make_the_same_trigger() -> None:
 
 def at(unix_time: float) -> str:
     return datetime.fromtimestamp(unix_time, UTC).isoformat()
+
+
+@pytest.mark.parametrize("stored", ["yesterday", "2026-01-01T00:00:00", 7, None])
+def test_a_stored_time_that_cannot_be_read_does_not_count(stored: object) -> None:
+    assert _time_of(stored) is None
