@@ -13,14 +13,15 @@ from airflow_mapbox.billing.runs import tile_numbers, unpack
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# The tiles of a higher zoom do not fit into a table, and few shapes lie in known ones. This zoom's table has 8 MiB, and
-# memory holds only the parts of it that the layer touches.
+# The tiles of a higher zoom do not fit into a table, and few shapes lie in known ones. This zoom's table has 1 MiB: a
+# bit for each tile. A byte would make the first visit of thousands of pages of memory the largest cost.
 _MAX_ZOOM = 11
 # Look at this share of the positions first, unless many shapes of the batch before were skipped. If fewer shapes of it
 # are skipped, looking at all costs more than it saves.
 _SAMPLE, _LEAST_SKIPPED = 1 / 16, 0.25
-# Longer runs of tiles are marked one by one.
+# Longer runs of tiles are marked one by one, by whole bytes. A tile that is not marked is only burnt again.
 _LONG_RUN = 64
+_BITS = (1 << np.arange(8)).astype(np.uint8)
 
 
 class KnownTiles:
@@ -31,7 +32,7 @@ class KnownTiles:
     """
 
     def __init__(self, zooms: Sequence[int]) -> None:
-        self._touched = {zoom: np.zeros(1 << 2 * zoom + 1, np.bool_) for zoom in zooms if zoom <= _MAX_ZOOM}
+        self._touched = {zoom: np.zeros((1 << 2 * zoom + 1) + 7 >> 3, np.uint8) for zoom in zooms if zoom <= _MAX_ZOOM}
         self._skipped_many = False
 
     def has_all(self, zooms: Sequence[int]) -> bool:
@@ -46,14 +47,15 @@ class KnownTiles:
         :param zoom: their zoom, one of those that are kept here.
         """
         touched = self._touched[zoom]
-        starts, ends = unpack(runs, zoom)
+        starts, ends = (numbers.astype(np.int64) for numbers in unpack(runs, zoom))
         counts = ends - starts
         is_long = counts > _LONG_RUN
         for start, end in zip(starts[is_long].tolist(), ends[is_long].tolist(), strict=True):
-            touched[start:end] = True
-        starts, counts = starts[~is_long], counts[~is_long].astype(np.int64)
-        offsets = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-        touched[np.repeat(starts.astype(np.int64), counts) + offsets] = True
+            touched[-(-start // 8) : end // 8] = 0xFF
+        starts, counts = starts[~is_long], counts[~is_long]
+        tiles = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts - starts, counts)
+        # Another thread may undo a bit. That tile is then burnt again.
+        np.bitwise_or.at(touched, tiles >> 3, _BITS[tiles & 7])
 
     def without_known(
         self,
@@ -117,7 +119,8 @@ class KnownTiles:
                 known &= (high >> shift) - (low >> shift) <= np.uint32(1)
             for row in rows:
                 for column in columns:
-                    known &= self._touched[zoom][tile_numbers(column >> shift, row >> shift, zoom)]
+                    tiles = tile_numbers(column >> shift, row >> shift, zoom)
+                    known &= self._touched[zoom][tiles >> np.uint32(3)] & _BITS[tiles & np.uint32(7)] != 0
         return known
 
 
