@@ -9,10 +9,10 @@ a segment                                              burns
 in one column, or narrower than 0.01 tile              the column of its right end, in its rows
 else in one row, or lower than 0.01 tile               the row of its left end, in its columns
 else                                                   exactly the tiles that it crosses
-in these two cases, both ends on a border, of a polygon nothing
 =====================================================  ==============================================================
 
-In the first two cases, the last row or column counts only if the segment reaches 0.0001 tile into it.
+In the first two cases, the last row or column counts only if the segment reaches 0.0001 tile into it. An edge of a
+polygon burns nothing in these cases if both of its ends lie on borders.
 
 A polygon also burns the tiles whose centre is inside, by the even-odd rule: its holes do not count.
 
