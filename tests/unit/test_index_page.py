@@ -13,7 +13,7 @@ from hatch_build import index_page, project_urls, rewrite_links
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
-# A host that nobody can own (RFC 2606).
+# A host that cannot be registered (RFC 2606).
 REPOSITORY = "https://git.example/owner/airflow-provider-mapbox"
 RELEASED, RELEASED_PICTURES = f"{REPOSITORY}/blob/v1.2.3/", f"{REPOSITORY}/raw/v1.2.3/"
 

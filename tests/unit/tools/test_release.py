@@ -15,7 +15,7 @@ from tools.distribution import DistributionError
 from tools.release import ReleaseError, git, release
 
 DAY = date(2026, 5, 4)
-# A host that nobody can own (RFC 2606).
+# A host that cannot be registered (RFC 2606).
 URL = "https://git.example/owner/name"
 CHANGELOG = "# Changelog\n\n## [1.3.0] - Unreleased\n\n### Added\n\n- A thing.\n\n## [1.2.0] - 2026-01-01\n\n- Old.\n"
 
