@@ -179,7 +179,7 @@ def _check_names(tileset: str | None, name: str | None) -> Iterator[Finding]:
             check()
         except InvalidTilesetError as error:
             what, _, remedy = str(error).partition("\n")
-            yield finding(rules.NAME, f"has an upload that Mapbox would refuse: {what}", where=where, remedy=remedy)
+            yield finding(rules.NAME, f"cannot be uploaded under this name: {what}", where=where, remedy=remedy)
     units = 0 if name is None else len(name.encode("utf-16-le", "surrogatepass")) // 2
     if name is not None and len(name) <= DISPLAY_NAME_CHARACTERS < units:
         what = f"has the display name {name!r}, which has {units} UTF-16 code units."
