@@ -46,10 +46,12 @@ class Leg:
 
 def find_pythons() -> dict[str, Path]:
     """Return the interpreter of each supported version on this machine: on the PATH, or one of pyenv's."""
-    home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    # Of pyenv, which may be in another home than that of this process: then this interpreter is one of its versions.
+    folders = {Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions", Path(sys.base_prefix).parent}
     found = {}
     for version in PYTHONS:
-        candidates = sorted(home.glob(f"versions/{version}.*/bin/python"), key=_version_of, reverse=True)
+        of_pyenv = [python for folder in folders for python in folder.glob(f"{version}.*/bin/python")]
+        candidates = sorted(of_pyenv, key=_version_of, reverse=True)
         if path := shutil.which(f"python{version}"):
             candidates.append(Path(path))
         for candidate in candidates:
