@@ -118,23 +118,17 @@ class Retention:
         refused: dict[str, ApiError] = {}
         missing: list[str] = []
 
-        def is_outdated() -> bool:
-            return self._monotonic() - checked_at > RECHECK_SECONDS
-
         def refuse_outdated() -> None:
-            if is_outdated():
+            if self._monotonic() - checked_at > RECHECK_SECONDS:
                 raise _OutdatedError
 
         while todo.delete:
-            if is_outdated():
-                fresh, checked_at = self.plan(plan.policy), self._monotonic()
-                todo = self._recheck(todo, fresh, progress)
-                if not todo.delete:
-                    break
             identifier = todo.delete[0].id
             try:
                 found = self._client.delete_tileset(identifier, before_sending=refuse_outdated)
             except _OutdatedError:
+                fresh, checked_at = self.plan(plan.policy), self._monotonic()
+                todo = self._recheck(todo, fresh, progress)
                 continue
             except ApiError as error:
                 if isinstance(error, _ENDS):
