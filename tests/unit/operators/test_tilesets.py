@@ -527,8 +527,18 @@ class TestRateLimit:
 
         assert days_of([row["id"] for row in task.run()["delete"]]) == [1]
 
+    @pytest.mark.parametrize(
+        ("seconds_before", "seconds_after", "replaced"),
+        [(55, 0, 1), (0, 40, 2)],
+        ids=["a rate limit inside the first deletion", "between two deletions"],
+    )
     def test_the_account_is_read_again_after_a_wait(
-        self, start: StartEmulator, monkeypatch: pytest.MonkeyPatch
+        self,
+        start: StartEmulator,
+        monkeypatch: pytest.MonkeyPatch,
+        seconds_before: float,
+        seconds_after: float,
+        replaced: int,
     ) -> None:
         emulator = start()
         add_days(emulator, 1, 2, 3)
@@ -537,42 +547,24 @@ class TestRateLimit:
         delete = TilesetsClient.delete_tileset
 
         def delete_slowly(self: TilesetsClient, tileset: str, **options: Any) -> bool:
-            """Let 40 seconds pass between two deletions, in which another DAG replaces a tileset."""
+            """Wait before or after the first deletion, while another DAG replaces a tileset."""
             nonlocal now
+            if now:
+                return delete(self, tileset, **options)
+            now = seconds_before
+            if seconds_before:
+                add_days(emulator, replaced, modified=START + 1)
             deleted = delete(self, tileset, **options)
-            emulator.add_tileset(f"{emulator.account}.quakes-20180102", modified=START + 1)
-            now += 40
+            now += seconds_after
+            if seconds_after:
+                add_days(emulator, replaced, modified=START + 1)
             return deleted
 
         monkeypatch.setattr(TilesetsClient, "delete_tileset", delete_slowly)
 
         Task(match="quakes-*", keep=1).run()
 
-        assert days_in(emulator) == [2, 3]
-
-    def test_the_account_is_read_again_after_a_wait_inside_the_deletion(
-        self, start: StartEmulator, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        emulator = start()
-        add_days(emulator, 1, 2, 3)
-        now = 0.0
-        monkeypatch.setattr(Retention.__init__, "__kwdefaults__", {"monotonic": lambda: now})
-        delete = TilesetsClient.delete_tileset
-
-        def wait_and_delete(self: TilesetsClient, tileset: str, **options: Any) -> bool:
-            """Wait 55 seconds for a rate limit at the first deletion, in which another DAG replaces its tileset."""
-            nonlocal now
-            if not now:
-                now = 55.0
-                emulator.add_tileset(f"{emulator.account}.quakes-20180101", modified=START + 1)
-            return delete(self, tileset, **options)
-
-        monkeypatch.setattr(TilesetsClient, "delete_tileset", wait_and_delete)
-
-        result = Task(match="quakes-*", keep=1).run()
-
-        assert days_in(emulator) == [1, 3]
-        assert days_of(result["deleted"]) == [2]
+        assert days_in(emulator) == [replaced, 3]
 
 
 class TestMapboxsUnknownAnswers:
